@@ -1,0 +1,222 @@
+//! The operations that the protocol is made of: one method, one operation.
+//!
+//! A [`FileSystem`] value is one participant's view of **one** lock path. It owns the one file
+//! that an acquire has open, the record that was read last, and the record that would be written;
+//! the machines in [`protocol`](crate::protocol) own none of these, so that they stay plain data.
+//!
+//! The first line of each method names the system calls of the Unix adapter. Where there is more
+//! than one, the docs say why no other participant can tell the difference from a single step;
+//! the model treats each method as one indivisible step on the strength of that.
+//!
+//! Replies carry no error value: the machine only needs to know *that* an operation failed. The
+//! adapter keeps the first `io::Error` for the person who will read about it.
+
+use crate::judge::{Age, Evidence, Watch};
+
+/// What a participant can do to one lock path.
+///
+/// Implemented by the operating-system adapters and by the model's filesystem. Wrappers that
+/// trace, record or inject faults implement the same trait around another value.
+///
+/// None of the methods blocks, other than for the disk. `EINTR` is retried inside the adapter.
+pub trait FileSystem {
+    /// `openat(O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)`: exclusive create (S1).
+    ///
+    /// On [`Create::Created`] the new, empty file is the open file. When the directory is absent
+    /// the adapter makes it, with its ancestors, mode 0700, and creates again: a directory is no
+    /// part of the protocol, so nobody can tell.
+    fn create(&mut self) -> Create;
+
+    /// `openat(O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)`: opens what is there.
+    ///
+    /// The Unix adapter asks `lstat` first and `fstat` afterwards, so that a link, directory,
+    /// FIFO, socket or device is neither opened nor followed; the kind of an inode never changes,
+    /// so nobody can tell. Where writing is not permitted it opens for reading, which is enough.
+    fn open(&mut self) -> Open;
+
+    /// `clock_gettime`, `fstat`: how long ago the open file was changed.
+    ///
+    /// The clock is read first and is nobody's but ours, hence one step. Must be called *before*
+    /// the content is read: else a writer that finishes in between is judged by an age that its
+    /// file no longer has.
+    fn age(&mut self) -> Dated;
+
+    /// `flock(LOCK_EX | LOCK_NB)`: tries the kernel lock on the open file, once.
+    fn lock(&mut self) -> Lock;
+
+    /// `write`: puts the whole record into the open file with one call.
+    ///
+    /// A short write is a failure: a record is never completed later.
+    fn write(&mut self) -> Done;
+
+    /// `pread`: reads the open file and remembers the record, for [`probe`](Self::probe).
+    ///
+    /// At most 4 KiB and one byte; anything longer is not a record. A record is written by one
+    /// call, so a reader sees nothing or all of it.
+    fn read(&mut self) -> Read;
+
+    /// `openat(/proc/PID/stat)`, `kill(PID, 0)` and the like: asks after the recorded process.
+    ///
+    /// Several calls, all about one process that is not ours; by P8 exclusion does not rest on
+    /// the answer, so it does not matter that the process may end in the middle.
+    fn probe(&mut self) -> Evidence;
+
+    /// `fstat`, `newfstatat(AT_SYMLINK_NOFOLLOW)`: does the path still name our open file?
+    ///
+    /// Compares device and inode number. The open file's own pair cannot change and cannot be
+    /// given out again while it is open (PLATFORMS: inode numbers are reused at once), so only the
+    /// second call looks at something shared: one step.
+    fn confirm(&mut self) -> Confirm;
+
+    /// `unlinkat`: removes the path.
+    fn unlink(&mut self) -> Unlink;
+
+    /// `ftruncate(0)`: empties our own open file, so that nobody is refused in our name.
+    fn void(&mut self) -> Done;
+
+    /// Looks, without taking it, whether anybody has the kernel lock on the open file.
+    ///
+    /// On Linux `/proc/locks` tells; elsewhere the answer may be [`Watch::Unknown`]. For queries
+    /// only: a query that took the lock, however briefly, could turn an acquire into a refusal.
+    fn watch(&mut self) -> Watch;
+
+    /// `flock(LOCK_UN)`, `close`: gives up the kernel lock and the open file, if there is one.
+    ///
+    /// The unlock is explicit because a child that another thread is just forking may share the
+    /// open file for a moment. After it the close changes nothing that others can see (a name in
+    /// delete-pending apart, which the model has), so the two are one step. Errors are ignored:
+    /// the file descriptor is gone in either case.
+    fn close(&mut self);
+
+    /// `close` alone: gives up the open file and leaves the kernel lock to whoever shares it.
+    ///
+    /// For a guard in a forked child, and for a query, which never had the lock.
+    fn leave(&mut self);
+}
+
+/// Reply of [`FileSystem::create`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Create {
+    /// The file is new, empty, ours and open.
+    Created,
+    /// Something stands at the path (`EEXIST`).
+    Exists,
+    /// Access denied, which on Windows may mean that the name is being deleted: try again, and
+    /// take a denial that lasts as the error that it is. Never on Unix.
+    Denied,
+    /// Any other error.
+    Failed,
+}
+
+/// Reply of [`FileSystem::open`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Open {
+    /// The file that the path names is open.
+    Opened,
+    /// Nothing stands at the path (`ENOENT`).
+    Absent,
+    /// As [`Create::Denied`].
+    Denied,
+    /// Any other error, and anything that is not a regular file.
+    Failed,
+}
+
+/// Reply of [`FileSystem::age`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dated {
+    /// The age of the open file's content.
+    Known(Age),
+    /// Any error.
+    Failed,
+}
+
+/// Reply of [`FileSystem::lock`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lock {
+    /// The kernel lock is ours until the open file is closed.
+    Ours,
+    /// Another open file has it (`EWOULDBLOCK`).
+    Busy,
+    /// The filesystem has no kernel locks (`EOPNOTSUPP`, `ENOSYS`): an answer that holds for all.
+    Unsupported,
+    /// Any other error. `ENOLCK` is one: a passing lack of resources, not a property.
+    Failed,
+}
+
+/// Reply of [`FileSystem::read`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Read {
+    /// A record, which the adapter remembers.
+    Record,
+    /// Empty, or unreadable as a record.
+    Nothing,
+    /// The read itself failed.
+    Failed,
+}
+
+/// Reply of [`FileSystem::confirm`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Confirm {
+    /// The path names our open file.
+    Same,
+    /// The path names nothing, or another file.
+    Changed,
+    /// Any error other than absence.
+    Failed,
+}
+
+/// Reply of [`FileSystem::unlink`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unlink {
+    /// The path is gone, and we removed it.
+    Unlinked,
+    /// Somebody else had removed it (`ENOENT`).
+    Absent,
+    /// Any other error.
+    Failed,
+}
+
+/// Reply of an operation that works or fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Done {
+    /// It worked.
+    Done,
+    /// It failed.
+    Failed,
+}
+
+/// Names an operation in an error or a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Op {
+    /// [`FileSystem::create`].
+    Create,
+    /// [`FileSystem::open`].
+    Open,
+    /// [`FileSystem::age`].
+    Age,
+    /// [`FileSystem::lock`].
+    Lock,
+    /// [`FileSystem::write`].
+    Write,
+    /// [`FileSystem::read`].
+    Read,
+    /// [`FileSystem::confirm`].
+    Confirm,
+    /// [`FileSystem::unlink`].
+    Unlink,
+}
+
+impl std::fmt::Display for Op {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Op::Create => "create",
+            Op::Open => "open",
+            Op::Age => "date",
+            Op::Lock => "lock",
+            Op::Write => "write the record to",
+            Op::Read => "read",
+            Op::Confirm => "confirm",
+            Op::Unlink => "remove",
+        })
+    }
+}

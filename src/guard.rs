@@ -1,0 +1,133 @@
+//! The guard: a lock that is held, and its release.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::process::Command;
+
+use crate::error::ReleaseError;
+use crate::lock::Reclaimed;
+use crate::os::{self, LockFile};
+use crate::protocol::{Guarantee, Release, Released};
+use crate::record::Holder;
+
+/// A lock that is held. Dropping it releases the lock; [`release`](Self::release) also tells how
+/// that went.
+///
+/// While it exists and [`is_current`](Self::is_current), no other participant holds the path (P1).
+/// It must be kept: `let _ = lock.try_acquire()?` releases at once, `let _guard = …` does not.
+///
+/// The lock dies with the process, however it ends. It does not outlive it for a child, unless
+/// [`hand_over_to`](Self::hand_over_to) asked for that. In a forked child the guard is a stranger:
+/// there it removes and unlocks nothing.
+#[must_use = "the lock is released as soon as the guard is dropped"]
+pub struct Guard {
+    file: LockFile,
+    /// Which process acquired: a forked child has another generation.
+    generation: usize,
+    guarantee: Guarantee,
+    reclaimed: Option<Reclaimed>,
+    released: bool,
+}
+
+impl Guard {
+    pub(crate) fn new(file: LockFile, guarantee: Guarantee, reclaimed: Option<Reclaimed>) -> Self {
+        let generation = os::process::generation();
+        Self { file, generation, guarantee, reclaimed, released: false }
+    }
+
+    /// Removes the lock file and then drops the kernel lock. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// The lock is released in any case; a [`ReleaseError`] tells that the file had been removed
+    /// by somebody else, could not be removed, or is a parent process's.
+    pub fn release(mut self) -> Result<(), ReleaseError> {
+        let ended = self.run_release();
+        let path = self.file.path().to_owned();
+        match ended {
+            Released::Removed => Ok(()),
+            Released::Lost => Err(ReleaseError::Lost { path }),
+            Released::Failed(op) => {
+                Err(ReleaseError::Failed { op, path, source: self.file.take_error() })
+            }
+            Released::Left => Err(ReleaseError::Forked { path }),
+        }
+    }
+
+    /// Whether the path still names our lock file: `false` once somebody has removed or replaced
+    /// it, and in a forked child. Two system calls at most; worth asking before something that
+    /// must not happen twice.
+    ///
+    /// # Errors
+    ///
+    /// Any error of looking at the path, other than its absence.
+    pub fn is_current(&self) -> io::Result<bool> {
+        if self.is_forked() { Ok(false) } else { self.file.is_named() }
+    }
+
+    /// Ourselves, as the record in the lock file says.
+    pub fn holder(&self) -> &Holder {
+        self.file.record()
+    }
+
+    /// From whom the lock was taken over, if its last holder had died with it.
+    pub fn reclaimed(&self) -> Option<&Reclaimed> {
+        self.reclaimed.as_ref()
+    }
+
+    /// What exclusion rests on: the kernel lock, or, where the filesystem has none, the exclusive
+    /// create alone, after which a dead holder's file stays until a person removes it.
+    pub fn guarantee(&self) -> Guarantee {
+        self.guarantee
+    }
+
+    /// The lock file, from the root.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Makes `command` inherit the open lock file when it is spawned, so that the kernel lock
+    /// lives for as long as the command does, even if this process is killed.
+    ///
+    /// Others are then refused with [`Unsure::RecordedGone`](crate::Unsure::RecordedGone): the
+    /// record goes on naming this process. The release by this guard ends the lock for both.
+    pub fn hand_over_to(&self, command: &mut Command) {
+        self.file.hand_over(command);
+    }
+
+    fn is_forked(&self) -> bool {
+        self.generation != os::process::generation()
+    }
+
+    fn run_release(&mut self) -> Released {
+        self.released = true;
+        let mut state = if self.is_forked() { Release::FORKED } else { Release::START };
+        loop {
+            match state {
+                Release::Ended(released) => return released,
+                unfinished => state = unfinished.step(&mut self.file),
+            }
+        }
+    }
+}
+
+impl Drop for Guard {
+    /// Releases quietly. Never panics.
+    fn drop(&mut self) {
+        if !self.released {
+            self.run_release();
+        }
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("path", &self.path())
+            .field("holder", self.holder())
+            .field("guarantee", &self.guarantee)
+            .field("reclaimed", &self.reclaimed)
+            .finish_non_exhaustive()
+    }
+}

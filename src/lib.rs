@@ -1,0 +1,118 @@
+//! A lock file per port, name or path that one process holds at a time.
+//!
+//! **Once [`Lock::try_acquire`] has returned a [`Guard`], no other participant of the protocol
+//! holds the same path, until the guard is released or its process ends.** Whoever is refused is
+//! told who holds it. When the holder dies, by any signal, panic or power loss, the next acquire
+//! gets the lock with no one's help.
+//!
+//! # Not promised
+//!
+//! - A program that ignores the protocol, or a person with `rm`, can remove the file under its
+//!   holder; then somebody else can acquire. The holder can notice ([`Guard::is_current`]), and its
+//!   release removes nothing of the other's, except in the instant between its last look and the
+//!   unlink right after it, which no system call can close.
+//! - Where a filesystem has no kernel locks (`flock`), nothing is reclaimed: a dead holder's file
+//!   stays until a person removes it. [`Guard::guarantee`] tells.
+//! - Nothing is queued: who gets a lock that is released is not decided by who came first.
+//! - A process that uses the resource without acquiring is not kept from it: the lock is advisory.
+//!
+//! # Dangers
+//!
+//! - `let _ = lock.try_acquire()?;` releases at once. Bind the guard to a name.
+//! - [`std::process::exit`] runs no destructors: a guard alive at that moment leaves its file, which
+//!   the next acquire reclaims.
+//!
+//! # Example
+//!
+//! ```
+//! # let home = tempfile::tempdir()?;
+//! use portlock::{AcquireError, LockDir};
+//!
+//! let lock = LockDir::at(home.path()).port(5338)?;
+//! let guard = lock.try_acquire()?;
+//! match lock.try_acquire() {
+//!     Err(AcquireError::Held { holder: Some(holder), .. }) => println!("{holder} has it"),
+//!     other => unreachable!("we hold it: {other:?}"),
+//! }
+//! guard.release()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The promises
+//!
+//! The code, the model and the tests cite these by number.
+//!
+//! - **P1 exclusion.** At most one participant holds a path at any time. Who holds has the kernel
+//!   lock on the file that the path names, with its own record in it.
+//! - **P2 no foreign removal.** A file is removed only by its holder's release, by its creator whose
+//!   acquire failed, or by a reclaimer that has the kernel lock on exactly that file and has judged
+//!   its holder dead.
+//! - **P3 recovery.** Who dies at any step blocks nobody, where the kernel lock or the probe can
+//!   prove the death: the next acquire gets the lock, at once, or after two seconds if the dead one
+//!   had created its file and not yet written to it.
+//! - **P4 truthful refusal.** A refusal names one who, at some instant of the call, had the kernel
+//!   lock on the file that the path named with its record in it (or, in the old format, stood in
+//!   the file and lived), or says that the holder is not known, and why.
+//! - **P5 bounded.** An acquire or release that runs alone ends within a small, fixed number of
+//!   calls. None blocks.
+//! - **P6 no litter.** An idle directory is empty, unless someone died in it.
+//! - **P7 time is never safety** between participants that take kernel locks. For files of the old
+//!   format time is evidence: see [`protocol::GRACE`].
+//! - **P8 the pid is not needed for safety.** Exclusion holds even if every answer of the pid probe
+//!   is wrong.
+//!
+//! # Map
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `protocol.rs`, `query.rs` | the machines: states, and the one call that each waits for |
+//! | `judge.rs` | the verdict over a lock file that stands in the way |
+//! | `record.rs` | what stands in the file |
+//! | `fs.rs` | the operations, as a trait |
+//! | `os/` | the real system behind the trait, and the process probe |
+//! | `place.rs`, `lock.rs`, `guard.rs`, `status.rs`, `error.rs` | what users hold |
+//! | `bin/portlock.rs` | the command, with feature `cli` |
+
+#![deny(missing_docs)]
+#![deny(clippy::disallowed_methods)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod error;
+mod fs;
+mod guard;
+mod judge;
+mod lock;
+mod os;
+mod place;
+pub mod protocol;
+mod query;
+mod record;
+mod status;
+
+pub use error::{AcquireError, PlaceError, ReleaseError};
+pub use fs::Op;
+pub use guard::Guard;
+pub use judge::Unsure;
+pub use lock::{Lock, Reclaimed};
+pub use place::LockDir;
+pub use protocol::{Guarantee, Refusal};
+pub use record::{Holder, MAX_RECORD};
+pub use status::Status;
+
+/// Whether `signal` is ignored by this process: the command keeps it so for its child.
+#[cfg(all(unix, feature = "cli"))]
+#[doc(hidden)]
+pub fn is_ignored(signal: i32) -> bool {
+    os::process::is_ignored(signal)
+}
+
+/// Acquires the lock of `port` in the default place, `~/.percy/agent-<port>.lock`.
+///
+/// Short for `LockDir::percy()?.port(port)?.try_acquire()`.
+///
+/// # Errors
+///
+/// As [`Lock::try_acquire`], and [`AcquireError::Place`] for port 0 or without a home directory.
+pub fn try_acquire(port: u16) -> Result<Guard, AcquireError> {
+    LockDir::percy()?.port(port)?.try_acquire()
+}

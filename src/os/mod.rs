@@ -1,0 +1,47 @@
+//! The real adapter: the only place that calls the system.
+//!
+//! One small type per platform, [`LockFile`], behind one name. `process` is the probe, and what a
+//! process says of itself in a record.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "files, clocks and processes are banned everywhere else so that they are all here"
+)]
+
+pub(crate) mod per_process;
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+use unix as imp;
+
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+use windows as imp;
+
+#[cfg(unix)]
+#[path = "process_unix.rs"]
+pub(crate) mod process;
+#[cfg(windows)]
+#[path = "process_windows.rs"]
+pub(crate) mod process;
+
+#[cfg(target_os = "linux")]
+mod proc_locks;
+
+pub(crate) use imp::LockFile;
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicPtr;
+
+/// The home directory: `$HOME`, or else what the system says, which is asked once.
+pub(crate) fn home() -> Option<PathBuf> {
+    static ASKED: per_process::PerProcess<Option<PathBuf>> =
+        per_process::PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
+    // With the variable set this makes no system call, and a program may change the variable.
+    if std::env::var_os("HOME").is_some_and(|home| !home.is_empty()) {
+        return dirs::home_dir();
+    }
+    ASKED.get(0, dirs::home_dir).clone()
+}

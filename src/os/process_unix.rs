@@ -1,0 +1,362 @@
+//! Processes: what this one says of itself in a record, and the probe of a recorded one.
+
+#![allow(unsafe_code)]
+
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use super::per_process::PerProcess;
+use crate::judge::{Author, Probe};
+use crate::record::Holder;
+
+/// By how much a process must have started after an old-format record to be another process.
+///
+/// Its start is counted from boot and the record is dated by the wall clock, so a step of the
+/// clock in between shifts one against the other. A minute is more than clocks that are kept by
+/// NTP step; a clock that is set by more, while an old agent runs, is the risk (P7).
+const START_SLACK: Duration = Duration::from_secs(60);
+
+/// How many forks lie between the process that started and this one.
+static FORKS: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn in_forked_child() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The generation of this process: a forked child has another one than its parent.
+///
+/// Costs no system call after the first time. A child made by a raw `clone` system call, around
+/// the C library, is not noticed.
+pub(crate) fn generation() -> usize {
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    if !REGISTERED.load(Ordering::Acquire) {
+        // Two threads may both register: the child then counts twice, which is as good.
+        // SAFETY: the handler has the C ABI and only adds to an atomic, which a child may do.
+        unsafe { libc::pthread_atfork(None, None, Some(in_forked_child)) };
+        REGISTERED.store(true, Ordering::Release);
+    }
+    FORKS.load(Ordering::Relaxed)
+}
+
+/// This process, as its records describe it: all but port and time. Asked once a process.
+pub(crate) fn me() -> &'static Holder {
+    static ME: PerProcess<Holder> = PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
+    ME.get(generation(), || {
+        let mut me = Holder::new(std::process::id());
+        me.command = std::env::args_os().next().and_then(|program| {
+            let name = std::path::Path::new(&program).file_name()?;
+            crate::record::printable(&name.to_string_lossy())
+        });
+        me.host = host();
+        #[cfg(target_os = "linux")]
+        linux::describe(&mut me);
+        me
+    })
+}
+
+fn host() -> Option<String> {
+    let mut name = [0_u8; 256];
+    // SAFETY: the pointer and the length are those of `name`.
+    if unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len()) } != 0 {
+        return None;
+    }
+    let end = name.iter().position(|&byte| byte == 0)?;
+    crate::record::printable(&String::from_utf8_lossy(&name[..end]))
+}
+
+/// Where the author of a record runs, seen from this process.
+///
+/// `kernel_wide` tells whether the locks of the file's filesystem are those of the whole kernel.
+pub(crate) fn author(holder: &Holder, kernel_wide: impl FnOnce() -> bool) -> Author {
+    let me = me();
+    if holder.boot.is_none() || me.boot.is_none() {
+        return match (&holder.host, &me.host) {
+            (Some(theirs), Some(ours)) if theirs != ours => Author::OtherMachine,
+            (Some(_) | None, Some(_) | None) => Author::OldFormat,
+        };
+    }
+    if holder.boot == me.boot {
+        if holder.pid_namespace == me.pid_namespace {
+            Author::Here
+        } else if kernel_wide() {
+            Author::OtherNamespace
+        } else {
+            Author::OtherNamespaceUnproved
+        }
+    } else if holder.host.is_some() && holder.host == me.host {
+        Author::EarlierBoot
+    } else {
+        Author::OtherMachine
+    }
+}
+
+/// Asks after the process that wrote a record here or in the old format. `written` is when.
+pub(crate) fn probe(holder: &Holder, author: Author, written: Option<SystemTime>) -> Probe {
+    let start = match author {
+        Author::Here => holder.process_start,
+        Author::OldFormat => None,
+        // Its number means nothing here.
+        Author::OtherNamespace
+        | Author::OtherNamespaceUnproved
+        | Author::EarlierBoot
+        | Author::OtherMachine => return Probe::Unknown,
+    };
+    let me = me();
+    if holder.pid == me.pid && (start.is_none() || start == me.process_start) {
+        return Probe::Ourselves;
+    }
+    #[cfg(target_os = "linux")]
+    if let Some(probe) = linux::probe(holder.pid, start, written) {
+        return probe;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = written;
+    signal_zero(holder.pid)
+}
+
+/// `kill(pid, 0)`: POSIX says `ESRCH` for no such process and `EPERM` for one that lives (S3, S6).
+fn signal_zero(pid: u32) -> Probe {
+    // 0 and negative numbers mean process groups; a record with one is unreadable.
+    let Ok(pid @ 1..) = libc::pid_t::try_from(pid) else { return Probe::Unknown };
+    // SAFETY: signal 0 sends nothing.
+    if unsafe { libc::kill(pid, 0) } == 0 {
+        return Probe::Alive;
+    }
+    match std::io::Error::last_os_error().raw_os_error() {
+        Some(libc::ESRCH) => Probe::Gone,
+        Some(libc::EPERM) => Probe::NotPermitted,
+        Some(_) | None => Probe::Unknown,
+    }
+}
+
+/// Whether `signal` is ignored by this process, as under nohup: a command that inherits that
+/// should keep it.
+#[cfg(feature = "cli")]
+pub(crate) fn is_ignored(signal: i32) -> bool {
+    let mut old = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: with a null new action nothing changes, and `old` has room for the current one.
+    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), old.as_mut_ptr()) };
+    // SAFETY: the call filled `old` in when it returned 0.
+    asked == 0 && unsafe { old.assume_init() }.sa_sigaction == libc::SIG_IGN
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    //! What /proc says (proc_pid_stat(5), proc_pid_status(5)).
+
+    use super::*;
+
+    /// Fills in what the kernel knows of this process: start, boot, pid namespace.
+    pub(super) fn describe(me: &mut Holder) {
+        use std::os::unix::fs::MetadataExt;
+        me.boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .ok()
+            .and_then(|id| crate::record::printable(id.trim()));
+        me.pid_namespace = std::fs::metadata("/proc/self/ns/pid").ok().map(|ns| ns.ino());
+        me.process_start = std::fs::read("/proc/self/stat")
+            .ok()
+            .and_then(|stat| Stat::parse(&stat))
+            .map(|stat| stat.start);
+    }
+
+    /// `None` where /proc does not tell: it is not mounted, or hides other users' processes.
+    pub(super) fn probe(
+        pid: u32,
+        start: Option<u64>,
+        written: Option<SystemTime>,
+    ) -> Option<Probe> {
+        let stat = Stat::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        if status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim() != pid.to_string() {
+            return Some(Probe::Thread);
+        }
+        if start.is_some_and(|start| start != stat.start) {
+            return Some(Probe::Other);
+        }
+        // A leader that left before its other threads looks like a zombie and is a live process.
+        if matches!(stat.state, b'Z' | b'X' | b'x') && stat.threads <= 1 {
+            return Some(Probe::Zombie);
+        }
+        if start.is_none() && started_after(stat.start, written?) {
+            return Some(Probe::StartedLater);
+        }
+        Some(Probe::Alive)
+    }
+
+    /// Whether a process that started `start` ticks after boot started after `written`.
+    fn started_after(start: u64, written: SystemTime) -> bool {
+        // SAFETY: sysconf only looks up a number.
+        let hertz = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+        let Some(hertz) = u64::try_from(hertz).ok().filter(|&hertz| hertz > 0) else {
+            return false;
+        };
+        let mut since_boot = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `since_boot` has room for the answer. CLOCK_BOOTTIME counts what the start of a
+        // process counts: time since boot, suspended time included.
+        if unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut since_boot) } != 0 {
+            return false;
+        }
+        let Some(lived) = u64::try_from(since_boot.tv_sec)
+            .ok()
+            .and_then(|now| now.checked_sub(start / hertz))
+            .map(Duration::from_secs)
+        else {
+            return false;
+        };
+        SystemTime::now().checked_sub(lived).is_some_and(|started| started > written + START_SLACK)
+    }
+
+    /// The fields of /proc/PID/stat that matter.
+    struct Stat {
+        state: u8,
+        threads: u64,
+        start: u64,
+    }
+
+    impl Stat {
+        /// The second field, the program's name, may contain anything, parentheses included.
+        fn parse(stat: &[u8]) -> Option<Self> {
+            let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
+            let text = std::str::from_utf8(&stat[after_name..]).ok()?;
+            let mut fields = text.split_ascii_whitespace();
+            let state = *fields.next()?.as_bytes().first()?;
+            let mut field = |number: usize| fields.nth(number)?.parse().ok();
+            // Fields 3 (state), 20 (num_threads), 22 (starttime), counted from 1.
+            Some(Self { state, threads: field(16)?, start: field(1)? })
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn stat_is_read_past_a_name_with_parentheses_and_spaces() {
+            let line = b"42 (a) (b c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 81234 10 11";
+            let stat = Stat::parse(line).expect("a stat line");
+            assert_eq!((stat.state, stat.threads, stat.start), (b'S', 9, 81_234));
+            assert!(Stat::parse(b"42 (a) S 1").is_none());
+            assert!(Stat::parse(b"").is_none());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(pid: u32) -> Holder {
+        let mut holder = me().clone();
+        holder.pid = pid;
+        holder
+    }
+
+    #[test]
+    fn authors_are_told_apart_by_boot_namespace_and_host() {
+        let mine = recorded(1);
+        let of = |holder: &Holder, wide| author(holder, || wide);
+        assert_eq!(of(&mine, true), Author::Here);
+        let mut other = mine.clone();
+        other.pid_namespace = Some(1);
+        assert_eq!(of(&other, true), Author::OtherNamespace);
+        assert_eq!(of(&other, false), Author::OtherNamespaceUnproved);
+        other.host = Some("elsewhere".into());
+        assert_eq!(of(&other, true), Author::OtherNamespace, "one boot is one kernel");
+        other.boot = Some("another".into());
+        assert_eq!(of(&other, true), Author::OtherMachine);
+        other.host.clone_from(&mine.host);
+        assert_eq!(of(&other, true), Author::EarlierBoot);
+        assert_eq!(of(&Holder::new(1), true), Author::OldFormat);
+    }
+
+    #[test]
+    fn our_own_process_is_recognised_and_its_number_alone_is_not_enough() {
+        let mine = recorded(std::process::id());
+        assert_eq!(probe(&mine, Author::Here, None), Probe::Ourselves);
+        let mut reused = mine.clone();
+        reused.process_start = Some(1);
+        assert_eq!(probe(&reused, Author::Here, None), Probe::Other);
+        assert_eq!(probe(&Holder::new(mine.pid), Author::OldFormat, None), Probe::Ourselves);
+    }
+
+    #[test]
+    fn a_process_is_alive_then_a_zombie_then_gone() {
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("cat runs");
+        let old = Holder::new(child.id());
+        let now = Some(SystemTime::now());
+        assert_eq!(probe(&old, Author::OldFormat, now), Probe::Alive);
+        let long_ago = Some(SystemTime::UNIX_EPOCH);
+        let reused = if cfg!(target_os = "linux") { Probe::StartedLater } else { Probe::Alive };
+        assert_eq!(probe(&old, Author::OldFormat, long_ago), reused);
+        let mut here = recorded(child.id());
+        here.process_start = Some(1);
+        let other = if cfg!(target_os = "linux") { Probe::Other } else { Probe::Alive };
+        assert_eq!(probe(&here, Author::Here, None), other);
+
+        drop(child.stdin.take());
+        // Waits until it has ended, and leaves it a zombie.
+        let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+        let flags = libc::WEXITED | libc::WNOWAIT;
+        // SAFETY: `info` has room for the answer.
+        unsafe { libc::waitid(libc::P_PID, child.id(), info.as_mut_ptr(), flags) };
+        let zombie = if cfg!(target_os = "linux") { Probe::Zombie } else { Probe::Alive };
+        assert_eq!(probe(&old, Author::OldFormat, now), zombie);
+        child.wait().expect("the child is reaped");
+        assert_eq!(probe(&old, Author::OldFormat, now), Probe::Gone);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_live_threads_id_is_no_process() {
+        let (send, receive) = std::sync::mpsc::channel();
+        let (finish, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            // SAFETY: gettid only returns a number.
+            send.send(unsafe { libc::gettid() }).expect("the test listens");
+            wait.recv().ok();
+        });
+        let tid = receive.recv().expect("the thread runs");
+        let holder = Holder::new(u32::try_from(tid).expect("positive"));
+        assert_eq!(probe(&holder, Author::OldFormat, Some(SystemTime::now())), Probe::Thread);
+        drop(finish);
+        thread.join().expect("the thread ends");
+    }
+
+    #[test]
+    fn a_process_that_we_may_not_signal_is_not_gone() {
+        assert_eq!(
+            signal_zero(1),
+            if running_as_root() { Probe::Alive } else { Probe::NotPermitted }
+        );
+        assert_eq!(signal_zero(0), Probe::Unknown, "a process group is never asked");
+        assert_eq!(signal_zero(u32::MAX), Probe::Unknown);
+    }
+
+    fn running_as_root() -> bool {
+        // SAFETY: geteuid only returns a number.
+        unsafe { libc::geteuid() == 0 }
+    }
+
+    #[test]
+    fn a_forked_child_has_another_generation_and_another_self() {
+        let before = (generation(), me().pid);
+        // SAFETY: the child only compares atomics and leaves by _exit.
+        match unsafe { libc::fork() } {
+            0 => {
+                let differs = generation() != before.0 && me().pid != before.1;
+                // SAFETY: leaves at once, without running the parent's exit handlers.
+                unsafe { libc::_exit(i32::from(!differs)) }
+            }
+            child => {
+                let mut status = 1;
+                // SAFETY: `status` has room for the answer.
+                unsafe { libc::waitpid(child, &mut status, 0) };
+                assert_eq!(status, 0, "the child saw its parent's generation or pid");
+            }
+        }
+        assert_eq!((generation(), me().pid), before);
+    }
+}

@@ -1,0 +1,469 @@
+//! The Unix adapter: one lock path, as system calls.
+//!
+//! Paths are resolved anew at every call, and not relative to a directory that was opened once:
+//! the promise is about what the *path* names, and a directory that is renamed away or removed
+//! under a long-lived process would go on working, unseen, for that process alone. It also saves
+//! the two calls that open and close the directory.
+
+#![allow(unsafe_code)]
+
+use std::fs::{DirBuilder, File, FileType, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use super::process;
+use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Lock, Open, Read, Unlink};
+use crate::judge::{Age, Evidence, Watch};
+use crate::protocol::GRACE;
+use crate::record::{Holder, MAX_RECORD};
+
+/// One participant's view of one lock path.
+#[derive(Debug)]
+pub(crate) struct LockFile {
+    path: PathBuf,
+    record: Holder,
+    open: Option<Opened>,
+    seen: Option<Holder>,
+    not_a_lock_file: Option<&'static str>,
+    error: Option<io::Error>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    file: File,
+    /// Device and inode number: an identity for as long as the file is open.
+    identity: Option<(u64, u64)>,
+    changed: Option<SystemTime>,
+}
+
+impl LockFile {
+    /// A view of `path` with nothing open. `record` is what a create would be recorded as.
+    pub(crate) fn new(path: PathBuf, record: Holder) -> Self {
+        Self { path, record, open: None, seen: None, not_a_lock_file: None, error: None }
+    }
+
+    /// The path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Our own record, as it was written last.
+    pub(crate) fn record(&self) -> &Holder {
+        &self.record
+    }
+
+    /// The record that was read last.
+    pub(crate) fn seen(&self) -> Option<&Holder> {
+        self.seen.as_ref()
+    }
+
+    /// What stands at the path, if it is no regular file.
+    pub(crate) fn not_a_lock_file(&self) -> Option<&'static str> {
+        self.not_a_lock_file
+    }
+
+    /// The first error since the last call.
+    pub(crate) fn take_error(&mut self) -> io::Error {
+        self.error.take().unwrap_or_else(|| io::Error::other("the reason is not known"))
+    }
+
+    /// Makes `command` inherit the open file, and with it the kernel lock.
+    ///
+    /// Close-on-exec is cleared in the child alone, between `fork` and `exec`, so that no other
+    /// child of this process gets the file.
+    pub(crate) fn hand_over(&self, command: &mut Command) {
+        let Some(opened) = &self.open else { return };
+        let fd = opened.file.as_raw_fd();
+        let inherit = move || {
+            // SAFETY: fcntl on a number; async-signal-safe, as the child after a fork needs.
+            match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {
+                -1 => Err(io::Error::last_os_error()),
+                _ => Ok(()),
+            }
+        };
+        // SAFETY: the closure makes one async-signal-safe call and allocates nothing.
+        unsafe { command.pre_exec(inherit) };
+    }
+
+    /// Does the path still name our open file? With the error, if that cannot be told.
+    pub(crate) fn is_named(&self) -> io::Result<bool> {
+        let Some(opened) = &self.open else { return Ok(false) };
+        let ours = match opened.identity {
+            Some(identity) => identity,
+            None => identity(&opened.file.metadata()?),
+        };
+        match std::fs::symlink_metadata(&self.path) {
+            Ok(named) => Ok(identity(&named) == ours),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps the first error: what fails afterwards, while cleaning up, explains nothing.
+    fn failed<T>(&mut self, error: io::Error, reply: T) -> T {
+        self.error.get_or_insert(error);
+        reply
+    }
+
+    fn create_new(&self) -> io::Result<File> {
+        retried(|| {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&self.path)
+        })
+    }
+
+    fn open_existing(&mut self) -> io::Result<Option<Opened>> {
+        let before = match std::fs::symlink_metadata(&self.path) {
+            Ok(before) => before,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        self.only_a_regular_file(before.file_type())?;
+        let open = |write| {
+            retried(|| {
+                OpenOptions::new()
+                    .read(true)
+                    .write(write)
+                    .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+                    .open(&self.path)
+            })
+        };
+        // NFS grants an exclusive lock only on a file that is open for writing.
+        let opened = open(true).or_else(|error| match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => open(false),
+            _ => Err(error),
+        });
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let found = file.metadata()?;
+        self.only_a_regular_file(found.file_type())?;
+        Ok(Some(Opened { file, identity: Some(identity(&found)), changed: None }))
+    }
+
+    fn only_a_regular_file(&mut self, found: FileType) -> io::Result<()> {
+        if found.is_file() {
+            return Ok(());
+        }
+        let kind = match found {
+            kind if kind.is_dir() => "a directory",
+            kind if kind.is_symlink() => "a symbolic link",
+            kind if kind.is_fifo() => "a FIFO",
+            kind if kind.is_socket() => "a socket",
+            _ => "a device",
+        };
+        self.not_a_lock_file = Some(kind);
+        Err(io::Error::new(ErrorKind::InvalidInput, format!("it is {kind}")))
+    }
+
+    fn read_record(file: &File) -> io::Result<Option<Holder>> {
+        let mut bytes = [0; MAX_RECORD + 1];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match retried(|| file.read_at(&mut bytes[filled..], filled as u64))? {
+                0 => break,
+                more => filled += more,
+            }
+        }
+        Ok(Holder::parse(&bytes[..filled]))
+    }
+}
+
+impl FileSystem for LockFile {
+    fn create(&mut self) -> Create {
+        let created = self.create_new().or_else(|error| {
+            let parent = self.path.parent().filter(|_| error.kind() == ErrorKind::NotFound);
+            let parent = parent.ok_or(error)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+            self.create_new()
+        });
+        match created {
+            Ok(file) => {
+                self.open = Some(Opened { file, identity: None, changed: None });
+                Create::Created
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Create::Exists,
+            Err(error) => self.failed(error, Create::Failed),
+        }
+    }
+
+    fn open(&mut self) -> Open {
+        self.seen = None;
+        match self.open_existing() {
+            Ok(Some(opened)) => {
+                self.open = Some(opened);
+                Open::Opened
+            }
+            Ok(None) => Open::Absent,
+            Err(error) => self.failed(error, Open::Failed),
+        }
+    }
+
+    fn age(&mut self) -> Dated {
+        let now = SystemTime::now();
+        let Some(opened) = &mut self.open else {
+            return self.failed(nothing_open(), Dated::Failed);
+        };
+        match opened.file.metadata().and_then(|found| found.modified()) {
+            Ok(changed) => {
+                opened.changed = Some(changed);
+                // A time of more than the grace in the future tells of a clock that was set, not
+                // of a creator at work.
+                let apart = match now.duration_since(changed) {
+                    Ok(ago) => ago,
+                    Err(ahead) => ahead.duration(),
+                };
+                Dated::Known(if apart < GRACE { Age::Young } else { Age::Old })
+            }
+            Err(error) => self.failed(error, Dated::Failed),
+        }
+    }
+
+    fn lock(&mut self) -> Lock {
+        let Some(opened) = &self.open else { return self.failed(nothing_open(), Lock::Failed) };
+        loop {
+            let error = match fs4::FileExt::try_lock(&opened.file) {
+                Ok(()) => return Lock::Ours,
+                Err(fs4::TryLockError::WouldBlock) => return Lock::Busy,
+                Err(fs4::TryLockError::Error(error)) => error,
+            };
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                Some(libc::EOPNOTSUPP | libc::ENOSYS) => return Lock::Unsupported,
+                Some(_) | None => return self.failed(error, Lock::Failed),
+            }
+        }
+    }
+
+    fn write(&mut self) -> Done {
+        self.record.since = Some(whole_milliseconds(SystemTime::now()));
+        let bytes = self.record.to_bytes();
+        let Some(opened) = &mut self.open else { return self.failed(nothing_open(), Done::Failed) };
+        match retried(|| opened.file.write(&bytes)) {
+            Ok(written) if written == bytes.len() => Done::Done,
+            Ok(_) => self.failed(ErrorKind::StorageFull.into(), Done::Failed),
+            Err(error) => self.failed(error, Done::Failed),
+        }
+    }
+
+    fn read(&mut self) -> Read {
+        let Some(opened) = &self.open else { return self.failed(nothing_open(), Read::Failed) };
+        match Self::read_record(&opened.file) {
+            Ok(seen) => {
+                self.seen = seen;
+                if self.seen.is_some() { Read::Record } else { Read::Nothing }
+            }
+            Err(error) => self.failed(error, Read::Failed),
+        }
+    }
+
+    fn probe(&mut self) -> Evidence {
+        let (Some(opened), Some(holder)) = (&self.open, &self.seen) else {
+            // The machines probe only what they have read.
+            return Evidence::Nothing(Age::Young);
+        };
+        let author = process::author(holder, || locks_are_kernel_wide(&opened.file));
+        // The later of the two: a copied file keeps an old record, a touched one an old text.
+        let written = opened.changed.max(holder.since);
+        Evidence::Record(author, process::probe(holder, author, written))
+    }
+
+    fn confirm(&mut self) -> Confirm {
+        if let Some(opened) = &mut self.open
+            && opened.identity.is_none()
+        {
+            match opened.file.metadata() {
+                Ok(ours) => opened.identity = Some(identity(&ours)),
+                Err(error) => return self.failed(error, Confirm::Failed),
+            }
+        }
+        match self.is_named() {
+            Ok(true) => Confirm::Same,
+            Ok(false) => Confirm::Changed,
+            Err(error) => self.failed(error, Confirm::Failed),
+        }
+    }
+
+    fn unlink(&mut self) -> Unlink {
+        match retried(|| std::fs::remove_file(&self.path)) {
+            Ok(()) => Unlink::Unlinked,
+            Err(error) if is_absent(&error) => Unlink::Absent,
+            Err(error) => self.failed(error, Unlink::Failed),
+        }
+    }
+
+    fn void(&mut self) -> Done {
+        let Some(opened) = &self.open else { return self.failed(nothing_open(), Done::Failed) };
+        match retried(|| opened.file.set_len(0)) {
+            Ok(()) => Done::Done,
+            Err(error) => self.failed(error, Done::Failed),
+        }
+    }
+
+    fn watch(&mut self) -> Watch {
+        #[cfg(target_os = "linux")]
+        if let Some(opened) = &self.open {
+            return super::proc_locks::watch(&opened.file, process::me().pid_namespace);
+        }
+        Watch::Unknown
+    }
+
+    fn close(&mut self) {
+        if let Some(opened) = self.open.take() {
+            // Nothing to do about an error: the close that follows frees the lock, unless a child
+            // shares the file.
+            let _ = fs4::FileExt::unlock(&opened.file);
+        }
+    }
+
+    fn leave(&mut self) {
+        self.open = None;
+    }
+}
+
+/// Calls again for as long as a signal interrupts: none of these calls waits for anybody.
+fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+fn identity(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
+
+/// Nothing stands at the path: no such entry, or a directory on the way is none.
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+}
+
+fn nothing_open() -> io::Error {
+    io::Error::other("no file is open, which is a defect of the driver")
+}
+
+/// As precise as the record, so that what was written is what is read back.
+fn whole_milliseconds(time: SystemTime) -> SystemTime {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => time - Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000_000)),
+        Err(_) => time,
+    }
+}
+
+/// Whether the locks of this filesystem are those of the whole kernel, for every mount of it.
+///
+/// An unknown type counts as not: FUSE mounts of one directory do not see each other's locks.
+#[cfg(target_os = "linux")]
+fn locks_are_kernel_wide(file: &File) -> bool {
+    let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the descriptor is open for as long as `file` is, and `found` has room.
+    if unsafe { libc::fstatfs(file.as_raw_fd(), found.as_mut_ptr()) } != 0 {
+        return false;
+    }
+    // SAFETY: the call filled it in when it returned 0.
+    let kind = unsafe { found.assume_init() }.f_type;
+    // statfs(2); ext2, ext3 and ext4 share one number.
+    [
+        libc::EXT4_SUPER_MAGIC as i64,
+        libc::XFS_SUPER_MAGIC as i64,
+        libc::BTRFS_SUPER_MAGIC as i64,
+        libc::TMPFS_MAGIC as i64,
+        libc::OVERLAYFS_SUPER_MAGIC as i64,
+        libc::F2FS_SUPER_MAGIC as i64,
+    ]
+    .contains(&(kind as i64))
+}
+
+/// Elsewhere there are no pid namespaces to tell apart.
+#[cfg(not(target_os = "linux"))]
+fn locks_are_kernel_wide(_: &File) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_a_new_directory() -> (tempfile::TempDir, LockFile) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("x.lock");
+        (dir, LockFile::new(path, process::me().clone()))
+    }
+
+    #[test]
+    fn created_files_and_directories_are_for_the_owner_alone_and_old_ones_left_as_they_are() {
+        let (dir, _) = in_a_new_directory();
+        let mode = |path: &Path| std::fs::metadata(path).expect("stands").mode() & 0o7777;
+        let before = mode(dir.path());
+        let path = dir.path().join("a/b/x.lock");
+        let mut file = LockFile::new(path.clone(), process::me().clone());
+        assert_eq!(file.create(), Create::Created);
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!([mode(&dir.path().join("a")), mode(&dir.path().join("a/b"))], [0o700; 2]);
+        assert_eq!(mode(dir.path()), before);
+    }
+
+    #[test]
+    fn the_record_that_is_written_is_the_record_that_is_read() {
+        let (_dir, mut file) = in_a_new_directory();
+        assert_eq!(
+            (file.create(), file.lock(), file.write()),
+            (Create::Created, Lock::Ours, Done::Done)
+        );
+        assert_eq!(file.read(), Read::Record);
+        assert_eq!(file.seen(), Some(file.record()));
+        assert_eq!(file.void(), Done::Done);
+        assert_eq!(file.read(), Read::Nothing);
+    }
+
+    #[test]
+    fn a_confirm_compares_the_path_with_the_open_file() {
+        let (_dir, mut file) = in_a_new_directory();
+        assert_eq!((file.create(), file.confirm()), (Create::Created, Confirm::Same));
+        std::fs::remove_file(file.path()).expect("removes");
+        assert_eq!(file.confirm(), Confirm::Changed);
+        std::fs::write(file.path(), b"").expect("writes");
+        assert_eq!(file.confirm(), Confirm::Changed);
+        std::fs::remove_file(file.path()).expect("removes");
+        assert_eq!(file.unlink(), Unlink::Absent);
+    }
+
+    #[test]
+    fn an_age_beyond_the_grace_is_old_in_either_direction() {
+        let (_dir, mut file) = in_a_new_directory();
+        assert_eq!(file.create(), Create::Created);
+        let mut dated = |changed| {
+            file.open.as_ref().expect("open").file.set_modified(changed).expect("sets the time");
+            file.age()
+        };
+        let now = SystemTime::now();
+        let minute = Duration::from_secs(60);
+        assert_eq!(dated(now), Dated::Known(Age::Young));
+        assert_eq!(dated(now - minute), Dated::Known(Age::Old));
+        assert_eq!(dated(now + minute), Dated::Known(Age::Old));
+    }
+
+    #[test]
+    fn the_first_error_is_kept() {
+        let (_dir, mut file) = in_a_new_directory();
+        file.path.push("below-a-file");
+        std::fs::write(file.path.parent().expect("a parent"), b"").expect("writes");
+        assert_eq!(file.open(), Open::Failed);
+        assert_eq!(file.lock(), Lock::Failed);
+        assert_eq!(file.take_error().kind(), ErrorKind::NotADirectory);
+    }
+}

@@ -1,0 +1,690 @@
+//! The machines of acquire and release, as pure data. (A query's is in `query.rs`.)
+//!
+//! **Not covered by semantic versioning.** This module and what it re-exports are public so that
+//! the model checker, loom, proptest, the fuzzer and other drivers run the code that ships. To
+//! take a lock, use [`try_acquire`](crate::try_acquire).
+//!
+//! One arm, one state, one operation: a state waits for the reply of one operation of the
+//! [`FileSystem`] trait and is named after it. States are plain data. They know no path, clock,
+//! pid or file, and hold only what is true in them.
+//!
+//! # Acquire
+//!
+//! ```text
+//!                      exists                record, or old and empty
+//!  START ─► Creating ─────────► Opening ─► Dating ─► Peeking ────────► LockingOld
+//!              │ created           │ absent             │ young, empty    │        │
+//!              ▼                   ▼                    ▼            ours │   busy │
+//!          LockingNew           Pausing ◄────────── Closing               ▼        │
+//!              │ ours              │ again              ▲              Reading     │
+//!              ▼                   ▼                    │                 │        │
+//!          Recording            Creating                │                 ▼        ▼
+//!              │ done                          not final│              Judging (probe)
+//!              ▼                                        │           dead │      │ alive, unknown
+//!        ConfirmingNew ── changed ──────────────────────┤                ▼      ▼
+//!              │ same                                   ├─ changed ── Confirming
+//!              ▼                                        │           dead │      │
+//!            Held          unlinked: again, at no cost  │                ▼      ▼
+//!                          of a try                     └────────── Unlinking  Closing ─► Refused
+//!
+//!  our own newborn, after a failure:  Retaking ─► Disowning ─► Withdrawing ─► Closing ─► Failed
+//!                                                     └───────────┴► Voiding ────┘
+//! ```
+//!
+//! # Release
+//!
+//! ```text
+//!  START ─► Confirming ── same ──► Unlinking ── unlinked ──► Closing ─► Ended(Removed)
+//!               ├─ changed ────────────│── absent ─────────► Closing ─► Ended(Lost)
+//!               └─ failed ──► Voiding ◄┘ failed ───────────► Closing ─► Ended(Failed)
+//!  FORKED ─► Leaving ─► Ended(Left)
+//! ```
+//!
+//! # The driver's duty
+//!
+//! **Run one state at a time, and give up only where the machine pauses.**
+//!
+//! 1. Start with [`Acquire::START`] and a [`FileSystem`] value that has nothing open.
+//! 2. At [`Acquire::Pausing`] decide: [`Pausing::again`], after a short sleep if you like, or
+//!    [`Pausing::give_up`]. Count the tries: the machine does not.
+//! 3. At `Held`, `Refused` or `Failed` stop. After `Held` keep the value with its open file, and
+//!    hand it to a [`Release`] later, in the same process.
+//! 4. At any other state call [`Acquire::step`].
+//!
+//! Order is what makes it right. Confirm comes after the kernel lock and after the verdict, and
+//! immediately before the act. Unlink comes before the kernel lock is dropped. The record is
+//! written under the kernel lock. What was read before the lock was taken serves only to refuse.
+
+pub use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Lock, Op, Open, Read, Unlink};
+pub use crate::judge::{
+    Age, Assessment, Author, Evidence, KernelLock, Probe, Unsure, Verdict, Watch, assess, judge,
+};
+pub use crate::query::{
+    Query, QueryClosing, QueryConfirming, QueryDating, QueryJudging, QueryOpening, QueryPausing,
+    QueryReading, QueryThen, QueryWatching,
+};
+
+use std::time::Duration;
+
+/// How long after its last change a file without a record is taken to be at its creator's hands.
+///
+/// A creator writes within microseconds of creating; two seconds is the coarsest file time in use
+/// (FAT). The grace only decides when something is tried again, never who holds (P7), except for
+/// old-format agents, which take no kernel lock: one that stalls for longer between its create
+/// and its write is taken for dead.
+pub const GRACE: Duration = Duration::from_secs(2);
+
+/// What exclusion rests on while a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Guarantee {
+    /// The kernel lock: freed by the kernel when the holder dies.
+    KernelLock,
+    /// The exclusive create alone, since the filesystem has no kernel locks. Nothing is reclaimed.
+    ExclusiveCreate,
+}
+
+/// Why an acquire was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Refusal {
+    /// The recorded holder lives, and the path named its file after that was known (P4).
+    Holder,
+    /// The holder is not known for certain, and why.
+    Unknown(Unsure),
+}
+
+/// A claim about the open file, to be confirmed immediately before it is acted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Claim {
+    /// Its holder is dead: unlink it.
+    Dead,
+    /// Its holder lives: refuse, naming it.
+    Alive,
+    /// Its holder is unknown: refuse, saying why.
+    Unknown(Unsure),
+    /// Somebody has it locked who may be the recorded holder: try again.
+    NotFinal(Unsure),
+}
+
+/// What follows when the open file has been closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Then {
+    /// A dead holder's file was unlinked: create again, at no cost of a try.
+    Create,
+    /// Try again, or give up for this reason.
+    Pause(Unsure),
+    /// Refuse.
+    Refuse(Refusal),
+    /// Report the operation that failed.
+    Fail(Op),
+}
+
+/// An acquire, from its first create to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Acquire {
+    /// Waits for the exclusive create.
+    Creating(Creating),
+    /// Our newborn: waits for its kernel lock.
+    LockingNew(LockingNew),
+    /// Our newborn: waits for the write of the record.
+    Recording(Recording),
+    /// Our newborn, recorded: does the path still name it?
+    ConfirmingNew(ConfirmingNew),
+    /// Something stands at the path: waits for its open.
+    Opening(Opening),
+    /// Waits for its age.
+    Dating(Dating),
+    /// Waits for its content, read without the lock.
+    Peeking(Peeking),
+    /// Waits for its kernel lock.
+    LockingOld(LockingOld),
+    /// Waits for its content, read under the lock.
+    Reading(Reading),
+    /// Waits for the probe of the recorded process.
+    Judging(Judging),
+    /// Judged: does the path still name it?
+    Confirming(Confirming),
+    /// Dead and confirmed, under the lock: waits for its unlink.
+    Unlinking(Unlinking),
+    /// Our newborn after a failure: takes its kernel lock, if it can.
+    Retaking(Retaking),
+    /// Our newborn after a failure: does the path still name it?
+    Disowning(Disowning),
+    /// Our newborn after a failure, confirmed: waits for its unlink.
+    Withdrawing(Withdrawing),
+    /// Our newborn, which could not be unlinked: waits until it is empty.
+    Voiding(Voiding),
+    /// Waits for the close of the open file.
+    Closing(Closing),
+    /// Waits for the driver: again, or give up?
+    Pausing(Pausing),
+    /// The lock is held.
+    Held(Guarantee),
+    /// The lock is somebody else's.
+    Refused(Refusal),
+    /// An operation failed.
+    Failed(Op),
+}
+
+impl Acquire {
+    /// Where every acquire starts.
+    pub const START: Self = Self::Creating(Creating);
+
+    /// Makes the one call that this state waits for, and returns the state that follows.
+    ///
+    /// A state that waits for no operation ([`Pausing`](Self::Pausing), [`Held`](Self::Held),
+    /// [`Refused`](Self::Refused), [`Failed`](Self::Failed)) is returned as it is.
+    #[must_use = "the state that follows is the whole result"]
+    pub fn step(self, fs: &mut impl FileSystem) -> Self {
+        match self {
+            Self::Creating(state) => state.on_create(fs.create()),
+            Self::LockingNew(state) => state.on_lock(fs.lock()),
+            Self::Recording(state) => state.on_write(fs.write()),
+            Self::ConfirmingNew(state) => state.on_confirm(fs.confirm()),
+            Self::Opening(state) => state.on_open(fs.open()),
+            Self::Dating(state) => state.on_age(fs.age()),
+            Self::Peeking(state) => state.on_read(fs.read()),
+            Self::LockingOld(state) => state.on_lock(fs.lock()),
+            Self::Reading(state) => state.on_read(fs.read()),
+            Self::Judging(state) => state.on_probe(fs.probe()),
+            Self::Confirming(state) => state.on_confirm(fs.confirm()),
+            Self::Unlinking(state) => state.on_unlink(fs.unlink()),
+            Self::Retaking(state) => state.on_lock(fs.lock()),
+            Self::Disowning(state) => state.on_confirm(fs.confirm()),
+            Self::Withdrawing(state) => state.on_unlink(fs.unlink()),
+            Self::Voiding(state) => state.on_void(fs.void()),
+            Self::Closing(state) => {
+                fs.close();
+                state.on_close()
+            }
+            Self::Pausing(_) | Self::Held(_) | Self::Refused(_) | Self::Failed(_) => self,
+        }
+    }
+}
+
+/// Waits for [`FileSystem::create`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Creating;
+
+impl Creating {
+    fn on_create(self, reply: Create) -> Acquire {
+        match reply {
+            Create::Created => Acquire::LockingNew(LockingNew),
+            Create::Exists => Acquire::Opening(Opening),
+            Create::Denied => Acquire::Pausing(Pausing::Denied(Op::Create)),
+            Create::Failed => Acquire::Failed(Op::Create),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::lock`] on our newborn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LockingNew;
+
+impl LockingNew {
+    fn on_lock(self, reply: Lock) -> Acquire {
+        match reply {
+            Lock::Ours => Acquire::Recording(Recording { guarantee: Guarantee::KernelLock }),
+            Lock::Unsupported => {
+                Acquire::Recording(Recording { guarantee: Guarantee::ExclusiveCreate })
+            }
+            // Somebody took our newborn for an old file, since we were slow.
+            Lock::Busy => Acquire::Pausing(Pausing::Newborn),
+            Lock::Failed => Acquire::Retaking(Retaking { then: Then::Fail(Op::Lock) }),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::write`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Recording {
+    /// What exclusion will rest on.
+    pub guarantee: Guarantee,
+}
+
+impl Recording {
+    fn on_write(self, reply: Done) -> Acquire {
+        match reply {
+            Done::Done => Acquire::ConfirmingNew(ConfirmingNew { guarantee: self.guarantee }),
+            Done::Failed => Acquire::Disowning(Disowning { then: Then::Fail(Op::Write) }),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::confirm`] of our newborn, recorded and locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConfirmingNew {
+    /// What exclusion will rest on.
+    pub guarantee: Guarantee,
+}
+
+impl ConfirmingNew {
+    fn on_confirm(self, reply: Confirm) -> Acquire {
+        match reply {
+            // P1: the kernel lock is ours, the record is ours, and the path names the file.
+            Confirm::Same => Acquire::Held(self.guarantee),
+            Confirm::Changed => Acquire::close(Then::Pause(Unsure::Contended)),
+            Confirm::Failed => Acquire::Disowning(Disowning { then: Then::Fail(Op::Confirm) }),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::open`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Opening;
+
+impl Opening {
+    fn on_open(self, reply: Open) -> Acquire {
+        match reply {
+            Open::Opened => Acquire::Dating(Dating),
+            // Absent never means stale: it means that there is nothing to judge.
+            Open::Absent => Acquire::Pausing(Pausing::Closed(Unsure::Contended)),
+            Open::Denied => Acquire::Pausing(Pausing::Denied(Op::Open)),
+            Open::Failed => Acquire::Failed(Op::Open),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::age`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Dating;
+
+impl Dating {
+    fn on_age(self, reply: Dated) -> Acquire {
+        match reply {
+            Dated::Known(age) => Acquire::Peeking(Peeking { age }),
+            Dated::Failed => Acquire::close(Then::Fail(Op::Age)),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::read`], without the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Peeking {
+    /// Taken before the content was read.
+    pub age: Age,
+}
+
+impl Peeking {
+    fn on_read(self, reply: Read) -> Acquire {
+        match (reply, self.age) {
+            // A creator is at work, and must not find its lock busy.
+            (Read::Nothing, Age::Young) => Acquire::close(Then::Pause(Unsure::BeingCreated)),
+            (Read::Nothing, Age::Old) => {
+                Acquire::LockingOld(LockingOld { peeked: Peeked::Nothing })
+            }
+            (Read::Record, age) => Acquire::LockingOld(LockingOld { peeked: Peeked::Record(age) }),
+            (Read::Failed, _) => Acquire::close(Then::Fail(Op::Read)),
+        }
+    }
+}
+
+/// What [`Peeking`] saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Peeked {
+    /// No record, and old.
+    Nothing,
+    /// A record, in a file of this age.
+    Record(Age),
+}
+
+/// Waits for [`FileSystem::lock`] on a file that stood at the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LockingOld {
+    /// What was read without the lock.
+    pub peeked: Peeked,
+}
+
+impl LockingOld {
+    fn on_lock(self, reply: Lock) -> Acquire {
+        match (reply, self.peeked) {
+            // What was peeked is forgotten: only what is read under the lock is acted on.
+            (Lock::Ours, Peeked::Nothing) => Acquire::Reading(Reading { age: Age::Old }),
+            (Lock::Ours, Peeked::Record(age)) => Acquire::Reading(Reading { age }),
+            (Lock::Busy, peeked) => peeked.judged(KernelLock::Busy),
+            (Lock::Unsupported, peeked) => peeked.judged(KernelLock::Unsupported),
+            (Lock::Failed, _) => Acquire::close(Then::Fail(Op::Lock)),
+        }
+    }
+}
+
+impl Peeked {
+    fn judged(self, lock: KernelLock) -> Acquire {
+        match self {
+            Self::Nothing => Acquire::judged(judge(lock, Evidence::Nothing(Age::Old))),
+            Self::Record(_) => Acquire::Judging(Judging { lock }),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::read`], under the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reading {
+    /// Taken before the content was read.
+    pub age: Age,
+}
+
+impl Reading {
+    fn on_read(self, reply: Read) -> Acquire {
+        match reply {
+            Read::Record => Acquire::Judging(Judging { lock: KernelLock::Ours }),
+            Read::Nothing => Acquire::judged(judge(KernelLock::Ours, Evidence::Nothing(self.age))),
+            Read::Failed => Acquire::close(Then::Fail(Op::Read)),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::probe`] of the process that the record read last names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Judging {
+    /// What trying the lock said.
+    pub lock: KernelLock,
+}
+
+impl Judging {
+    fn on_probe(self, evidence: Evidence) -> Acquire {
+        Acquire::judged(judge(self.lock, evidence))
+    }
+}
+
+/// Waits for [`FileSystem::confirm`] of a file that was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Confirming {
+    /// What the verdict claims.
+    pub claim: Claim,
+}
+
+impl Confirming {
+    fn on_confirm(self, reply: Confirm) -> Acquire {
+        match (reply, self.claim) {
+            (Confirm::Same, Claim::Dead) => Acquire::Unlinking(Unlinking),
+            (Confirm::Same, Claim::Alive) => Acquire::close(Then::Refuse(Refusal::Holder)),
+            (Confirm::Same, Claim::Unknown(unsure)) => {
+                Acquire::close(Then::Refuse(Refusal::Unknown(unsure)))
+            }
+            (Confirm::Same, Claim::NotFinal(unsure)) => Acquire::close(Then::Pause(unsure)),
+            (Confirm::Changed, _) => Acquire::close(Then::Pause(Unsure::Contended)),
+            (Confirm::Failed, _) => Acquire::close(Then::Fail(Op::Confirm)),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::unlink`] of a dead holder's file (P2: locked, judged and confirmed).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Unlinking;
+
+impl Unlinking {
+    fn on_unlink(self, reply: Unlink) -> Acquire {
+        match reply {
+            Unlink::Unlinked => Acquire::close(Then::Create),
+            Unlink::Absent => Acquire::close(Then::Pause(Unsure::Contended)),
+            Unlink::Failed => Acquire::close(Then::Fail(Op::Unlink)),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::lock`], once more, on our newborn that must go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Retaking {
+    /// What follows.
+    pub then: Then,
+}
+
+impl Retaking {
+    fn on_lock(self, reply: Lock) -> Acquire {
+        match reply {
+            Lock::Ours | Lock::Unsupported => Acquire::Disowning(Disowning { then: self.then }),
+            // Who has it found it old and empty, and is about to unlink it.
+            Lock::Busy => Acquire::close(self.then),
+            // Without the lock an unlink could hit a successor's file (P2). It is empty, so it
+            // refuses nobody once the grace is over, and the next acquire reclaims it.
+            Lock::Failed => Acquire::close(self.then),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::confirm`] of our newborn that must go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Disowning {
+    /// What follows.
+    pub then: Then,
+}
+
+impl Disowning {
+    fn on_confirm(self, reply: Confirm) -> Acquire {
+        match reply {
+            Confirm::Same => Acquire::Withdrawing(Withdrawing { then: self.then }),
+            Confirm::Changed => Acquire::close(self.then),
+            Confirm::Failed => Acquire::Voiding(Voiding { then: self.then }),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::unlink`] of our newborn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Withdrawing {
+    /// What follows.
+    pub then: Then,
+}
+
+impl Withdrawing {
+    fn on_unlink(self, reply: Unlink) -> Acquire {
+        match reply {
+            Unlink::Unlinked | Unlink::Absent => Acquire::close(self.then),
+            Unlink::Failed => Acquire::Voiding(Voiding { then: self.then }),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::void`] of our newborn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Voiding {
+    /// What follows.
+    pub then: Then,
+}
+
+impl Voiding {
+    fn on_void(self, reply: Done) -> Acquire {
+        match reply {
+            Done::Done | Done::Failed => Acquire::close(self.then),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::close`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Closing {
+    /// What follows.
+    pub then: Then,
+}
+
+impl Closing {
+    fn on_close(self) -> Acquire {
+        match self.then {
+            Then::Create => Acquire::START,
+            Then::Pause(unsure) => Acquire::Pausing(Pausing::Closed(unsure)),
+            Then::Refuse(refusal) => Acquire::Refused(refusal),
+            Then::Fail(op) => Acquire::Failed(op),
+        }
+    }
+}
+
+/// Waits for the driver, which may sleep before it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Pausing {
+    /// Nothing is open. Again starts over; giving up refuses for this reason.
+    Closed(Unsure),
+    /// Our newborn is open and its lock is busy. Again tries the same lock on the same open file.
+    Newborn,
+    /// Access was denied, which on Windows passes when a name is being deleted.
+    Denied(Op),
+}
+
+impl Pausing {
+    /// Another try.
+    #[must_use = "the state that follows is the whole result"]
+    pub fn again(self) -> Acquire {
+        match self {
+            Self::Closed(_) | Self::Denied(_) => Acquire::START,
+            Self::Newborn => Acquire::LockingNew(LockingNew),
+        }
+    }
+
+    /// The tries are used up, or the caller no longer waits.
+    #[must_use = "the state that follows is the whole result"]
+    pub fn give_up(self) -> Acquire {
+        match self {
+            Self::Closed(unsure) => Acquire::Refused(Refusal::Unknown(unsure)),
+            Self::Newborn => Acquire::Retaking(Retaking {
+                then: Then::Refuse(Refusal::Unknown(Unsure::Contended)),
+            }),
+            Self::Denied(op) => Acquire::Failed(op),
+        }
+    }
+}
+
+impl Acquire {
+    fn close(then: Then) -> Self {
+        Self::Closing(Closing { then })
+    }
+
+    /// Every act upon a verdict is confirmed first; what only says "again" and names nobody is
+    /// not worth a call.
+    fn judged(verdict: Verdict) -> Self {
+        let confirm = |claim| Self::Confirming(Confirming { claim });
+        match verdict {
+            Verdict::Dead => confirm(Claim::Dead),
+            Verdict::Alive => confirm(Claim::Alive),
+            Verdict::Unknown(unsure) => confirm(Claim::Unknown(unsure)),
+            // It may be refused by name when the tries are used up.
+            Verdict::NotFinal(Unsure::CannotProbe) => confirm(Claim::NotFinal(Unsure::CannotProbe)),
+            Verdict::NotFinal(unsure) => Self::close(Then::Pause(unsure)),
+        }
+    }
+}
+
+/// How a release ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Released {
+    /// Our file was unlinked, and then the kernel lock dropped.
+    Removed,
+    /// The path did not name our file: somebody had removed it. Nothing was removed.
+    Lost,
+    /// An operation failed; the record was voided, so that nobody is refused in our name.
+    Failed(Op),
+    /// In a forked child: the lock is the parent's, and was left alone.
+    Left,
+}
+
+/// A release, from its confirm to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Release {
+    /// Does the path still name our file?
+    Confirming(ReleaseConfirming),
+    /// Confirmed, under the kernel lock: waits for the unlink.
+    Unlinking(ReleaseUnlinking),
+    /// Could not be unlinked: waits until our file is empty.
+    Voiding(ReleaseVoiding),
+    /// Waits for the close, which drops the kernel lock.
+    Closing(ReleaseClosing),
+    /// In a forked child: waits for the close, which leaves the kernel lock.
+    Leaving(ReleaseLeaving),
+    /// The end.
+    Ended(Released),
+}
+
+impl Release {
+    /// Where a release starts in the process that acquired.
+    pub const START: Self = Self::Confirming(ReleaseConfirming);
+
+    /// Where a release starts in a process that got the guard by `fork`.
+    pub const FORKED: Self = Self::Leaving(ReleaseLeaving);
+
+    /// Makes the one call that this state waits for, and returns the state that follows.
+    #[must_use = "the state that follows is the whole result"]
+    pub fn step(self, fs: &mut impl FileSystem) -> Self {
+        match self {
+            Self::Confirming(state) => state.on_confirm(fs.confirm()),
+            Self::Unlinking(state) => state.on_unlink(fs.unlink()),
+            Self::Voiding(state) => state.on_void(fs.void()),
+            Self::Closing(state) => {
+                fs.close();
+                state.on_close()
+            }
+            Self::Leaving(state) => {
+                fs.leave();
+                state.on_leave()
+            }
+            Self::Ended(_) => self,
+        }
+    }
+
+    fn close(ending: Released) -> Self {
+        Self::Closing(ReleaseClosing { ending })
+    }
+}
+
+/// Waits for [`FileSystem::confirm`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReleaseConfirming;
+
+impl ReleaseConfirming {
+    fn on_confirm(self, reply: Confirm) -> Release {
+        match reply {
+            Confirm::Same => Release::Unlinking(ReleaseUnlinking),
+            Confirm::Changed => Release::close(Released::Lost),
+            Confirm::Failed => Release::Voiding(ReleaseVoiding { op: Op::Confirm }),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::unlink`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReleaseUnlinking;
+
+impl ReleaseUnlinking {
+    fn on_unlink(self, reply: Unlink) -> Release {
+        match reply {
+            Unlink::Unlinked => Release::close(Released::Removed),
+            Unlink::Absent => Release::close(Released::Lost),
+            Unlink::Failed => Release::Voiding(ReleaseVoiding { op: Op::Unlink }),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::void`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReleaseVoiding {
+    /// The operation that failed.
+    pub op: Op,
+}
+
+impl ReleaseVoiding {
+    fn on_void(self, reply: Done) -> Release {
+        match reply {
+            Done::Done | Done::Failed => Release::close(Released::Failed(self.op)),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::close`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReleaseClosing {
+    /// How the release will have ended.
+    pub ending: Released,
+}
+
+impl ReleaseClosing {
+    fn on_close(self) -> Release {
+        Release::Ended(self.ending)
+    }
+}
+
+/// Waits for [`FileSystem::leave`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReleaseLeaving;
+
+impl ReleaseLeaving {
+    fn on_leave(self) -> Release {
+        Release::Ended(Released::Left)
+    }
+}

@@ -1,0 +1,274 @@
+//! What stands in a lock file: a total parser and a writer.
+//!
+//! A record is one JSON object. Percy's three keys come first, in its order and formats (S2), so
+//! that its agents read our files; ours follow, and are all optional, so that we read its:
+//!
+//! ```json
+//! {"pid":20211,"port":5338,"startedAt":"2026-11-23T02:09:04.848Z","command":"node",
+//!  "host":"build-7","boot":"6ae6…","pidNamespace":4026531836,"processStart":81234}
+//! ```
+//!
+//! (One line in the file, without spaces or a final newline.) Unknown keys are ignored. Any bytes
+//! may be parsed: the result is a [`Holder`] or nothing, in time and memory bounded by
+//! [`MAX_RECORD`].
+
+use std::fmt;
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+/// The longest record, in bytes; a longer file is unreadable as one.
+pub const MAX_RECORD: usize = 4096;
+
+/// The longest text that is kept from a record (command, host, boot), in characters.
+const MAX_TEXT: usize = 64;
+
+/// The highest pid: `pid_t` is a signed 32-bit integer, and 0 and negative ones mean groups.
+const MAX_PID: u64 = i32::MAX as u64;
+
+/// Who holds a lock, or held it: what the record in the lock file says.
+///
+/// Everything here is what its author wrote: worth showing, and not proof. Texts contain no
+/// control or otherwise unprintable characters and have at most 64 characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holder {
+    /// The process, 1 to 2^31 - 1, numbered in its own pid namespace.
+    pub pid: u32,
+    /// The port that is locked; `None` for a lock that is not a port's.
+    pub port: Option<u16>,
+    /// When the record was written, by the author's clock, to the millisecond.
+    pub since: Option<SystemTime>,
+    /// The name of the program.
+    pub command: Option<String>,
+    /// The name of the machine.
+    pub host: Option<String>,
+    /// What distinguishes this boot of the machine from others (Linux: `boot_id`).
+    pub boot: Option<String>,
+    /// The pid namespace (Linux: the inode number of `/proc/self/ns/pid`).
+    pub pid_namespace: Option<u64>,
+    /// When the process started, in units of the system that only serve to compare (Linux: clock
+    /// ticks since boot, field 22 of `/proc/PID/stat`).
+    pub process_start: Option<u64>,
+}
+
+impl Holder {
+    /// A record of the old format: a pid and no more.
+    pub fn new(pid: u32) -> Self {
+        Self {
+            pid,
+            port: None,
+            since: None,
+            command: None,
+            host: None,
+            boot: None,
+            pid_namespace: None,
+            process_start: None,
+        }
+    }
+
+    /// Reads a record. Total: `None` is "unreadable as a record", whatever the bytes.
+    ///
+    /// Unreadable are: more than [`MAX_RECORD`] bytes, anything but one JSON object in UTF-8, and
+    /// a `pid` that is not an integer from 1 to 2^31 - 1. Other keys of the wrong kind are
+    /// ignored. `port` may be a number or a string of digits, as Percy stores what it was passed.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() > MAX_RECORD {
+            return None;
+        }
+        let Value::Object(keys) = serde_json::from_slice(bytes).ok()? else { return None };
+        let pid = keys.get("pid")?.as_u64().filter(|pid| (1..=MAX_PID).contains(pid))?;
+        let port = keys.get("port").and_then(|port| match port {
+            Value::String(digits) => digits.parse().ok(),
+            other => other.as_u64().and_then(|port| u16::try_from(port).ok()),
+        });
+        let text = |key| keys.get(key).and_then(Value::as_str).and_then(printable);
+        Some(Self {
+            pid: u32::try_from(pid).ok()?,
+            port: port.filter(|&port| port != 0),
+            since: keys.get("startedAt").and_then(Value::as_str).and_then(parse_time),
+            command: text("command"),
+            host: text("host"),
+            boot: text("boot"),
+            pid_namespace: keys.get("pidNamespace").and_then(Value::as_u64),
+            process_start: keys.get("processStart").and_then(Value::as_u64),
+        })
+    }
+
+    /// The bytes of the record: at most [`MAX_RECORD`], and what [`parse`](Self::parse) reads back.
+    ///
+    /// A record without a port has `"port":null`, so that Percy's three keys keep their places.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let text = |text: &Option<String>| text.as_deref().and_then(printable).map(Value::from);
+        let since = self.since.and_then(format_time).map(Value::from);
+        let keys = [
+            ("pid", Some(self.pid.into())),
+            ("port", Some(self.port.into())),
+            ("startedAt", since),
+            ("command", text(&self.command)),
+            ("host", text(&self.host)),
+            ("boot", text(&self.boot)),
+            ("pidNamespace", self.pid_namespace.map(Value::from)),
+            ("processStart", self.process_start.map(Value::from)),
+        ];
+        let written: Vec<String> = keys
+            .into_iter()
+            .filter_map(|(key, value)| Some(format!("\"{key}\":{}", value?)))
+            .collect();
+        format!("{{{}}}", written.join(",")).into_bytes()
+    }
+}
+
+impl fmt::Display for Holder {
+    /// `pid 20211 (node, since 2026-11-23 02:09:04 UTC)`, with the parts that are known.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid {}", self.pid)?;
+        let since = self.since.and_then(format_time).map(|time| {
+            let (date, clock) = time.split_once('T').unwrap_or((&time, ""));
+            format!("since {date} {} UTC", clock.split('.').next().unwrap_or(clock))
+        });
+        let command = self.command.as_deref().and_then(printable);
+        let known: Vec<String> = [command, since].into_iter().flatten().collect();
+        if known.is_empty() { Ok(()) } else { write!(f, " ({})", known.join(", ")) }
+    }
+}
+
+/// `text` without what must not reach a terminal (control, format and unassigned characters), cut
+/// to [`MAX_TEXT`] characters; `None` if nothing is left.
+pub(crate) fn printable(text: &str) -> Option<String> {
+    let kept: String = text
+        .chars()
+        .filter(|c| matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1)
+        .take(MAX_TEXT)
+        .collect();
+    (!kept.trim().is_empty()).then(|| kept.trim().to_owned())
+}
+
+/// ISO 8601 in UTC with milliseconds, for the years 1970 to 9999.
+fn format_time(time: SystemTime) -> Option<String> {
+    use std::fmt::Write;
+    time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let mut text = String::new();
+    write!(text, "{}", humantime::format_rfc3339_millis(time)).ok()?;
+    Some(text)
+}
+
+/// The reverse of [`format_time`]; anything else is no time.
+fn parse_time(text: &str) -> Option<SystemTime> {
+    let time = humantime::parse_rfc3339(text).ok()?;
+    format_time(time).and(Some(time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// The example of PERCY.md: what its agents write, byte for byte.
+    const PERCY: &[u8] = br#"{"pid":20211,"port":5338,"startedAt":"2026-11-23T02:09:04.848Z"}"#;
+
+    #[test]
+    fn percys_record_is_read_and_written_byte_for_byte() {
+        let holder = Holder::parse(PERCY).expect("a record");
+        assert_eq!((holder.pid, holder.port), (20211, Some(5338)));
+        assert_eq!(holder.to_string(), "pid 20211 (since 2026-11-23 02:09:04 UTC)");
+        assert_eq!(holder.to_bytes(), PERCY);
+    }
+
+    #[test]
+    fn our_keys_follow_percys_three() {
+        let mut holder = Holder::parse(PERCY).expect("a record");
+        holder.command = Some("node".into());
+        holder.host = Some("build-7".into());
+        holder.boot = Some("6ae6".into());
+        holder.pid_namespace = Some(4_026_531_836);
+        holder.process_start = Some(81_234);
+        let bytes = holder.to_bytes();
+        assert!(bytes.starts_with(&PERCY[..PERCY.len() - 1]), "{}", bytes.escape_ascii());
+        assert_eq!(
+            bytes[PERCY.len() - 1..].escape_ascii().to_string().replace('\\', ""),
+            r#","command":"node","host":"build-7","boot":"6ae6","pidNamespace":4026531836,"processStart":81234}"#
+        );
+        assert_eq!(Holder::parse(&bytes), Some(holder));
+    }
+
+    #[test]
+    fn every_payload_that_percy_would_hold_for_ever_is_unreadable() {
+        for pid in
+            ["null", "0", "-1", "1.5", "\"abc\"", "\"7\"", "2147483648", "1e400", "[7]", "true"]
+        {
+            let payload = format!("{{\"pid\":{pid},\"port\":5338}}");
+            assert_eq!(Holder::parse(payload.as_bytes()), None, "{payload}");
+        }
+        for payload in [
+            "",
+            "{}",
+            "[]",
+            "123",
+            "null",
+            "{\"pid\":7",
+            "\0\0\0",
+            "{\"pid\":7}x",
+            "\u{feff}{\"pid\":7}",
+        ] {
+            assert_eq!(Holder::parse(payload.as_bytes()), None, "{payload:?}");
+        }
+        assert_eq!(Holder::parse(b"{\"pid\":7,\"x\":\"\xff\"}"), None, "not UTF-8");
+        assert_eq!(Holder::parse("[".repeat(4096).as_bytes()), None, "deep");
+        assert_eq!(
+            Holder::parse(b"{\"pid\":2147483647}").map(|holder| holder.pid),
+            Some(2147483647)
+        );
+    }
+
+    #[test]
+    fn a_record_of_4096_bytes_is_read_and_one_of_4097_is_not() {
+        let fill = |len: usize| {
+            let record = "{\"pid\":7}";
+            format!("{record}{}", " ".repeat(len - record.len())).into_bytes()
+        };
+        assert_eq!(Holder::parse(&fill(MAX_RECORD)), Some(Holder::new(7)));
+        assert_eq!(Holder::parse(&fill(MAX_RECORD + 1)), None);
+    }
+
+    #[test]
+    fn keys_of_the_wrong_kind_are_ignored() {
+        let odd = br#"{"pid":7,"port":70000,"startedAt":"tomorrow","command":7,"host":null,
+            "boot":{},"pidNamespace":-1,"processStart":"now","more":[1]}"#;
+        assert_eq!(Holder::parse(odd), Some(Holder::new(7)));
+        let port =
+            |port| Holder::parse(format!("{{\"pid\":7,\"port\":{port}}}").as_bytes()).unwrap().port;
+        assert_eq!(port("\"5338\""), Some(5338), "stored as it was passed");
+        assert_eq!([port("0"), port("65536"), port("\"x\""), port("-1")], [None; 4]);
+    }
+
+    #[test]
+    fn unprintable_characters_are_dropped_on_the_way_in_and_out() {
+        let shown = Holder::parse(
+            "{\"pid\":7,\"command\":\"a\\u001b[2J\\nb\\u202ec\\u0000 d\\u200b'\\\"\\\\\"}"
+                .as_bytes(),
+        )
+        .expect("a record");
+        assert_eq!(shown.command.as_deref(), Some("a[2Jbc d'\"\\"));
+        let mut raw = Holder::new(7);
+        raw.command = Some("x\u{7}\u{9b}y".into());
+        raw.host = Some("\r\n".into());
+        assert_eq!(raw.to_string(), "pid 7 (xy)");
+        let back = Holder::parse(&raw.to_bytes()).expect("a record");
+        assert_eq!((back.command.as_deref(), back.host), (Some("xy"), None));
+        raw.command = Some("é".repeat(65));
+        assert_eq!(Holder::parse(&raw.to_bytes()).unwrap().command, Some("é".repeat(64)));
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_written_is_left_out() {
+        let mut holder = Holder::new(7);
+        let far = Duration::from_secs(400_000_000_000);
+        for time in [SystemTime::UNIX_EPOCH - Duration::from_secs(1), SystemTime::UNIX_EPOCH + far]
+        {
+            holder.since = Some(time);
+            assert_eq!(holder.to_bytes(), br#"{"pid":7,"port":null}"#);
+            assert_eq!(holder.to_string(), "pid 7");
+        }
+    }
+}

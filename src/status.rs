@@ -1,0 +1,122 @@
+//! A query: who holds a lock, without touching it.
+
+use std::fmt;
+
+use crate::error::{AcquireError, Headline, Recorded};
+use crate::judge::{Assessment, Unsure};
+use crate::lock::{Lock, Patience};
+use crate::os::{self, LockFile};
+use crate::protocol::Refusal;
+use crate::query::Query;
+use crate::record::Holder;
+
+/// Whether a lock is held, as [`Lock::status`] found it. True of some instant of the call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// There is no lock file.
+    Free,
+    /// Somebody holds it.
+    #[non_exhaustive]
+    Held {
+        /// The recorded holder, if a record could be read.
+        holder: Option<Holder>,
+        /// Whether the recorded holder is known to hold it, and why not.
+        why: Refusal,
+    },
+    /// The lock file is provably a dead holder's: the next acquire reclaims it.
+    #[non_exhaustive]
+    Stale {
+        /// The recorded holder, if a record could be read.
+        holder: Option<Holder>,
+    },
+    /// Neither can be proved from here.
+    #[non_exhaustive]
+    CannotTell {
+        /// The recorded holder, if a record could be read.
+        holder: Option<Holder>,
+        /// Why not.
+        why: Unsure,
+    },
+}
+
+impl Status {
+    /// The recorded holder, live or dead.
+    pub fn holder(&self) -> Option<&Holder> {
+        match self {
+            Self::Free => None,
+            Self::Held { holder, .. }
+            | Self::Stale { holder }
+            | Self::CannotTell { holder, .. } => holder.as_ref(),
+        }
+    }
+
+    /// A sentence for people: "port 5338 is locked by pid 20211 (…)". `port` as asked for.
+    pub fn describe(&self, port: Option<u16>) -> String {
+        Described { status: self, port }.to_string()
+    }
+}
+
+struct Described<'a> {
+    status: &'a Status,
+    port: Option<u16>,
+}
+
+impl fmt::Display for Described<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (port, holder) = (self.port, self.status.holder());
+        let subject = match port {
+            Some(port) => format!("port {port}"),
+            None => "the lock".to_owned(),
+        };
+        match self.status {
+            Status::Free => write!(f, "{subject} is free"),
+            Status::Held { why, .. } => Headline { port, holder, why: *why }.fmt(f),
+            Status::Stale { .. } => {
+                write!(f, "{subject} has a stale lock, left by {}", Recorded(holder))
+            }
+            Status::CannotTell { why, .. } => {
+                Headline { port, holder, why: Refusal::Unknown(*why) }.fmt(f)
+            }
+        }
+    }
+}
+
+impl Lock {
+    /// Who holds the lock. Creates, locks, writes and removes nothing, and can neither be seen by
+    /// others nor make an acquire fail. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lock::try_acquire`], other than [`AcquireError::Held`].
+    pub fn status(&self) -> Result<Status, AcquireError> {
+        let mut file = LockFile::new(self.path().to_owned(), os::process::me().clone());
+        let mut patience = Patience::new();
+        let mut state = Query::START;
+        loop {
+            state = match state {
+                Query::Pausing(pause) => {
+                    if patience.again() {
+                        pause.again()
+                    } else {
+                        pause.give_up()
+                    }
+                }
+                Query::Answered(answer) => return Ok(self.answered(&file, answer)),
+                Query::Failed(op) => return Err(self.failed(file, op)),
+                unfinished => unfinished.step(&mut file),
+            };
+        }
+    }
+
+    fn answered(&self, file: &LockFile, answer: Option<Assessment>) -> Status {
+        let holder = file.seen().cloned();
+        match answer {
+            None => Status::Free,
+            Some(Assessment::Held) => Status::Held { holder, why: Refusal::Holder },
+            Some(Assessment::HeldBy(why)) => Status::Held { holder, why: Refusal::Unknown(why) },
+            Some(Assessment::Stale) => Status::Stale { holder },
+            Some(Assessment::CannotTell(why)) => Status::CannotTell { holder, why },
+        }
+    }
+}
