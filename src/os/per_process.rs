@@ -14,26 +14,26 @@ use std::sync::atomic::Ordering;
 use super::AtomicPtr;
 
 /// A value, and the generation of the process (how many forks lie behind it) that computed it.
-pub struct Computed<T> {
+pub(crate) struct Computed<T> {
     generation: usize,
     value: T,
 }
 
 /// A slot for a value of each generation. A `static`, whose values are never freed: one for each
 /// fork after which it is asked for.
-pub struct PerProcess<T: 'static> {
+pub(crate) struct PerProcess<T: 'static> {
     slot: AtomicPtr<Computed<T>>,
 }
 
 impl<T: Send + Sync + 'static> PerProcess<T> {
     /// An empty slot: `slot` is a null pointer.
-    pub const fn new(slot: AtomicPtr<Computed<T>>) -> Self {
+    pub(crate) const fn new(slot: AtomicPtr<Computed<T>>) -> Self {
         Self { slot }
     }
 
     /// The value of this generation, computed now if nobody has. Never blocks: threads that come
     /// at the same time may compute it twice, and all of them get the same one.
-    pub fn get(&self, generation: usize, compute: impl FnOnce() -> T) -> &'static T {
+    pub(crate) fn get(&self, generation: usize, compute: impl FnOnce() -> T) -> &'static T {
         let seen = self.slot.load(Ordering::Acquire);
         if let Some(value) = Self::of(seen, generation) {
             return value;
