@@ -8,6 +8,9 @@
 //! Exclusion never rests on the probe (P8): a verdict of [`Verdict::Dead`] is acted on only under
 //! the kernel lock and after a confirm. The probe decides whether a person is refused.
 
+// A new reply or state must be decided on, not fall into `_`.
+#![deny(clippy::wildcard_enum_match_arm)]
+
 /// What trying the kernel lock said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KernelLock {

@@ -55,6 +55,9 @@
 //! immediately before the act. Unlink comes before the kernel lock is dropped. The record is
 //! written under the kernel lock. What was read before the lock was taken serves only to refuse.
 
+// A new reply or state must be decided on, not fall into `_`.
+#![deny(clippy::wildcard_enum_match_arm)]
+
 pub use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Lock, Op, Open, Read, Unlink};
 pub use crate::judge::{
     Age, Assessment, Author, Evidence, KernelLock, Probe, Unsure, Verdict, Watch, assess, judge,

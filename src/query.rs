@@ -11,6 +11,9 @@
 //!          Answered(None)
 //! ```
 
+// A new reply or state must be decided on, not fall into `_`.
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use crate::fs::{Confirm, Dated, FileSystem, Op, Open, Read};
 use crate::judge::{Age, Assessment, Evidence, Unsure, Watch, assess};
 
