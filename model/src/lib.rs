@@ -1,1 +1,24 @@
-//! The model.
+//! Explores the machines that portlock ships, in every interleaving, over a model filesystem.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `world.rs` | the world: a path, files, open files, kernel locks, processes, as one value |
+//! | `view.rs` | one participant's view of it: the filesystem that the machines run on |
+//! | `moves.rs` | what can happen next |
+//! | `worlds.rs` | the worlds to explore, each one value of a configuration |
+//! | `properties.rs` | the promises, as checks |
+//! | `variants.rs`, `other.rs` | the wrong protocols that must be caught |
+//! | `schedule.rs` | a run as a list of numbers, the same for every engine |
+//! | `explore.rs` | breadth-first search to the end |
+//! | `report.rs` | a failure that can be read |
+
+pub mod explore;
+pub mod moves;
+pub mod other;
+pub mod properties;
+pub mod report;
+pub mod schedule;
+pub mod variants;
+pub mod view;
+pub mod world;
+pub mod worlds;

@@ -1,0 +1,195 @@
+//! The promises, as checks of a move and of the world that it leads to.
+
+use portlock::protocol::{
+    Acquire, Assessment, Closing, Query, QueryClosing, QueryConfirming, QueryThen, Refusal, Then,
+};
+
+use crate::moves::{Alone, Outcome, alone, is_blocked};
+use crate::variants::Protocol;
+use crate::world::{Content, Creator, Doing, Kind, Move, Who, World};
+use crate::worlds::{Config, Promise};
+
+/// Whether every promise that the world owes is kept by this move.
+pub fn check_move(
+    config: &Config,
+    before: &World,
+    one: Move,
+    outcome: &Outcome,
+) -> Result<(), Promise> {
+    let owes = |promise| config.owed.contains(&promise);
+    let after = &outcome.world;
+    if owes(Promise::P1) && !excludes(config, after) {
+        return Err(Promise::P1);
+    }
+    if owes(Promise::P2) && !removes_its_own(config, outcome) {
+        return Err(Promise::P2);
+    }
+    if owes(Promise::P4) && !tells_the_truth(before, one, outcome) {
+        return Err(Promise::P4);
+    }
+    if owes(Promise::Query) && !asks_unseen(before, one, after) {
+        return Err(Promise::Query);
+    }
+    if owes(Promise::P6) && !leaves_nothing(after) {
+        return Err(Promise::P6);
+    }
+    Ok(())
+}
+
+/// P1. Where others may remove the path, it is owed for who is still current; where an old agent
+/// has robbed somebody, no longer.
+fn excludes(config: &Config, world: &World) -> bool {
+    if world.robbed {
+        return true;
+    }
+    let is_ours = |who| !matches!(world.participant(who).kind, Kind::OldAgent);
+    let mut holders = 0;
+    for who in world.everyone() {
+        if !is_ours(who) || !world.believes(who) {
+            continue;
+        }
+        // Who follows another protocol closes its file and has no kernel lock.
+        let ours = !matches!(world.participant(who).doing, Doing::Percy(_) | Doing::Aside(_));
+        let current = world.open_inode(who) == world.path;
+        if config.removals > 0 && ours && !current {
+            continue;
+        }
+        holders += 1;
+        if ours {
+            let recorded = world.named().is_some_and(|file| file.content == Content::Of(who));
+            let locked = world.has_lock(who) || !config.kernel_locks;
+            if !(current && recorded && locked) {
+                return false;
+            }
+        }
+    }
+    holders <= 1
+}
+
+/// P2.
+fn removes_its_own(config: &Config, outcome: &Outcome) -> bool {
+    let Some(removal) = outcome.removal else { return true };
+    if outcome.world.participant(removal.by).kind == Kind::OldAgent || removal.in_window {
+        return true;
+    }
+    if removal.created {
+        return true;
+    }
+    // P8: where the probe lies, the lock alone is owed, between those who take it.
+    let dead = config.probe_lies || !(removal.of_live_other || removal.of_live_old_agent);
+    removal.is_ours && removal.locked && dead
+}
+
+/// P4, of acquires that refuse by name and of queries that say who holds, or that nobody does.
+fn tells_the_truth(before: &World, one: Move, outcome: &Outcome) -> bool {
+    let Move::Call(who, _) = one else { return true };
+    let was = before.participant(who).doing;
+    let names = |doing| match doing {
+        Doing::Acquiring(Acquire::Closing(Closing { then: Then::Refuse(Refusal::Holder) })) => true,
+        Doing::Asking(Query::Closing(QueryClosing {
+            then: QueryThen::Answer(Assessment::Held),
+        })) => true,
+        _ => false,
+    };
+    let after = &outcome.world;
+    let now = after.participant(who).doing;
+    if names(now) && !names(was) {
+        return after
+            .open_inode(who)
+            .is_some_and(|inode| after.participant(who).witnessed & (1 << inode) != 0);
+    }
+    // "Stale" is true of the instant in which nobody was seen to have the lock.
+    let stale = Doing::Asking(Query::Confirming(QueryConfirming { assessment: Assessment::Stale }));
+    if now == stale && after.open_inode(who) == after.path {
+        return after.named().is_some_and(|file| match file.content {
+            Content::Of(author) | Content::OldOf(author) => after.same_process(author, who),
+            Content::OldAlive => false,
+            Content::Empty | Content::Garbage | Content::Dead(_) | Content::OldDead(_) => true,
+        });
+    }
+    true
+}
+
+/// A query changes nothing that others can see: the path, the files, the kernel locks.
+fn asks_unseen(before: &World, one: Move, after: &World) -> bool {
+    let Move::Call(who, _) = one else { return true };
+    if before.participant(who).kind != Kind::Asker {
+        return true;
+    }
+    let locks = |world: &World| world.files.map(|file| file.map(|file| (file.content, file.lock)));
+    let named_alike = before.path == after.path;
+    // A file that only the query had open may end with it.
+    named_alike
+        && locks(before)
+            .iter()
+            .zip(&locks(after))
+            .all(|(before, after)| before == after || after.is_none())
+}
+
+/// P6: when everybody is idle, the path names nothing that a living participant made.
+fn leaves_nothing(world: &World) -> bool {
+    let at_rest = world
+        .everyone()
+        .all(|who| matches!(world.participant(who).doing, Doing::Idle | Doing::Absent));
+    if !at_rest {
+        return true;
+    }
+    world.aside.iter().all(Option::is_none)
+        && world.named().is_none_or(|file| {
+            let litter = matches!(file.creator, Creator::Alive(_)) && !file.abandoned;
+            // What could not be removed is voided, so that it refuses nobody.
+            !litter || (world.removal_failed && !file.content.is_record())
+        })
+}
+
+/// P5, and with it P3: each living participant, run alone from here, ends; and one that is idle
+/// gets the lock if nobody keeps it rightly. Tells the longest run, in calls.
+pub fn check_alone(config: &Config, protocol: &Protocol, world: &World) -> Result<u32, Promise> {
+    let owes_recovery = config.owed.contains(&Promise::P3);
+    let owes_bounds = config.owed.contains(&Promise::P5);
+    if !owes_recovery && !owes_bounds {
+        return Ok(0);
+    }
+    let mut longest = 0;
+    for who in world.everyone() {
+        let participant = world.participant(who);
+        if participant.suspended {
+            continue;
+        }
+        match participant.doing {
+            Doing::Acquiring(_) | Doing::Releasing(_) | Doing::Asking(_) if owes_bounds => {
+                longest = longest.max(ends(config, protocol, world, who)?);
+            }
+            Doing::Idle if is_acquirer(participant.kind) => {
+                longest = longest.max(gets_it(config, protocol, world, who)?);
+            }
+            _ => {}
+        }
+    }
+    Ok(longest)
+}
+
+fn is_acquirer(kind: Kind) -> bool {
+    matches!(kind, Kind::Process | Kind::Thread | Kind::Parent)
+}
+
+fn ends(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Result<u32, Promise> {
+    match alone(config, protocol, world, who) {
+        Alone::Held(calls) | Alone::Ended(calls) => Ok(calls),
+        Alone::Endless => Err(Promise::P5),
+    }
+}
+
+fn gets_it(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Result<u32, Promise> {
+    let begun = crate::moves::apply(config, protocol, world, Move::Begin(who))
+        .map_or(*world, |outcome| outcome.world);
+    let died = world.named().is_some_and(|file| !matches!(file.creator, Creator::Alive(_)));
+    match alone(config, protocol, &begun, who) {
+        Alone::Held(calls) => Ok(calls),
+        Alone::Ended(calls) if is_blocked(config, world, who) => Ok(calls),
+        Alone::Ended(_) | Alone::Endless => {
+            let broken = if died { Promise::P3 } else { Promise::P5 };
+            if config.owed.contains(&broken) { Err(broken) } else { Ok(0) }
+        }
+    }
+}

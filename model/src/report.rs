@@ -1,0 +1,187 @@
+//! A failure that can be read: the promise as a sentence, a table with a column for each
+//! participant and a line for each move, and the line that replays it.
+
+use std::fmt::Write;
+
+use portlock::protocol::{Confirm, Create, Dated, Done, Evidence, Lock, Open, Read, Unlink};
+
+use crate::explore::Found;
+use crate::schedule::{Made, run};
+use crate::variants::Protocol;
+use crate::view::Reply;
+use crate::world::{Doing, Look, Move, OpenFile, Who, World};
+use crate::worlds::Config;
+
+/// How to run the same thing again.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    pub variant: Option<&'a str>,
+    pub participants: usize,
+}
+
+/// The report of a broken promise.
+pub fn report(config: &Config, protocol: &Protocol, found: &Found, origin: Origin<'_>) -> String {
+    let run = run(config, protocol, &found.schedule, found.alone);
+    let mut text = String::new();
+    let calls = run.made.iter().filter(|made| matches!(made.one, Move::Call(..))).count();
+    let _ = writeln!(text, "✗ {}.", found.promise.sentence());
+    let _ = writeln!(
+        text,
+        "  {} · world {} · {} participants · shortest trace, {calls} calls",
+        origin.variant.map_or("the shipped machine".to_owned(), |name| format!("variant {name}")),
+        config.name,
+        config.kinds.len(),
+    );
+    let variant = origin.variant.map_or(String::new(), |name| format!("--variant {name} "));
+    let crashes = Config::named(config.name, origin.participants)
+        .is_some_and(|usual| usual.crashes != config.crashes)
+        .then(|| format!("--crashes {} ", config.crashes))
+        .unwrap_or_default();
+    let _ = writeln!(
+        text,
+        "  replay: cargo run -p portlock-model -- replay {variant}--world {} --participants {} \
+         {crashes}{}",
+        config.name, origin.participants, found.schedule
+    );
+    text.push('\n');
+    let columns = config.kinds.len();
+    let _ = write!(text, "  {:>4}  ", "call");
+    for who in 0..columns {
+        let _ = write!(text, "{:<27}", name(who as Who));
+    }
+    let _ = writeln!(text, "{:<22}kernel locks", "path");
+    if let Some(first) = run.made.first() {
+        let _ = writeln!(
+            text,
+            "  {:>4}  {:columns$}{}",
+            "",
+            "",
+            standing(&first.before, &first.names),
+            columns = columns * 27
+        );
+    }
+    let mut number = 0;
+    for made in &run.made {
+        let call = matches!(made.one, Move::Call(..));
+        number += usize::from(call);
+        let label = if call { number.to_string() } else { String::new() };
+        let _ = write!(text, "  {label:>4}  ");
+        let (actor, words) = describe(made);
+        for who in 0..columns {
+            let cell = if actor == Some(who as Who) { words.as_str() } else { "" };
+            let _ = write!(text, "{cell:<27}");
+        }
+        if actor.is_none() {
+            let _ = write!(text, "({words}) ");
+        }
+        let _ = writeln!(text, "{}", standing(&made.outcome.world, &made.names));
+    }
+    if found.alone {
+        let _ = writeln!(
+            text,
+            "\n  From here a participant that runs alone does not end, or is kept from a lock that \
+             nobody holds."
+        );
+    }
+    text
+}
+
+fn name(who: Who) -> char {
+    char::from(b'A' + who)
+}
+
+/// Who acts, by its name at the beginning, and what it does.
+fn describe(made: &Made) -> (Option<Who>, String) {
+    let named = |who: Who| Some(made.names[usize::from(who)]);
+    match made.one {
+        Move::Begin(who) => (named(who), "begins".into()),
+        Move::Call(who, _) => {
+            let end = match made.outcome.ended {
+                Doing::Acquiring(portlock::protocol::Acquire::Held(_)) => " HOLDS",
+                Doing::Acquiring(portlock::protocol::Acquire::Refused(_)) => " refused",
+                Doing::Acquiring(portlock::protocol::Acquire::Failed(_)) => " fails",
+                Doing::Percy(crate::other::Percy::Holding)
+                | Doing::Aside(crate::other::Aside::Holding) => " HOLDS",
+                _ => "",
+            };
+            (named(who), format!("{}{end}", words(made.outcome.reply)))
+        }
+        Move::Again(who) => (named(who), "again".into()),
+        Move::GiveUp(who) => (named(who), "gives up".into()),
+        Move::Release(who) => (named(who), "releases".into()),
+        Move::Crash(who, Look::Gone) => (named(who), "† dies".into()),
+        Move::Crash(who, look) => (named(who), format!("† dies ({look:?})")),
+        Move::Suspend(who) => (named(who), "stops for ever".into()),
+        Move::Fork(who) => (named(who), "forks".into()),
+        Move::Age(_) => (None, "the grace of a file passes".into()),
+        Move::Remove => (None, "somebody removes the path".into()),
+    }
+}
+
+/// A call and its reply in a few words.
+pub fn words(reply: Reply) -> String {
+    match reply {
+        Reply::Create(Create::Created) => "create ok".into(),
+        Reply::Create(reply) => format!("create {}", lower(reply)),
+        Reply::Open(Open::Opened) => "open ok".into(),
+        Reply::Open(reply) => format!("open {}", lower(reply)),
+        Reply::Age(Dated::Known(age)) => format!("age {}", lower(age)),
+        Reply::Age(Dated::Failed) => "age failed".into(),
+        Reply::Lock(Lock::Ours) => "lock ok".into(),
+        Reply::Lock(reply) => format!("lock {}", lower(reply)),
+        Reply::Write(Done::Done) => "write ok".into(),
+        Reply::Write(Done::Failed) => "write failed".into(),
+        Reply::Read(Read::Record) => "read a record".into(),
+        Reply::Read(reply) => format!("read {}", lower(reply)),
+        Reply::Probe(Evidence::Record(author, probe)) => {
+            format!("probe {}, {}", lower(author), lower(probe))
+        }
+        Reply::Probe(Evidence::Nothing(_)) => "probe nothing".into(),
+        Reply::Confirm(Confirm::Same) => "confirm same".into(),
+        Reply::Confirm(reply) => format!("confirm {}", lower(reply)),
+        Reply::Unlink(Unlink::Unlinked) => "unlink ok".into(),
+        Reply::Unlink(reply) => format!("unlink {}", lower(reply)),
+        Reply::Void(reply) => format!("void {}", lower(reply)),
+        Reply::Watch(reply) => format!("watch {}", lower(reply)),
+        Reply::Close => "close".into(),
+        Reply::Leave => "close, lock left".into(),
+        Reply::Other(words) => words.into(),
+    }
+}
+
+fn lower(value: impl std::fmt::Debug) -> String {
+    format!("{value:?}").to_lowercase()
+}
+
+/// What the path names, and who has which kernel lock.
+fn standing(world: &World, names: &[Who]) -> String {
+    let path = match (world.path, world.named()) {
+        (Some(inode), Some(file)) => {
+            let content = match file.content {
+                crate::world::Content::Of(who) => format!("of {}", name(names[usize::from(who)])),
+                crate::world::Content::OldOf(who) => {
+                    format!("old, of {}", name(names[usize::from(who)]))
+                }
+                other => lower(other),
+            };
+            format!("ino{inode} {content}")
+        }
+        (_, _) => "·".into(),
+    };
+    let holder = |open: OpenFile| {
+        let shared_by = world.opened[usize::from(open)].map_or(0, |opened| opened.shared_by);
+        (0..world.count)
+            .filter(|who| shared_by & (1 << who) != 0)
+            .map(|who| name(names[usize::from(who)]))
+            .collect::<String>()
+    };
+    let locks: Vec<String> = world
+        .files
+        .iter()
+        .enumerate()
+        .filter_map(|(inode, file)| {
+            file.and_then(|file| file.lock).map(|open| format!("ino{inode}:{}", holder(open)))
+        })
+        .collect();
+    format!("{path:<22}{}", locks.join(" "))
+}

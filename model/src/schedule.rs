@@ -1,0 +1,115 @@
+//! One schedule for all engines: which of the possible moves is made, one number a move.
+//!
+//! What the explorer finds, what proptest shrinks, what the fuzzer's bytes mean and what `replay`
+//! accepts are the same thing, so that a find in one is a test in all.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::moves::{Outcome, successors};
+use crate::properties::{check_alone, check_move};
+use crate::variants::Protocol;
+use crate::world::{Move, PARTICIPANTS, Who, World};
+use crate::worlds::{Config, Promise};
+
+/// A run of a world: how it begins, and which move is made each time.
+///
+/// Each number counts among the moves that are possible in the canonical world, modulo how many
+/// there are: any numbers are a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Schedule {
+    /// Which beginning of the world, modulo how many there are.
+    pub start: u8,
+    pub steps: Vec<u8>,
+}
+
+impl Schedule {
+    /// The schedule that bytes stand for: the first is the beginning.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        match bytes.split_first() {
+            Some((&start, steps)) => Self { start, steps: steps.to_vec() },
+            None => Self::default(),
+        }
+    }
+
+    /// The reverse of [`from_bytes`](Self::from_bytes).
+    pub fn to_bytes(&self) -> Vec<u8> {
+        [&[self.start], self.steps.as_slice()].concat()
+    }
+}
+
+impl fmt::Display for Schedule {
+    /// `0/3/1/…`: the beginning, then the moves.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.start)?;
+        self.steps.iter().try_for_each(|step| write!(f, "/{step}"))
+    }
+}
+
+impl FromStr for Schedule {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers: Result<Vec<u8>, _> = text.split('/').map(str::parse).collect();
+        Ok(Self::from_bytes(&numbers?))
+    }
+}
+
+/// One move of a run, with the names that its participants had at the beginning.
+#[derive(Debug, Clone, Copy)]
+pub struct Made {
+    pub before: World,
+    pub one: Move,
+    pub outcome: Outcome,
+    /// The beginning's name of each participant of `before`.
+    pub names: [Who; PARTICIPANTS],
+}
+
+/// What a schedule did.
+#[derive(Debug, Clone)]
+pub struct Run {
+    pub made: Vec<Made>,
+    /// The canonical world at the end, and the names of its participants.
+    pub end: World,
+    pub names: [Who; PARTICIPANTS],
+    /// The promise that broke, which ends the run.
+    pub broken: Option<Promise>,
+}
+
+/// Runs a schedule, and checks every promise of its world after every move.
+///
+/// `alone` also runs every participant alone from the last world, as the explorer does from each.
+pub fn run(config: &Config, protocol: &Protocol, schedule: &Schedule, alone: bool) -> Run {
+    let beginnings = config.beginnings();
+    let begin = beginnings[usize::from(schedule.start) % beginnings.len()];
+    let (mut world, went) = begin.canonical();
+    let mut names = [0; PARTICIPANTS];
+    for (old, &new) in went.iter().enumerate() {
+        names[usize::from(new)] = old as Who;
+    }
+    let mut run = Run { made: Vec::new(), end: world, names, broken: None };
+    let mut possible = Vec::new();
+    for &step in &schedule.steps {
+        successors(config, protocol, &world, &mut possible);
+        if possible.is_empty() {
+            break;
+        }
+        let (one, outcome) = possible[usize::from(step) % possible.len()];
+        run.made.push(Made { before: world, one, outcome, names: run.names });
+        let broken = check_move(config, &world, one, &outcome).err();
+        let (next, went) = outcome.world.canonical();
+        let before = run.names;
+        for (old, &new) in went.iter().enumerate() {
+            run.names[usize::from(new)] = before[old];
+        }
+        (world, run.end) = (next, next);
+        if broken.is_some() {
+            run.broken = broken;
+            return run;
+        }
+    }
+    if alone {
+        run.broken = check_alone(config, protocol, &world).err();
+    }
+    run
+}

@@ -1,0 +1,554 @@
+//! The wrong protocols that must be caught: each a rewrite of named transitions, or of the
+//! evidence, around the shipped machine. The shipped code has no switch.
+
+use portlock::protocol::{
+    Acquire, Age, Claim, Closing, Confirming, Dating, Disowning, Evidence, FileSystem, Guarantee,
+    Judging, KernelLock, LockingNew, LockingOld, Op, Peeked, Peeking, Probe, Query, QueryWatching,
+    Reading, Recording, Refusal, Release, ReleaseClosing, ReleaseConfirming, ReleaseUnlinking,
+    Released, Retaking, Then, Unlinking, Unsure,
+};
+
+use crate::other::{Aside, Percy, Repairs};
+use crate::view::View;
+use crate::world::Doing;
+use crate::worlds::Promise;
+
+/// How participants act: the shipped machines, or a wrong protocol around them.
+#[derive(Clone, Copy)]
+pub struct Protocol {
+    pub begin: Doing,
+    pub acquire: fn(Acquire, &mut View<'_>) -> Acquire,
+    pub release: fn(Release, &mut View<'_>) -> Release,
+    pub query: fn(Query, &mut View<'_>) -> Query,
+    pub release_start: Release,
+    pub forked_start: Release,
+    pub doctor: fn(Evidence) -> Evidence,
+    pub confirms_itself: bool,
+    pub repairs: Repairs,
+}
+
+/// What ships.
+pub const SHIPPED: Protocol = Protocol {
+    begin: Doing::Acquiring(Acquire::START),
+    acquire: |state, fs| state.step(fs),
+    release: |state, fs| state.step(fs),
+    query: |state, fs| state.step(fs),
+    release_start: Release::START,
+    forked_start: Release::FORKED,
+    doctor: |evidence| evidence,
+    confirms_itself: false,
+    repairs: Repairs { reread: false, guard: false },
+};
+
+/// Where a variant is caught.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caught {
+    /// This promise breaks in this world, with so many participants.
+    Breaks { promise: Promise, world: &'static str, participants: usize },
+    /// No promise breaks in any world, since another step covers for it: the reason, and the
+    /// variant that leaves out both.
+    Harmless { why: &'static str, both: &'static str },
+}
+
+/// A way to find a broken promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Engine {
+    /// Exhaustive search (`explore.rs`).
+    Explorer,
+    /// Seeded random schedules (tests/properties.rs), and with coverage the fuzzer's.
+    Random,
+    /// Threads under loom (tests/loom.rs).
+    Loom,
+}
+
+impl std::fmt::Display for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Explorer => "explorer",
+            Self::Random => "random",
+            Self::Loom => "loom",
+        })
+    }
+}
+
+/// A wrong protocol.
+#[derive(Clone, Copy)]
+pub struct Variant {
+    pub name: &'static str,
+    /// Who shipped it, where that is known.
+    pub shipped_by: &'static str,
+    pub caught: Caught,
+    /// Calls of the shortest trace, which the explorer finds.
+    pub calls: usize,
+    /// The engines that find it; a test of each engine holds it to this.
+    pub engines: &'static [Engine],
+    pub protocol: Protocol,
+}
+
+const fn breaks(promise: Promise, world: &'static str, participants: usize) -> Caught {
+    Caught::Breaks { promise, world, participants }
+}
+
+fn closing(then: Then) -> Acquire {
+    Acquire::Closing(Closing { then })
+}
+
+const CONFIRM_DEAD: Acquire = Acquire::Confirming(Confirming { claim: Claim::Dead });
+const CONFIRM_ALIVE: Acquire = Acquire::Confirming(Confirming { claim: Claim::Alive });
+const UNLINK: Acquire = Acquire::Unlinking(Unlinking);
+const LOCK_OLD: Acquire = Acquire::LockingOld(LockingOld { peeked: Peeked::Record(Age::Old) });
+
+/// The release that drops the lock and then unlinks by name.
+fn unlock_then_unlink(state: Release, fs: &mut View<'_>) -> Release {
+    match (state, state.step(fs)) {
+        (Release::Confirming(_), Release::Unlinking(_)) => {
+            Release::Closing(ReleaseClosing { ending: Released::Removed })
+        }
+        (Release::Closing(ReleaseClosing { ending: Released::Removed }), _) => {
+            Release::Unlinking(ReleaseUnlinking)
+        }
+        (Release::Unlinking(_), _) => Release::Ended(Released::Removed),
+        (_, next) => next,
+    }
+}
+
+fn no_confirm_before_unlink(state: Acquire, fs: &mut View<'_>) -> Acquire {
+    match state.step(fs) {
+        CONFIRM_DEAD => UNLINK,
+        next => next,
+    }
+}
+
+fn read_once(state: Acquire, fs: &mut View<'_>) -> Acquire {
+    match (state, state.step(fs)) {
+        (Acquire::LockingOld(LockingOld { peeked: Peeked::Nothing }), Acquire::Reading(_)) => {
+            CONFIRM_DEAD
+        }
+        (_, Acquire::Reading(_)) => Acquire::Judging(Judging { lock: KernelLock::Ours }),
+        (_, next) => next,
+    }
+}
+
+/// Every wrong protocol, in the order of the design.
+pub fn all() -> Vec<Variant> {
+    let own =
+        |begin, reread, guard| Protocol { begin, repairs: Repairs { reread, guard }, ..SHIPPED };
+    let acquire = |acquire| Protocol { acquire, ..SHIPPED };
+    let evidence = |doctor| Protocol { doctor, ..SHIPPED };
+    vec![
+        Variant {
+            name: "naive",
+            shipped_by: "Percy, pidlock, nightlyone/lockfile, npm lockfile",
+            caught: breaks(Promise::P1, "base", 2),
+            calls: 7,
+            engines: &[Engine::Explorer],
+            protocol: own(Doing::Percy(Percy::START), false, false),
+        },
+        Variant {
+            name: "empty-is-stale-without-lock",
+            shipped_by: "Percy, pidlock, PostgreSQL",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 6,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Peeking(_), next)
+                    if next == closing(Then::Pause(Unsure::BeingCreated))
+                        || next == Acquire::LockingOld(LockingOld { peeked: Peeked::Nothing }) =>
+                {
+                    CONFIRM_DEAD
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "absent-is-stale",
+            shipped_by: "Percy",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 11,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Opening(_), Acquire::Pausing(_)) => UNLINK,
+                // Nothing is open to close.
+                (Acquire::Unlinking(_), _) if fs.world.participant(fs.me).open.is_none() => {
+                    Acquire::START
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "no-confirm-before-unlink",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 16,
+            engines: &[Engine::Explorer],
+            protocol: acquire(no_confirm_before_unlink),
+        },
+        Variant {
+            name: "confirm-before-lock",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 16,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Peeking(_), Acquire::LockingOld(_)) => CONFIRM_DEAD,
+                (Acquire::Confirming(Confirming { claim: Claim::Dead }), UNLINK) => LOCK_OLD,
+                (Acquire::Judging(_) | Acquire::Reading(_), CONFIRM_DEAD) => UNLINK,
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "confirm-before-verdict-unlock-before-unlink",
+            shipped_by: "the obvious repair",
+            caught: breaks(Promise::P2, "base", 3),
+            calls: 17,
+            engines: &[Engine::Explorer],
+            protocol: Protocol {
+                acquire: |state, fs| match (state, state.step(fs)) {
+                    (Acquire::LockingOld(_), Acquire::Reading(_)) => CONFIRM_DEAD,
+                    (Acquire::Confirming(Confirming { claim: Claim::Dead }), UNLINK) => {
+                        Acquire::Reading(Reading { age: Age::Old })
+                    }
+                    (Acquire::Judging(_) | Acquire::Reading(_), CONFIRM_DEAD) => UNLINK,
+                    (_, next) => next,
+                },
+                release: unlock_then_unlink,
+                ..SHIPPED
+            },
+        },
+        Variant {
+            name: "read-before-lock-and-not-again",
+            shipped_by: "",
+            caught: Caught::Harmless {
+                why: "a record never changes once it is written, and what changed hands is \
+                      refused by the confirm",
+                both: "read-once-no-confirm",
+            },
+            calls: 0,
+            engines: &[],
+            protocol: acquire(read_once),
+        },
+        Variant {
+            name: "read-once-no-confirm",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 14,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| match read_once(state, fs) {
+                CONFIRM_DEAD => UNLINK,
+                next => next,
+            }),
+        },
+        Variant {
+            name: "unlink-twice",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 11,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Unlinking(_), next) if next == closing(Then::Create) => UNLINK,
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "rename-aside-then-check",
+            shipped_by: "",
+            caught: breaks(Promise::P1, "base", 3),
+            calls: 10,
+            engines: &[Engine::Explorer],
+            protocol: own(Doing::Aside(Aside::START), false, false),
+        },
+        Variant {
+            name: "unlink-create-reread-stand-down",
+            shipped_by: "Emacs, Chromium",
+            caught: breaks(Promise::P1, "base", 2),
+            calls: 9,
+            engines: &[Engine::Explorer],
+            protocol: own(Doing::Percy(Percy::START), true, false),
+        },
+        Variant {
+            name: "guard-for-reclaimers-only",
+            shipped_by: "",
+            caught: breaks(Promise::P1, "base", 2),
+            calls: 8,
+            engines: &[Engine::Explorer],
+            protocol: own(Doing::Percy(Percy::START), false, true),
+        },
+        Variant {
+            name: "not-permitted-is-dead",
+            shipped_by: "pidlock, nightlyone/lockfile",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 9,
+            engines: &[Engine::Explorer],
+            protocol: evidence(|evidence| match evidence {
+                Evidence::Record(author, Probe::NotPermitted) => {
+                    Evidence::Record(author, Probe::Gone)
+                }
+                other => other,
+            }),
+        },
+        Variant {
+            name: "unreadable-is-stale",
+            shipped_by: "Percy",
+            caught: breaks(Promise::P2, "faults", 2),
+            calls: 3,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Opening(_), Acquire::Failed(Op::Open)) => UNLINK,
+                (Acquire::Unlinking(_), _) if fs.world.participant(fs.me).open.is_none() => {
+                    Acquire::START
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "own-pid-is-stale-without-lock",
+            shipped_by: "Percy",
+            caught: breaks(Promise::P2, "threads", 2),
+            calls: 11,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| {
+                let next = state.step(fs);
+                let ours = matches!(
+                    fs.reply,
+                    crate::view::Reply::Probe(Evidence::Record(_, Probe::Ourselves))
+                );
+                if ours && next == CONFIRM_ALIVE { CONFIRM_DEAD } else { next }
+            }),
+        },
+        Variant {
+            name: "old-age-is-dead",
+            shipped_by: "proper-lockfile, liblockfile",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 10,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (
+                    Acquire::LockingOld(LockingOld { peeked: Peeked::Record(Age::Old) }),
+                    Acquire::Judging(Judging { lock: KernelLock::Busy }),
+                ) => CONFIRM_DEAD,
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "zombie-is-alive",
+            shipped_by: "Percy, filelock",
+            caught: breaks(Promise::P3, "base", 2),
+            calls: 0,
+            engines: &[Engine::Explorer],
+            protocol: evidence(|evidence| match evidence {
+                Evidence::Record(author, Probe::Zombie) => Evidence::Record(author, Probe::Alive),
+                other => other,
+            }),
+        },
+        Variant {
+            name: "start-time-ignored",
+            shipped_by: "Percy, pidlock",
+            caught: breaks(Promise::P3, "base", 2),
+            calls: 0,
+            engines: &[Engine::Explorer],
+            protocol: evidence(|evidence| match evidence {
+                Evidence::Record(author, Probe::Other | Probe::StartedLater) => {
+                    Evidence::Record(author, Probe::Alive)
+                }
+                other => other,
+            }),
+        },
+        Variant {
+            name: "no-confirm-after-create",
+            shipped_by: "",
+            caught: breaks(Promise::P1, "base", 2),
+            calls: 12,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| match state.step(fs) {
+                Acquire::ConfirmingNew(new) => Acquire::Held(new.guarantee),
+                next => next,
+            }),
+        },
+        Variant {
+            name: "write-before-lock",
+            shipped_by: "",
+            caught: breaks(Promise::P4, "base", 2),
+            calls: 10,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Creating(_), Acquire::LockingNew(_)) => {
+                    Acquire::Recording(Recording { guarantee: Guarantee::KernelLock })
+                }
+                (Acquire::Recording(_), Acquire::ConfirmingNew(_)) => {
+                    Acquire::LockingNew(LockingNew)
+                }
+                (Acquire::LockingNew(_), Acquire::Recording(recording)) => {
+                    Acquire::ConfirmingNew(portlock::protocol::ConfirmingNew {
+                        guarantee: recording.guarantee,
+                    })
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "newborn-left-when-write-fails",
+            shipped_by: "Percy, pidlock",
+            caught: breaks(Promise::P6, "faults", 2),
+            calls: 4,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Recording(_), Acquire::Disowning(Disowning { then })) => closing(then),
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "newborn-left-when-lock-fails",
+            shipped_by: "",
+            caught: breaks(Promise::P6, "faults", 2),
+            calls: 3,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::LockingNew(_), Acquire::Retaking(Retaking { then })) => closing(then),
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "newborn-left-when-confirm-fails",
+            shipped_by: "",
+            caught: breaks(Promise::P6, "faults", 2),
+            calls: 5,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::ConfirmingNew(_), Acquire::Disowning(Disowning { then })) => {
+                    closing(then)
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "go-on-without-lock-on-enolck",
+            shipped_by: "",
+            caught: breaks(Promise::P1, "faults", 2),
+            calls: 4,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::LockingNew(_), Acquire::Retaking(_)) => {
+                    Acquire::Recording(Recording { guarantee: Guarantee::ExclusiveCreate })
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "release-by-name",
+            shipped_by: "Percy, pidlock, proper-lockfile",
+            caught: breaks(Promise::P2, "outside-rm", 2),
+            calls: 6,
+            engines: &[Engine::Explorer],
+            protocol: Protocol { release_start: Release::Unlinking(ReleaseUnlinking), ..SHIPPED },
+        },
+        Variant {
+            name: "drop-lock-then-unlink",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "lying-probe", 2),
+            calls: 18,
+            engines: &[Engine::Explorer],
+            protocol: Protocol { release: unlock_then_unlink, ..SHIPPED },
+        },
+        Variant {
+            name: "unlink-in-forked-child",
+            shipped_by: "fd-lock (unlock), most (unlink)",
+            caught: breaks(Promise::P2, "fork", 2),
+            calls: 6,
+            engines: &[Engine::Explorer],
+            protocol: Protocol { forked_start: Release::Confirming(ReleaseConfirming), ..SHIPPED },
+        },
+        Variant {
+            name: "compare-open-file-with-itself",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 15,
+            engines: &[Engine::Explorer],
+            protocol: Protocol { confirms_itself: true, ..SHIPPED },
+        },
+        Variant {
+            name: "name-the-dead-while-reclaimer-works",
+            shipped_by: "",
+            caught: breaks(Promise::P4, "base", 2),
+            calls: 12,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Judging(_), next)
+                    if next == closing(Then::Pause(Unsure::RecordedGone)) =>
+                {
+                    CONFIRM_ALIVE
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "refuse-on-an-orphans-record",
+            shipped_by: "",
+            caught: breaks(Promise::P4, "base", 3),
+            calls: 18,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| match state.step(fs) {
+                CONFIRM_ALIVE => closing(Then::Refuse(Refusal::Holder)),
+                next => next,
+            }),
+        },
+        Variant {
+            name: "lock-a-newborn-to-look",
+            shipped_by: "",
+            caught: breaks(Promise::P6, "base", 2),
+            calls: 11,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Peeking(Peeking { age: Age::Young }), next)
+                    if next == closing(Then::Pause(Unsure::BeingCreated)) =>
+                {
+                    Acquire::LockingOld(LockingOld { peeked: Peeked::Record(Age::Young) })
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "clock-after-content",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "old-agents", 2),
+            calls: 10,
+            engines: &[Engine::Explorer],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                // Dating is left for later, when it waits on what was read under the lock.
+                (Acquire::Opening(_), Acquire::Dating(_)) => {
+                    Acquire::Peeking(Peeking { age: Age::Old })
+                }
+                (Acquire::Reading(_), CONFIRM_DEAD) => Acquire::Dating(Dating),
+                (Acquire::Dating(_), Acquire::Peeking(Peeking { age: Age::Old })) => CONFIRM_DEAD,
+                (Acquire::Dating(_), Acquire::Peeking(Peeking { age: Age::Young })) => {
+                    closing(Then::Pause(Unsure::BeingCreated))
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "query-takes-the-lock",
+            shipped_by: "pidlock",
+            caught: breaks(Promise::Query, "queries", 2),
+            calls: 4,
+            engines: &[Engine::Explorer],
+            protocol: Protocol {
+                query: |state, fs| match state {
+                    Query::Watching(QueryWatching { .. }) => {
+                        fs.lock();
+                        let reply = fs.reply;
+                        let next = state.step(fs);
+                        fs.reply = reply;
+                        next
+                    }
+                    other => other.step(fs),
+                },
+                ..SHIPPED
+            },
+        },
+    ]
+}
+
+/// The wrong protocol of this name.
+pub fn named(name: &str) -> Option<Variant> {
+    all().into_iter().find(|variant| variant.name == name)
+}

@@ -1,0 +1,430 @@
+//! One participant's view of the world: the filesystem that the shipped machines are run on.
+
+use portlock::protocol::{
+    Age, Author, Confirm, Create, Dated, Done, Evidence, FileSystem, KernelLock, Lock, Open, Probe,
+    Read, Unlink, Verdict, Watch, judge,
+};
+
+use crate::world::{Content, Creator, Doing, Inode, Kind, Look, Who, World};
+use crate::worlds::Config;
+
+/// The call that a step made, and the reply that it got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reply {
+    Create(Create),
+    Open(Open),
+    Age(Dated),
+    Lock(Lock),
+    Write(Done),
+    Read(Read),
+    Probe(Evidence),
+    Confirm(Confirm),
+    Unlink(Unlink),
+    Void(Done),
+    Watch(Watch),
+    Close,
+    Leave,
+    /// A call of another protocol, or none.
+    Other(&'static str),
+}
+
+/// A file lost its name, and what P2 asks about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removal {
+    pub by: Who,
+    /// It is the file that the remover has open.
+    pub is_ours: bool,
+    /// The remover has its kernel lock, or there are none.
+    pub locked: bool,
+    /// The remover created it.
+    pub created: bool,
+    /// Its author is an old agent that lives and has written, or may still within its grace.
+    pub of_live_old_agent: bool,
+    /// It is the record of a participant that lives in another process.
+    pub of_live_other: bool,
+    /// Its creator lives, and is another.
+    pub creator_lives: bool,
+    /// Somebody outside the protocol removed the path since the remover confirmed.
+    pub in_window: bool,
+}
+
+/// What a participant sees and does; made for one step.
+pub struct View<'a> {
+    pub world: &'a mut World,
+    pub config: &'a Config,
+    pub me: Who,
+    /// Which of the possible replies to give.
+    pub choice: u8,
+    /// How many replies were possible: set by the call.
+    pub choices: u8,
+    pub reply: Reply,
+    pub removal: Option<Removal>,
+    /// How a wrong protocol sees the evidence.
+    pub doctor: fn(Evidence) -> Evidence,
+    /// How a wrong protocol sees a confirm.
+    pub confirms_itself: bool,
+}
+
+impl<'a> View<'a> {
+    pub fn new(world: &'a mut World, config: &'a Config, me: Who, choice: u8) -> Self {
+        Self {
+            world,
+            config,
+            me,
+            choice,
+            choices: 1,
+            reply: Reply::Other("none"),
+            removal: None,
+            doctor: |evidence| evidence,
+            confirms_itself: false,
+        }
+    }
+
+    /// Chooses among `ways` to succeed and, while there are faults left, `faults` to fail.
+    /// `Err` is which fault.
+    fn choose(&mut self, ways: u8, faults: u8) -> Result<u8, u8> {
+        let faults = if self.world.faults_left > 0 { faults } else { 0 };
+        self.choices = ways + faults;
+        let choice = self.choice.min(self.choices - 1);
+        if choice < ways {
+            return Ok(choice);
+        }
+        self.world.faults_left -= 1;
+        if self
+            .world
+            .open_inode(self.me)
+            .and_then(|inode| self.world.file(inode))
+            .is_some_and(|file| file.creator != Creator::Alive(self.me))
+        {
+            self.world.abandon(self.me);
+        }
+        Err(choice - ways)
+    }
+
+    fn inode(&self) -> Inode {
+        self.world.open_inode(self.me).expect("the machines call this with a file open")
+    }
+
+    /// Removes the path, whatever it names, and says what P2 asks.
+    pub fn remove_path(&mut self) -> Option<Removal> {
+        let inode = self.world.path?;
+        let file = *self.world.file(inode)?;
+        if file.pending {
+            return None;
+        }
+        let (world, me) = (&*self.world, self.me);
+        let old_agent = match file.content {
+            Content::OldAlive | Content::OldOf(_) => true,
+            Content::Empty | Content::Garbage => match file.creator {
+                Creator::Alive(who) => world.participant(who).kind == Kind::OldAgent,
+                Creator::Start | Creator::Dead => false,
+            },
+            Content::Of(_) | Content::Dead(_) | Content::OldDead(_) => false,
+        };
+        let removal = Removal {
+            by: me,
+            is_ours: world.open_inode(me) == Some(inode),
+            locked: world.has_lock(me) || !self.config.kernel_locks,
+            created: file.creator == Creator::Alive(me),
+            of_live_old_agent: old_agent,
+            of_live_other: matches!(file.content, Content::Of(who) if !world.same_process(who, me)),
+            creator_lives: matches!(file.creator, Creator::Alive(who) if who != me),
+            in_window: world.participant(me).in_window,
+        };
+        let is_open = world.opened.iter().flatten().any(|opened| opened.file == inode);
+        if self.config.delete_pending && is_open {
+            if let Some(file) = self.world.file_mut(inode) {
+                file.pending = true;
+            }
+        } else {
+            self.world.path = None;
+            self.world.sweep();
+        }
+        self.removal = Some(removal);
+        self.removal
+    }
+
+    fn truth(&self, content: Content, choice: u8) -> Evidence {
+        let alive = if choice == 0 { Probe::Alive } else { Probe::NotPermitted };
+        match content {
+            Content::Empty | Content::Garbage => Evidence::Nothing(Age::Young),
+            Content::Of(author) if self.world.same_process(author, self.me) => {
+                Evidence::Record(Author::Here, Probe::Ourselves)
+            }
+            Content::Of(_) => Evidence::Record(Author::Here, alive),
+            Content::OldOf(_) | Content::OldAlive => Evidence::Record(Author::OldFormat, alive),
+            Content::Dead(Look::Gone) => Evidence::Record(Author::Here, Probe::Gone),
+            Content::Dead(Look::Zombie) => Evidence::Record(Author::Here, Probe::Zombie),
+            Content::Dead(Look::Reused) => Evidence::Record(Author::Here, Probe::Other),
+            Content::Dead(Look::Thread) => Evidence::Record(Author::Here, Probe::Thread),
+            Content::Dead(Look::EarlierBoot) => {
+                Evidence::Record(Author::EarlierBoot, Probe::Unknown)
+            }
+            Content::Dead(Look::OtherNamespace) => {
+                Evidence::Record(Author::OtherNamespace, Probe::Unknown)
+            }
+            Content::OldDead(Look::Zombie) => Evidence::Record(Author::OldFormat, Probe::Zombie),
+            Content::OldDead(Look::Reused) => {
+                Evidence::Record(Author::OldFormat, Probe::StartedLater)
+            }
+            Content::OldDead(Look::Thread) => Evidence::Record(Author::OldFormat, Probe::Thread),
+            Content::OldDead(Look::Gone | Look::EarlierBoot | Look::OtherNamespace) => {
+                Evidence::Record(Author::OldFormat, Probe::Gone)
+            }
+        }
+    }
+}
+
+/// Evidence of every kind, one for each way in which the judge can decide on it: what a probe that
+/// lies may answer.
+pub fn lies() -> &'static [Evidence] {
+    static LIES: std::sync::OnceLock<Vec<Evidence>> = std::sync::OnceLock::new();
+    LIES.get_or_init(|| {
+        let mut found: Vec<([Verdict; 3], Evidence)> = Vec::new();
+        for evidence in every_record() {
+            let verdicts = [KernelLock::Ours, KernelLock::Busy, KernelLock::Unsupported]
+                .map(|lock| judge(lock, evidence));
+            if found.iter().all(|(known, _)| *known != verdicts) {
+                found.push((verdicts, evidence));
+            }
+        }
+        found.into_iter().map(|(_, evidence)| evidence).collect()
+    })
+}
+
+/// All evidence that comes from a record.
+pub fn every_record() -> impl Iterator<Item = Evidence> {
+    let authors = [
+        Author::Here,
+        Author::OtherNamespace,
+        Author::OtherNamespaceUnproved,
+        Author::EarlierBoot,
+        Author::OtherMachine,
+        Author::OldFormat,
+    ];
+    let probes = [
+        Probe::Gone,
+        Probe::Zombie,
+        Probe::Thread,
+        Probe::Other,
+        Probe::StartedLater,
+        Probe::Ourselves,
+        Probe::Alive,
+        Probe::NotPermitted,
+        Probe::Unknown,
+    ];
+    authors.into_iter().flat_map(move |author| {
+        probes.into_iter().map(move |probe| Evidence::Record(author, probe))
+    })
+}
+
+impl FileSystem for View<'_> {
+    fn create(&mut self) -> Create {
+        let stands = self.world.named().copied();
+        let reply = match stands {
+            None => match self.choose(1, 1) {
+                Ok(_) => {
+                    let me = self.me;
+                    let inode = self.world.place(Content::Empty, Age::Young, Creator::Alive(me));
+                    self.world.open(me, inode);
+                    Create::Created
+                }
+                Err(_) => Create::Failed,
+            },
+            // Newer systems say that the name exists, older ones deny access.
+            Some(file) if file.pending => match self.choose(2, 1) {
+                Ok(0) => Create::Exists,
+                Ok(_) => Create::Denied,
+                Err(_) => Create::Failed,
+            },
+            Some(_) => match self.choose(1, 1) {
+                Ok(_) => Create::Exists,
+                Err(_) => Create::Failed,
+            },
+        };
+        self.reply = Reply::Create(reply);
+        reply
+    }
+
+    fn open(&mut self) -> Open {
+        self.world.participant_mut(self.me).seen = Content::Empty;
+        let reply = match (self.world.path, self.world.named().copied()) {
+            (Some(inode), Some(file)) => {
+                // A name that is being deleted is denied by some systems and opened by others.
+                let ways = if file.pending { 2 } else { 1 };
+                match self.choose(ways, 1) {
+                    Ok(0) => {
+                        self.world.open(self.me, inode);
+                        Open::Opened
+                    }
+                    Ok(_) => Open::Denied,
+                    Err(_) => Open::Failed,
+                }
+            }
+            (None, _) | (_, None) => match self.choose(1, 1) {
+                Ok(_) => Open::Absent,
+                Err(_) => Open::Failed,
+            },
+        };
+        self.reply = Reply::Open(reply);
+        reply
+    }
+
+    fn age(&mut self) -> Dated {
+        let file = *self.world.file(self.inode()).expect("open files exist");
+        let reply = if file.content.is_record() {
+            match self.choose(2, 1) {
+                Ok(0) => Dated::Known(Age::Young),
+                Ok(_) => Dated::Known(Age::Old),
+                Err(_) => Dated::Failed,
+            }
+        } else {
+            match self.choose(1, 1) {
+                Ok(_) => Dated::Known(file.age),
+                Err(_) => Dated::Failed,
+            }
+        };
+        self.reply = Reply::Age(reply);
+        reply
+    }
+
+    fn lock(&mut self) -> Lock {
+        let open = self.world.participant(self.me).open;
+        let inode = self.inode();
+        let reply = if !self.config.kernel_locks {
+            // The answer is the filesystem's, and the same for all.
+            Lock::Unsupported
+        } else {
+            match self.choose(1, 1) {
+                Err(_) => Lock::Failed,
+                Ok(_) => {
+                    let file = self.world.file_mut(inode).expect("open files exist");
+                    if file.lock.is_none() || file.lock == open {
+                        file.lock = open;
+                        Lock::Ours
+                    } else {
+                        Lock::Busy
+                    }
+                }
+            }
+        };
+        self.reply = Reply::Lock(reply);
+        reply
+    }
+
+    fn write(&mut self) -> Done {
+        let (me, inode) = (self.me, self.inode());
+        // A failed write leaves the file empty, or with a part of the record.
+        let (content, reply) = match self.choose(1, 2) {
+            Ok(_) => (Content::Of(me), Done::Done),
+            Err(0) => (Content::Empty, Done::Failed),
+            Err(_) => (Content::Garbage, Done::Failed),
+        };
+        let file = self.world.file_mut(inode).expect("open files exist");
+        file.content = content;
+        file.age = Age::Young;
+        self.reply = Reply::Write(reply);
+        reply
+    }
+
+    fn read(&mut self) -> Read {
+        let content = self.world.file(self.inode()).expect("open files exist").content;
+        let reply = match self.choose(1, 1) {
+            Ok(_) => {
+                let participant = self.world.participant_mut(self.me);
+                participant.seen = if content.is_record() { content } else { Content::Empty };
+                if content.is_record() { Read::Record } else { Read::Nothing }
+            }
+            Err(_) => Read::Failed,
+        };
+        self.reply = Reply::Read(reply);
+        reply
+    }
+
+    fn probe(&mut self) -> Evidence {
+        let seen = self.world.participant(self.me).seen;
+        let reply = if self.config.probe_lies {
+            let lies = lies();
+            let choice = self.choose(lies.len() as u8, 0).unwrap_or(0);
+            lies[usize::from(choice)]
+        } else {
+            let lives = matches!(seen, Content::Of(_) | Content::OldOf(_) | Content::OldAlive);
+            let ways = if lives && self.config.asks_may_be_denied { 2 } else { 1 };
+            let choice = self.choose(ways, 0).unwrap_or(0);
+            self.truth(seen, choice)
+        };
+        let reply = (self.doctor)(reply);
+        self.reply = Reply::Probe(reply);
+        reply
+    }
+
+    fn confirm(&mut self) -> Confirm {
+        let same = self.confirms_itself
+            || (self.world.path == Some(self.inode())
+                && !self.world.named().is_some_and(|file| file.pending));
+        let reply = match self.choose(1, 1) {
+            Ok(_) if same => Confirm::Same,
+            Ok(_) => Confirm::Changed,
+            Err(_) => {
+                let doing = self.world.participant(self.me).doing;
+                self.world.removal_failed |= matches!(doing, Doing::Releasing(_));
+                Confirm::Failed
+            }
+        };
+        self.reply = Reply::Confirm(reply);
+        reply
+    }
+
+    fn unlink(&mut self) -> Unlink {
+        let reply = match self.choose(1, 1) {
+            Ok(_) => match self.remove_path() {
+                Some(_) => Unlink::Unlinked,
+                None => Unlink::Absent,
+            },
+            Err(_) => {
+                let doing = self.world.participant(self.me).doing;
+                self.world.removal_failed |= matches!(doing, Doing::Releasing(_));
+                Unlink::Failed
+            }
+        };
+        self.reply = Reply::Unlink(reply);
+        reply
+    }
+
+    fn void(&mut self) -> Done {
+        let inode = self.inode();
+        let reply = match self.choose(1, 1) {
+            Ok(_) => {
+                let file = self.world.file_mut(inode).expect("open files exist");
+                file.content = Content::Empty;
+                file.age = Age::Young;
+                Done::Done
+            }
+            Err(_) => Done::Failed,
+        };
+        self.reply = Reply::Void(reply);
+        reply
+    }
+
+    fn watch(&mut self) -> Watch {
+        let locked = self.world.file(self.inode()).is_some_and(|file| file.lock.is_some());
+        let reply = match self.choose(2, 0) {
+            Ok(0) if locked => Watch::Held,
+            Ok(0) => Watch::Free,
+            Ok(_) | Err(_) => Watch::Unknown,
+        };
+        self.reply = Reply::Watch(reply);
+        reply
+    }
+
+    fn close(&mut self) {
+        self.world.unlock(self.me);
+        self.world.close(self.me);
+        self.reply = Reply::Close;
+    }
+
+    fn leave(&mut self) {
+        self.world.close(self.me);
+        self.reply = Reply::Leave;
+    }
+}

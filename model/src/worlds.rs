@@ -1,0 +1,309 @@
+//! The worlds to explore: each is one value of [`Config`].
+
+use std::fmt;
+
+use portlock::protocol::Age;
+
+use crate::world::{Content, Creator, Doing, FILES, Kind, Look, PARTICIPANTS, Participant, World};
+
+/// A promise that the checks can find broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Promise {
+    P1,
+    P2,
+    P3,
+    P4,
+    P5,
+    P6,
+    /// A query changes nothing.
+    Query,
+}
+
+impl Promise {
+    /// The promise as a sentence.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::P1 => {
+                "P1 exclusion: at most one participant holds, and has the lock of the named file"
+            }
+            Self::P2 => {
+                "P2 no foreign removal: nobody removes a file that it did not judge dead under its lock, or create"
+            }
+            Self::P3 => "P3 recovery: who died blocks nobody",
+            Self::P4 => "P4 truthful refusal: who is named held at some instant of the call",
+            Self::P5 => "P5 bounded: run alone, a call ends, and gets a lock that nobody holds",
+            Self::P6 => "P6 no litter: at rest nothing of the living is left",
+            Self::Query => "query: it changes nothing that others can see",
+        }
+    }
+}
+
+impl fmt::Display for Promise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Query => f.write_str("query"),
+            Self::P1 | Self::P2 | Self::P3 | Self::P4 | Self::P5 | Self::P6 => {
+                write!(f, "{self:?}")
+            }
+        }
+    }
+}
+
+/// What stands at the path when a world begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    Absent,
+    /// A file with this content, older than the grace.
+    Old(Content),
+    /// A file with this content, within the grace.
+    Young(Content),
+}
+
+/// A world: who takes part, what can happen, and what is owed.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub name: &'static str,
+    pub kinds: Vec<Kind>,
+    pub starts: &'static [Start],
+    /// How many processes die in all, and how they look afterwards.
+    pub crashes: u8,
+    pub looks: &'static [Look],
+    /// How many calls fail in all.
+    pub faults: u8,
+    /// How often somebody outside the protocol removes the path.
+    pub removals: u8,
+    /// How many participants stop for ever without dying.
+    pub suspensions: u8,
+    /// The probe answers anything at any time.
+    pub probe_lies: bool,
+    /// A live process may be one that we may not ask after.
+    pub asks_may_be_denied: bool,
+    /// A name stays taken until the last open file of it is closed.
+    pub delete_pending: bool,
+    /// The filesystem has kernel locks.
+    pub kernel_locks: bool,
+    /// Participants never give up.
+    pub waiting: bool,
+    pub owed: &'static [Promise],
+}
+
+const ALL: &[Promise] =
+    &[Promise::P1, Promise::P2, Promise::P3, Promise::P4, Promise::P5, Promise::P6];
+const SAFETY: &[Promise] = &[Promise::P1, Promise::P2];
+
+/// The starts of the base world: absent, stale in both formats, empty, garbage, a live old agent.
+const STARTS: &[Start] = &[
+    Start::Absent,
+    Start::Old(Content::Dead(Look::Gone)),
+    Start::Old(Content::OldDead(Look::Gone)),
+    Start::Young(Content::Empty),
+    Start::Old(Content::Garbage),
+    Start::Old(Content::OldAlive),
+];
+
+/// As [`STARTS`], with every look that a dead holder can have.
+const ALL_STARTS: &[Start] = &[
+    Start::Absent,
+    Start::Old(Content::Dead(Look::Gone)),
+    Start::Old(Content::Dead(Look::Zombie)),
+    Start::Old(Content::Dead(Look::Reused)),
+    Start::Old(Content::Dead(Look::EarlierBoot)),
+    Start::Old(Content::Dead(Look::OtherNamespace)),
+    Start::Old(Content::OldDead(Look::Gone)),
+    Start::Old(Content::OldDead(Look::Zombie)),
+    Start::Old(Content::OldDead(Look::Thread)),
+    Start::Old(Content::OldDead(Look::Reused)),
+    Start::Young(Content::Empty),
+    Start::Young(Content::Garbage),
+    Start::Old(Content::OldAlive),
+];
+
+const FEW_STARTS: &[Start] = &[Start::Absent, Start::Old(Content::Dead(Look::Gone))];
+
+impl Config {
+    fn base(participants: usize) -> Self {
+        Self {
+            name: "base",
+            kinds: vec![Kind::Process; participants],
+            starts: if participants == 2 { ALL_STARTS } else { STARTS },
+            crashes: 2,
+            looks: if participants == 2 {
+                &[Look::Gone, Look::Zombie, Look::Reused]
+            } else {
+                &[Look::Gone]
+            },
+            faults: 0,
+            removals: 0,
+            suspensions: 0,
+            probe_lies: false,
+            asks_may_be_denied: participants == 2,
+            delete_pending: false,
+            kernel_locks: true,
+            waiting: false,
+            owed: ALL,
+        }
+    }
+
+    /// Every world of the design, for so many participants; the child of a fork, an old agent and
+    /// an asker are one of them.
+    pub fn all(participants: usize) -> Vec<Self> {
+        let base = Self::base(participants);
+        let few = participants > 2;
+        let one_less = |extra: Kind| {
+            let mut kinds = vec![Kind::Process; participants - 1];
+            kinds.push(extra);
+            kinds
+        };
+        let mut forked = one_less(Kind::Child);
+        forked[0] = Kind::Parent;
+        let mut threads = vec![Kind::Thread; 2];
+        threads.resize(participants, Kind::Process);
+        let crashes = if few { 1 } else { 2 };
+        vec![
+            base.clone(),
+            Self { name: "lying-probe", probe_lies: true, crashes, owed: SAFETY, ..base.clone() },
+            Self { name: "threads", kinds: threads, crashes, ..base.clone() },
+            // The child is a participant beside two others, or there would be no contention.
+            Self {
+                name: "fork",
+                kinds: if few { forked } else { vec![Kind::Parent, Kind::Process, Kind::Child] },
+                starts: FEW_STARTS,
+                crashes: 1,
+                looks: &[Look::Gone],
+                asks_may_be_denied: false,
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                name: "outside-rm",
+                removals: if few { 1 } else { 2 },
+                crashes: 1,
+                starts: FEW_STARTS,
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                name: "old-agents",
+                kinds: if few {
+                    one_less(Kind::OldAgent)
+                } else {
+                    vec![Kind::Process, Kind::Process, Kind::OldAgent]
+                },
+                starts: &[Start::Absent, Start::Old(Content::OldDead(Look::Gone))],
+                crashes: 1,
+                looks: &[Look::Gone],
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                name: "delete-pending",
+                delete_pending: true,
+                crashes: 1,
+                owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P4, Promise::P5],
+                ..base.clone()
+            },
+            Self {
+                name: "no-kernel-locks",
+                kernel_locks: false,
+                crashes,
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                name: "faults",
+                faults: 1,
+                crashes: if few { 0 } else { 1 },
+                owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P6],
+                ..base.clone()
+            },
+            Self {
+                name: "suspended",
+                suspensions: 1,
+                crashes: if few { 0 } else { 1 },
+                owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P5],
+                ..base.clone()
+            },
+            Self {
+                name: "queries",
+                kinds: if few {
+                    one_less(Kind::Asker)
+                } else {
+                    vec![Kind::Process, Kind::Process, Kind::Asker]
+                },
+                crashes: 1,
+                starts: STARTS,
+                looks: &[Look::Gone],
+                asks_may_be_denied: false,
+                owed: &[
+                    Promise::P1,
+                    Promise::P2,
+                    Promise::P3,
+                    Promise::P4,
+                    Promise::P5,
+                    Promise::P6,
+                    Promise::Query,
+                ],
+                ..base.clone()
+            },
+            Self { name: "waiting", waiting: true, crashes, ..base },
+        ]
+    }
+
+    /// The world of this name.
+    pub fn named(name: &str, participants: usize) -> Option<Self> {
+        Self::all(participants).into_iter().find(|config| config.name == name)
+    }
+
+    /// The same with other budgets.
+    #[must_use]
+    pub fn with_crashes(mut self, crashes: u8) -> Self {
+        self.crashes = crashes;
+        self
+    }
+
+    /// The worlds in which it can begin.
+    pub fn beginnings(&self) -> Vec<World> {
+        self.starts.iter().map(|&start| self.begin(start)).collect()
+    }
+
+    fn begin(&self, start: Start) -> World {
+        let participant = |kind| Participant {
+            kind,
+            doing: if kind == Kind::Child { Doing::Absent } else { Doing::Idle },
+            open: None,
+            seen: Content::Empty,
+            witnessed: 0,
+            in_window: false,
+            suspended: false,
+        };
+        let mut participants = [participant(Kind::Process); PARTICIPANTS];
+        for (slot, &kind) in participants.iter_mut().zip(&self.kinds) {
+            *slot = participant(kind);
+        }
+        let mut world = World {
+            path: None,
+            files: [None; FILES],
+            opened: [None; FILES],
+            participants,
+            count: self.kinds.len() as u8,
+            guard: None,
+            aside: [None; PARTICIPANTS],
+            crashes_left: self.crashes,
+            faults_left: self.faults,
+            removals_left: self.removals,
+            suspensions_left: self.suspensions,
+            removal_failed: false,
+            robbed: false,
+        };
+        match start {
+            Start::Absent => {}
+            Start::Old(content) => {
+                world.place(content, Age::Old, Creator::Start);
+            }
+            Start::Young(content) => {
+                world.place(content, Age::Young, Creator::Start);
+            }
+        }
+        world
+    }
+}
