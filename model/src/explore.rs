@@ -153,7 +153,7 @@ pub fn explore(config: &Config, protocol: &Protocol, limits: Limits) -> Result<S
         let Some((&world, _)) = states.get_index(next) else { break };
         match check_alone(config, protocol, &world) {
             Ok(calls) => seen.longest_alone = seen.longest_alone.max(calls),
-            Err(promise) => {
+            Err((promise, _)) => {
                 seen.found = Some(Found { promise, schedule: way_to(&states, next), alone: true });
                 break;
             }

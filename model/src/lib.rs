@@ -9,16 +9,23 @@
 //! | `properties.rs` | the promises, as checks |
 //! | `variants.rs`, `other.rs` | the wrong protocols that must be caught |
 //! | `schedule.rs` | a run as a list of numbers, the same for every engine |
+//! | `walk.rs` | the same with moves chosen one by one, and its shortest form |
 //! | `explore.rs` | breadth-first search to the end |
+//! | `catalogue.rs` | the table of wrong protocols, each caught |
+//! | `machines.rs`, `table.rs` | the shipped machines as graphs, and their transition tables |
 //! | `report.rs` | a failure that can be read |
 
+pub mod catalogue;
 pub mod explore;
+pub mod machines;
 pub mod moves;
 pub mod other;
 pub mod properties;
 pub mod report;
 pub mod schedule;
+pub mod table;
 pub mod variants;
 pub mod view;
+pub mod walk;
 pub mod world;
 pub mod worlds;

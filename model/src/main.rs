@@ -1,100 +1,250 @@
-//! stub
-use portlock_model::*;
-fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let n: usize = args[1].parse().unwrap();
-    let which = args.get(2).cloned();
-    for c in worlds::Config::all(n) {
-        if which.as_deref().is_some_and(|w| w != c.name && w != "variants") {
-            continue;
+//! `cargo run -p portlock-model -- check | variants | replay | table`
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use portlock_model::catalogue;
+use portlock_model::explore::{Incomplete, Limits, Seen, explore};
+use portlock_model::report::{Origin, report};
+use portlock_model::schedule::{self, Schedule};
+use portlock_model::variants::{self, Caught, Protocol, SHIPPED};
+use portlock_model::worlds::Config;
+use portlock_model::{explore::Found, table};
+use serde_json::json;
+
+/// Explores the machines that portlock ships, in every interleaving.
+#[derive(Parser)]
+struct Command {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Searches worlds to the end: by default all at 2 participants, and base at 3.
+    Check(Check),
+    /// Catches every wrong protocol and prints the table; with a name, that one's shortest trace.
+    Variants {
+        /// The one to show.
+        name: Option<String>,
+        /// Compare the table with the one in README.md, and fail if it differs.
+        #[arg(long, conflicts_with = "name")]
+        check: bool,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Runs one schedule, and prints it move by move.
+    Replay(Replay),
+    /// Prints the transition tables of the shipped machines.
+    Table,
+}
+
+#[derive(Args)]
+struct Check {
+    /// Only the world of this name.
+    #[arg(long)]
+    world: Option<String>,
+    /// How many participants, 2 to 4.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=4))]
+    participants: Option<u8>,
+    /// How many processes die in all, instead of the world's own number.
+    #[arg(long)]
+    crashes: Option<u8>,
+    /// A wrong protocol instead of the shipped one.
+    #[arg(long)]
+    variant: Option<String>,
+    /// All worlds at 3 participants and base at 4 as well: about an hour, and 16 GiB of memory.
+    #[arg(long)]
+    long: bool,
+    /// Stop, as incomplete, beyond so many states.
+    #[arg(long, default_value_t = usize::MAX)]
+    states: usize,
+    /// One JSON object a world on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Replay {
+    #[arg(long)]
+    world: String,
+    #[arg(long, default_value_t = 2)]
+    participants: u8,
+    #[arg(long)]
+    crashes: Option<u8>,
+    #[arg(long)]
+    variant: Option<String>,
+    /// The beginning and the moves, as `0/3/1/…`.
+    schedule: Schedule,
+}
+
+fn main() -> ExitCode {
+    let done = match Command::parse().what {
+        What::Check(check) => run_check(&check),
+        What::Variants { name: Some(name), .. } => show_variant(&name),
+        What::Variants { check: true, .. } => catalogue::compare_with_readme(),
+        What::Variants { json, .. } => {
+            let caught = catalogue::catch_all();
+            match (json, caught) {
+                (true, Ok(rows)) => {
+                    rows.iter().for_each(|row| println!("{}", row.to_json()));
+                    Ok(())
+                }
+                (false, Ok(rows)) => {
+                    print!("{}", catalogue::table(&rows));
+                    Ok(())
+                }
+                (_, Err(why)) => Err(why),
+            }
         }
-        if which.as_deref() == Some("variants") {
-            break;
+        What::Replay(replay) => run_replay(&replay),
+        What::Table => {
+            print!("{}", table::print_tables());
+            Ok(())
         }
-        let seen = explore::explore(
-            &c,
-            &variants::SHIPPED,
-            explore::Limits { states: 60_000_000, progress: true },
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn protocol_of(variant: Option<&str>) -> Result<Protocol, String> {
+    match variant {
+        None => Ok(SHIPPED),
+        Some(name) => variants::named(name)
+            .map(|variant| variant.protocol)
+            .ok_or_else(|| format!("there is no variant {name:?}; `variants` lists them")),
+    }
+}
+
+fn world_of(name: &str, participants: usize, crashes: Option<u8>) -> Result<Config, String> {
+    let config = Config::named(name, participants).ok_or_else(|| {
+        let names: Vec<_> = Config::all(participants).iter().map(|config| config.name).collect();
+        format!("there is no world {name:?} but {}", names.join(", "))
+    })?;
+    Ok(match crashes {
+        Some(crashes) => config.with_crashes(crashes),
+        None => config,
+    })
+}
+
+impl Check {
+    /// The worlds to search, and how many participants each was made for.
+    fn worlds(&self) -> Result<Vec<(Config, usize)>, String> {
+        let all = |participants| {
+            Config::all(participants).into_iter().map(move |config| (config, participants))
+        };
+        let participants = self.participants.map(usize::from);
+        let mut worlds: Vec<_> = match (&self.world, participants) {
+            (Some(name), participants) => {
+                let participants = participants.unwrap_or(2);
+                vec![(world_of(name, participants, None)?, participants)]
+            }
+            (None, Some(participants)) => all(participants).collect(),
+            (None, None) => all(2).chain([(world_of("base", 3, None)?, 3)]).collect(),
+        };
+        if self.long {
+            worlds.extend(all(3).skip(1));
+            worlds.push((world_of("base", 4, Some(0))?, 4));
+        }
+        if let Some(crashes) = self.crashes {
+            for (config, _) in &mut worlds {
+                config.crashes = crashes;
+            }
+        }
+        Ok(worlds)
+    }
+}
+
+fn run_check(check: &Check) -> Result<(), String> {
+    let protocol = protocol_of(check.variant.as_deref())?;
+    let limits = Limits { states: check.states, progress: true };
+    if !check.json {
+        println!("world            participants      states  transitions  depth  alone  seconds");
+    }
+    for (config, participants) in check.worlds()? {
+        let seen = explore(&config, &protocol, limits).map_err(|Incomplete { states }| {
+            format!("{}: incomplete at {states} states: nothing is proved", config.name)
+        })?;
+        print_seen(&config, participants, &seen, check.json);
+        if let Some(found) = &seen.found {
+            let origin = Origin { variant: check.variant.as_deref(), participants };
+            return Err(report(&config, &protocol, found, origin));
+        }
+    }
+    Ok(())
+}
+
+fn print_seen(config: &Config, participants: usize, seen: &Seen, as_json: bool) {
+    if as_json {
+        let line = json!({
+            "world": config.name,
+            "participants": participants,
+            "crashes": config.crashes,
+            "states": seen.states,
+            "transitions": seen.transitions,
+            "depth": seen.depth,
+            "longestAlone": seen.longest_alone,
+            "seconds": seen.took.as_secs_f64(),
+            "sometimes": seen.coverage.sometimes,
+            "broken": seen.found.as_ref().map(|found| found.promise.to_string()),
+            "schedule": seen.found.as_ref().map(|found| found.schedule.to_string()),
+        });
+        println!("{line}");
+    } else {
+        println!(
+            "{:<16} {:>12} {:>11} {:>12} {:>6} {:>6} {:>8.1}",
+            config.name,
+            config.kinds.len(),
+            seen.states,
+            seen.transitions,
+            seen.depth,
+            seen.longest_alone,
+            seen.took.as_secs_f64()
         );
-        match seen {
-            Ok(s) => {
-                println!(
-                    "{:16} {:9} states {:10} transitions depth {:3} alone {:3} {:?} {}",
-                    c.name,
-                    s.states,
-                    s.transitions,
-                    s.depth,
-                    s.longest_alone,
-                    s.took,
-                    s.coverage.sometimes.len()
-                );
-                if let Some(f) = s.found {
-                    println!(
-                        "{}",
-                        report::report(
-                            &c,
-                            &variants::SHIPPED,
-                            &f,
-                            report::Origin { variant: None, participants: n }
-                        )
-                    );
-                }
-            }
-            Err(e) => println!("{} {e:?}", c.name),
+    }
+}
+
+fn show_variant(name: &str) -> Result<(), String> {
+    let variant = variants::named(name)
+        .ok_or_else(|| format!("there is no variant {name:?}; `variants` lists them"))?;
+    match variant.caught {
+        Caught::Harmless { why, both } => {
+            println!("{name} is harmless: {why}. Both left out: {both}.");
+            Ok(())
+        }
+        Caught::Breaks { promise, world, participants } => {
+            let (config, found) = catalogue::find(&variant.protocol, promise, world, participants)?;
+            let origin = Origin { variant: Some(name), participants };
+            print!("{}", report(&config, &variant.protocol, &found, origin));
+            Ok(())
         }
     }
-    if which.as_deref() == Some("variants") {
-        for v in variants::all() {
-            if args.get(3).is_some_and(|a| a != v.name) {
-                continue;
-            }
-            match v.caught {
-                variants::Caught::Breaks { promise, world, participants } => {
-                    let mut c = worlds::Config::named(world, participants).unwrap();
-                    let owed = [promise];
-                    c.owed = Box::leak(Box::new(owed));
-                    let s = explore::explore(
-                        &c,
-                        &v.protocol,
-                        explore::Limits { states: 60_000_000, progress: false },
-                    )
-                    .unwrap();
-                    println!(
-                        "{:40} {promise} {world} {participants} {} {:?}",
-                        v.name, s.states, s.took
-                    );
-                    match s.found {
-                        None => println!("   NOT CAUGHT"),
-                        Some(f) => {
-                            let r = report::report(
-                                &c,
-                                &v.protocol,
-                                &f,
-                                report::Origin { variant: Some(v.name), participants },
-                            );
-                            if args.len() > 3 {
-                                println!("{r}")
-                            } else {
-                                println!("{}", r.lines().nth(1).unwrap())
-                            }
-                        }
-                    }
-                }
-                variants::Caught::Harmless { .. } => {
-                    for c in worlds::Config::all(2)
-                        .into_iter()
-                        .chain([worlds::Config::named("base", 3).unwrap()])
-                    {
-                        let s = explore::explore(
-                            &c,
-                            &v.protocol,
-                            explore::Limits { states: 60_000_000, progress: false },
-                        )
-                        .unwrap();
-                        println!("{:40} {} {:?}", v.name, c.name, s.found.map(|f| f.promise));
-                    }
-                }
-            }
+}
+
+fn run_replay(replay: &Replay) -> Result<(), String> {
+    let protocol = protocol_of(replay.variant.as_deref())?;
+    let participants = usize::from(replay.participants);
+    let config = world_of(&replay.world, participants, replay.crashes)?;
+    let origin = Origin { variant: replay.variant.as_deref(), participants };
+    // A schedule that an engine found breaks one promise; another may break on the way there, so
+    // the one that breaks at its end is shown, with each promise looked at by itself.
+    for &promise in config.owed {
+        let one = Config { owed: promise.alone(), ..config.clone() };
+        let moves = schedule::run(&one, &protocol, &replay.schedule, false);
+        let alone = moves.broken.is_none();
+        let broken = schedule::run(&one, &protocol, &replay.schedule, true).broken;
+        if broken == Some(promise) && moves.made.len() == replay.schedule.steps.len() {
+            let found = Found { promise, schedule: replay.schedule.clone(), alone };
+            return Err(report(&one, &protocol, &found, origin));
         }
     }
+    let run = schedule::run(&config, &protocol, &replay.schedule, false);
+    print!("{}", portlock_model::report::history(&config, &run));
+    println!("\n  No promise is broken.");
+    Ok(())
 }

@@ -310,7 +310,14 @@ const ENDLESS: u32 = 200;
 const TRIES: u32 = 3;
 
 /// Runs one participant alone to the end of its call, while the grace passes at every pause.
-pub fn alone(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Alone {
+/// Shows `watch` every move with the world before it.
+pub fn alone(
+    config: &Config,
+    protocol: &Protocol,
+    world: &World,
+    who: Who,
+    mut watch: impl FnMut(&World, Move, &Outcome),
+) -> Alone {
     let mut world = *world;
     let mut tries = 0;
     for calls in 0..ENDLESS {
@@ -323,13 +330,15 @@ pub fn alone(config: &Config, protocol: &Protocol, world: &World, who: Who) -> A
                         world = aged.world;
                     }
                 }
-                let one = if tries < TRIES { Move::Again(who) } else { Move::GiveUp(who) };
-                apply(config, protocol, &world, one)
+                if tries < TRIES { Move::Again(who) } else { Move::GiveUp(who) }
             }
-            _ => apply(config, protocol, &world, Move::Call(who, 0)),
+            _ => Move::Call(who, 0),
         };
-        match next {
-            Some(outcome) => world = outcome.world,
+        match apply(config, protocol, &world, next) {
+            Some(outcome) => {
+                watch(&world, next, &outcome);
+                world = outcome.world;
+            }
             None => return Alone::Ended(calls),
         }
     }

@@ -117,7 +117,9 @@ fn asks_unseen(before: &World, one: Move, after: &World) -> bool {
         return true;
     }
     let locks = |world: &World| world.files.map(|file| file.map(|file| (file.content, file.lock)));
-    let named_alike = before.path == after.path;
+    // A name that is being deleted goes with the last file that is open, and that may be ours.
+    let pending = before.named().is_some_and(|file| file.pending);
+    let named_alike = before.path == after.path || (pending && after.path.is_none());
     // A file that only the query had open may end with it.
     named_alike
         && locks(before)
@@ -144,7 +146,11 @@ fn leaves_nothing(world: &World) -> bool {
 
 /// P5, and with it P3: each living participant, run alone from here, ends; and one that is idle
 /// gets the lock if nobody keeps it rightly. Tells the longest run, in calls.
-pub fn check_alone(config: &Config, protocol: &Protocol, world: &World) -> Result<u32, Promise> {
+pub fn check_alone(
+    config: &Config,
+    protocol: &Protocol,
+    world: &World,
+) -> Result<u32, (Promise, Who)> {
     let owes_recovery = config.owed.contains(&Promise::P3);
     let owes_bounds = config.owed.contains(&Promise::P5);
     if !owes_recovery && !owes_bounds {
@@ -158,10 +164,12 @@ pub fn check_alone(config: &Config, protocol: &Protocol, world: &World) -> Resul
         }
         match participant.doing {
             Doing::Acquiring(_) | Doing::Releasing(_) | Doing::Asking(_) if owes_bounds => {
-                longest = longest.max(ends(config, protocol, world, who)?);
+                longest = longest
+                    .max(ends(config, protocol, world, who).map_err(|promise| (promise, who))?);
             }
             Doing::Idle if is_acquirer(participant.kind) => {
-                longest = longest.max(gets_it(config, protocol, world, who)?);
+                longest = longest
+                    .max(gets_it(config, protocol, world, who).map_err(|promise| (promise, who))?);
             }
             _ => {}
         }
@@ -174,7 +182,7 @@ fn is_acquirer(kind: Kind) -> bool {
 }
 
 fn ends(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Result<u32, Promise> {
-    match alone(config, protocol, world, who) {
+    match alone(config, protocol, world, who, |_, _, _| {}) {
         Alone::Held(calls) | Alone::Ended(calls) => Ok(calls),
         Alone::Endless => Err(Promise::P5),
     }
@@ -184,7 +192,7 @@ fn gets_it(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Res
     let begun = crate::moves::apply(config, protocol, world, Move::Begin(who))
         .map_or(*world, |outcome| outcome.world);
     let died = world.named().is_some_and(|file| !matches!(file.creator, Creator::Alive(_)));
-    match alone(config, protocol, &begun, who) {
+    match alone(config, protocol, &begun, who, |_, _, _| {}) {
         Alone::Held(calls) => Ok(calls),
         Alone::Ended(calls) if is_blocked(config, world, who) => Ok(calls),
         Alone::Ended(_) | Alone::Endless => {

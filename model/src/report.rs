@@ -6,7 +6,7 @@ use std::fmt::Write;
 use portlock::protocol::{Confirm, Create, Dated, Done, Evidence, Lock, Open, Read, Unlink};
 
 use crate::explore::Found;
-use crate::schedule::{Made, run};
+use crate::schedule::{Made, Run, run};
 use crate::variants::Protocol;
 use crate::view::Reply;
 use crate::world::{Doing, Look, Move, OpenFile, Who, World};
@@ -22,28 +22,44 @@ pub struct Origin<'a> {
 /// The report of a broken promise.
 pub fn report(config: &Config, protocol: &Protocol, found: &Found, origin: Origin<'_>) -> String {
     let run = run(config, protocol, &found.schedule, found.alone);
-    let mut text = String::new();
-    let calls = run.made.iter().filter(|made| matches!(made.one, Move::Call(..))).count();
-    let _ = writeln!(text, "✗ {}.", found.promise.sentence());
+    let calls = calls(&run);
+    let mut text = format!("✗ {}.\n", found.promise.sentence());
     let _ = writeln!(
         text,
-        "  {} · world {} · {} participants · shortest trace, {calls} calls",
+        "  {} · world {} · {} participants · {calls} calls",
         origin.variant.map_or("the shipped machine".to_owned(), |name| format!("variant {name}")),
         config.name,
         config.kinds.len(),
     );
     let variant = origin.variant.map_or(String::new(), |name| format!("--variant {name} "));
-    let crashes = Config::named(config.name, origin.participants)
-        .is_some_and(|usual| usual.crashes != config.crashes)
-        .then(|| format!("--crashes {} ", config.crashes))
-        .unwrap_or_default();
+    let usual = Config::named(config.name, origin.participants).map(|usual| usual.crashes);
+    let crashes = if usual == Some(config.crashes) {
+        String::new()
+    } else {
+        format!("--crashes {} ", config.crashes)
+    };
     let _ = writeln!(
         text,
         "  replay: cargo run -p portlock-model -- replay {variant}--world {} --participants {} \
-         {crashes}{}",
+         {crashes}{}\n",
         config.name, origin.participants, found.schedule
     );
-    text.push('\n');
+    text += &history(config, &run);
+    if found.alone {
+        text += "\n  The last to act ran alone, and was kept from a lock that nobody holds, or did \
+                 not end.\n";
+    }
+    text
+}
+
+/// How many calls a run made.
+pub fn calls(run: &Run) -> usize {
+    run.made.iter().filter(|made| matches!(made.one, Move::Call(..))).count()
+}
+
+/// A run: a line for each move and a column for each participant.
+pub fn history(config: &Config, run: &Run) -> String {
+    let mut text = String::new();
     let columns = config.kinds.len();
     let _ = write!(text, "  {:>4}  ", "call");
     for who in 0..columns {
@@ -71,16 +87,11 @@ pub fn report(config: &Config, protocol: &Protocol, found: &Found, origin: Origi
             let cell = if actor == Some(who as Who) { words.as_str() } else { "" };
             let _ = write!(text, "{cell:<27}");
         }
-        if actor.is_none() {
-            let _ = write!(text, "({words}) ");
-        }
-        let _ = writeln!(text, "{}", standing(&made.outcome.world, &made.names));
-    }
-    if found.alone {
+        let _ = write!(text, "{}", standing(&made.outcome.world, &made.names));
         let _ = writeln!(
             text,
-            "\n  From here a participant that runs alone does not end, or is kept from a lock that \
-             nobody holds."
+            "{}",
+            if actor.is_none() { format!("  ({words})") } else { String::new() }
         );
     }
     text

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::moves::{Outcome, successors};
+use crate::moves::{Outcome, alone, apply, successors};
 use crate::properties::{check_alone, check_move};
 use crate::variants::Protocol;
 use crate::world::{Move, PARTICIPANTS, Who, World};
@@ -78,7 +78,8 @@ pub struct Run {
 
 /// Runs a schedule, and checks every promise of its world after every move.
 ///
-/// `alone` also runs every participant alone from the last world, as the explorer does from each.
+/// `alone` also runs every participant alone from the last world, as the explorer does from each;
+/// the moves of one that fares badly are then made, too.
 pub fn run(config: &Config, protocol: &Protocol, schedule: &Schedule, alone: bool) -> Run {
     let beginnings = config.beginnings();
     let begin = beginnings[usize::from(schedule.start) % beginnings.len()];
@@ -108,8 +109,29 @@ pub fn run(config: &Config, protocol: &Protocol, schedule: &Schedule, alone: boo
             return run;
         }
     }
-    if alone {
-        run.broken = check_alone(config, protocol, &world).err();
+    if alone && let Err((promise, who)) = check_alone(config, protocol, &world) {
+        run.broken = Some(promise);
+        run.made.extend(lonely(config, protocol, &world, who, run.names));
     }
     run
+}
+
+/// How a participant fares that runs alone, from the start of its call if it is idle.
+fn lonely(
+    config: &Config,
+    protocol: &Protocol,
+    world: &World,
+    who: Who,
+    names: [Who; PARTICIPANTS],
+) -> Vec<Made> {
+    let mut made = Vec::new();
+    let mut from = *world;
+    if let Some(outcome) = apply(config, protocol, world, Move::Begin(who)) {
+        made.push(Made { before: from, one: Move::Begin(who), outcome, names });
+        from = outcome.world;
+    }
+    alone(config, protocol, &from, who, |before, one, outcome| {
+        made.push(Made { before: *before, one, outcome: *outcome, names });
+    });
+    made
 }

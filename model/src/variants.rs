@@ -138,7 +138,7 @@ pub fn all() -> Vec<Variant> {
     vec![
         Variant {
             name: "naive",
-            shipped_by: "Percy, pidlock, nightlyone/lockfile, npm lockfile",
+            shipped_by: "Percy, pidlock",
             caught: breaks(Promise::P1, "base", 2),
             calls: 7,
             engines: &[Engine::Explorer],
@@ -146,7 +146,7 @@ pub fn all() -> Vec<Variant> {
         },
         Variant {
             name: "empty-is-stale-without-lock",
-            shipped_by: "Percy, pidlock, PostgreSQL",
+            shipped_by: "Percy, pidlock",
             caught: breaks(Promise::P2, "base", 2),
             calls: 6,
             engines: &[Engine::Explorer],
@@ -259,7 +259,7 @@ pub fn all() -> Vec<Variant> {
         },
         Variant {
             name: "unlink-create-reread-stand-down",
-            shipped_by: "Emacs, Chromium",
+            shipped_by: "",
             caught: breaks(Promise::P1, "base", 2),
             calls: 9,
             engines: &[Engine::Explorer],
@@ -275,7 +275,7 @@ pub fn all() -> Vec<Variant> {
         },
         Variant {
             name: "not-permitted-is-dead",
-            shipped_by: "pidlock, nightlyone/lockfile",
+            shipped_by: "pidlock",
             caught: breaks(Promise::P2, "base", 2),
             calls: 9,
             engines: &[Engine::Explorer],
@@ -317,7 +317,7 @@ pub fn all() -> Vec<Variant> {
         },
         Variant {
             name: "old-age-is-dead",
-            shipped_by: "proper-lockfile, liblockfile",
+            shipped_by: "proper-lockfile",
             caught: breaks(Promise::P2, "base", 2),
             calls: 10,
             engines: &[Engine::Explorer],
@@ -333,7 +333,7 @@ pub fn all() -> Vec<Variant> {
             name: "zombie-is-alive",
             shipped_by: "Percy, filelock",
             caught: breaks(Promise::P3, "base", 2),
-            calls: 0,
+            calls: 9,
             engines: &[Engine::Explorer],
             protocol: evidence(|evidence| match evidence {
                 Evidence::Record(author, Probe::Zombie) => Evidence::Record(author, Probe::Alive),
@@ -342,9 +342,9 @@ pub fn all() -> Vec<Variant> {
         },
         Variant {
             name: "start-time-ignored",
-            shipped_by: "Percy, pidlock",
+            shipped_by: "Percy",
             caught: breaks(Promise::P3, "base", 2),
-            calls: 0,
+            calls: 9,
             engines: &[Engine::Explorer],
             protocol: evidence(|evidence| match evidence {
                 Evidence::Record(author, Probe::Other | Probe::StartedLater) => {
@@ -387,7 +387,7 @@ pub fn all() -> Vec<Variant> {
         },
         Variant {
             name: "newborn-left-when-write-fails",
-            shipped_by: "Percy, pidlock",
+            shipped_by: "",
             caught: breaks(Promise::P6, "faults", 2),
             calls: 4,
             engines: &[Engine::Explorer],
@@ -451,7 +451,7 @@ pub fn all() -> Vec<Variant> {
         },
         Variant {
             name: "unlink-in-forked-child",
-            shipped_by: "fd-lock (unlock), most (unlink)",
+            shipped_by: "fd-lock (its unlock)",
             caught: breaks(Promise::P2, "fork", 2),
             calls: 6,
             engines: &[Engine::Explorer],
@@ -527,7 +527,7 @@ pub fn all() -> Vec<Variant> {
         },
         Variant {
             name: "query-takes-the-lock",
-            shipped_by: "pidlock",
+            shipped_by: "",
             caught: breaks(Promise::Query, "queries", 2),
             calls: 4,
             engines: &[Engine::Explorer],

@@ -1,10 +1,13 @@
 //! One participant's view of the world: the filesystem that the shipped machines are run on.
 
+use std::sync::LazyLock;
+
 use portlock::protocol::{
     Age, Author, Confirm, Create, Dated, Done, Evidence, FileSystem, KernelLock, Lock, Open, Probe,
-    Read, Unlink, Verdict, Watch, judge,
+    Read, Unlink, Watch, judge,
 };
 
+use crate::machines::evidence;
 use crate::world::{Content, Creator, Doing, Inode, Kind, Look, Who, World};
 use crate::worlds::Config;
 
@@ -175,47 +178,32 @@ impl<'a> View<'a> {
     }
 }
 
-/// Evidence of every kind, one for each way in which the judge can decide on it: what a probe that
-/// lies may answer.
-pub fn lies() -> &'static [Evidence] {
-    static LIES: std::sync::OnceLock<Vec<Evidence>> = std::sync::OnceLock::new();
-    LIES.get_or_init(|| {
-        let mut found: Vec<([Verdict; 3], Evidence)> = Vec::new();
-        for evidence in every_record() {
-            let verdicts = [KernelLock::Ours, KernelLock::Busy, KernelLock::Unsupported]
-                .map(|lock| judge(lock, evidence));
-            if found.iter().all(|(known, _)| *known != verdicts) {
-                found.push((verdicts, evidence));
-            }
-        }
-        found.into_iter().map(|(_, evidence)| evidence).collect()
-    })
+/// All evidence that comes from a record.
+fn every_record() -> &'static [Evidence] {
+    static RECORDS: LazyLock<Vec<Evidence>> = LazyLock::new(|| {
+        let of_a_record = |found: &Evidence| matches!(found, Evidence::Record(..));
+        evidence().into_iter().filter(of_a_record).collect()
+    });
+    &RECORDS
 }
 
-/// All evidence that comes from a record.
-pub fn every_record() -> impl Iterator<Item = Evidence> {
-    let authors = [
-        Author::Here,
-        Author::OtherNamespace,
-        Author::OtherNamespaceUnproved,
-        Author::EarlierBoot,
-        Author::OtherMachine,
-        Author::OldFormat,
-    ];
-    let probes = [
-        Probe::Gone,
-        Probe::Zombie,
-        Probe::Thread,
-        Probe::Other,
-        Probe::StartedLater,
-        Probe::Ourselves,
-        Probe::Alive,
-        Probe::NotPermitted,
-        Probe::Unknown,
-    ];
-    authors.into_iter().flat_map(move |author| {
-        probes.into_iter().map(move |probe| Evidence::Record(author, probe))
-    })
+/// Of all evidence, one for each way in which the judge can decide on it.
+fn lies() -> &'static [Evidence] {
+    static LIES: LazyLock<Vec<Evidence>> = LazyLock::new(|| {
+        let mut known = Vec::new();
+        let mut lies = every_record().to_vec();
+        lies.retain(|&lie| {
+            let verdicts = [KernelLock::Ours, KernelLock::Busy, KernelLock::Unsupported]
+                .map(|lock| judge(lock, lie));
+            let new = !known.contains(&verdicts);
+            if new {
+                known.push(verdicts);
+            }
+            new
+        });
+        lies
+    });
+    &LIES
 }
 
 impl FileSystem for View<'_> {
@@ -292,8 +280,11 @@ impl FileSystem for View<'_> {
         let open = self.world.participant(self.me).open;
         let inode = self.inode();
         let reply = if !self.config.kernel_locks {
-            // The answer is the filesystem's, and the same for all.
-            Lock::Unsupported
+            // The answer is the filesystem's, and the same for all, unless the call fails.
+            match self.choose(1, 1) {
+                Ok(_) => Lock::Unsupported,
+                Err(_) => Lock::Failed,
+            }
         } else {
             match self.choose(1, 1) {
                 Err(_) => Lock::Failed,
@@ -344,7 +335,7 @@ impl FileSystem for View<'_> {
     fn probe(&mut self) -> Evidence {
         let seen = self.world.participant(self.me).seen;
         let reply = if self.config.probe_lies {
-            let lies = lies();
+            let lies = if self.config.every_lie { every_record() } else { lies() };
             let choice = self.choose(lies.len() as u8, 0).unwrap_or(0);
             lies[usize::from(choice)]
         } else {

@@ -20,6 +20,19 @@ pub enum Promise {
 }
 
 impl Promise {
+    /// A list of this promise alone.
+    pub fn alone(self) -> &'static [Self] {
+        match self {
+            Self::P1 => &[Self::P1],
+            Self::P2 => &[Self::P2],
+            Self::P3 => &[Self::P3],
+            Self::P4 => &[Self::P4],
+            Self::P5 => &[Self::P5],
+            Self::P6 => &[Self::P6],
+            Self::Query => &[Self::Query],
+        }
+    }
+
     /// The promise as a sentence.
     pub fn sentence(self) -> &'static str {
         match self {
@@ -76,6 +89,8 @@ pub struct Config {
     pub suspensions: u8,
     /// The probe answers anything at any time.
     pub probe_lies: bool,
+    /// Then with every answer there is, and not just with one of those that are judged alike.
+    pub every_lie: bool,
     /// A live process may be one that we may not ask after.
     pub asks_may_be_denied: bool,
     /// A name stays taken until the last open file of it is closed.
@@ -136,6 +151,7 @@ impl Config {
             removals: 0,
             suspensions: 0,
             probe_lies: false,
+            every_lie: false,
             asks_may_be_denied: participants == 2,
             delete_pending: false,
             kernel_locks: true,
@@ -144,17 +160,17 @@ impl Config {
         }
     }
 
-    /// Every world of the design, for so many participants; the child of a fork, an old agent and
-    /// an asker are one of them.
+    /// Every world of the design, for so many participants that acquire. The child of a fork, an
+    /// old agent and an asker come on top of them.
     pub fn all(participants: usize) -> Vec<Self> {
         let base = Self::base(participants);
         let few = participants > 2;
-        let one_less = |extra: Kind| {
-            let mut kinds = vec![Kind::Process; participants - 1];
+        let and_one = |extra: Kind| {
+            let mut kinds = vec![Kind::Process; participants];
             kinds.push(extra);
             kinds
         };
-        let mut forked = one_less(Kind::Child);
+        let mut forked = and_one(Kind::Child);
         forked[0] = Kind::Parent;
         let mut threads = vec![Kind::Thread; 2];
         threads.resize(participants, Kind::Process);
@@ -163,12 +179,11 @@ impl Config {
             base.clone(),
             Self { name: "lying-probe", probe_lies: true, crashes, owed: SAFETY, ..base.clone() },
             Self { name: "threads", kinds: threads, crashes, ..base.clone() },
-            // The child is a participant beside two others, or there would be no contention.
             Self {
                 name: "fork",
-                kinds: if few { forked } else { vec![Kind::Parent, Kind::Process, Kind::Child] },
+                kinds: forked,
                 starts: FEW_STARTS,
-                crashes: 1,
+                crashes: if few { 0 } else { 1 },
                 looks: &[Look::Gone],
                 asks_may_be_denied: false,
                 owed: SAFETY,
@@ -177,20 +192,16 @@ impl Config {
             Self {
                 name: "outside-rm",
                 removals: if few { 1 } else { 2 },
-                crashes: 1,
+                crashes: if few { 0 } else { 1 },
                 starts: FEW_STARTS,
                 owed: SAFETY,
                 ..base.clone()
             },
             Self {
                 name: "old-agents",
-                kinds: if few {
-                    one_less(Kind::OldAgent)
-                } else {
-                    vec![Kind::Process, Kind::Process, Kind::OldAgent]
-                },
+                kinds: and_one(Kind::OldAgent),
                 starts: &[Start::Absent, Start::Old(Content::OldDead(Look::Gone))],
-                crashes: 1,
+                crashes: if few { 0 } else { 1 },
                 looks: &[Look::Gone],
                 owed: SAFETY,
                 ..base.clone()
@@ -225,13 +236,9 @@ impl Config {
             },
             Self {
                 name: "queries",
-                kinds: if few {
-                    one_less(Kind::Asker)
-                } else {
-                    vec![Kind::Process, Kind::Process, Kind::Asker]
-                },
-                crashes: 1,
-                starts: STARTS,
+                kinds: and_one(Kind::Asker),
+                crashes: if few { 0 } else { 1 },
+                starts: if few { FEW_STARTS } else { STARTS },
                 looks: &[Look::Gone],
                 asks_may_be_denied: false,
                 owed: &[
@@ -245,7 +252,43 @@ impl Config {
                 ],
                 ..base.clone()
             },
-            Self { name: "waiting", waiting: true, crashes, ..base },
+            Self { name: "waiting", waiting: true, crashes, ..base.clone() },
+            // Much at once, so that every transition of the table is reached.
+            Self {
+                name: "trouble",
+                probe_lies: true,
+                faults: 3,
+                removals: 1,
+                crashes: 1,
+                looks: &[Look::Gone],
+                starts: FEW_STARTS,
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                name: "trouble-without-locks",
+                kernel_locks: false,
+                probe_lies: true,
+                faults: 2,
+                removals: 1,
+                crashes: 1,
+                looks: &[Look::Gone],
+                starts: FEW_STARTS,
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                name: "trouble-for-queries",
+                kinds: vec![Kind::Process, Kind::Asker],
+                delete_pending: true,
+                every_lie: true,
+                probe_lies: true,
+                faults: 1,
+                crashes: 1,
+                looks: &[Look::Gone],
+                owed: &[Promise::P1, Promise::P2, Promise::Query],
+                ..base
+            },
         ]
     }
 

@@ -1,0 +1,281 @@
+//! The shipped machines as graphs: every state that can be reached when every operation may give
+//! every reply, and what follows it. Made by running the shipped `step`.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use portlock::protocol::{
+    Acquire, Age, Author, Confirm, Create, Dated, Done, Evidence, FileSystem, Lock, Open, Probe,
+    Query, Read, Release, Unlink, Watch,
+};
+
+use crate::view;
+
+/// A machine, whichever it is.
+pub trait Machine: Copy + Ord + Debug + 'static {
+    const NAME: &'static str;
+    const STARTS: &'static [Self];
+
+    fn step(self, fs: &mut Script) -> Self;
+
+    /// At a pause: what follows "again", and "give up".
+    fn driver_answers(self) -> Option<[Self; 2]>;
+}
+
+impl Machine for Acquire {
+    const NAME: &'static str = "Acquire";
+    const STARTS: &'static [Self] = &[Self::START];
+
+    fn step(self, fs: &mut Script) -> Self {
+        self.step(fs)
+    }
+
+    fn driver_answers(self) -> Option<[Self; 2]> {
+        if let Self::Pausing(pause) = self { Some([pause.again(), pause.give_up()]) } else { None }
+    }
+}
+
+impl Machine for Release {
+    const NAME: &'static str = "Release";
+    const STARTS: &'static [Self] = &[Self::START, Self::FORKED];
+
+    fn step(self, fs: &mut Script) -> Self {
+        self.step(fs)
+    }
+
+    fn driver_answers(self) -> Option<[Self; 2]> {
+        None
+    }
+}
+
+impl Machine for Query {
+    const NAME: &'static str = "Query";
+    const STARTS: &'static [Self] = &[Self::START];
+
+    fn step(self, fs: &mut Script) -> Self {
+        self.step(fs)
+    }
+
+    fn driver_answers(self) -> Option<[Self; 2]> {
+        if let Self::Pausing(pause) = self { Some([pause.again(), pause.give_up()]) } else { None }
+    }
+}
+
+/// What follows a state.
+pub struct Follows<M> {
+    /// By reply of the one call that it makes; empty for a pause and an end.
+    pub replies: BTreeMap<Reply, M>,
+    /// By answer of the driver, at a pause.
+    pub driver: Option<[M; 2]>,
+}
+
+impl<M> Follows<M> {
+    pub fn waits_for_a_call(&self) -> bool {
+        !self.replies.is_empty()
+    }
+}
+
+/// Every state that can be reached from a start, and what follows it.
+pub fn graph<M: Machine>() -> BTreeMap<M, Follows<M>> {
+    let mut found = BTreeMap::new();
+    let mut open: Vec<M> = M::STARTS.to_vec();
+    while let Some(state) = open.pop() {
+        if found.contains_key(&state) {
+            continue;
+        }
+        let mut script = Script::new(Reply::Open(Open::Opened));
+        let _ = state.step(&mut script);
+        let replies: BTreeMap<Reply, M> = script
+            .asked
+            .iter()
+            .flat_map(|op| op.replies())
+            .map(|reply| (reply, state.step(&mut Script::new(reply))))
+            .collect();
+        let driver = state.driver_answers();
+        open.extend(replies.values().copied().chain(driver.into_iter().flatten()));
+        found.insert(state, Follows { replies, driver });
+    }
+    found
+}
+
+/// The operations of the trait, in the order of its methods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Op {
+    Create,
+    Open,
+    Age,
+    Lock,
+    Write,
+    Read,
+    Probe,
+    Confirm,
+    Unlink,
+    Void,
+    Watch,
+    Close,
+    Leave,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reply {
+    Create(Create),
+    Open(Open),
+    Age(Dated),
+    Lock(Lock),
+    Write(Done),
+    Read(Read),
+    Probe(Evidence),
+    Confirm(Confirm),
+    Unlink(Unlink),
+    Void(Done),
+    Watch(Watch),
+    Close,
+    Leave,
+}
+
+impl Reply {
+    pub fn op(self) -> Op {
+        match self {
+            Self::Create(_) => Op::Create,
+            Self::Open(_) => Op::Open,
+            Self::Age(_) => Op::Age,
+            Self::Lock(_) => Op::Lock,
+            Self::Write(_) => Op::Write,
+            Self::Read(_) => Op::Read,
+            Self::Probe(_) => Op::Probe,
+            Self::Confirm(_) => Op::Confirm,
+            Self::Unlink(_) => Op::Unlink,
+            Self::Void(_) => Op::Void,
+            Self::Watch(_) => Op::Watch,
+            Self::Close => Op::Close,
+            Self::Leave => Op::Leave,
+        }
+    }
+
+    /// The same reply, as the world gives it.
+    pub fn in_world(self) -> view::Reply {
+        match self {
+            Self::Create(reply) => view::Reply::Create(reply),
+            Self::Open(reply) => view::Reply::Open(reply),
+            Self::Age(reply) => view::Reply::Age(reply),
+            Self::Lock(reply) => view::Reply::Lock(reply),
+            Self::Write(reply) => view::Reply::Write(reply),
+            Self::Read(reply) => view::Reply::Read(reply),
+            Self::Probe(reply) => view::Reply::Probe(reply),
+            Self::Confirm(reply) => view::Reply::Confirm(reply),
+            Self::Unlink(reply) => view::Reply::Unlink(reply),
+            Self::Void(reply) => view::Reply::Void(reply),
+            Self::Watch(reply) => view::Reply::Watch(reply),
+            Self::Close => view::Reply::Close,
+            Self::Leave => view::Reply::Leave,
+        }
+    }
+}
+
+/// All variants of an enum without fields. A variant that is not listed does not compile.
+macro_rules! all {
+    ($kind:ident: $($variant:ident),+) => {{
+        let _is_listed = |value: $kind| match value { $($kind::$variant => ()),+ };
+        [$($kind::$variant),+]
+    }};
+}
+
+impl Op {
+    /// Every reply that the operation can give.
+    pub fn replies(self) -> Vec<Reply> {
+        let ages = all!(Age: Young, Old);
+        match self {
+            Op::Create => all!(Create: Created, Exists, Denied, Failed).map(Reply::Create).into(),
+            Op::Open => all!(Open: Opened, Absent, Denied, Failed).map(Reply::Open).into(),
+            Op::Age => {
+                let _is_listed = |dated| match dated {
+                    Dated::Known(Age::Young | Age::Old) | Dated::Failed => (),
+                };
+                ages.map(Dated::Known).into_iter().chain([Dated::Failed]).map(Reply::Age).collect()
+            }
+            Op::Lock => all!(Lock: Ours, Busy, Unsupported, Failed).map(Reply::Lock).into(),
+            Op::Write => all!(Done: Done, Failed).map(Reply::Write).into(),
+            Op::Read => all!(Read: Record, Nothing, Failed).map(Reply::Read).into(),
+            Op::Probe => evidence().into_iter().map(Reply::Probe).collect(),
+            Op::Confirm => all!(Confirm: Same, Changed, Failed).map(Reply::Confirm).into(),
+            Op::Unlink => all!(Unlink: Unlinked, Absent, Failed).map(Reply::Unlink).into(),
+            Op::Void => all!(Done: Done, Failed).map(Reply::Void).into(),
+            Op::Watch => all!(Watch: Held, Free, Unknown).map(Reply::Watch).into(),
+            Op::Close => vec![Reply::Close],
+            Op::Leave => vec![Reply::Leave],
+        }
+    }
+}
+
+const AUTHORS: usize = 6;
+/// How many replies a probe has.
+pub const PROBES: usize = 9;
+
+/// Every author.
+pub fn authors() -> [Author; AUTHORS] {
+    all!(Author: Here, OldFormat, EarlierBoot, OtherNamespace, OtherNamespaceUnproved, OtherMachine)
+}
+
+/// Every reply of a probe.
+pub fn probes() -> [Probe; PROBES] {
+    all!(Probe: Gone, Zombie, Thread, Other, StartedLater, Ourselves, Alive, NotPermitted, Unknown)
+}
+
+/// All evidence that a probe can give.
+pub fn evidence() -> Vec<Evidence> {
+    let _is_listed = |evidence| match evidence {
+        Evidence::Nothing(_) | Evidence::Record(_, _) => (),
+    };
+    let nothing = [Age::Young, Age::Old].map(Evidence::Nothing);
+    let records = authors()
+        .into_iter()
+        .flat_map(|author| probes().into_iter().map(move |probe| Evidence::Record(author, probe)));
+    nothing.into_iter().chain(records).collect()
+}
+
+/// Gives the one scripted reply, and notes what it was asked. A call of another operation gets an
+/// arbitrary reply, which only the first look at a state makes use of.
+pub struct Script {
+    reply: Reply,
+    pub asked: Vec<Op>,
+}
+
+impl Script {
+    pub fn new(reply: Reply) -> Self {
+        Self { reply, asked: Vec::new() }
+    }
+}
+
+/// One method of the script: notes the call; the scripted reply if it is of this kind.
+macro_rules! replies {
+    ($($method:ident: $kind:ident -> $reply:ty, or $otherwise:expr;)+) => {
+        $(fn $method(&mut self) -> $reply {
+            self.asked.push(Op::$kind);
+            if let Reply::$kind(reply) = self.reply { reply } else { $otherwise }
+        })+
+    };
+}
+
+impl FileSystem for Script {
+    replies! {
+        create: Create -> Create, or Create::Failed;
+        open: Open -> Open, or Open::Failed;
+        age: Age -> Dated, or Dated::Failed;
+        lock: Lock -> Lock, or Lock::Failed;
+        write: Write -> Done, or Done::Failed;
+        read: Read -> Read, or Read::Failed;
+        probe: Probe -> Evidence, or Evidence::Nothing(Age::Young);
+        confirm: Confirm -> Confirm, or Confirm::Failed;
+        unlink: Unlink -> Unlink, or Unlink::Failed;
+        void: Void -> Done, or Done::Failed;
+        watch: Watch -> Watch, or Watch::Unknown;
+    }
+
+    fn close(&mut self) {
+        self.asked.push(Op::Close);
+    }
+
+    fn leave(&mut self) {
+        self.asked.push(Op::Leave);
+    }
+}

@@ -1,0 +1,285 @@
+//! The transition tables of the shipped machines, as tests/transitions.txt has them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Debug, Write};
+
+use portlock::protocol::{Acquire, Evidence, Probe, Query, Release};
+
+use crate::machines::{self, Machine, Op, PROBES, Reply, authors, evidence, probes};
+
+/// What a review still shows of a diff without wrapping.
+pub const WIDTH: usize = 132;
+
+const HEAD: &str = "\
+The transition tables of Acquire, Release and Query, printed by running the code that ships.
+
+A table for each operation: the states that wait for it down, its replies across, the state that
+follows in the cell. A state takes every reply of its operation, so no cell is empty.
+
+  (=)          what the state in that row carries
+  Refuse(X)    with a reason X is Refuse(Unknown(X)): the holder is not known for certain; so are
+               Refused(X) and Confirming(X)
+  probe        its replies stand down: by author, and by what the probe said where that matters
+  op -> Kind   every state that follows is Kind(cell)
+
+Every cell is reached in some world of the model (tests/model.rs), but for:
+
+";
+
+/// Cells that no world of the model reaches, each by how it begins, and with the reason.
+pub const UNREACHED: &[(&str, &str)] = &[
+    ("Acquire Judging(Ours) Probe(Nothing", "the probe is asked only after a record"),
+    ("Acquire Judging(Busy) Probe(Nothing", "the probe is asked only after a record"),
+    ("Acquire Judging(Unsupported) Probe(Nothing", "the probe is asked only after a record"),
+    ("Query Judging Probe(Nothing", "the probe is asked only after a record"),
+    (
+        "Acquire Retaking(Refuse(Contended)) Lock(Unsupported)",
+        "its lock was busy before, so the filesystem has locks",
+    ),
+];
+
+/// The tables of all three machines.
+pub fn print_tables() -> String {
+    let mut out = HEAD.to_owned();
+    for (cell, why) in UNREACHED {
+        writeln!(out, "  {cell}…: {why}").expect("a string");
+    }
+    print_machine::<Acquire>(&mut out);
+    print_machine::<Release>(&mut out);
+    print_machine::<Query>(&mut out);
+    out
+}
+
+fn print_machine<M: Machine>(out: &mut String) {
+    let graph = machines::graph::<M>();
+    let mut by_op: BTreeMap<Op, Vec<M>> = BTreeMap::new();
+    let (mut pauses, mut ends) = (Vec::new(), Vec::new());
+    for (&state, follows) in &graph {
+        match (follows.replies.keys().next(), follows.driver) {
+            (Some(reply), _) => by_op.entry(reply.op()).or_default().push(state),
+            (None, Some(_)) => pauses.push(state),
+            (None, None) => ends.push(state),
+        }
+    }
+    let starts: Vec<String> = M::STARTS.iter().map(name).collect();
+    let title = format!("{}: {} states, from {}", M::NAME, graph.len(), starts.join(" and "));
+    writeln!(out, "\n\n{title}\n{}", "=".repeat(title.len())).expect("a string");
+
+    for (op, states) in by_op {
+        let heading = format!("{op:?}").to_lowercase();
+        let follows = |state: &M, reply: &Reply| graph[state].replies[reply];
+        if op == Op::Probe {
+            let heading = [heading].into_iter().chain(states.iter().map(name)).collect();
+            let rows = evidence().into_iter().map(|found| {
+                let cell = |state| after_probe(found, &follows(state, &Reply::Probe(found)));
+                (found, states.iter().map(cell).collect())
+            });
+            print_grid(out, heading, by_evidence(rows));
+        } else {
+            let replies = op.replies();
+            let heading = [heading].into_iter().chain(replies.iter().map(reply_name)).collect();
+            let cells = |state: &M| {
+                replies.iter().map(|reply| cell(state, &follows(state, reply))).collect()
+            };
+            let carrying: Vec<_> =
+                states.iter().filter_map(|s| Some((carried_evidence(s)?, cells(s)))).collect();
+            let plain = states.iter().filter(|s| carried_evidence(*s).is_none());
+            let mut rows: Vec<Row> =
+                plain.map(|state| Row { label: vec![name(state)], cells: cells(state) }).collect();
+            if !carrying.is_empty() {
+                rows.extend(by_evidence(
+                    evidence()
+                        .into_iter()
+                        .filter_map(|e| carrying.iter().find(|c| c.0 == e).cloned()),
+                ));
+            }
+            print_grid(out, heading, rows);
+        }
+    }
+    if !pauses.is_empty() {
+        let heading = ["the driver answers", "again", "give up"].map(str::to_owned).into();
+        let rows = pauses.iter().map(|pause| {
+            let answers = graph[pause].driver.expect("a pause");
+            let cells = answers.iter().map(|next| cell(pause, next)).collect();
+            Row { label: vec![name(pause)], cells }
+        });
+        print_grid(out, heading, rows.collect());
+    }
+    out.push_str("\nends\n");
+    for line in wrapped(&ends.iter().map(name).collect::<Vec<_>>(), ", ", WIDTH - 2) {
+        writeln!(out, "  {line}").expect("a string");
+    }
+}
+
+/// A row of a table. Its cells stand in the first line of the label.
+struct Row {
+    label: Vec<String>,
+    cells: Vec<String>,
+}
+
+/// Rows for pieces of evidence, those with equal cells together, at the place of the first.
+fn by_evidence(rows: impl Iterator<Item = (Evidence, Vec<String>)>) -> Vec<Row> {
+    let mut groups: Vec<(Vec<Evidence>, Vec<String>)> = Vec::new();
+    for (found, cells) in rows {
+        match groups.iter_mut().find(|(_, known)| *known == cells) {
+            Some((labels, _)) => labels.push(found),
+            None => groups.push((vec![found], cells)),
+        }
+    }
+    let row = |cells: &Vec<String>, label| Row { label, cells: cells.clone() };
+    groups
+        .iter()
+        .flat_map(|(alike, cells)| labels(alike).into_iter().map(|label| row(cells, label)))
+        .collect()
+}
+
+/// The labels of rows that are alike: authors with the same replies of the probe share one.
+fn labels(alike: &[Evidence]) -> Vec<Vec<String>> {
+    if alike.len() == evidence().len() {
+        return vec![vec!["any".to_owned()]];
+    }
+    let nothing = alike.iter().filter(|found| matches!(found, Evidence::Nothing(_)));
+    let mut labels: Vec<Vec<String>> = nothing.map(|found| vec![name(found)]).collect();
+    let mut by_replies: Vec<(Vec<Probe>, Vec<String>)> = Vec::new();
+    for author in authors() {
+        let has = |&probe: &Probe| alike.contains(&Evidence::Record(author, probe));
+        let replies: Vec<Probe> = probes().into_iter().filter(has).collect();
+        match by_replies.iter_mut().find(|(known, _)| *known == replies) {
+            Some((_, authors)) if replies.len() != PROBES => authors.push(name(&author)),
+            _ => by_replies.push((replies, vec![name(&author)])),
+        }
+    }
+    for (replies, authors) in by_replies.into_iter().filter(|(replies, _)| !replies.is_empty()) {
+        let mut label = vec![authors.join("|")];
+        if replies.len() != PROBES {
+            let replies: Vec<String> = replies.iter().map(name).collect();
+            label.extend(wrapped(&replies, "|", 20).into_iter().map(|line| format!("  {line}")));
+        }
+        labels.push(label);
+    }
+    labels
+}
+
+/// The evidence that a state carries, if it does.
+fn carried_evidence(state: &impl Debug) -> Option<Evidence> {
+    let state = name(state);
+    evidence().into_iter().find(|found| state.ends_with(&format!("({})", name(found))))
+}
+
+fn after_probe(found: Evidence, next: &impl Debug) -> String {
+    let next = name(next);
+    match next.strip_suffix(&format!("({})", name(&found))) {
+        Some(kind) => format!("{kind}(the reply)"),
+        None => next,
+    }
+}
+
+/// `words` in lines of at most `width`, with `separator` between them.
+fn wrapped(words: &[String], separator: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for (number, word) in words.iter().enumerate() {
+        let word =
+            if number + 1 < words.len() { format!("{word}{separator}") } else { word.clone() };
+        match lines.last_mut() {
+            Some(line) if line.is_empty() || line.len() + word.trim_end().len() <= width => {
+                line.push_str(&word);
+            }
+            _ => lines.push(word),
+        }
+    }
+    lines.into_iter().map(|line| line.trim_end().to_owned()).collect()
+}
+
+fn cell<M: Debug>(state: &M, next: &M) -> String {
+    let (state, next) = (name(state), name(next));
+    let Some(at) = state.find('(') else { return next };
+    let end = next.trim_end_matches(')').len();
+    // As many as close what is carried; those behind them close what it stands in.
+    let carried = &state[at..];
+    for end in end..=next.len() {
+        if let Some(kind) = next[..end].strip_suffix(carried) {
+            return format!("{kind}(=){}", &next[end..]);
+        }
+    }
+    next
+}
+
+/// A name in few letters, from what `Debug` writes: `Recording(Recording { guarantee: KernelLock
+/// })` is `Recording(KernelLock)`, and `Creating(Creating)` is `Creating`.
+pub fn name(value: &impl Debug) -> String {
+    let full = format!("{value:?}");
+    // A struct within a variant: its name and those of its fields say nothing new.
+    let mut short = full.clone();
+    while let Some(open) = short.find(" { ") {
+        let start = short[..open].rfind(['(', ' ']).map_or(0, |at| at + 1);
+        let colon = open + short[open..].find(": ").expect("a field");
+        short.replace_range(start..colon + 2, "");
+        let end = short.rfind(" }").expect("the end of the struct");
+        short.replace_range(end..end + 2, "");
+    }
+    if let Some((outer, inner)) = short.split_once('(') {
+        let inner = inner.strip_suffix(')').unwrap_or(inner);
+        if [outer, &format!("Release{outer}"), &format!("Query{outer}")].contains(&inner) {
+            return outer.to_owned();
+        }
+    }
+    match short.find("(Unknown(") {
+        // Only a reason is within; a bare `Unknown` is a reply of the probe or the watch.
+        Some(at) => {
+            short.replace_range(at..at + "(Unknown(".len(), "(");
+            let last = short.rfind(')').expect("the end of what is unknown");
+            short.remove(last);
+            short
+        }
+        None => short,
+    }
+}
+
+fn print_grid(out: &mut String, mut heading: Vec<String>, mut rows: Vec<Row>) {
+    let width = |heading: &[String], rows: &[Row], column: usize| {
+        let labels = rows.iter().flat_map(|row| row.label.iter().map(|line| line.len() + 2));
+        match column {
+            0 => labels.chain([heading[0].len()]).max().unwrap_or(0),
+            _ => {
+                let cells = rows.iter().map(|row| row.cells[column - 1].len());
+                cells.chain([heading[column].len()]).max().unwrap_or(0)
+            }
+        }
+    };
+    let widths = |heading: &[String], rows: &[Row]| -> Vec<usize> {
+        (0..heading.len()).map(|column| width(heading, rows, column)).collect()
+    };
+    // Too wide, and all cells begin alike: the beginning moves to the heading.
+    let wide = widths(&heading, &rows).iter().map(|width| width + 2).sum::<usize>() > WIDTH + 2;
+    let kinds: BTreeSet<&str> =
+        rows.iter().flat_map(|row| &row.cells).filter_map(|c| Some(c.split_once('(')?.0)).collect();
+    if let (true, Some(kind), 1) = (wide, kinds.first(), kinds.len()) {
+        let kind = format!("{kind}(");
+        heading[0] = format!("{} -> {}", heading[0], kind.trim_end_matches('('));
+        for cell in rows.iter_mut().flat_map(|row| &mut row.cells) {
+            *cell =
+                cell.strip_prefix(&kind).and_then(|c| c.strip_suffix(')')).unwrap_or(cell).into();
+        }
+    }
+    let widths = widths(&heading, &rows);
+    let mut line = |cells: &[String]| {
+        let padded = cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        writeln!(out, "{}", padded.collect::<Vec<_>>().join("  ").trim_end()).expect("a string");
+    };
+    line(&[]);
+    line(&heading);
+    for row in rows {
+        let label: Vec<String> = row.label.iter().map(|line| format!("  {line}")).collect();
+        line(&[&label[..1], &row.cells[..]].concat());
+        label[1..].iter().for_each(|more| line(std::slice::from_ref(more)));
+    }
+}
+
+/// `Exists` for `Create(Exists)`; the operation is the heading of the table.
+fn reply_name(reply: &Reply) -> String {
+    let full = name(reply);
+    match full.split_once('(') {
+        Some((_, reply)) => reply.strip_suffix(')').unwrap_or(reply).to_owned(),
+        None => "(no reply)".to_owned(),
+    }
+}

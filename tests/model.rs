@@ -1,0 +1,176 @@
+//! Every interleaving of the shipped machines, in every world: no promise breaks, and the counts of
+//! states are those that are committed, so that a search of less than everything cannot pass.
+//!
+//! A change of the machines, of the worlds or of the model changes the counts: run
+//! `cargo run --release -p portlock-model -- check` and put in what it prints.
+
+use std::collections::BTreeSet;
+
+use portlock::protocol::{Acquire, Query, Release};
+use portlock_model::catalogue::on_all_processors;
+use portlock_model::explore::{Coverage, Limits, Seen, explore};
+use portlock_model::machines::{Machine, Reply, graph};
+use portlock_model::report::{Origin, report};
+use portlock_model::table::{UNREACHED, name};
+use portlock_model::variants::SHIPPED;
+use portlock_model::world::{Doing, Kind};
+use portlock_model::worlds::Config;
+
+/// World, participants it is made for, states, transitions, calls of the longest call alone.
+const PINNED: &[(&str, usize, usize, usize, u32)] = &[
+    ("base", 2, 138450, 638638, 27),
+    ("lying-probe", 2, 242493, 1221723, 0),
+    ("threads", 2, 29173, 121179, 27),
+    ("fork", 2, 389408, 1397231, 0),
+    ("outside-rm", 2, 199233, 644845, 0),
+    ("old-agents", 2, 1993525, 7632574, 0),
+    ("delete-pending", 2, 37289, 154485, 40),
+    ("no-kernel-locks", 2, 11489, 59200, 0),
+    ("faults", 2, 367788, 1275504, 27),
+    ("suspended", 2, 205473, 587072, 27),
+    ("queries", 2, 2560787, 9737772, 25),
+    ("waiting", 2, 119777, 541126, 26),
+    ("trouble", 2, 3788224, 14839529, 0),
+    ("trouble-without-locks", 2, 279312, 1085042, 0),
+    ("trouble-for-queries", 2, 391966, 2484168, 0),
+    ("base", 3, 5931521, 26323405, 25),
+];
+
+/// What must happen somewhere in every world.
+const ALWAYS_SOMETIMES: &[&str] = &["somebody holds", "a participant tries again"];
+
+fn search(config: &Config, participants: usize) -> Seen {
+    let seen = explore(config, &SHIPPED, Limits::default()).expect("searched to the end");
+    if let Some(found) = &seen.found {
+        let origin = Origin { variant: None, participants };
+        panic!("\n{}", report(config, &SHIPPED, found, origin));
+    }
+    println!(
+        "{:<16} {participants} {:>9} states {:>10} transitions, depth {}, {:.1?}",
+        config.name, seen.states, seen.transitions, seen.depth, seen.took
+    );
+    seen
+}
+
+fn pinned(config: &Config, participants: usize) -> (usize, usize, u32) {
+    let &(_, _, states, transitions, longest) = PINNED
+        .iter()
+        .find(|(name, made_for, ..)| *name == config.name && *made_for == participants)
+        .unwrap_or_else(|| panic!("{} at {participants} has no pinned counts", config.name));
+    (states, transitions, longest)
+}
+
+fn check_counts(config: &Config, participants: usize, seen: &Seen) {
+    let counts = (seen.states, seen.transitions, seen.longest_alone);
+    assert_eq!(
+        counts,
+        pinned(config, participants),
+        "states, transitions and longest call alone of {} at {participants}",
+        config.name
+    );
+    for what in ALWAYS_SOMETIMES {
+        let happens = seen.coverage.sometimes.contains(what);
+        assert!(happens, "{} at {participants}: never {what}", config.name);
+    }
+}
+
+#[test]
+fn no_promise_breaks_in_any_world_at_2_and_everything_that_can_happen_happens() {
+    let worlds = Config::all(2);
+    let searched = on_all_processors(&worlds, |config| search(config, 2));
+    let mut coverage = Coverage::default();
+    for (config, seen) in worlds.iter().zip(&searched) {
+        check_counts(config, 2, seen);
+        coverage.add(&seen.coverage);
+        for (what, owed) in [
+            ("a process dies", true),
+            ("somebody removes the path", config.removals > 0),
+            ("a participant stops for ever", config.suspensions > 0),
+            ("a child is forked", config.name == "fork"),
+            ("a query is answered", config.kinds.contains(&Kind::Asker)),
+            ("an acquire fails", config.faults > 0),
+            ("a release finds its lock lost", config.removals > 0),
+            ("a dead holder's file is reclaimed", config.kernel_locks),
+            ("a refusal names the holder", true),
+            ("a refusal says that the holder is unknown", !config.waiting),
+            ("a holder releases", true),
+        ] {
+            let happens = seen.coverage.sometimes.contains(what);
+            assert!(happens || !owed, "{}: never {what}", config.name);
+        }
+    }
+    every_transition_is_reached(&coverage);
+    somebody_dies_in_every_state(&coverage);
+}
+
+#[test]
+fn no_promise_breaks_in_base_at_3_with_2_crashes() {
+    let base = Config::named("base", 3).expect("there is a base world");
+    assert_eq!(base.crashes, 2);
+    check_counts(&base, 3, &search(&base, 3));
+}
+
+/// Every cell of the transition tables happens in some world, but for those that are explained.
+fn every_transition_is_reached(coverage: &Coverage) {
+    let mut unreached = BTreeSet::new();
+    fn compare<M: Machine>(
+        coverage: &Coverage,
+        doing: impl Fn(M) -> Doing,
+        unreached: &mut BTreeSet<String>,
+    ) {
+        let followed: BTreeSet<(Doing, Doing)> =
+            coverage.steps.iter().map(|&(from, _, to)| (from, to)).collect();
+        for (state, follows) in graph::<M>() {
+            for (reply, next) in follows.replies {
+                let step = (doing(state), reply.in_world(), doing(next));
+                // Of the probe's replies, those that are followed alike stand for each other.
+                let reached = match reply {
+                    Reply::Probe(_) => followed.contains(&(step.0, step.2)),
+                    _ => coverage.steps.contains(&step),
+                };
+                if !reached {
+                    unreached.insert(format!(
+                        "{} {} {} -> {}",
+                        M::NAME,
+                        name(&state),
+                        name(&reply),
+                        name(&next)
+                    ));
+                }
+            }
+            if let Some([_, given_up]) = follows.driver
+                && !followed.contains(&(doing(state), doing(given_up)))
+            {
+                unreached.insert(format!("{} {} give up", M::NAME, name(&state)));
+            }
+        }
+    }
+    compare::<Acquire>(coverage, Doing::Acquiring, &mut unreached);
+    compare::<Release>(coverage, Doing::Releasing, &mut unreached);
+    compare::<Query>(coverage, Doing::Asking, &mut unreached);
+    for line in &unreached {
+        println!("UNREACHED {line}");
+    }
+    let explained = |line: &String| UNREACHED.iter().any(|(start, _)| line.starts_with(start));
+    let unexplained: Vec<_> = unreached.iter().filter(|line| !explained(line)).collect();
+    assert!(unexplained.is_empty(), "no world reaches {unexplained:#?}");
+    for (start, why) in UNREACHED {
+        let needed = unreached.iter().any(|line| line.starts_with(start));
+        assert!(needed, "{start:?} is reached, and the list says that it is not: {why}");
+    }
+}
+
+/// A process dies in every state that waits for anything.
+fn somebody_dies_in_every_state(coverage: &Coverage) {
+    let visited: BTreeSet<Doing> = coverage
+        .steps
+        .iter()
+        .map(|&(from, _, _)| from)
+        .filter(|doing| matches!(doing, Doing::Acquiring(_) | Doing::Releasing(_)))
+        .collect();
+    assert!(visited.contains(&Doing::Acquiring(Acquire::START)));
+    assert!(visited.contains(&Doing::Releasing(Release::START)));
+    let unhurt: Vec<_> =
+        visited.difference(&coverage.crashed_in.iter().copied().collect()).copied().collect();
+    assert!(unhurt.is_empty(), "nobody dies in {unhurt:?}");
+}

@@ -1,0 +1,170 @@
+//! The whole protocol on one page: the transition tables of the three machines, printed by running
+//! the shipped `step`, and compared with `tests/transitions.txt`.
+//!
+//! A change of the protocol is a change of that file, to be read like one of the code. After an
+//! intended change:
+//!
+//! ```text
+//! PORTLOCK_BLESS=1 cargo test --test transitions
+//! ```
+//!
+//! writes the file and then fails, so that a run which compares nothing never passes. Read the
+//! difference and run the tests again without the variable.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::mem::size_of;
+
+use portlock::protocol::{Acquire, Open, Query, Release};
+use portlock_model::machines::{Follows, Machine, Op, Reply, Script, graph};
+use portlock_model::table::{WIDTH, name, print_tables};
+
+const COMMITTED: &str = include_str!("transitions.txt");
+
+#[test]
+fn the_transition_tables_are_those_that_are_committed() {
+    let printed = print_tables();
+    if std::env::var_os("PORTLOCK_BLESS").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transitions.txt");
+        std::fs::write(path, &printed).expect("the table is written");
+        panic!("{path} is written: read the difference, and run again without PORTLOCK_BLESS");
+    }
+    assert!(
+        printed == COMMITTED,
+        "the machines are not those of tests/transitions.txt (- committed, + running):\n{}\n\
+         If the change is intended: PORTLOCK_BLESS=1 cargo test --test transitions",
+        difference(COMMITTED, &printed)
+    );
+}
+
+#[test]
+fn no_line_of_the_tables_needs_wrapping() {
+    let widest = COMMITTED.lines().max_by_key(|line| line.chars().count()).expect("has lines");
+    assert!(widest.chars().count() <= WIDTH, "{} columns: {widest}", widest.chars().count());
+}
+
+#[test]
+fn every_state_makes_exactly_one_call_and_pauses_and_ends_make_none() {
+    fn check<M: Machine>() {
+        for (state, follows) in graph::<M>() {
+            let asked: BTreeSet<_> = follows.replies.keys().map(|reply| reply.op()).collect();
+            assert_eq!(asked.len(), usize::from(follows.waits_for_a_call()), "{state:?}");
+            let mut script = Script::new(Reply::Open(Open::Opened));
+            let next = state.step(&mut script);
+            if follows.waits_for_a_call() {
+                assert_eq!(script.asked.len(), 1, "{state:?} made {:?}", script.asked);
+            } else {
+                assert_eq!((script.asked.len(), next), (0, state));
+            }
+        }
+    }
+    check::<Acquire>();
+    check::<Release>();
+    check::<Query>();
+}
+
+#[test]
+fn a_state_waits_for_the_same_call_whatever_the_replies_were() {
+    fn check<M: Machine>() {
+        // The kinds of states, by name, and the calls that they wait for.
+        let mut waits: BTreeMap<String, BTreeSet<Op>> = BTreeMap::new();
+        for (state, follows) in graph::<M>() {
+            let kind = name(&state).split('(').next().expect("a name").to_owned();
+            let asked = waits.entry(kind).or_default();
+            asked.extend(follows.replies.keys().map(|reply| reply.op()));
+        }
+        for (kind, asked) in waits {
+            assert!(asked.len() <= 1, "{kind} waits for {asked:?}");
+        }
+    }
+    check::<Acquire>();
+    check::<Release>();
+    check::<Query>();
+}
+
+#[test]
+fn states_are_plain_data_of_at_most_eight_bytes() {
+    fn plain<T: Copy + Eq + Ord + std::hash::Hash + Send + Sync + 'static>() -> usize {
+        size_of::<T>()
+    }
+    let sizes = [
+        ("Acquire", plain::<Acquire>()),
+        ("Release", plain::<Release>()),
+        ("Query", plain::<Query>()),
+    ];
+    println!("bytes of a state: {sizes:?}");
+    for (machine, size) in sizes {
+        assert!(size <= 8, "a state of {machine} has {size} bytes");
+    }
+}
+
+/// P5: what is not counted by the driver must end by itself. The one way round without a pause is
+/// a reclaim, which needs somebody else to have died.
+#[test]
+fn without_a_pause_or_a_reclaim_no_state_comes_twice() {
+    fn longest<M: Machine>() -> usize {
+        fn calls_from<M: Machine>(
+            state: M,
+            graph: &BTreeMap<M, Follows<M>>,
+            path: &mut Vec<M>,
+            known: &mut BTreeMap<M, usize>,
+        ) -> usize {
+            if let Some(&calls) = known.get(&state) {
+                return calls;
+            }
+            assert!(!path.contains(&state), "{path:?} comes back to {state:?}");
+            path.push(state);
+            let successors: BTreeSet<M> = graph[&state].replies.values().copied().collect();
+            let calls = successors
+                .into_iter()
+                .filter(|&next| !M::STARTS.contains(&next))
+                .map(|next| calls_from(next, graph, path, known))
+                .max()
+                .unwrap_or(0)
+                + usize::from(graph[&state].waits_for_a_call());
+            path.pop();
+            known.insert(state, calls);
+            calls
+        }
+        let graph = graph::<M>();
+        let start = |&start: &M| calls_from(start, &graph, &mut Vec::new(), &mut BTreeMap::new());
+        M::STARTS.iter().map(start).max().expect("a start")
+    }
+    let longest = (longest::<Acquire>(), longest::<Release>(), longest::<Query>());
+    assert_eq!(longest, (10, 4, 7), "calls of one try at the most");
+}
+
+/// The lines that differ, with `-` and `+`, by the longest common subsequence.
+fn difference(old: &str, new: &str) -> String {
+    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    let mut common = vec![vec![0_usize; new.len() + 1]; old.len() + 1];
+    for i in (0..old.len()).rev() {
+        for j in (0..new.len()).rev() {
+            common[i][j] = if old[i] == new[j] {
+                common[i + 1][j + 1] + 1
+            } else {
+                common[i + 1][j].max(common[i][j + 1])
+            };
+        }
+    }
+    let (mut i, mut j, mut out) = (0, 0, String::new());
+    while i < old.len() || j < new.len() {
+        let (sign, line) = if i < old.len() && j < new.len() && old[i] == new[j] {
+            (i, j) = (i + 1, j + 1);
+            continue;
+        } else if j == new.len() || (i < old.len() && common[i + 1][j] >= common[i][j + 1]) {
+            i += 1;
+            ('-', old[i - 1])
+        } else {
+            j += 1;
+            ('+', new[j - 1])
+        };
+        writeln!(out, "{sign} {line}").expect("a string");
+    }
+    out
+}
+
+#[test]
+fn a_difference_shows_only_the_lines_that_differ() {
+    assert_eq!(difference("a\nb\nc\n", "a\nx\nc\nd\n"), "- b\n+ x\n+ d\n");
+}

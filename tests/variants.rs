@@ -1,0 +1,72 @@
+//! Every wrong protocol is caught, by the promise that it breaks, with a trace as short as the one
+//! that is committed. A checker that has never failed is not known to work.
+
+use portlock_model::catalogue::{catch, find, on_all_processors};
+use portlock_model::report::{Origin, report};
+use portlock_model::variants::{Caught, Engine, all, named};
+
+#[test]
+fn every_wrong_protocol_is_caught_by_its_shortest_trace() {
+    let variants = all();
+    let mut missed = Vec::new();
+    for (variant, caught) in variants.iter().zip(on_all_processors(&variants, catch)) {
+        match caught {
+            Ok(row) => {
+                let calls = row.calls.unwrap_or(0);
+                let schedule = row.schedule.as_deref().unwrap_or("harmless");
+                println!("{:<44} {calls:>3} calls  {schedule}", variant.name);
+                if calls != variant.calls {
+                    missed.push(format!(
+                        "{}: {calls} calls, and {} are committed",
+                        variant.name, variant.calls
+                    ));
+                }
+            }
+            Err(why) => missed.push(why),
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+#[test]
+fn every_variant_has_a_name_of_its_own_and_an_engine_that_finds_it() {
+    let variants = all();
+    for variant in &variants {
+        let namesakes = variants.iter().filter(|other| other.name == variant.name).count();
+        assert_eq!(namesakes, 1, "{}", variant.name);
+        let harmless = matches!(variant.caught, Caught::Harmless { .. });
+        assert_eq!(variant.engines.contains(&Engine::Explorer), !harmless, "{}", variant.name);
+    }
+    // The list of the design, 28 entries (one is three variants), the order variant, one for the
+    // queries, and the pair of the harmless one.
+    assert_eq!(variants.len(), 33);
+}
+
+/// The order variant has to be found as the story that it is: an exit between a reclaimer's verdict
+/// and its unlink.
+#[test]
+fn the_trace_of_the_order_variant_reads_as_its_story() {
+    let variant = named("confirm-before-verdict-unlock-before-unlink").expect("it is listed");
+    let Caught::Breaks { promise, world, participants } = variant.caught else {
+        panic!("it is not harmless")
+    };
+    let (config, found) = find(&variant.protocol, promise, world, participants).expect("caught");
+    let origin = Origin { variant: Some(variant.name), participants };
+    let text = report(&config, &variant.protocol, &found, origin);
+    let order = [
+        "confirm same HOLDS",
+        "lock ok",
+        "confirm same",
+        "read a record",
+        "† dies",
+        "probe here, gone",
+        "unlink ok",
+    ];
+    let mut rest = text.as_str();
+    for part in order {
+        let at = rest.find(part).unwrap_or_else(|| panic!("no {part:?} in order in\n{text}"));
+        rest = &rest[at + part.len()..];
+    }
+    assert!(text.starts_with("✗ P2 "), "{text}");
+    assert!(text.contains("replay: cargo run -p portlock-model -- replay --variant "), "{text}");
+}
