@@ -238,3 +238,338 @@ pub fn assess(watch: Watch, evidence: Evidence) -> Assessment {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use Assessment::{CannotTell, Held, HeldBy, Stale};
+    use Author::{
+        EarlierBoot, Here, OldFormat, OtherMachine, OtherNamespace, OtherNamespaceUnproved,
+    };
+    use Evidence::{Nothing, Record};
+    use KernelLock::{Busy, Ours, Unsupported};
+    use Probe::{
+        Alive, Gone, NotPermitted, Other, Ourselves, StartedLater, Thread, Unknown, Zombie,
+    };
+    use Unsure::{BeingCreated, CannotProbe, CannotWatch, NoKernelLocks, RecordedGone};
+    use Verdict::{Dead, NotFinal};
+
+    const AUTHORS: [Author; 6] =
+        [Here, OldFormat, OtherNamespace, OtherNamespaceUnproved, EarlierBoot, OtherMachine];
+    const PROBES: [Probe; 9] =
+        [Gone, Zombie, Thread, Other, StartedLater, Ourselves, Alive, NotPermitted, Unknown];
+    const GONE: [Probe; 5] = [Gone, Zombie, Thread, Other, StartedLater];
+
+    fn evidence() -> impl Iterator<Item = Evidence> {
+        let records = AUTHORS.into_iter().flat_map(|a| PROBES.map(|probe| Record(a, probe)));
+        [Nothing(Age::Young), Nothing(Age::Old)].into_iter().chain(records)
+    }
+
+    #[test]
+    fn ours_and_its_process_is_gone_a_zombie_or_another_is_dead() {
+        for probe in [Gone, Zombie, Other] {
+            assert_eq!(judge(Ours, Record(Here, probe)), Dead, "{probe:?}");
+        }
+    }
+
+    #[test]
+    fn ours_and_that_very_process_is_us_is_dead_a_leftover_of_ours() {
+        assert_eq!(judge(Ours, Record(Here, Ourselves)), Dead);
+    }
+
+    #[test]
+    fn ours_and_that_very_process_lives_and_is_not_us_is_alive() {
+        assert_eq!(judge(Ours, Record(Here, Alive)), Verdict::Alive);
+    }
+
+    #[test]
+    fn ours_in_another_pid_namespace_is_dead_where_locks_are_the_whole_kernels() {
+        for probe in PROBES {
+            assert_eq!(judge(Ours, Record(OtherNamespace, probe)), Dead);
+        }
+    }
+
+    #[test]
+    fn ours_in_another_pid_namespace_is_refused_as_unknown_elsewhere() {
+        for probe in PROBES {
+            assert_eq!(
+                judge(Ours, Record(OtherNamespaceUnproved, probe)),
+                Verdict::Unknown(Unsure::OtherNamespace)
+            );
+        }
+    }
+
+    #[test]
+    fn ours_of_an_earlier_boot_is_dead() {
+        for probe in PROBES {
+            assert_eq!(judge(Ours, Record(EarlierBoot, probe)), Dead);
+        }
+    }
+
+    #[test]
+    fn ours_of_another_machine_is_refused_as_unknown() {
+        for probe in PROBES {
+            assert_eq!(
+                judge(Ours, Record(OtherMachine, probe)),
+                Verdict::Unknown(Unsure::OtherMachine)
+            );
+        }
+    }
+
+    #[test]
+    fn ours_in_the_old_format_whose_pid_is_gone_a_zombie_or_a_thread_is_dead() {
+        for probe in [Gone, Zombie, Thread] {
+            assert_eq!(judge(Ours, Record(OldFormat, probe)), Dead, "{probe:?}");
+        }
+    }
+
+    #[test]
+    fn ours_in_the_old_format_with_our_own_pid_is_dead() {
+        assert_eq!(judge(Ours, Record(OldFormat, Ourselves)), Dead);
+    }
+
+    #[test]
+    fn ours_in_the_old_format_is_alive_unless_that_process_started_after_the_record() {
+        for probe in [Alive, NotPermitted] {
+            assert_eq!(judge(Ours, Record(OldFormat, probe)), Verdict::Alive, "{probe:?}");
+        }
+        assert_eq!(judge(Ours, Record(OldFormat, StartedLater)), Dead);
+    }
+
+    #[test]
+    fn ours_without_a_record_is_newborn_within_the_grace_and_dead_after_it() {
+        assert_eq!(judge(Ours, Nothing(Age::Young)), NotFinal(BeingCreated));
+        assert_eq!(judge(Ours, Nothing(Age::Old)), Dead);
+    }
+
+    #[test]
+    fn busy_naming_a_live_process_is_alive() {
+        for author in [Here, OldFormat] {
+            for probe in [Alive, NotPermitted, Ourselves] {
+                assert_eq!(judge(Busy, Record(author, probe)), Verdict::Alive, "{probe:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn busy_naming_one_that_cannot_be_probed_is_not_final() {
+        for author in [OtherNamespace, OtherNamespaceUnproved, OtherMachine] {
+            for probe in PROBES {
+                assert_eq!(judge(Busy, Record(author, probe)), NotFinal(CannotProbe));
+            }
+        }
+        assert_eq!(judge(Busy, Record(Here, Unknown)), NotFinal(CannotProbe));
+    }
+
+    #[test]
+    fn busy_naming_one_that_is_gone_is_not_final() {
+        for author in [Here, OldFormat] {
+            for probe in GONE {
+                assert_eq!(judge(Busy, Record(author, probe)), NotFinal(RecordedGone));
+            }
+        }
+        assert_eq!(judge(Busy, Record(EarlierBoot, Unknown)), NotFinal(RecordedGone));
+    }
+
+    #[test]
+    fn busy_without_a_record_is_not_final() {
+        for age in [Age::Young, Age::Old] {
+            assert_eq!(judge(Busy, Nothing(age)), NotFinal(BeingCreated));
+        }
+    }
+
+    #[test]
+    fn unsupported_never_reclaims() {
+        for found in evidence() {
+            assert_ne!(judge(Unsupported, found), Dead, "{found:?}");
+        }
+    }
+
+    /// P8: whatever the probe says, nobody is evicted whose kernel lock is held.
+    #[test]
+    fn busy_is_never_dead() {
+        for found in evidence() {
+            assert_ne!(judge(Busy, found), Dead, "{found:?}");
+        }
+    }
+
+    /// The whole of the judge, written a second time: authors down, answers of the probe across.
+    ///
+    /// D dead, A alive, n not final, u unknown; behind n and u the reason: c being created, g the
+    /// recorded one is gone, p cannot probe, m other machine, s other namespace, k no kernel locks.
+    #[rustfmt::skip]
+    const VERDICTS: [(KernelLock, &str); 3] = [
+        (Ours, "
+                        Gone Zombie Thread Other StartedLater Ourselves Alive NotPermitted Unknown
+Here                    D    D      D      D     D            D         A     A            up
+OldFormat               D    D      D      D     D            D         A     A            up
+OtherNamespace          D    D      D      D     D            D         D     D            D
+OtherNamespaceUnproved  us   us     us     us    us           us        us    us           us
+EarlierBoot             D    D      D      D     D            D         D     D            D
+OtherMachine            um   um     um     um    um           um        um    um           um
+Young                   nc
+Old                     D"),
+        (Busy, "
+                        Gone Zombie Thread Other StartedLater Ourselves Alive NotPermitted Unknown
+Here                    ng   ng     ng     ng    ng           A         A     A            np
+OldFormat               ng   ng     ng     ng    ng           A         A     A            np
+OtherNamespace          np   np     np     np    np           np        np    np           np
+OtherNamespaceUnproved  np   np     np     np    np           np        np    np           np
+EarlierBoot             ng   ng     ng     ng    ng           ng        ng    ng           ng
+OtherMachine            np   np     np     np    np           np        np    np           np
+Young                   nc
+Old                     nc"),
+        (Unsupported, "
+                        Gone Zombie Thread Other StartedLater Ourselves Alive NotPermitted Unknown
+Here                    uk   uk     uk     uk    uk           uk        A     A            uk
+OldFormat               uk   uk     uk     uk    uk           uk        A     A            uk
+OtherNamespace          uk   uk     uk     uk    uk           uk        uk    uk           uk
+OtherNamespaceUnproved  uk   uk     uk     uk    uk           uk        uk    uk           uk
+EarlierBoot             uk   uk     uk     uk    uk           uk        uk    uk           uk
+OtherMachine            uk   uk     uk     uk    uk           uk        uk    uk           uk
+Young                   nc
+Old                     uk"),
+    ];
+
+    #[test]
+    fn every_cell_is_as_written_here() {
+        let mut cells = 0;
+        for (lock, table) in VERDICTS {
+            for (found, code) in read_table(table) {
+                assert_eq!(judge(lock, found), verdict(code), "{lock:?} {found:?}");
+                cells += 1;
+            }
+        }
+        assert_eq!(cells, 3 * evidence().count());
+    }
+
+    /// What a query says, likewise: S stale, H held; h held by one who is not certain, t cannot
+    /// tell, each with the reason; w is "cannot watch".
+    #[rustfmt::skip]
+    const ASSESSMENTS: [(Watch, &str); 3] = [
+        (Watch::Free, "
+                        Gone Zombie Thread Other StartedLater Ourselves Alive NotPermitted Unknown
+Here                    S    S      S      S     S            S         H     H            tp
+OldFormat               S    S      S      S     S            S         H     H            tp
+OtherNamespace          S    S      S      S     S            S         S     S            S
+OtherNamespaceUnproved  ts   ts     ts     ts    ts           ts        ts    ts           ts
+EarlierBoot             S    S      S      S     S            S         S     S            S
+OtherMachine            tm   tm     tm     tm    tm           tm        tm    tm           tm
+Young                   tc
+Old                     S"),
+        (Watch::Held, "
+                        Gone Zombie Thread Other StartedLater Ourselves Alive NotPermitted Unknown
+Here                    hg   hg     hg     hg    hg           H         H     H            hp
+OldFormat               hg   hg     hg     hg    hg           H         H     H            hp
+OtherNamespace          hp   hp     hp     hp    hp           hp        hp    hp           hp
+OtherNamespaceUnproved  hp   hp     hp     hp    hp           hp        hp    hp           hp
+EarlierBoot             hg   hg     hg     hg    hg           hg        hg    hg           hg
+OtherMachine            hp   hp     hp     hp    hp           hp        hp    hp           hp
+Young                   hc
+Old                     hc"),
+        (Watch::Unknown, "
+                        Gone Zombie Thread Other StartedLater Ourselves Alive NotPermitted Unknown
+Here                    tw   tw     tw     tw    tw           tw        H     H            tp
+OldFormat               tw   tw     tw     tw    tw           tw        H     H            tp
+OtherNamespace          tw   tw     tw     tw    tw           tw        tw    tw           tw
+OtherNamespaceUnproved  ts   ts     ts     ts    ts           ts        ts    ts           ts
+EarlierBoot             S    S      S      S     S            S         S     S            S
+OtherMachine            tm   tm     tm     tm    tm           tm        tm    tm           tm
+Young                   tc
+Old                     tw"),
+    ];
+
+    #[test]
+    fn every_cell_of_a_query_is_as_written_here() {
+        let mut cells = 0;
+        for (watch, table) in ASSESSMENTS {
+            for (found, code) in read_table(table) {
+                assert_eq!(assess(watch, found), assessment(code), "{watch:?} {found:?}");
+                cells += 1;
+            }
+        }
+        assert_eq!(cells, 3 * evidence().count());
+    }
+
+    #[test]
+    fn a_query_that_saw_the_lock_agrees_with_an_acquire() {
+        for found in evidence() {
+            for (watch, lock) in [(Watch::Free, Ours), (Watch::Held, Busy)] {
+                let agreed = match (judge(lock, found), assess(watch, found)) {
+                    (Dead, Stale) | (Verdict::Alive, Held) => true,
+                    (NotFinal(why) | Verdict::Unknown(why), HeldBy(said) | CannotTell(said)) => {
+                        why == said
+                    }
+                    _ => false,
+                };
+                assert!(agreed, "{watch:?} {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_query_that_could_not_see_the_lock_claims_only_what_is_so_either_way() {
+        for found in evidence() {
+            let either = [assess(Watch::Free, found), assess(Watch::Held, found)];
+            match assess(Watch::Unknown, found) {
+                CannotTell(_) => assert_ne!(either[0], either[1], "{found:?}"),
+                // A lock on a file of an earlier boot can only be a reclaimer's.
+                Stale => assert!(matches!(found, Record(EarlierBoot, _)), "{found:?}"),
+                claimed @ (Held | HeldBy(_)) => assert_eq!([claimed; 2], either, "{found:?}"),
+            }
+        }
+    }
+
+    fn read_table(table: &str) -> impl Iterator<Item = (Evidence, &str)> {
+        let mut lines = table.lines().filter(|line| !line.is_empty());
+        let heading = lines.next().expect("a heading").split_whitespace();
+        assert!(heading.eq(PROBES.map(|probe| format!("{probe:?}"))), "columns in order");
+        lines.flat_map(|line| {
+            let mut words = line.split_whitespace();
+            let row = words.next().expect("a label");
+            let found: Vec<Evidence> = evidence()
+                .filter(|found| match found {
+                    Nothing(age) => format!("{age:?}") == row,
+                    Record(author, _) => format!("{author:?}") == row,
+                })
+                .collect();
+            let codes: Vec<&str> = words.collect();
+            assert_eq!(found.len(), codes.len(), "{line}");
+            found.into_iter().zip(codes)
+        })
+    }
+
+    fn verdict(code: &str) -> Verdict {
+        match code.split_at(1) {
+            ("D", "") => Dead,
+            ("A", "") => Verdict::Alive,
+            ("n", why) => NotFinal(reason(why)),
+            ("u", why) => Verdict::Unknown(reason(why)),
+            (_, _) => panic!("{code} is no verdict"),
+        }
+    }
+
+    fn assessment(code: &str) -> Assessment {
+        match code.split_at(1) {
+            ("S", "") => Stale,
+            ("H", "") => Held,
+            ("h", why) => HeldBy(reason(why)),
+            ("t", why) => CannotTell(reason(why)),
+            (_, _) => panic!("{code} is no assessment"),
+        }
+    }
+
+    fn reason(code: &str) -> Unsure {
+        match code {
+            "c" => BeingCreated,
+            "g" => RecordedGone,
+            "p" => CannotProbe,
+            "m" => Unsure::OtherMachine,
+            "s" => Unsure::OtherNamespace,
+            "k" => NoKernelLocks,
+            "w" => CannotWatch,
+            _ => panic!("{code} is no reason"),
+        }
+    }
+}

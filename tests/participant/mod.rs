@@ -1,0 +1,406 @@
+//! Another participant: a real process, which does what it is told and answers each order with a
+//! line. There are no sleeps: an answer says that the order was carried out.
+//!
+//! A test binary runs itself again to become one: the single test of this module plays the
+//! participant where the environment says so.
+
+// Each test binary uses a part of it.
+#![allow(dead_code)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use portlock::{AcquireError, Guard, Holder, Lock, Refusal, ReleaseError};
+
+const ROLE: &str = "PORTLOCK_TEST_PARTICIPANT";
+
+/// Distinguishes an answer from what the test harness prints of its own.
+const ANSWER: &str = "answer: ";
+
+#[test]
+fn a_participant_is_another_process_that_does_what_it_is_told() {
+    if std::env::var_os(ROLE).is_some() {
+        play();
+    }
+    let mut other = Participant::start();
+    assert_eq!(other.tell("pid"), other.pid().to_string());
+    assert_ne!(other.pid(), std::process::id());
+    assert_eq!(other.tell("dance"), "no such order");
+}
+
+/// The process, for the test that started it. It is killed and reaped when dropped.
+pub(crate) struct Participant {
+    child: Child,
+    orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Participant {
+    pub(crate) fn start() -> Self {
+        Self::start_as(this_test_binary())
+    }
+
+    /// `command` must end up running [`this_test_binary`]; its environment is the caller's to set.
+    pub(crate) fn start_as(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the participant starts");
+        let orders = child.stdin.take();
+        let answers = BufReader::new(child.stdout.take().expect("its output is a pipe"));
+        Self { child, orders, answers }
+    }
+
+    /// One that holds the lock file `path`.
+    pub(crate) fn holding(path: &Path) -> Self {
+        let mut holder = Self::start();
+        assert_eq!(holder.try_acquire(path), "held");
+        holder
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Gives an order and waits for its answer.
+    pub(crate) fn tell(&mut self, order: &str) -> String {
+        self.order(order);
+        self.answer()
+    }
+
+    pub(crate) fn try_acquire(&mut self, path: &Path) -> String {
+        self.tell(&format!("try {}", path.display()))
+    }
+
+    /// Gives an order. Several participants at once can be given theirs before any answers.
+    pub(crate) fn order(&mut self, order: &str) {
+        let orders = self.orders.as_mut().expect("it still takes orders");
+        writeln!(orders, "{order}").expect("it lives");
+    }
+
+    pub(crate) fn answer(&mut self) -> String {
+        loop {
+            let mut line = String::new();
+            let read = self.answers.read_line(&mut line).expect("its output can be read");
+            assert_ne!(read, 0, "participant {} ended without an answer", self.pid());
+            // The harness does not end its own line before the first answer.
+            if let Some((_, answer)) = line.trim_end().split_once(ANSWER) {
+                return answer.to_owned();
+            }
+        }
+    }
+
+    /// Gives no more orders: it ends, and so does a `cat` that it left with the same input.
+    pub(crate) fn dismiss(&mut self) {
+        drop(self.orders.take());
+    }
+
+    /// Gives no more orders, and waits for its end.
+    pub(crate) fn finish(mut self) {
+        self.dismiss();
+        let status = self.child.wait().expect("it can be reaped");
+        assert!(status.success(), "the participant ended with {status}");
+    }
+
+    /// Kills it as `kill -9` does, and reaps it: after this its pid is gone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it can be reaped");
+    }
+
+    /// Kills it, waits until it has ended, and does not reap it.
+    #[cfg(unix)]
+    pub(crate) fn kill_and_leave_a_zombie(&mut self) {
+        self.child.kill().expect("it can be killed");
+        let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+        let flags = libc::WEXITED | libc::WNOWAIT;
+        // SAFETY: `info` has room for the answer.
+        #[allow(unsafe_code)]
+        let waited = unsafe { libc::waitid(libc::P_PID, self.pid(), info.as_mut_ptr(), flags) };
+        assert_eq!(waited, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
+impl Drop for Participant {
+    fn drop(&mut self) {
+        // It may have been killed and reaped before.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// This test binary as a participant.
+pub(crate) fn this_test_binary() -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("the test binary has a path"));
+    let entry =
+        concat!("participant::", "a_participant_is_another_process_that_does_what_it_is_told");
+    // One test at a time: when it forks, the harness's own thread only waits for it.
+    command.args([entry, "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, "1");
+    command
+}
+
+/// In one line, what became of an attempt to acquire.
+pub(crate) fn outcome(attempt: &Result<Guard, AcquireError>) -> String {
+    let named = |holder: Option<&Holder>| match holder {
+        Some(holder) => format!("pid {}", holder.pid),
+        None => "nobody".to_owned(),
+    };
+    match attempt {
+        Ok(guard) => match guard.reclaimed() {
+            None => "held".to_owned(),
+            Some(from) => format!("held, reclaimed from {}", named(from.holder.as_ref())),
+        },
+        Err(AcquireError::Held { holder, why, .. }) => match why {
+            Refusal::Holder => format!("refused, held by {}", named(holder.as_ref())),
+            Refusal::Unknown(why) => format!("refused, {why:?}, {}", named(holder.as_ref())),
+        },
+        Err(AcquireError::NotALockFile { found, .. }) => format!("not a lock file, {found}"),
+        Err(AcquireError::Failed { op, source, .. }) => {
+            format!("failed, {op:?}, {:?}", source.kind())
+        }
+        Err(other) => format!("failed, {other}"),
+    }
+}
+
+/// In one word, how a release ended.
+pub(crate) fn ending(released: &Result<(), ReleaseError>) -> &'static str {
+    match released {
+        Ok(()) => "released",
+        Err(ReleaseError::Lost { .. }) => "lost",
+        Err(ReleaseError::Forked { .. }) => "forked",
+        Err(_) => "failed",
+    }
+}
+
+// ---- the participant's side ---------------------------------------------------------------------
+
+/// Carries out orders until there are no more. Does not return.
+fn play() -> ! {
+    let mut part = Part { guard: None };
+    if std::env::var_os(AGAIN).is_some() {
+        answer("executed");
+    }
+    for line in std::io::stdin().lines() {
+        let line = line.expect("orders are text");
+        let (order, rest) = line.split_once(' ').unwrap_or((&line, ""));
+        let said = part.carry_out(order, rest);
+        answer(&said);
+    }
+    std::process::exit(0);
+}
+
+/// Set for a participant that has executed itself anew.
+const AGAIN: &str = "PORTLOCK_TEST_PARTICIPANT_AGAIN";
+
+fn answer(said: &str) {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{ANSWER}{said}").expect("the test listens");
+    stdout.flush().expect("the test listens");
+}
+
+struct Part {
+    guard: Option<Guard>,
+}
+
+impl Part {
+    fn carry_out(&mut self, order: &str, rest: &str) -> String {
+        match order {
+            "pid" => std::process::id().to_string(),
+            "try" => {
+                let attempt = Lock::at(PathBuf::from(rest)).try_acquire();
+                let said = outcome(&attempt);
+                self.guard = attempt.ok().or(self.guard.take());
+                said
+            }
+            // The default place.
+            "port" => {
+                let attempt = portlock::try_acquire(rest.parse().expect("a port"));
+                let said = outcome(&attempt);
+                self.guard = attempt.ok().or(self.guard.take());
+                said
+            }
+            "release" => ending(&self.guard.take().expect("holds").release()).to_owned(),
+            "drop" => {
+                drop(self.guard.take().expect("holds"));
+                "dropped".to_owned()
+            }
+            "status" => match Lock::at(PathBuf::from(rest)).status() {
+                Ok(status) => status.describe(None),
+                Err(error) => format!("failed, {error}"),
+            },
+            #[cfg(unix)]
+            "contend" => unix::contend(rest),
+            "current" => {
+                self.guard.as_ref().expect("holds").is_current().expect("looks").to_string()
+            }
+            "spawn-cat" => self.spawn_cat(false),
+            "hand-over-to-cat" => self.spawn_cat(true),
+            #[cfg(unix)]
+            "in-a-fork" => self.in_a_fork(rest),
+            #[cfg(unix)]
+            "execute-itself" => {
+                use std::os::unix::process::CommandExt;
+                format!("failed, {}", this_test_binary().env(AGAIN, "1").exec())
+            }
+            #[cfg(unix)]
+            "become-user" => unix::become_user(rest.parse().expect("a user's number")),
+            #[cfg(unix)]
+            "signal-zero" => unix::signal_zero(rest.parse().expect("a pid")),
+            #[cfg(target_os = "linux")]
+            "enter-a-pid-namespace" => unix::enter_a_pid_namespace(),
+            _ => "no such order".to_owned(),
+        }
+    }
+
+    /// A command that lives until nobody gives orders: it reads what this participant reads, which
+    /// is therefore to be given none.
+    fn spawn_cat(&self, handed_over: bool) -> String {
+        let mut cat = Command::new("cat");
+        cat.stdout(Stdio::null());
+        if handed_over {
+            self.guard.as_ref().expect("holds").hand_over_to(&mut cat);
+        }
+        match cat.spawn() {
+            Ok(_) => "spawned".to_owned(),
+            Err(error) => format!("failed, {error}"),
+        }
+    }
+
+    /// Carries out one order in a forked child, and answers with what it answered.
+    #[cfg(unix)]
+    fn in_a_fork(&mut self, line: &str) -> String {
+        let (order, rest) = line.split_once(' ').unwrap_or((line, ""));
+        unix::in_a_fork(|| self.carry_out(order, rest))
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    #![allow(unsafe_code)]
+
+    use std::io::{Error, Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    pub(super) fn become_user(id: u32) -> String {
+        // SAFETY: the calls take numbers and a length of zero.
+        let became = unsafe {
+            libc::setgroups(0, std::ptr::null()) == 0
+                && libc::setgid(id) == 0
+                && libc::setuid(id) == 0
+        };
+        if became { "done".to_owned() } else { format!("failed, {}", Error::last_os_error()) }
+    }
+
+    pub(super) fn signal_zero(pid: i32) -> String {
+        // SAFETY: signal 0 sends nothing.
+        if unsafe { libc::kill(pid, 0) } == 0 {
+            return "permitted".to_owned();
+        }
+        match Error::last_os_error().raw_os_error() {
+            Some(libc::ESRCH) => "ESRCH".to_owned(),
+            Some(libc::EPERM) => "EPERM".to_owned(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    /// `ROUNDS WITNESS PATH`: comes and goes until it has held the lock so many times. Whoever
+    /// holds it takes a byte-range lock on the witness file, which another that held at the same
+    /// time would have.
+    pub(super) fn contend(order: &str) -> String {
+        let mut words = order.splitn(3, ' ');
+        let mut word = || words.next().expect("three words");
+        let rounds: u64 = word().parse().expect("a number");
+        let witness = std::fs::File::options().write(true).open(word()).expect("the witness opens");
+        let lock = portlock::Lock::at(word());
+        let (mut held, mut refused) = (0, 0);
+        while held < rounds {
+            match lock.try_acquire() {
+                Ok(guard) => {
+                    if !set_byte_lock(&witness, libc::F_WRLCK) {
+                        return "two hold".to_owned();
+                    }
+                    assert!(set_byte_lock(&witness, libc::F_UNLCK), "it can be unlocked");
+                    held += 1;
+                    let released = super::ending(&guard.release());
+                    if released != "released" {
+                        return released.to_owned();
+                    }
+                }
+                Err(error) if error.is_held() => refused += 1,
+                Err(error) => return error.to_string(),
+            }
+        }
+        format!("held {held} times, refused {refused} times")
+    }
+
+    fn set_byte_lock(file: &std::fs::File, kind: impl TryInto<libc::c_short>) -> bool {
+        use std::os::fd::AsRawFd;
+        // SAFETY: a structure of numbers, of which zero is a valid one each.
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = kind.try_into().ok().expect("a small number");
+        // From the start of the file, which 0 means (SEEK_SET).
+        lock.l_whence = 0;
+        lock.l_len = 1;
+        // SAFETY: the file is open, and the pointer is to a lock.
+        unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw const lock) == 0 }
+    }
+
+    /// Runs `part` in a forked child and returns what it said. The child ends without unwinding
+    /// and without running the harness's own end.
+    pub(super) fn in_a_fork(part: impl FnOnce() -> String) -> String {
+        let (mut from_child, mut to_parent) = UnixStream::pair().expect("a pair of sockets");
+        // SAFETY: the only other thread is the harness's, which waits for this one and holds no
+        // lock, so the child may do anything.
+        match unsafe { libc::fork() } {
+            0 => {
+                let said = std::panic::catch_unwind(std::panic::AssertUnwindSafe(part))
+                    .unwrap_or_else(|_| "panicked".to_owned());
+                let written = to_parent.write_all(said.as_bytes());
+                // SAFETY: ends this process.
+                unsafe { libc::_exit(i32::from(written.is_err())) }
+            }
+            child => {
+                drop(to_parent);
+                let mut said = String::new();
+                from_child.read_to_string(&mut said).expect("the child writes text");
+                // SAFETY: null asks for no status.
+                unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+                said
+            }
+        }
+    }
+
+    /// Goes on as the first process of a new pid namespace. The process that the test started
+    /// stays outside, waits, and takes the other ones along when it is killed.
+    #[cfg(target_os = "linux")]
+    pub(super) fn enter_a_pid_namespace() -> String {
+        // Once to be alone, without which no user namespace can be made, and once to get in.
+        go_on_in_a_child();
+        // SAFETY: the calls take numbers.
+        let entered = unsafe {
+            libc::unshare(libc::CLONE_NEWPID) == 0
+                || libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWPID) == 0
+        };
+        if !entered {
+            return format!("failed, {}", Error::last_os_error());
+        }
+        go_on_in_a_child();
+        format!("done, as pid {}", std::process::id())
+    }
+
+    /// Returns in a forked child, which dies with this process; this process waits for it.
+    #[cfg(target_os = "linux")]
+    fn go_on_in_a_child() {
+        // SAFETY: as for the fork above, the child may do anything; the rest takes numbers, and
+        // null asks for no status.
+        unsafe {
+            match libc::fork() {
+                0 => assert_eq!(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), 0),
+                child => {
+                    assert!(child > 0, "{}", Error::last_os_error());
+                    libc::waitpid(child, std::ptr::null_mut(), 0);
+                    libc::_exit(0)
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! What was asked of the lock that this crate rebuilds: rows S1 to S9, S12 and S14, each test named
+//! after its row, on the real filesystem and through the public interface.
+//!
+//! S9 (a reclaim is unlink and exclusive create, no rename) is in `tests/syscalls.rs`, which sees
+//! the calls themselves: `s9_nothing_renames`.
+
+#![cfg(unix)]
+
+mod participant;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use portlock::{AcquireError, Guarantee, Guard, Lock, LockDir, Refusal};
+
+use participant::{Participant, ending, outcome, this_test_binary};
+
+/// No process ever has this number: Linux ends at 2^22, the others below that.
+const NOBODY: u32 = 2_147_483_646;
+
+const PORT: u16 = 5338;
+
+/// A directory of its own for each test, and the lock of the port in it.
+struct Place {
+    dir: tempfile::TempDir,
+    lock: Lock,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lock = LockDir::at(dir.path()).port(PORT).expect("a port");
+        Self { dir, lock }
+    }
+
+    /// A lock file with these bytes, as an agent of the old format leaves it: nobody locks it.
+    fn with(bytes: impl AsRef<[u8]>) -> Self {
+        let place = Self::new();
+        fs::write(place.path(), bytes).expect("the file is written");
+        place
+    }
+
+    fn path(&self) -> &Path {
+        self.lock.path()
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        fs::read(self.path()).expect("the lock file stands")
+    }
+
+    fn inode(&self) -> u64 {
+        fs::metadata(self.path()).expect("the lock file stands").ino()
+    }
+
+    fn try_acquire(&self) -> Result<Guard, AcquireError> {
+        self.lock.try_acquire()
+    }
+
+    fn is_empty(&self) -> bool {
+        fs::read_dir(self.dir.path()).expect("the directory stands").next().is_none()
+    }
+
+    /// As if it had been written an hour ago.
+    fn grow_old(&self) {
+        let hour = Duration::from_secs(3600);
+        let file = fs::File::options().write(true).open(self.path()).expect("the file opens");
+        file.set_modified(SystemTime::now() - hour).expect("its time is set");
+    }
+}
+
+/// The record of an agent of the old format, written now.
+fn old_record(pid: u32) -> String {
+    let now = humantime::format_rfc3339_millis(SystemTime::now());
+    format!("{{\"pid\":{pid},\"port\":{PORT},\"startedAt\":\"{now}\"}}")
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("it stands").permissions().mode() & 0o7777
+}
+
+fn as_root() -> bool {
+    // SAFETY: geteuid only returns a number.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::geteuid() == 0
+    }
+}
+
+// ---- S1 -----------------------------------------------------------------------------------------
+
+#[test]
+fn s1_the_file_is_for_its_owner_alone_and_so_are_the_directories_that_are_made_for_it() {
+    let home = tempfile::tempdir().expect("a directory");
+    let before = mode(home.path());
+    let lock = LockDir::at(home.path().join("a/.percy")).port(PORT).expect("a port");
+    let guard = lock.try_acquire().expect("free");
+    assert_eq!(guard.path(), home.path().join("a/.percy/agent-5338.lock"));
+    assert_eq!(mode(guard.path()), 0o600);
+    assert_eq!(mode(&home.path().join("a/.percy")), 0o700);
+    assert_eq!(mode(&home.path().join("a")), 0o700);
+    assert_eq!(mode(home.path()), before, "a directory that exists is left as it is");
+    assert_eq!(guard.guarantee(), Guarantee::KernelLock);
+}
+
+#[test]
+fn s1_the_create_is_exclusive_so_a_file_that_stands_is_not_written_to() {
+    let mut agent = Participant::start();
+    let place = Place::with(old_record(agent.pid()));
+    let before = (place.bytes(), place.inode());
+    assert_eq!(outcome(&place.try_acquire()), format!("refused, held by pid {}", agent.pid()));
+    assert_eq!((place.bytes(), place.inode()), before);
+    assert_eq!(agent.tell("pid"), agent.pid().to_string(), "it lived all the while");
+}
+
+#[test]
+fn s1_the_default_place_is_dot_percy_in_the_home_directory() {
+    let home = tempfile::tempdir().expect("a directory");
+    let mut command = this_test_binary();
+    command.env("HOME", home.path());
+    let mut agent = Participant::start_as(command);
+    assert_eq!(agent.tell("port 5338"), "held");
+    let path = home.path().join(".percy/agent-5338.lock");
+    assert_eq!((mode(&path), mode(&home.path().join(".percy"))), (0o600, 0o700));
+    assert_eq!(agent.tell("release"), "released");
+    assert!(!path.exists());
+}
+
+// ---- S2 -----------------------------------------------------------------------------------------
+
+#[test]
+fn s2_the_record_is_compact_json_with_pid_port_and_started_at_first() {
+    let place = Place::new();
+    let before = SystemTime::now();
+    let guard = place.try_acquire().expect("free");
+    let after = SystemTime::now();
+    let text = String::from_utf8(place.bytes()).expect("UTF-8");
+    assert!(!text.contains(['\n', ' ']), "compact, and no newline: {text}");
+
+    let start = format!("{{\"pid\":{},\"port\":5338,\"startedAt\":\"", std::process::id());
+    let rest = text.strip_prefix(&start).expect("Percy's keys, in its order");
+    let (time, ours) = rest.split_at("2026-11-23T02:09:04.848Z".len());
+    let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    assert_eq!(shape, "0000-00-00T00:00:00.000Z");
+    assert!(ours.starts_with("\",\"") && ours.ends_with('}'), "ours follow: {ours}");
+
+    let written = humantime::parse_rfc3339(time).expect("a time");
+    let millisecond = Duration::from_millis(1);
+    assert!(before - millisecond <= written && written <= after, "{time} is the present");
+    assert_eq!(guard.holder().since, Some(written));
+    assert_eq!((guard.holder().pid, guard.holder().port), (std::process::id(), Some(PORT)));
+    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((&json["pid"], &json["port"]), (&std::process::id().into(), &PORT.into()));
+}
+
+#[test]
+fn s2_the_record_of_a_lock_without_a_port_keeps_the_three_keys() {
+    let place = Place::new();
+    let _guard = Lock::at(place.path()).try_acquire().expect("free");
+    let text = String::from_utf8(place.bytes()).expect("UTF-8");
+    let start = format!("{{\"pid\":{},\"port\":null,\"startedAt\":\"", std::process::id());
+    assert!(text.starts_with(&start), "{text}");
+}
+
+/// Where Node.js is installed, it reads the record as its agents do.
+#[test]
+fn s2_a_reader_in_javascript_gets_pid_port_and_time() {
+    let place = Place::new();
+    let guard = place.try_acquire().expect("free");
+    let read = "const r = JSON.parse(require('fs').readFileSync(process.argv[1], 'utf8'));
+        console.log(r.pid, r.port, new Date(r.startedAt).getTime())";
+    let output = match Command::new("node").args(["-e", read]).arg(place.path()).output() {
+        Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        Err(error) => return println!("SKIPPED: node does not run here ({error})"),
+    };
+    let since = guard.holder().since.expect("recorded").duration_since(SystemTime::UNIX_EPOCH);
+    let since = since.expect("after 1970").as_millis();
+    assert_eq!(output, format!("{} {PORT} {since}", std::process::id()));
+}
+
+// ---- S3 -----------------------------------------------------------------------------------------
+
+#[test]
+fn s3_a_lock_whose_pid_is_gone_is_reclaimed_at_once() {
+    let place = Place::with(old_record(NOBODY));
+    let guard = place.try_acquire().expect("stale");
+    let from = guard.reclaimed().expect("it was reclaimed").holder.as_ref().expect("a record");
+    assert_eq!((from.pid, from.port), (NOBODY, Some(PORT)));
+    assert_ne!(place.bytes(), old_record(NOBODY).as_bytes());
+    assert_eq!(ending(&guard.release()), "released");
+    assert!(place.is_empty());
+}
+
+#[test]
+fn s3_a_port_that_was_stored_as_text_is_read() {
+    let place = Place::with(format!("{{\"pid\":{NOBODY},\"port\":\"5338\"}}"));
+    let guard = place.try_acquire().expect("stale");
+    let from = guard.reclaimed().expect("it was reclaimed").holder.as_ref().expect("a record");
+    assert_eq!(from.port, Some(PORT));
+}
+
+// ---- S4 -----------------------------------------------------------------------------------------
+
+#[test]
+fn s4_a_live_holder_is_refused_with_record_pid_and_path() {
+    let place = Place::new();
+    let mut holder = Participant::start();
+    assert_eq!(holder.try_acquire(place.path()), "held");
+    let before = (place.bytes(), place.inode());
+    let error = place.try_acquire().expect_err("it is held");
+    let AcquireError::Held { holder: Some(recorded), path, why, port, .. } = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!((recorded.pid, *why, *port), (holder.pid(), Refusal::Holder, Some(PORT)));
+    assert_eq!(path, place.path());
+    assert!(recorded.since.is_some_and(|since| since <= SystemTime::now()));
+    let message = error.to_string();
+    assert!(message.contains(&format!("pid {}", holder.pid())), "{message}");
+    assert!(message.contains(&path.display().to_string()), "{message}");
+    assert_eq!((place.bytes(), place.inode()), before, "nothing was changed");
+}
+
+#[test]
+fn s4_a_live_agent_of_the_old_format_is_refused_with_its_pid() {
+    let agent = Participant::start();
+    let place = Place::with(old_record(agent.pid()));
+    assert_eq!(outcome(&place.try_acquire()), format!("refused, held by pid {}", agent.pid()));
+    place.grow_old();
+    // Its record says that it is young, and it is the later of the two that counts.
+    assert_eq!(outcome(&place.try_acquire()), format!("refused, held by pid {}", agent.pid()));
+}
+
+// ---- S5 -----------------------------------------------------------------------------------------
+
+#[test]
+fn s5_different_ports_lock_at_the_same_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let port = |port| LockDir::at(dir.path()).port(port).expect("a port");
+    let guards: Vec<Guard> =
+        [1, PORT, 65535].map(|number| port(number).try_acquire().expect("free")).into();
+    for guard in &guards {
+        assert!(guard.is_current().expect("it stands"));
+    }
+    let mut other = Participant::start();
+    let own = port(1).path().to_owned();
+    assert_eq!(other.try_acquire(&own), format!("refused, held by pid {}", std::process::id()));
+    assert_eq!(other.try_acquire(port(2).path()), "held");
+}
+
+// ---- S6 -----------------------------------------------------------------------------------------
+
+#[test]
+fn s6_a_process_that_we_may_not_signal_is_alive() {
+    let place = Place::with(old_record(1));
+    let open = fs::Permissions::from_mode(0o666);
+    fs::set_permissions(place.path(), open).expect("the file is opened to all");
+    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o777)).expect("likewise");
+    let mut other = Participant::start();
+    if as_root() {
+        assert_eq!(other.tell("become-user 65534"), "done");
+    }
+    if other.tell("signal-zero 1") != "EPERM" {
+        return println!("SKIPPED: process 1 is our own user's here, and may be signalled");
+    }
+    assert_eq!(other.try_acquire(place.path()), "refused, held by pid 1");
+    assert!(place.path().exists(), "it was left alone");
+}
+
+// ---- S7 -----------------------------------------------------------------------------------------
+
+#[test]
+fn s7_a_record_with_our_own_pid_is_a_leftover_and_is_reclaimed() {
+    let me = std::process::id();
+    let place = Place::with(old_record(me));
+    assert_eq!(outcome(&place.try_acquire()), format!("held, reclaimed from pid {me}"));
+    assert!(place.is_empty());
+}
+
+/// The kernel lock tells a leftover from a lock that another thread holds.
+#[test]
+fn s7_a_lock_that_this_process_holds_is_no_leftover() {
+    let place = Place::new();
+    let guard = place.try_acquire().expect("free");
+    let me = std::process::id();
+    assert_eq!(outcome(&place.try_acquire()), format!("refused, held by pid {me}"));
+    assert!(guard.is_current().expect("it stands"));
+}
+
+// ---- S8 -----------------------------------------------------------------------------------------
+
+#[test]
+fn s8_a_truncated_record_is_recovered_from() {
+    let whole = old_record(std::process::id());
+    for length in 0..whole.len() {
+        let place = Place::with(&whole[..length]);
+        place.grow_old();
+        assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from nobody", "{length} bytes");
+    }
+}
+
+/// What Percy's agents take for held until a person removes the file, and what they take for stale.
+#[test]
+fn s8_every_unreadable_payload_is_reclaimed_when_old_and_refused_untouched_when_young() {
+    let pids = ["null", "0", "-1", "1.5", "\"abc\"", "2147483648"];
+    let records = pids.map(|pid| format!("{{\"pid\":{pid},\"port\":{PORT}}}"));
+    let others = ["{}", "[]", "123", "", "null", "{\"pid\":20211,\"po", "\u{0}\u{0}\u{0}"];
+    let long = format!("{{\"pid\":{NOBODY},\"fill\":\"{}\"}}", "x".repeat(portlock::MAX_RECORD));
+    for payload in records.iter().map(String::as_str).chain(others).chain([long.as_str()]) {
+        let place = Place::with(payload);
+        let before = (place.bytes(), place.inode());
+        let attempt = place.try_acquire();
+        assert_eq!(outcome(&attempt), "refused, BeingCreated, nobody", "young {payload:?}");
+        assert_eq!((place.bytes(), place.inode()), before, "young {payload:?}");
+
+        place.grow_old();
+        assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from nobody", "old {payload:?}");
+        assert!(place.is_empty(), "old {payload:?}");
+    }
+}
+
+// ---- S12 ----------------------------------------------------------------------------------------
+
+#[test]
+fn s12_after_a_release_the_lock_can_be_taken_again() {
+    let place = Place::new();
+    for _ in 0..3 {
+        let guard = place.try_acquire().expect("free");
+        assert_eq!(ending(&guard.release()), "released");
+        assert!(place.is_empty());
+    }
+}
+
+#[test]
+fn s12_a_guard_that_goes_out_of_scope_releases_in_a_panic_too() {
+    let place = Place::new();
+    {
+        let _guard = place.try_acquire().expect("free");
+    }
+    assert!(place.is_empty());
+    let panicked = std::panic::catch_unwind(|| {
+        let _guard = place.try_acquire().expect("free");
+        std::panic::resume_unwind(Box::new("a panic that prints nothing"));
+    });
+    assert!(panicked.is_err());
+    assert!(place.is_empty());
+    assert_eq!(outcome(&place.try_acquire()), "held");
+}
+
+/// A release consumes the guard, so a second one is a guard that no longer has the file.
+#[test]
+fn s12_a_release_that_finds_its_file_gone_removes_nothing_of_a_successors() {
+    let place = Place::new();
+    let first = place.try_acquire().expect("free");
+    fs::remove_file(place.path()).expect("a person removes it");
+    let second = place.try_acquire().expect("free");
+    assert_eq!(ending(&first.release()), "lost");
+    assert!(second.is_current().expect("it stands"));
+    assert_eq!(ending(&second.release()), "released");
+    assert!(place.is_empty());
+}
+
+// ---- S14 ----------------------------------------------------------------------------------------
+
+#[test]
+fn s14_after_kill_9_the_second_start_succeeds_and_says_from_whom() {
+    let place = Place::new();
+    let mut first = Participant::holding(place.path());
+    first.kill();
+    assert!(place.path().exists(), "it died with the lock held");
+    let mut second = Participant::start();
+    let reclaimed = format!("held, reclaimed from pid {}", first.pid());
+    assert_eq!(second.try_acquire(place.path()), reclaimed);
+    assert_eq!(second.tell("release"), "released");
+    assert!(place.is_empty());
+}
+
+#[test]
+fn s14_of_two_starts_on_one_port_the_second_refuses() {
+    let place = Place::new();
+    let mut first = Participant::holding(place.path());
+    let mut second = Participant::start();
+    let refused = format!("refused, held by pid {}", first.pid());
+    assert_eq!(second.try_acquire(place.path()), refused);
+    assert_eq!(first.tell("current"), "true");
+}
+
+#[test]
+fn s14_a_clean_start_and_stop_leaves_the_directory_empty() {
+    let place = Place::new();
+    let mut agent = Participant::holding(place.path());
+    assert_eq!(agent.tell("release"), "released");
+    assert!(place.is_empty());
+}
