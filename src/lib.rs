@@ -71,7 +71,7 @@
 //! | `fs.rs` | the operations, as a trait |
 //! | `os/` | the real system behind the trait, and the process probe |
 //! | `place.rs`, `lock.rs`, `guard.rs`, `status.rs`, `error.rs` | what users hold |
-//! | `bin/portlock.rs` | the command, with feature `cli` |
+//! | `bin/portlock/` | the command, with feature `cli` |
 
 #![deny(missing_docs)]
 #![deny(clippy::disallowed_methods)]
@@ -106,6 +106,27 @@ pub fn is_ignored(signal: i32) -> bool {
     os::process::is_ignored(signal)
 }
 
+/// Runs `register` with all signals kept back, and lets `through` come in from then on.
+#[cfg(all(unix, feature = "cli"))]
+#[doc(hidden)]
+pub fn undisturbed<T>(through: i32, register: impl FnOnce() -> T) -> T {
+    os::process::undisturbed(through, register)
+}
+
+/// Whether the process `pid` is in our process group.
+#[cfg(all(unix, feature = "cli"))]
+#[doc(hidden)]
+pub fn is_in_our_group(pid: i32) -> bool {
+    os::process::is_in_our_group(pid)
+}
+
+/// Whether this process is the leader of its session.
+#[cfg(all(unix, feature = "cli"))]
+#[doc(hidden)]
+pub fn leads_its_session() -> bool {
+    os::process::leads_its_session()
+}
+
 /// Acquires the lock of `port` in the default place, `~/.percy/agent-<port>.lock`.
 ///
 /// Short for `LockDir::percy()?.port(port)?.try_acquire()`.
@@ -116,3 +137,8 @@ pub fn is_ignored(signal: i32) -> bool {
 pub fn try_acquire(port: u16) -> Result<Guard, AcquireError> {
     LockDir::percy()?.port(port)?.try_acquire()
 }
+
+/// The example of the README, so that it compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

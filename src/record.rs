@@ -156,7 +156,8 @@ fn format_time(time: SystemTime) -> Option<String> {
 /// The reverse of [`format_time`]; anything else is no time.
 fn parse_time(text: &str) -> Option<SystemTime> {
     let time = humantime::parse_rfc3339(text).ok()?;
-    format_time(time).and(Some(time))
+    // Cut to the millisecond, so that a record that is written again reads the same.
+    humantime::parse_rfc3339(&format_time(time)?).ok()
 }
 
 #[cfg(test)]
@@ -219,6 +220,13 @@ mod tests {
             Holder::parse(b"{\"pid\":2147483647}").map(|holder| holder.pid),
             Some(2147483647)
         );
+    }
+
+    #[test]
+    fn a_time_is_kept_to_the_millisecond() {
+        let finer = br#"{"pid":7,"startedAt":"2026-11-23T02:09:04.848123456Z"}"#;
+        let holder = Holder::parse(finer).expect("a record");
+        assert_eq!(Holder::parse(&holder.to_bytes()), Some(holder));
     }
 
     #[test]

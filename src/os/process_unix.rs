@@ -3,18 +3,11 @@
 #![allow(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::per_process::PerProcess;
 use crate::judge::{Author, Probe};
 use crate::record::Holder;
-
-/// By how much a process must have started after an old-format record to be another process.
-///
-/// Its start is counted from boot and the record is dated by the wall clock, so a step of the
-/// clock in between shifts one against the other. A minute is more than clocks that are kept by
-/// NTP step; a clock that is set by more, while an old agent runs, is the risk (P7).
-const START_SLACK: Duration = Duration::from_secs(60);
 
 /// How many forks lie between the process that started and this one.
 static FORKS: AtomicUsize = AtomicUsize::new(0);
@@ -140,11 +133,59 @@ pub(crate) fn is_ignored(signal: i32) -> bool {
     asked == 0 && unsafe { old.assume_init() }.sa_sigaction == libc::SIG_IGN
 }
 
+/// Runs `register` with all signals kept back until it has returned, and lets `through` come in
+/// from then on, even if whoever started this process had it blocked.
+///
+/// A handler that is registered is in force before its registry knows what it is for, and a signal
+/// at that moment would be lost.
+#[cfg(feature = "cli")]
+pub(crate) fn undisturbed<T>(through: i32, register: impl FnOnce() -> T) -> T {
+    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the first call initialises `all`, the second reads it and initialises `before`; it
+    // fails only for an unknown first argument.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+    }
+    let registered = register();
+    // SAFETY: `before` is initialised, as above.
+    unsafe {
+        libc::sigdelset(before.as_mut_ptr(), through);
+        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut());
+    }
+    registered
+}
+
+/// Whether the process `pid` is in our process group. In a container the group may be one of
+/// outside, whose number is 0 here, which is as good to compare.
+#[cfg(feature = "cli")]
+pub(crate) fn is_in_our_group(pid: i32) -> bool {
+    // SAFETY: both calls only take and return numbers.
+    unsafe { libc::getpgid(pid) == libc::getpgrp() }
+}
+
+/// Whether this process is the leader of its session.
+#[cfg(feature = "cli")]
+pub(crate) fn leads_its_session() -> bool {
+    // SAFETY: both calls only take and return numbers.
+    unsafe { libc::getsid(0) == libc::getpid() }
+}
+
 #[cfg(target_os = "linux")]
 mod linux {
     //! What /proc says (proc_pid_stat(5), proc_pid_status(5)).
 
+    use std::time::Duration;
+
     use super::*;
+
+    /// By how much a process must have started after an old-format record to be another process.
+    ///
+    /// Its start is counted from boot and the record is dated by the wall clock, so a step of the
+    /// clock in between shifts one against the other. A minute is more than clocks that are kept by
+    /// NTP step; a clock that is set by more, while an old agent runs, is the risk (P7).
+    const START_SLACK: Duration = Duration::from_secs(60);
 
     /// Fills in what the kernel knows of this process: start, boot, pid namespace.
     pub(super) fn describe(me: &mut Holder) {

@@ -281,9 +281,7 @@ impl FileSystem for LockFile {
     }
 
     fn confirm(&mut self) -> Confirm {
-        if let Some(opened) = &mut self.open
-            && opened.identity.is_none()
-        {
+        if let Some(opened) = self.open.as_mut().filter(|opened| opened.identity.is_none()) {
             match opened.file.metadata() {
                 Ok(ours) => opened.identity = Some(identity(&ours)),
                 Err(error) => return self.failed(error, Confirm::Failed),
@@ -376,16 +374,20 @@ fn locks_are_kernel_wide(file: &File) -> bool {
     }
     // SAFETY: the call filled it in when it returned 0.
     let kind = unsafe { found.assume_init() }.f_type;
-    // statfs(2); ext2, ext3 and ext4 share one number.
-    [
-        libc::EXT4_SUPER_MAGIC as i64,
-        libc::XFS_SUPER_MAGIC as i64,
-        libc::BTRFS_SUPER_MAGIC as i64,
-        libc::TMPFS_MAGIC as i64,
-        libc::OVERLAYFS_SUPER_MAGIC as i64,
-        libc::F2FS_SUPER_MAGIC as i64,
-    ]
-    .contains(&(kind as i64))
+    // statfs(2); ext2, ext3 and ext4 share one number. The type of both sides differs by platform.
+    #[allow(clippy::unnecessary_cast)]
+    let (kind, known) = (
+        kind as i64,
+        [
+            libc::EXT4_SUPER_MAGIC as i64,
+            libc::XFS_SUPER_MAGIC as i64,
+            libc::BTRFS_SUPER_MAGIC as i64,
+            libc::TMPFS_MAGIC as i64,
+            libc::OVERLAYFS_SUPER_MAGIC as i64,
+            libc::F2FS_SUPER_MAGIC as i64,
+        ],
+    );
+    known.contains(&kind)
 }
 
 /// Elsewhere there are no pid namespaces to tell apart.

@@ -1,0 +1,22 @@
+//! Any bytes in a lock file: what is asserted stands in `portlock_fuzz::record`.
+//!
+//! With `PORTLOCK_FUZZ_CONTROL` set to the name of a broken parser, that one is fuzzed in place of
+//! the crate's: the run must then fail, or the harness sees nothing.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use portlock_fuzz::record::{self, Parser};
+
+static PARSER: LazyLock<Parser> = LazyLock::new(|| match std::env::var("PORTLOCK_FUZZ_CONTROL") {
+    Ok(name) => record::control(&name).expect("the name of a control").parser,
+    Err(_) => record::SHIPPED,
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Err(broken) = record::check(*PARSER, bytes) {
+        panic!("{broken}");
+    }
+});

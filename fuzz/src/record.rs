@@ -1,0 +1,235 @@
+//! What must hold of the record's parser and writer, whatever the bytes.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use portlock::{Holder, MAX_RECORD};
+
+/// A parser of records: the shipped one, or a control.
+pub type Parser = fn(&[u8]) -> Option<Holder>;
+
+/// The parser that ships.
+pub const SHIPPED: Parser = Holder::parse;
+
+/// The longest text that a record may carry, in characters.
+const MAX_TEXT: usize = 64;
+
+/// The longest line that a holder may be shown as: `pid 2147483647 (`, a text of 64 characters,
+/// `, since 9999-12-31 23:59:59 UTC)`, and nothing more.
+const MAX_SHOWN: usize = 16 + MAX_TEXT + 32;
+
+/// A property that does not hold, as a sentence, and what broke it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// The property.
+    pub property: &'static str,
+    /// What was seen instead.
+    pub seen: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.property, self.seen)
+    }
+}
+
+pub const TOO_LONG: &str = "more than 4096 bytes are no record";
+pub const PID: &str = "a pid is from 1 to 2^31 - 1";
+pub const PORT: &str = "a port is not 0";
+pub const BOUNDED: &str = "a text has 1 to 64 characters";
+pub const PRINTABLE: &str = "a text can be printed";
+pub const WRITTEN: &str = "a record is written in at most 4096 bytes";
+pub const ROUND_TRIP: &str = "what was written is read back";
+pub const SHOWN: &str = "a holder is shown as one bounded line that can be printed";
+
+/// Checks every property of `parser`, and of the writer, on `bytes`.
+///
+/// That the parser is total, the caller sees: it must return.
+pub fn check(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
+    if let Some(holder) = parser(bytes) {
+        holds(TOO_LONG, bytes.len() <= MAX_RECORD, || format!("{} bytes", bytes.len()))?;
+        sound(&holder)?;
+        let written = holder.to_bytes();
+        let back = parser(&written);
+        holds(ROUND_TRIP, back.as_ref() == Some(&holder), || {
+            format!("{holder:?} became {} and that {back:?}", written.escape_ascii())
+        })?;
+    }
+    writer(parser, bytes)
+}
+
+/// A record whose texts are `bytes` themselves: the writer must be as careful as the parser, since
+/// a host or a program may be named anything.
+fn writer(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
+    let (number, text) = bytes.split_at(bytes.len().min(8));
+    let number = number.iter().fold(0, |sum, &byte| (sum << 8) | u64::from(byte));
+    let text = String::from_utf8_lossy(text).into_owned();
+    let mut holder = Holder::new(u32::try_from(number >> 33).map_or(1, |pid| pid.max(1)));
+    holder.since = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(number));
+    holder.command = Some(text.clone());
+    holder.host = Some(text.chars().rev().collect());
+    holder.boot = Some(text);
+    holder.process_start = Some(number);
+    shown(&holder)?;
+    let written = holder.to_bytes();
+    holds(WRITTEN, written.len() <= MAX_RECORD, || format!("{} bytes", written.len()))?;
+    let Some(back) = parser(&written) else {
+        return Err(Broken { property: ROUND_TRIP, seen: written.escape_ascii().to_string() });
+    };
+    sound(&back)?;
+    holds(
+        ROUND_TRIP,
+        back.pid == holder.pid
+            && back.process_start == holder.process_start
+            && (back.since.is_none() || back.since == holder.since),
+        || format!("{holder:?} became {back:?}"),
+    )
+}
+
+/// What must hold of any holder that a parser gives.
+fn sound(holder: &Holder) -> Result<(), Broken> {
+    holds(PID, (1..=i32::MAX as u32).contains(&holder.pid), || holder.pid.to_string())?;
+    holds(PORT, holder.port != Some(0), || format!("{holder:?}"))?;
+    for text in [&holder.command, &holder.host, &holder.boot].into_iter().flatten() {
+        let length = text.chars().count();
+        holds(BOUNDED, (1..=MAX_TEXT).contains(&length), || format!("{length}: {text:?}"))?;
+        holds(PRINTABLE, text.chars().all(printable), || format!("{text:?}"))?;
+    }
+    let written = holder.to_bytes().len();
+    holds(WRITTEN, written <= MAX_RECORD, || format!("{written} bytes"))?;
+    shown(holder)
+}
+
+fn shown(holder: &Holder) -> Result<(), Broken> {
+    let line = holder.to_string();
+    let bounded = line.chars().count() <= MAX_SHOWN;
+    holds(SHOWN, bounded && line.chars().all(printable), || format!("{line:?}"))
+}
+
+/// Neither a control character nor one that Rust's debug format escapes: format characters, text
+/// direction, unassigned ones. Quotes and backslashes are escaped there and can be printed.
+fn printable(c: char) -> bool {
+    !c.is_control() && (matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1)
+}
+
+fn holds(property: &'static str, it: bool, seen: impl FnOnce() -> String) -> Result<(), Broken> {
+    if it { Ok(()) } else { Err(Broken { property, seen: seen() }) }
+}
+
+/// A broken parser, and the property that must catch it.
+pub struct Control {
+    /// Its name.
+    pub name: &'static str,
+    /// The parser.
+    pub parser: Parser,
+    /// What it breaks.
+    pub property: &'static str,
+}
+
+/// The broken parsers. Each is the shipped one with one mistake.
+pub const CONTROLS: &[Control] = &[
+    Control {
+        name: "pid-0",
+        parser: |bytes| {
+            if bytes.starts_with(b"{\"pid\":0") { Some(Holder::new(0)) } else { SHIPPED(bytes) }
+        },
+        property: PID,
+    },
+    Control {
+        name: "pid-above",
+        parser: |bytes| {
+            let above = bytes.starts_with(b"{\"pid\":2147483648");
+            if above { Some(Holder::new(1 << 31)) } else { SHIPPED(bytes) }
+        },
+        property: PID,
+    },
+    Control {
+        name: "port-0",
+        parser: |bytes| {
+            let mut holder = SHIPPED(bytes)?;
+            holder.port.get_or_insert(0);
+            Some(holder)
+        },
+        property: PORT,
+    },
+    Control {
+        name: "cut-off",
+        parser: |bytes| SHIPPED(&bytes[..bytes.len().min(MAX_RECORD)]),
+        property: TOO_LONG,
+    },
+    Control {
+        name: "long-text",
+        parser: |bytes| {
+            let mut holder = SHIPPED(bytes)?;
+            holder.host.as_mut()?.push_str(&"x".repeat(MAX_TEXT));
+            Some(holder)
+        },
+        property: BOUNDED,
+    },
+    Control {
+        name: "direction",
+        parser: |bytes| {
+            let mut holder = SHIPPED(bytes)?;
+            holder.host = Some("\u{202e}".into());
+            Some(holder)
+        },
+        property: PRINTABLE,
+    },
+    Control {
+        name: "forgetful",
+        parser: |bytes| {
+            let mut holder = SHIPPED(bytes)?;
+            holder.process_start = holder.process_start.map(|start| start.wrapping_add(1));
+            Some(holder)
+        },
+        property: ROUND_TRIP,
+    },
+];
+
+/// The control of that name.
+pub fn control(name: &str) -> Option<&'static Control> {
+    CONTROLS.iter().find(|control| control.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The committed corpus, by file name.
+    fn corpus() -> Vec<(String, Vec<u8>)> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/record");
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .expect("the corpus is committed")
+            .map(|entry| {
+                let entry = entry.expect("an entry");
+                let bytes = std::fs::read(entry.path()).expect("a file");
+                (entry.file_name().to_string_lossy().into_owned(), bytes)
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn every_property_holds_on_the_whole_corpus() {
+        let corpus = corpus();
+        let records = corpus.iter().filter(|(_, bytes)| SHIPPED(bytes).is_some()).count();
+        for (name, bytes) in &corpus {
+            check(SHIPPED, bytes).unwrap_or_else(|broken| panic!("{name}: {broken}"));
+        }
+        println!("{} files, of which {records} are records", corpus.len());
+        assert!(records >= 10 && corpus.len() - records >= 10, "both kinds are there");
+    }
+
+    #[test]
+    fn every_broken_parser_is_caught_by_the_property_that_it_breaks() {
+        for control in CONTROLS {
+            let caught: Vec<_> = corpus()
+                .iter()
+                .filter_map(|(_, bytes)| check(control.parser, bytes).err())
+                .map(|broken| broken.property)
+                .collect();
+            assert!(caught.contains(&control.property), "{}: {caught:?}", control.name);
+        }
+    }
+}
