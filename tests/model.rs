@@ -138,9 +138,8 @@ fn every_transition_is_reached(coverage: &Coverage) {
                     ));
                 }
             }
-            if let Some([_, given_up]) = follows.driver
-                && !followed.contains(&(doing(state), doing(given_up)))
-            {
+            let gives_up = |[_, given_up]: [M; 2]| (doing(state), doing(given_up));
+            if follows.driver.is_some_and(|driver| !followed.contains(&gives_up(driver))) {
                 unreached.insert(format!("{} {} give up", M::NAME, name(&state)));
             }
         }

@@ -65,9 +65,7 @@ impl Percy {
             Self::Writing => {
                 view.reply = Reply::Other("write, close");
                 let record = if old_format { Content::OldOf(me) } else { Content::Of(me) };
-                if let Some(inode) = view.world.open_inode(me)
-                    && let Some(file) = view.world.file_mut(inode)
-                {
+                if let Some(file) = view.world.open_file_mut(me) {
                     file.content = record;
                 }
                 view.world.close(me);
@@ -156,9 +154,7 @@ impl Aside {
             }
             Self::Writing => {
                 view.reply = Reply::Other("write, close");
-                if let Some(inode) = view.world.open_inode(me)
-                    && let Some(file) = view.world.file_mut(inode)
-                {
+                if let Some(file) = view.world.open_file_mut(me) {
                     file.content = Content::Of(me);
                 }
                 view.world.close(me);

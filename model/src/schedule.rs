@@ -109,7 +109,8 @@ pub fn run(config: &Config, protocol: &Protocol, schedule: &Schedule, alone: boo
             return run;
         }
     }
-    if alone && let Err((promise, who)) = check_alone(config, protocol, &world) {
+    let fares = if alone { check_alone(config, protocol, &world) } else { Ok(0) };
+    if let Err((promise, who)) = fares {
         run.broken = Some(promise);
         run.made.extend(lonely(config, protocol, &world, who, run.names));
     }

@@ -230,6 +230,11 @@ impl World {
         self.opened[usize::from(open)].map(|opened| opened.file)
     }
 
+    /// The file that a participant has open.
+    pub fn open_file_mut(&mut self, who: Who) -> Option<&mut File> {
+        self.open_inode(who).and_then(|inode| self.file_mut(inode))
+    }
+
     /// Whether a participant has the kernel lock on the file that it has open.
     pub fn has_lock(&self, who: Who) -> bool {
         let open = self.participant(who).open;
@@ -290,10 +295,7 @@ impl World {
     /// Drops the kernel lock that belongs to a participant's open file, whoever shares that.
     pub fn unlock(&mut self, who: Who) {
         let open = self.participant(who).open;
-        if let Some(inode) = self.open_inode(who)
-            && let Some(file) = self.file_mut(inode)
-            && file.lock == open
-        {
+        if let Some(file) = self.open_file_mut(who).filter(|file| file.lock == open) {
             file.lock = None;
         }
     }
@@ -307,9 +309,7 @@ impl World {
         if opened.shared_by == 0 {
             let inode = opened.file;
             *slot = None;
-            if let Some(file) = self.file_mut(inode)
-                && file.lock == Some(open)
-            {
+            if let Some(file) = self.file_mut(inode).filter(|file| file.lock == Some(open)) {
                 file.lock = None;
             }
         }
@@ -320,10 +320,8 @@ impl World {
     pub fn sweep(&mut self) {
         let is_open =
             |world: &Self, inode| world.opened.iter().flatten().any(|opened| opened.file == inode);
-        if let Some(inode) = self.path
-            && self.file(inode).is_some_and(|file| file.pending)
-            && !is_open(self, inode)
-        {
+        let pending = self.named().is_some_and(|file| file.pending);
+        if pending && self.path.is_some_and(|inode| !is_open(self, inode)) {
             self.path = None;
         }
         for inode in 0..FILES as Inode {
@@ -341,11 +339,10 @@ impl World {
     /// Whoever has the lock of a file and dies or fails leaves it behind, whoever made it: its
     /// maker may have left it to just this reclaimer.
     pub fn abandon(&mut self, who: Who) {
-        if self.has_lock(who)
-            && let Some(inode) = self.open_inode(who)
-            && let Some(file) = self.file_mut(inode)
-        {
-            file.abandoned = true;
+        if self.has_lock(who) {
+            if let Some(file) = self.open_file_mut(who) {
+                file.abandoned = true;
+            }
         }
     }
 
@@ -430,9 +427,7 @@ impl World {
         let mut inodes = [None; FILES];
         let mut next_inode = 0;
         let mut number = |inode: Option<Inode>| {
-            if let Some(inode) = inode
-                && inodes[usize::from(inode)].is_none()
-            {
+            if let Some(inode) = inode.filter(|&inode| inodes[usize::from(inode)].is_none()) {
                 inodes[usize::from(inode)] = Some(next_inode as Inode);
                 next_inode += 1;
             }
@@ -443,9 +438,8 @@ impl World {
         for &old in &order[..count] {
             number(self.open_inode(old as Who));
             number(self.aside[old]);
-            if let Some(open) = self.participants[old].open
-                && opens[usize::from(open)].is_none()
-            {
+            let open = self.participants[old].open;
+            if let Some(open) = open.filter(|&open| opens[usize::from(open)].is_none()) {
                 opens[usize::from(open)] = Some(next_open as OpenFile);
                 next_open += 1;
             }

@@ -200,7 +200,11 @@ impl Config {
             Self {
                 name: "old-agents",
                 kinds: and_one(Kind::OldAgent),
-                starts: &[Start::Absent, Start::Old(Content::OldDead(Look::Gone))],
+                starts: if few {
+                    &[Start::Old(Content::OldDead(Look::Gone))]
+                } else {
+                    &[Start::Absent, Start::Old(Content::OldDead(Look::Gone))]
+                },
                 crashes: if few { 0 } else { 1 },
                 looks: &[Look::Gone],
                 owed: SAFETY,
