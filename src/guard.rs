@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::error::ReleaseError;
-use crate::lock::Reclaimed;
 use crate::os::{self, LockFile};
 use crate::protocol::{Guarantee, Release, Released};
 use crate::record::Holder;
@@ -129,5 +128,21 @@ impl fmt::Debug for Guard {
             .field("guarantee", &self.guarantee)
             .field("reclaimed", &self.reclaimed)
             .finish_non_exhaustive()
+    }
+}
+
+/// From whom a lock was taken over: it had died with the lock held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reclaimed {
+    /// The recorded holder; `None` if the record could not be read, because its author died
+    /// before it had written it.
+    pub holder: Option<Holder>,
+}
+
+impl fmt::Display for Reclaimed {
+    /// "pid 20211 (node, since 2026-11-23 02:09:04 UTC)".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        crate::error::Recorded(self.holder.as_ref()).fmt(f)
     }
 }

@@ -91,9 +91,9 @@ mod status;
 
 pub use error::{AcquireError, PlaceError, ReleaseError};
 pub use fs::Op;
-pub use guard::Guard;
+pub use guard::{Guard, Reclaimed};
 pub use judge::Unsure;
-pub use lock::{Lock, Reclaimed};
+pub use lock::Lock;
 pub use place::LockDir;
 pub use protocol::{Guarantee, Refusal};
 pub use record::{Holder, MAX_RECORD};

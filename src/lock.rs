@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::AcquireError;
-use crate::guard::Guard;
+use crate::guard::{Guard, Reclaimed};
 use crate::os::{self, LockFile};
-use crate::place::absolute;
 use crate::protocol::{Acquire, Op, Refusal, Unsure};
-use crate::record::Holder;
 
 /// How often [`Lock::try_acquire`] tries before "not final" becomes a refusal (P5).
 ///
@@ -41,7 +39,7 @@ impl Lock {
     ///
     /// The file must be used for nothing else: a release removes it.
     pub fn at(path: impl AsRef<Path>) -> Self {
-        Self::new(absolute(path.as_ref()), None)
+        Self::new(os::absolute(path.as_ref()), None)
     }
 
     /// Records `command` as the name of the program, instead of the name that this process was
@@ -124,22 +122,6 @@ impl Lock {
 /// The state that follows the unlink of a dead holder's file, and no other.
 const UNLINKED: Acquire =
     Acquire::Closing(crate::protocol::Closing { then: crate::protocol::Then::Create });
-
-/// From whom a lock was taken over: it had died with the lock held.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Reclaimed {
-    /// The recorded holder; `None` if the record could not be read, because its author died
-    /// before it had written it.
-    pub holder: Option<Holder>,
-}
-
-impl std::fmt::Display for Reclaimed {
-    /// "pid 20211 (node, since 2026-11-23 02:09:04 UTC)".
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        crate::error::Recorded(self.holder.as_ref()).fmt(f)
-    }
-}
 
 /// Counts tries, and sleeps between them: short, growing, with jitter.
 pub(crate) struct Patience {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::PlaceError;
 use crate::lock::Lock;
+use crate::os;
 
 /// A directory of lock files.
 ///
@@ -26,7 +27,7 @@ impl LockDir {
     /// # Ok::<(), portlock::PlaceError>(())
     /// ```
     pub fn at(path: impl AsRef<Path>) -> Self {
-        Self { path: absolute(path.as_ref()) }
+        Self { path: os::absolute(path.as_ref()) }
     }
 
     /// The directory `.app` in the home directory: `$HOME`, or the system's if that is unset.
@@ -45,8 +46,8 @@ impl LockDir {
         {
             return Err(PlaceError::App { app: app.to_owned() });
         }
-        let home = crate::os::home().ok_or(PlaceError::NoHome)?;
-        Ok(Self { path: absolute(&home).join(format!(".{app}")) })
+        let home = os::home().ok_or(PlaceError::NoHome)?;
+        Ok(Self { path: os::absolute(&home).join(format!(".{app}")) })
     }
 
     /// The directory of the default place, `~/.percy` (PERCY.md: the file, exactly).
@@ -74,12 +75,6 @@ impl LockDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
-}
-
-/// `path` from the root, by name alone: no link is resolved. As it is where even the working
-/// directory is not known.
-pub(crate) fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(test)]

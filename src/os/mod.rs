@@ -32,7 +32,7 @@ mod proc_locks;
 
 pub(crate) use imp::LockFile;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicPtr;
 
 /// The home directory: `$HOME`, or else what the system says, which is asked once.
@@ -44,4 +44,10 @@ pub(crate) fn home() -> Option<PathBuf> {
         return dirs::home_dir();
     }
     ASKED.get(0, dirs::home_dir).clone()
+}
+
+/// `path` from the root, by name alone: no link is resolved. As it is where even the working
+/// directory is not known.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
