@@ -1,15 +1,18 @@
-//! `cargo run -p portlock-model -- check | variants | replay | table`
+//! The command: `cargo run -p portlock-model -- check | variants | replay | table | mutants`.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::catalogue;
+use crate::explore::{Incomplete, Limits, Seen, explore};
+use crate::report::{Origin, report};
+use crate::schedule::{self, Schedule};
+use crate::variants::{self, Caught, Protocol, SHIPPED};
+use crate::world::PARTICIPANTS;
+use crate::worlds::Config;
+use crate::{explore::Found, mutants, table};
 use clap::{Args, Parser, Subcommand};
-use portlock_model::catalogue;
-use portlock_model::explore::{Incomplete, Limits, Seen, explore};
-use portlock_model::report::{Origin, report};
-use portlock_model::schedule::{self, Schedule};
-use portlock_model::variants::{self, Caught, Protocol, SHIPPED};
-use portlock_model::worlds::Config;
-use portlock_model::{explore::Found, table};
 use serde_json::json;
 
 /// Explores the machines that portlock ships, in every interleaving.
@@ -37,6 +40,35 @@ enum What {
     Replay(Replay),
     /// Prints the transition tables of the shipped machines.
     Table,
+    /// Changes each cell of the tables in turn, and counts who notices: about half an hour.
+    Mutants,
+}
+
+/// Numbers of a world, instead of its own.
+#[derive(Args)]
+struct Budgets {
+    /// How many processes die in all.
+    #[arg(long)]
+    crashes: Option<u8>,
+    /// How many calls fail in all.
+    #[arg(long)]
+    faults: Option<u8>,
+    /// How often somebody outside the protocol removes the path.
+    #[arg(long)]
+    removals: Option<u8>,
+    /// How many participants stop for ever.
+    #[arg(long)]
+    suspensions: Option<u8>,
+}
+
+impl Budgets {
+    fn put_into(&self, config: &mut Config) {
+        let put = |own: &mut u8, asked: Option<u8>| *own = asked.unwrap_or(*own);
+        put(&mut config.crashes, self.crashes);
+        put(&mut config.faults, self.faults);
+        put(&mut config.removals, self.removals);
+        put(&mut config.suspensions, self.suspensions);
+    }
 }
 
 #[derive(Args)]
@@ -44,12 +76,11 @@ struct Check {
     /// Only the world of this name.
     #[arg(long)]
     world: Option<String>,
-    /// How many participants, 2 to 4.
-    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=4))]
+    /// How many participants that acquire, 2 or more.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=PARTICIPANTS as i64))]
     participants: Option<u8>,
-    /// How many processes die in all, instead of the world's own number.
-    #[arg(long)]
-    crashes: Option<u8>,
+    #[command(flatten)]
+    budgets: Budgets,
     /// A wrong protocol instead of the shipped one.
     #[arg(long)]
     variant: Option<String>,
@@ -68,17 +99,18 @@ struct Check {
 struct Replay {
     #[arg(long)]
     world: String,
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=PARTICIPANTS as i64))]
     participants: u8,
-    #[arg(long)]
-    crashes: Option<u8>,
+    #[command(flatten)]
+    budgets: Budgets,
     #[arg(long)]
     variant: Option<String>,
     /// The beginning and the moves, as `0/3/1/…`.
     schedule: Schedule,
 }
 
-fn main() -> ExitCode {
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
     let done = match Command::parse().what {
         What::Check(check) => run_check(&check),
         What::Variants { name: Some(name), .. } => show_variant(&name),
@@ -98,6 +130,7 @@ fn main() -> ExitCode {
             }
         }
         What::Replay(replay) => run_replay(&replay),
+        What::Mutants => run_mutants(),
         What::Table => {
             print!("{}", table::print_tables());
             Ok(())
@@ -121,14 +154,10 @@ fn protocol_of(variant: Option<&str>) -> Result<Protocol, String> {
     }
 }
 
-fn world_of(name: &str, participants: usize, crashes: Option<u8>) -> Result<Config, String> {
-    let config = Config::named(name, participants).ok_or_else(|| {
+fn world_of(name: &str, participants: usize) -> Result<Config, String> {
+    Config::named(name, participants).ok_or_else(|| {
         let names: Vec<_> = Config::all(participants).iter().map(|config| config.name).collect();
         format!("there is no world {name:?} but {}", names.join(", "))
-    })?;
-    Ok(match crashes {
-        Some(crashes) => config.with_crashes(crashes),
-        None => config,
     })
 }
 
@@ -142,20 +171,16 @@ impl Check {
         let mut worlds: Vec<_> = match (&self.world, participants) {
             (Some(name), participants) => {
                 let participants = participants.unwrap_or(2);
-                vec![(world_of(name, participants, None)?, participants)]
+                vec![(world_of(name, participants)?, participants)]
             }
             (None, Some(participants)) => all(participants).collect(),
-            (None, None) => all(2).chain([(world_of("base", 3, None)?, 3)]).collect(),
+            (None, None) => all(2).chain([(world_of("base", 3)?, 3)]).collect(),
         };
         if self.long {
             worlds.extend(all(3).skip(1));
-            worlds.push((world_of("base", 4, Some(0))?, 4));
+            worlds.push((world_of("base", 4)?.with_crashes(0), 4));
         }
-        if let Some(crashes) = self.crashes {
-            for (config, _) in &mut worlds {
-                config.crashes = crashes;
-            }
-        }
+        worlds.iter_mut().for_each(|(config, _)| self.budgets.put_into(config));
         Ok(worlds)
     }
 }
@@ -226,10 +251,40 @@ fn show_variant(name: &str) -> Result<(), String> {
     }
 }
 
+fn run_mutants() -> Result<(), String> {
+    let bench = mutants::Bench::new().map_err(|Incomplete { states }| {
+        format!("incomplete at {states} states: nothing to compare with")
+    })?;
+    // A mutant that acts on no open file panics in the model, which is one way to notice it.
+    std::panic::set_hook(Box::new(|_| {}));
+    let all = mutants::all();
+    let done = AtomicUsize::new(0);
+    let verdicts = catalogue::on_all_processors(&all, |mutant| {
+        let verdict = bench.run(mutant);
+        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+        eprintln!("  {done} of {}: {mutant}: {verdict:?}", all.len());
+        verdict
+    });
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for (mutant, verdict) in all.iter().zip(&verdicts) {
+        *counts.entry(format!("{verdict:?}")).or_default() += 1;
+        if matches!(verdict, mutants::Verdict::Counts | mutants::Verdict::Survives) {
+            println!("{verdict:?}: {mutant}");
+        }
+    }
+    println!("{} mutants: {counts:?}", all.len());
+    let survivors = verdicts.iter().filter(|&verdict| *verdict == mutants::Verdict::Survives);
+    match survivors.count() {
+        0 => Ok(()),
+        many => Err(format!("{many} mutants survive")),
+    }
+}
+
 fn run_replay(replay: &Replay) -> Result<(), String> {
     let protocol = protocol_of(replay.variant.as_deref())?;
     let participants = usize::from(replay.participants);
-    let config = world_of(&replay.world, participants, replay.crashes)?;
+    let mut config = world_of(&replay.world, participants)?;
+    replay.budgets.put_into(&mut config);
     let origin = Origin { variant: replay.variant.as_deref(), participants };
     // A schedule that an engine found breaks one promise; another may break on the way there, so
     // the one that breaks at its end is shown, with each promise looked at by itself.
@@ -244,7 +299,7 @@ fn run_replay(replay: &Replay) -> Result<(), String> {
         }
     }
     let run = schedule::run(&config, &protocol, &replay.schedule, false);
-    print!("{}", portlock_model::report::history(&config, &run));
+    print!("{}", crate::report::history(&config, &run));
     println!("\n  No promise is broken.");
     Ok(())
 }

@@ -8,17 +8,21 @@
 //! | `worlds.rs` | the worlds to explore, each one value of a configuration |
 //! | `properties.rs` | the promises, as checks |
 //! | `variants.rs`, `other.rs` | the wrong protocols that must be caught |
+//! | `mutants.rs` | every cell of the tables changed, and who notices |
 //! | `schedule.rs` | a run as a list of numbers, the same for every engine |
 //! | `walk.rs` | the same with moves chosen one by one, and its shortest form |
 //! | `explore.rs` | breadth-first search to the end |
+//! | `command.rs` | the command |
 //! | `catalogue.rs` | the table of wrong protocols, each caught |
 //! | `machines.rs`, `table.rs` | the shipped machines as graphs, and their transition tables |
 //! | `report.rs` | a failure that can be read |
 
 pub mod catalogue;
+pub mod command;
 pub mod explore;
 pub mod machines;
 pub mod moves;
+pub mod mutants;
 pub mod other;
 pub mod properties;
 pub mod report;

@@ -39,19 +39,16 @@ pub fn successors(
         0
     };
     for who in world.everyone() {
-        let participant = world.participant(who);
-        if !participant.suspended {
-            try_move(Move::Begin(who));
-            let choices = try_move(Move::Call(who, 0));
-            for choice in 1..choices {
-                try_move(Move::Call(who, choice));
-            }
-            try_move(Move::Again(who));
-            try_move(Move::GiveUp(who));
-            try_move(Move::Release(who));
-            try_move(Move::Fork(who));
-            try_move(Move::Suspend(who));
+        try_move(Move::Begin(who));
+        let choices = try_move(Move::Call(who, 0));
+        for choice in 1..choices {
+            try_move(Move::Call(who, choice));
         }
+        try_move(Move::Again(who));
+        try_move(Move::GiveUp(who));
+        try_move(Move::Release(who));
+        try_move(Move::Fork(who));
+        try_move(Move::Suspend(who));
         for &look in config.looks {
             try_move(Move::Crash(who, look));
         }
@@ -64,6 +61,9 @@ pub fn successors(
 
 /// Makes one move, if it is possible.
 pub fn apply(config: &Config, protocol: &Protocol, world: &World, one: Move) -> Option<Outcome> {
+    if actor(one).is_some_and(|who| world.participant(who).suspended) {
+        return None;
+    }
     let mut outcome = Outcome {
         world: *world,
         reply: Reply::Other(""),
@@ -119,6 +119,7 @@ pub fn apply(config: &Config, protocol: &Protocol, world: &World, one: Move) -> 
             }
             next.crashes_left -= 1;
             next.crash(who, look);
+            forgive(next);
         }
         Move::Suspend(who) => {
             if next.suspensions_left == 0
@@ -156,6 +157,20 @@ pub fn apply(config: &Config, protocol: &Protocol, world: &World, one: Move) -> 
     }
     outcome.world.witness(config.kernel_locks);
     Some(outcome)
+}
+
+/// The participant that makes a move of its own accord.
+fn actor(one: Move) -> Option<Who> {
+    match one {
+        Move::Begin(who)
+        | Move::Call(who, _)
+        | Move::Again(who)
+        | Move::GiveUp(who)
+        | Move::Release(who)
+        | Move::Suspend(who)
+        | Move::Fork(who) => Some(who),
+        Move::Crash(..) | Move::Age(_) | Move::Remove => None,
+    }
 }
 
 fn begin(protocol: &Protocol, next: &mut World, who: Who) -> Option<()> {
@@ -251,6 +266,15 @@ fn call(
     Some(outcome)
 }
 
+/// When everybody is idle and nothing stands at the path, the past excuses nothing any more.
+fn forgive(next: &mut World) {
+    let at_rest = |one| matches!(next.participant(one).doing, Doing::Idle | Doing::Absent);
+    if next.path.is_none() && next.everyone().all(at_rest) {
+        next.robbed = false;
+        next.removal_failed = false;
+    }
+}
+
 /// Puts a participant into its next state; a call that has ended leaves it idle or holding.
 fn settle(next: &mut World, who: Who, doing: Doing) {
     let settled = match doing {
@@ -268,6 +292,7 @@ fn settle(next: &mut World, who: Who, doing: Doing) {
         next.forget_call(who);
     }
     if settled == Doing::Idle {
+        forgive(next);
         // What a protocol has open when it ends is closed by then; ours closes by itself.
         debug_assert!(next.participant(who).open.is_none(), "{who} ends with a file open");
         next.close(who);

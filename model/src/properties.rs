@@ -84,12 +84,14 @@ fn removes_its_own(config: &Config, outcome: &Outcome) -> bool {
 fn tells_the_truth(before: &World, one: Move, outcome: &Outcome) -> bool {
     let Move::Call(who, _) = one else { return true };
     let was = before.participant(who).doing;
-    let names = |doing| match doing {
-        Doing::Acquiring(Acquire::Closing(Closing { then: Then::Refuse(Refusal::Holder) })) => true,
-        Doing::Asking(Query::Closing(QueryClosing {
-            then: QueryThen::Answer(Assessment::Held),
-        })) => true,
-        _ => false,
+    let names = |doing| {
+        matches!(
+            doing,
+            Doing::Acquiring(Acquire::Closing(Closing { then: Then::Refuse(Refusal::Holder) }))
+                | Doing::Asking(Query::Closing(QueryClosing {
+                    then: QueryThen::Answer(Assessment::Held),
+                }))
+        )
     };
     let after = &outcome.world;
     let now = after.participant(who).doing;

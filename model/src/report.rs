@@ -32,17 +32,15 @@ pub fn report(config: &Config, protocol: &Protocol, found: &Found, origin: Origi
         config.kinds.len(),
     );
     let variant = origin.variant.map_or(String::new(), |name| format!("--variant {name} "));
-    let usual = Config::named(config.name, origin.participants).map(|usual| usual.crashes);
-    let crashes = if usual == Some(config.crashes) {
-        String::new()
-    } else {
-        format!("--crashes {} ", config.crashes)
-    };
     let _ = writeln!(
         text,
-        "  replay: cargo run -p portlock-model -- replay {variant}--world {} --participants {} \
-         {crashes}{}\n",
-        config.name, origin.participants, found.schedule
+        "  replay: cargo run -p {} -- replay {variant}--world {} --participants {} {}{}\n",
+        // The same sources with room for eight have a name of their own.
+        if cfg!(feature = "crowd") { "portlock-model-crowd" } else { "portlock-model" },
+        config.name,
+        origin.participants,
+        unusual(config, origin.participants),
+        found.schedule
     );
     text += &history(config, &run);
     if found.alone {
@@ -50,6 +48,24 @@ pub fn report(config: &Config, protocol: &Protocol, found: &Found, origin: Origi
                  not end.\n";
     }
     text
+}
+
+/// The options for what is not as usual in this world.
+fn unusual(config: &Config, participants: usize) -> String {
+    let budgets = |config: &Config| {
+        [
+            ("crashes", config.crashes),
+            ("faults", config.faults),
+            ("removals", config.removals),
+            ("suspensions", config.suspensions),
+        ]
+    };
+    let usual = Config::named(config.name, participants).map(|usual| budgets(&usual));
+    budgets(config)
+        .into_iter()
+        .filter(|budget| !usual.is_some_and(|usual| usual.contains(budget)))
+        .map(|(name, number)| format!("--{name} {number} "))
+        .collect()
 }
 
 /// How many calls a run made.

@@ -89,6 +89,8 @@ const fn breaks(promise: Promise, world: &'static str, participants: usize) -> C
     Caught::Breaks { promise, world, participants }
 }
 
+const EVERY_ENGINE: &[Engine] = &[Engine::Explorer, Engine::Random, Engine::Loom];
+
 fn closing(then: Then) -> Acquire {
     Acquire::Closing(Closing { then })
 }
@@ -141,7 +143,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "Percy, pidlock",
             caught: breaks(Promise::P1, "base", 2),
             calls: 7,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: own(Doing::Percy(Percy::START), false, false),
         },
         Variant {
@@ -149,7 +151,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "Percy, pidlock",
             caught: breaks(Promise::P2, "base", 2),
             calls: 6,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Peeking(_), next)
                     if next == closing(Then::Pause(Unsure::BeingCreated))
@@ -165,7 +167,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "Percy",
             caught: breaks(Promise::P2, "base", 2),
             calls: 11,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Opening(_), Acquire::Pausing(_)) => UNLINK,
                 // Nothing is open to close.
@@ -180,7 +182,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P2, "base", 2),
             calls: 16,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: acquire(no_confirm_before_unlink),
         },
         Variant {
@@ -188,7 +190,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P2, "base", 2),
             calls: 16,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Peeking(_), Acquire::LockingOld(_)) => CONFIRM_DEAD,
                 (Acquire::Confirming(Confirming { claim: Claim::Dead }), UNLINK) => LOCK_OLD,
@@ -201,7 +203,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "the obvious repair",
             caught: breaks(Promise::P2, "base", 3),
             calls: 17,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: Protocol {
                 acquire: |state, fs| match (state, state.step(fs)) {
                     (Acquire::LockingOld(_), Acquire::Reading(_)) => CONFIRM_DEAD,
@@ -232,7 +234,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P2, "base", 2),
             calls: 14,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match read_once(state, fs) {
                 CONFIRM_DEAD => UNLINK,
                 next => next,
@@ -243,7 +245,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P2, "base", 2),
             calls: 11,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Unlinking(_), next) if next == closing(Then::Create) => UNLINK,
                 (_, next) => next,
@@ -254,7 +256,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P1, "base", 3),
             calls: 10,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: own(Doing::Aside(Aside::START), false, false),
         },
         Variant {
@@ -262,7 +264,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P1, "base", 2),
             calls: 9,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: own(Doing::Percy(Percy::START), true, false),
         },
         Variant {
@@ -270,7 +272,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P1, "base", 2),
             calls: 8,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: own(Doing::Percy(Percy::START), false, true),
         },
         Variant {
@@ -278,7 +280,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "pidlock",
             caught: breaks(Promise::P2, "base", 2),
             calls: 9,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: evidence(|evidence| match evidence {
                 Evidence::Record(author, Probe::NotPermitted) => {
                     Evidence::Record(author, Probe::Gone)
@@ -291,7 +293,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "Percy",
             caught: breaks(Promise::P2, "faults", 2),
             calls: 3,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Opening(_), Acquire::Failed(Op::Open)) => UNLINK,
                 (Acquire::Unlinking(_), _) if fs.world.participant(fs.me).open.is_none() => {
@@ -305,7 +307,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "Percy",
             caught: breaks(Promise::P2, "threads", 2),
             calls: 11,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| {
                 let next = state.step(fs);
                 let ours = matches!(
@@ -320,7 +322,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "proper-lockfile",
             caught: breaks(Promise::P2, "base", 2),
             calls: 10,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (
                     Acquire::LockingOld(LockingOld { peeked: Peeked::Record(Age::Old) }),
@@ -334,7 +336,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "Percy, filelock",
             caught: breaks(Promise::P3, "base", 2),
             calls: 9,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: evidence(|evidence| match evidence {
                 Evidence::Record(author, Probe::Zombie) => Evidence::Record(author, Probe::Alive),
                 other => other,
@@ -345,7 +347,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "Percy",
             caught: breaks(Promise::P3, "base", 2),
             calls: 9,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: evidence(|evidence| match evidence {
                 Evidence::Record(author, Probe::Other | Probe::StartedLater) => {
                     Evidence::Record(author, Probe::Alive)
@@ -358,7 +360,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P1, "base", 2),
             calls: 12,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match state.step(fs) {
                 Acquire::ConfirmingNew(new) => Acquire::Held(new.guarantee),
                 next => next,
@@ -369,7 +371,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P4, "base", 2),
             calls: 10,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Creating(_), Acquire::LockingNew(_)) => {
                     Acquire::Recording(Recording { guarantee: Guarantee::KernelLock })
@@ -390,7 +392,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P6, "faults", 2),
             calls: 4,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Recording(_), Acquire::Disowning(Disowning { then })) => closing(then),
                 (_, next) => next,
@@ -401,7 +403,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P6, "faults", 2),
             calls: 3,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::LockingNew(_), Acquire::Retaking(Retaking { then })) => closing(then),
                 (_, next) => next,
@@ -412,7 +414,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P6, "faults", 2),
             calls: 5,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::ConfirmingNew(_), Acquire::Disowning(Disowning { then })) => {
                     closing(then)
@@ -425,7 +427,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P1, "faults", 2),
             calls: 4,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::LockingNew(_), Acquire::Retaking(_)) => {
                     Acquire::Recording(Recording { guarantee: Guarantee::ExclusiveCreate })
@@ -438,7 +440,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "Percy, pidlock, proper-lockfile",
             caught: breaks(Promise::P2, "outside-rm", 2),
             calls: 6,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: Protocol { release_start: Release::Unlinking(ReleaseUnlinking), ..SHIPPED },
         },
         Variant {
@@ -446,7 +448,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P2, "lying-probe", 2),
             calls: 18,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: Protocol { release: unlock_then_unlink, ..SHIPPED },
         },
         Variant {
@@ -454,7 +456,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "fd-lock (its unlock)",
             caught: breaks(Promise::P2, "fork", 2),
             calls: 6,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: Protocol { forked_start: Release::Confirming(ReleaseConfirming), ..SHIPPED },
         },
         Variant {
@@ -462,7 +464,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P2, "base", 2),
             calls: 15,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: Protocol { confirms_itself: true, ..SHIPPED },
         },
         Variant {
@@ -470,7 +472,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P4, "base", 2),
             calls: 12,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Judging(_), next)
                     if next == closing(Then::Pause(Unsure::RecordedGone)) =>
@@ -485,7 +487,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P4, "base", 3),
             calls: 18,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match state.step(fs) {
                 CONFIRM_ALIVE => closing(Then::Refuse(Refusal::Holder)),
                 next => next,
@@ -496,7 +498,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P6, "base", 2),
             calls: 11,
-            engines: &[Engine::Explorer],
+            engines: &[Engine::Explorer, Engine::Random],
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Peeking(Peeking { age: Age::Young }), next)
                     if next == closing(Then::Pause(Unsure::BeingCreated)) =>
@@ -511,7 +513,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P2, "old-agents", 2),
             calls: 10,
-            engines: &[Engine::Explorer],
+            engines: &[Engine::Explorer, Engine::Random],
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 // Dating is left for later, when it waits on what was read under the lock.
                 (Acquire::Opening(_), Acquire::Dating(_)) => {
@@ -530,7 +532,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::Query, "queries", 2),
             calls: 4,
-            engines: &[Engine::Explorer],
+            engines: EVERY_ENGINE,
             protocol: Protocol {
                 query: |state, fs| match state {
                     Query::Watching(QueryWatching { .. }) => {

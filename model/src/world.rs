@@ -8,11 +8,19 @@ use portlock::protocol::{Acquire, Age, Query, Release};
 
 use crate::other::{Aside, Percy};
 
-/// The most participants of a world.
-pub const PARTICIPANTS: usize = 4;
-/// The most files that can be named or open at once: one a participant, one at the path, one set
-/// aside by each of two.
-pub const FILES: usize = 8;
+/// The most participants of a world. With more, worlds are larger and the explorer slower, so that
+/// these sources are compiled a second time for them, as `portlock-model-crowd`.
+pub const PARTICIPANTS: usize = if cfg!(feature = "crowd") { 8 } else { 4 };
+/// The most files that can be named or open at once: one a participant, one at the path, and some
+/// set aside.
+pub const FILES: usize = 2 * PARTICIPANTS;
+
+/// A set of files, one bit each.
+#[cfg(not(feature = "crowd"))]
+pub type FileSet = u8;
+/// A set of files, one bit each.
+#[cfg(feature = "crowd")]
+pub type FileSet = u16;
 
 /// Index of a participant.
 pub type Who = u8;
@@ -143,7 +151,7 @@ pub struct Participant {
     /// What it read last.
     pub seen: Content,
     /// Files, one bit each, that had a holder at some instant of the present call (P4).
-    pub witnessed: u8,
+    pub witnessed: FileSet,
     /// Somebody outside the protocol removed the path between its confirm and its unlink.
     pub in_window: bool,
     /// It never moves again, and lives.
