@@ -2,3 +2,4 @@
 //! committed corpus, and over parsers that are known to be broken and must be caught.
 
 pub mod record;
+pub mod schedule;

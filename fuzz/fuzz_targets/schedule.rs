@@ -1,0 +1,31 @@
+//! Any history of the model's worlds, on the shipped machines: a broken promise is a find.
+//!
+//! With `PORTLOCK_FUZZ_CONTROL` set to the name of a wrong protocol, that one is run in place of the
+//! shipped one: the run must then fail, or the harness sees nothing.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use portlock_model::report::{Origin, report};
+use portlock_model::schedule::run;
+use portlock_model::variants::{self, Protocol, SHIPPED};
+use portlock_model::walk::{from_fuzz, shorten};
+
+static CONTROL: LazyLock<Option<String>> =
+    LazyLock::new(|| std::env::var("PORTLOCK_FUZZ_CONTROL").ok());
+
+static PROTOCOL: LazyLock<Protocol> = LazyLock::new(|| match CONTROL.as_deref() {
+    Some(name) => variants::named(name).expect("the name of a wrong protocol").protocol,
+    None => SHIPPED,
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    let (config, participants, schedule) = from_fuzz(bytes);
+    if run(config, &PROTOCOL, &schedule, true).broken.is_some() {
+        let found = shorten(config, &PROTOCOL, &schedule, true).expect("it breaks again");
+        let origin = Origin { variant: CONTROL.as_deref(), participants };
+        panic!("{}", report(config, &PROTOCOL, &found, origin));
+    }
+});

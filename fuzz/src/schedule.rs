@@ -1,0 +1,192 @@
+//! The histories that a fuzzer of schedules begins with.
+//!
+//! They are found by seeded walks through every world, and kept where they are the shortest that
+//! come somewhere: to a hold, a reclaim, a refusal, a release, or to a death in each state.
+//! `PORTLOCK_BLESS=1 cargo test` writes them anew.
+
+use std::collections::BTreeMap;
+
+use portlock_model::moves::successors;
+use portlock_model::variants::SHIPPED;
+use portlock_model::walk::{Walk, from_fuzz};
+use portlock_model::world::{Doing, Look, Move, Who};
+
+use portlock::protocol::{Acquire, Closing, Release, Released, Then};
+
+/// How many walks through each world, and of how many moves.
+const WALKS: u32 = 400;
+const MOVES: u32 = 60;
+
+/// Where a move comes to, if it is worth a seed.
+fn place(walk: &Walk<'_>, one: Move, ended: Doing) -> Option<String> {
+    match one {
+        Move::Call(..) | Move::GiveUp(_) => Some(match ended {
+            Doing::Acquiring(Acquire::Held(_)) => "holds".into(),
+            Doing::Acquiring(Acquire::Closing(Closing { then: Then::Create })) => "reclaims".into(),
+            Doing::Acquiring(Acquire::Refused(refusal)) => word("refused", refusal),
+            Doing::Acquiring(Acquire::Failed(op)) => word("fails", op),
+            Doing::Releasing(Release::Ended(Released::Removed)) => "releases".into(),
+            Doing::Asking(_) => "asks".into(),
+            _ => return None,
+        }),
+        Move::Crash(who, Look::Gone) => match walk.world.participant(who).doing {
+            Doing::Acquiring(state) => Some(word("dies", state)),
+            Doing::Releasing(state) => Some(word("dies-releasing", state)),
+            Doing::Holding => Some("dies-holding".into()),
+            _ => None,
+        },
+        Move::Fork(_) => Some("forks".into()),
+        Move::Remove => Some("removed".into()),
+        Move::Suspend(_) => Some("suspended".into()),
+        _ => None,
+    }
+}
+
+/// The first word of what is printed of a state: its name.
+fn word(what: &str, state: impl std::fmt::Debug) -> String {
+    let all = format!("{state:?}").to_lowercase();
+    let name: String = all.chars().take_while(char::is_ascii_alphanumeric).collect();
+    format!("{what}-{name}")
+}
+
+/// The worlds of two participants, by the byte that stands for them.
+pub fn worlds() -> impl Iterator<Item = u8> {
+    (0..u8::MAX).take_while(|&world| from_fuzz(&[world]).1 == 2)
+}
+
+/// Where the schedule of these bytes comes to.
+pub fn places(bytes: &[u8]) -> Vec<String> {
+    let (config, _, schedule) = from_fuzz(bytes);
+    let mut walk = Walk::begin(config, &SHIPPED, schedule.start);
+    let (mut possible, mut places) = (Vec::new(), Vec::new());
+    for step in schedule.steps {
+        successors(config, &SHIPPED, &walk.world, &mut possible);
+        let Some(&(one, outcome)) = possible.get(usize::from(step) % possible.len().max(1)) else {
+            break;
+        };
+        places.extend(place(&walk, one, outcome.ended));
+        walk.take(one, outcome).expect("the shipped machines keep their promises");
+    }
+    places
+}
+
+/// All seeds, by name. What is reached in the first world is not looked for in the others, unless
+/// it is what every world should see.
+pub fn seeds() -> BTreeMap<String, Vec<u8>> {
+    let mut seeds: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut known: Vec<String> = Vec::new();
+    let mut random = 5338_u64;
+    let mut below = |bound: u32| {
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((random >> 33) % u64::from(bound)) as u32
+    };
+    for world in worlds() {
+        let (config, ..) = from_fuzz(&[world]);
+        let mut here: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        let mut possible = Vec::new();
+        for _ in 0..WALKS {
+            let start = below(config.starts.len() as u32) as u8;
+            let mut bytes = vec![world, start];
+            let mut walk = Walk::begin(config, &SHIPPED, start);
+            let mut last: Option<Who> = None;
+            for _ in 0..MOVES {
+                successors(config, &SHIPPED, &walk.world, &mut possible);
+                let dies = below(24) == 0;
+                let stays = below(4) > 0;
+                let fits = |one: Move| match one {
+                    Move::Crash(..) | Move::Suspend(_) => dies,
+                    Move::Call(who, _) => !dies && (!stays || last.is_none_or(|last| last == who)),
+                    _ => !dies,
+                };
+                let mut wanted: Vec<usize> =
+                    (0..possible.len()).filter(|&number| fits(possible[number].0)).collect();
+                if wanted.is_empty() {
+                    wanted = (0..possible.len()).collect();
+                }
+                if wanted.is_empty() {
+                    break;
+                }
+                let number = wanted[below(wanted.len() as u32) as usize];
+                let (one, outcome) = possible[number];
+                last = match one {
+                    Move::Call(who, _) | Move::Begin(who) => Some(who),
+                    _ => last,
+                };
+                bytes.push(number as u8);
+                if let Some(place) = place(&walk, one, outcome.ended) {
+                    let shorter = here.get(&place).is_none_or(|seed| bytes.len() < seed.len());
+                    if shorter && !known.contains(&place) {
+                        here.insert(place, bytes.clone());
+                    }
+                }
+                walk.take(one, outcome).expect("the shipped machines keep their promises");
+            }
+        }
+        known.extend(here.keys().filter(|place| place.contains('-')).cloned());
+        seeds.extend(
+            here.into_iter().map(|(place, seed)| (format!("{}-{place}", config.name), seed)),
+        );
+    }
+    seeds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/schedule");
+
+    #[test]
+    fn the_committed_corpus_comes_everywhere() {
+        if std::env::var_os("PORTLOCK_BLESS").is_some() {
+            fs::create_dir_all(FOLDER).expect("a folder");
+            for (name, bytes) in seeds() {
+                fs::write(format!("{FOLDER}/{name}"), bytes).expect("written");
+            }
+        }
+        let files = fs::read_dir(FOLDER).expect("the corpus is committed");
+        let mut reached: Vec<String> = files
+            .flat_map(|file| places(&fs::read(file.expect("a file").path()).expect("its bytes")))
+            .collect();
+        reached.sort();
+        reached.dedup();
+        println!("{reached:?}");
+        let states = [
+            "creating",
+            "lockingnew",
+            "recording",
+            "confirmingnew",
+            "opening",
+            "dating",
+            "peeking",
+            "lockingold",
+            "reading",
+            "judging",
+            "confirming",
+            "unlinking",
+            "closing",
+            "pausing",
+        ];
+        let deaths = states.map(|state| format!("dies-{state}"));
+        let others = [
+            "holds",
+            "reclaims",
+            "refused-holder",
+            "refused-unknown",
+            "releases",
+            "dies-holding",
+            "dies-releasing-confirming",
+            "dies-releasing-unlinking",
+            "dies-releasing-closing",
+            "forks",
+            "removed",
+            "suspended",
+            "asks",
+            "fails-create",
+        ];
+        for place in deaths.iter().map(String::as_str).chain(others) {
+            assert!(reached.iter().any(|one| one == place), "no seed comes to {place}");
+        }
+    }
+}

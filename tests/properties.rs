@@ -1,0 +1,106 @@
+//! Long random histories of every world of the model, on the shipped machines.
+//!
+//! A history is a [`Schedule`], as everywhere: what is found here is shortened, printed as a table,
+//! and replayed by the line below it. The seed is fixed, and printed; `PORTLOCK_SEED=1234` takes
+//! another, and `PORTLOCK_HISTORIES=100` a hundred times as many. What proptest finds it keeps in `tests/properties.proptest-regressions`, which is
+//! committed and run first.
+
+use proptest::prelude::*;
+
+use portlock_model::schedule::Schedule;
+
+/// Two to four participants: the model as the explorer has it.
+mod few {
+    use portlock_model as model;
+
+    include!("properties/histories.rs");
+
+    #[test]
+    fn two_participants_keep_every_promise() {
+        keep_every_promise(2, 64);
+    }
+
+    #[test]
+    fn three_participants_keep_every_promise() {
+        keep_every_promise(3, 64);
+    }
+
+    #[test]
+    fn every_world_has_a_wrong_protocol_that_is_found() {
+        find_a_control_in_every_world(2, 1024);
+    }
+
+    #[test]
+    fn every_variant_that_claims_random_is_found() {
+        use model::variants::{self, Caught, Engine};
+        let mut missed = Vec::new();
+        for variant in variants::all() {
+            let Caught::Breaks { promise, world, participants } = variant.caught else { continue };
+            if !variant.engines.contains(&Engine::Random) {
+                continue;
+            }
+            let mut config = Config::named(world, participants).expect("a world of the model");
+            // A wrong protocol may break several.
+            config.owed = promise.alone();
+            let ran = Ran::default();
+            let of = Histories { config, protocol: variant.protocol };
+            match search(&of, 4096, false, &ran) {
+                Some(found) => {
+                    let again = run(&of.config, &of.protocol, &found.schedule, found.alone);
+                    assert_eq!(again.broken, Some(promise), "{} is replayed", variant.name);
+                    let (searched, calls) = (ran.histories.get(), model::report::calls(&again));
+                    println!("{}: {promise} after {searched} runs, {calls} calls", variant.name);
+                }
+                None => missed.push(variant.name),
+            }
+        }
+        assert!(missed.is_empty(), "seed {}: random histories miss {missed:?}", seed());
+    }
+}
+
+/// Up to eight participants.
+mod crowd {
+    use portlock_model_crowd as model;
+
+    include!("properties/histories.rs");
+
+    #[test]
+    fn five_participants_keep_every_promise() {
+        keep_every_promise(5, 32);
+    }
+
+    #[test]
+    fn eight_participants_keep_every_promise() {
+        // With one on top of them in some worlds, which makes eight; and eight where none is.
+        keep_every_promise(7, 32);
+        keep_every_promise(8, 32);
+    }
+
+    #[test]
+    fn every_world_has_a_wrong_protocol_that_is_found() {
+        find_a_control_in_every_world(7, 1024);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        rng_seed: proptest::test_runner::RngSeed::Fixed(5338),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// Bytes of the fuzzer, text of the replay line: the same schedule.
+    #[test]
+    fn a_schedule_is_the_same_as_bytes_and_as_text(start: u8, steps: Vec<u8>) {
+        let schedule = Schedule { start, steps };
+        prop_assert_eq!(&Schedule::from_bytes(&schedule.to_bytes()), &schedule);
+        prop_assert_eq!(&schedule.to_string().parse::<Schedule>().unwrap(), &schedule);
+    }
+
+    /// What is not a list of small numbers is refused.
+    #[test]
+    fn other_text_is_no_schedule(text in "[0-9/]{0,8}(x|/-1|/256|//|/)[0-9/]{0,8}") {
+        let fine = text.split('/').all(|number| number.parse::<u8>().is_ok());
+        prop_assert_eq!(text.parse::<Schedule>().is_ok(), fine);
+    }
+}

@@ -1,0 +1,307 @@
+// Random histories, and what they find. Included by tests/properties.rs once for each size of the
+// model, as `model`.
+
+use std::cell::Cell;
+use std::fmt;
+use std::time::Instant;
+
+use proptest::prelude::*;
+use proptest::strategy::{NewTree, ValueTree};
+use proptest::test_runner::{
+    Config as Runs, FileFailurePersistence, RngAlgorithm, TestCaseError, TestError, TestRng,
+    TestRunner,
+};
+
+use model::explore::Found;
+use model::moves::{Outcome, successors};
+use model::report::{Origin, report};
+use model::schedule::{Schedule, run};
+use model::variants::{Protocol, SHIPPED};
+use model::walk::{Script, Walk, shorten};
+use model::world::{Move, PARTICIPANTS, Who};
+use model::worlds::{Config, Promise};
+
+/// The most moves of a history.
+const LONGEST: u32 = 4096;
+
+/// So many die, fail, are removed and stop in a long history that none of it ever runs out.
+const PLENTY: u8 = u8::MAX;
+
+/// A number from the environment.
+fn number(variable: &str, otherwise: u64) -> u64 {
+    let parse = |text: String| text.parse().unwrap_or_else(|_| panic!("{variable} is a number"));
+    std::env::var(variable).map_or(otherwise, parse)
+}
+
+fn seed() -> u64 {
+    number("PORTLOCK_SEED", 5338)
+}
+
+fn runner(histories: u32, persistence: FileFailurePersistence) -> TestRunner {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed().to_le_bytes());
+    let times = number("PORTLOCK_HISTORIES", 1) as u32;
+    let runs = Runs {
+        cases: histories * times,
+        failure_persistence: Some(Box::new(persistence)),
+        ..Runs::default()
+    };
+    TestRunner::new_with_rng(runs, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
+
+/// The same world, in which what may happen never runs out.
+fn at_length(config: Config) -> Config {
+    let plenty = |some: u8| if some > 0 { PLENTY } else { 0 };
+    Config {
+        crashes: PLENTY,
+        faults: plenty(config.faults),
+        removals: plenty(config.removals),
+        suspensions: plenty(config.suspensions),
+        // A file whose unlink fails is voided; when that fails too, it stays.
+        owed: if config.faults > 0 { &[Promise::P1, Promise::P2] } else { config.owed },
+        ..config
+    }
+}
+
+/// Random histories of a world.
+#[derive(Clone)]
+struct Histories {
+    config: Config,
+    protocol: Protocol,
+}
+
+impl fmt::Debug for Histories {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "histories of {}", self.config.name)
+    }
+}
+
+/// How a history is chosen, move by move.
+struct Mood {
+    /// In so many of 8 moves who has just moved moves again.
+    sticky: u32,
+    /// How likely a process dies, against 64 for a call.
+    deadly: u32,
+}
+
+impl Mood {
+    fn weight(&self, one: Move, last: Option<Who>, stays: bool) -> u32 {
+        let (who, weight) = match one {
+            Move::Begin(who) | Move::Release(who) => (Some(who), 48),
+            Move::Call(who, 0) => (Some(who), 64),
+            Move::Call(who, _) => (Some(who), 16),
+            Move::Again(who) => (Some(who), 32),
+            Move::GiveUp(who) => (Some(who), 16),
+            Move::Fork(_) => (None, 16),
+            Move::Crash(..) => (None, self.deadly),
+            Move::Suspend(_) => (None, 1),
+            Move::Age(_) => (None, 16),
+            Move::Remove => (None, 4),
+        };
+        if stays && (who.is_none() || who != last) { 0 } else { weight }
+    }
+}
+
+impl Strategy for Histories {
+    type Tree = History;
+    type Value = Schedule;
+
+    fn new_tree(&self, runner: &mut TestRunner) -> NewTree<Self> {
+        let rng = runner.rng();
+        let mut below = |bound: u32| rng.random_range(0..bound);
+        // As many short ones as long ones: what harm an old agent does is excused ever after.
+        let length = 8 << below(LONGEST.ilog2() - 2);
+        let mood = Mood { sticky: below(8), deadly: [0, 1, 4, 16][below(4) as usize] };
+        let start = below(self.config.starts.len() as u32) as u8;
+
+        let mut walk = Walk::begin(&self.config, &self.protocol, start);
+        let mut steps = Vec::new();
+        let mut possible: Vec<(Move, Outcome)> = Vec::new();
+        let mut last = None;
+        for _ in 0..length {
+            successors(&self.config, &self.protocol, &walk.world, &mut possible);
+            let stays = below(8) < mood.sticky;
+            let place = last.map(|name| walk.place_of(name));
+            let sum = |stays| -> u32 {
+                possible.iter().map(|&(one, _)| mood.weight(one, place, stays)).sum()
+            };
+            let stays = stays && sum(true) > 0;
+            let total = sum(stays);
+            if total == 0 {
+                break;
+            }
+            let mut left = below(total);
+            let chosen = possible.iter().position(|&(one, _)| {
+                let weight = mood.weight(one, place, stays);
+                let here = left < weight;
+                left = left.saturating_sub(weight);
+                here
+            });
+            let chosen = chosen.expect("the weights add up");
+            let (one, outcome) = possible[chosen];
+            if let Move::Begin(who) | Move::Call(who, _) | Move::Again(who) | Move::Release(who) =
+                one
+            {
+                last = Some(walk.names[usize::from(who)]);
+            }
+            steps.push(chosen as u8);
+            if walk.take(one, outcome).is_err() {
+                break;
+            }
+        }
+        let schedule = Schedule { start, steps };
+        Ok(History { of: self.clone(), schedule, whole: None })
+    }
+}
+
+/// A history, which shrinks at once to the fewest moves that break the same promise.
+struct History {
+    of: Histories,
+    schedule: Schedule,
+    whole: Option<Schedule>,
+}
+
+impl ValueTree for History {
+    type Value = Schedule;
+
+    fn current(&self) -> Schedule {
+        self.schedule.clone()
+    }
+
+    fn simplify(&mut self) -> bool {
+        if self.whole.is_some() {
+            return false;
+        }
+        let Some(found) = shorten(&self.of.config, &self.of.protocol, &self.schedule, true) else {
+            return false;
+        };
+        self.whole = Some(std::mem::replace(&mut self.schedule, found.schedule));
+        true
+    }
+
+    fn complicate(&mut self) -> bool {
+        match self.whole.take() {
+            Some(whole) => {
+                self.schedule = whole;
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+/// How much was run.
+#[derive(Debug, Default)]
+struct Ran {
+    histories: Cell<u32>,
+    moves: Cell<u64>,
+}
+
+impl Ran {
+    fn print(&self, what: &str, began: Instant) {
+        let (histories, moves) = (self.histories.get(), self.moves.get());
+        let took = began.elapsed();
+        println!(
+            "{what}: {histories} histories, {moves} moves, {:.1} s, {:.0} moves a second",
+            took.as_secs_f64(),
+            moves as f64 / took.as_secs_f64(),
+        );
+    }
+}
+
+/// Runs so many random histories of a world, and tells the first that breaks a promise, shortened.
+fn search(of: &Histories, histories: u32, keep: bool, ran: &Ran) -> Option<Found> {
+    let persistence = if keep {
+        FileFailurePersistence::Direct("tests/properties.proptest-regressions")
+    } else {
+        FileFailurePersistence::Off
+    };
+    let result = runner(histories, persistence).run(of, |schedule| {
+        let run = run(&of.config, &of.protocol, &schedule, true);
+        ran.histories.set(ran.histories.get() + 1);
+        ran.moves.set(ran.moves.get() + run.made.len() as u64);
+        match run.broken {
+            Some(promise) => Err(TestCaseError::fail(promise.sentence())),
+            None => Ok(()),
+        }
+    });
+    match result {
+        Ok(()) => None,
+        Err(TestError::Fail(_, schedule)) => {
+            let found = shorten(&of.config, &of.protocol, &schedule, true);
+            Some(found.expect("what broke a promise breaks it again"))
+        }
+        Err(TestError::Abort(why)) => panic!("{why}"),
+    }
+}
+
+/// The report, in the world that `replay` knows wherever what happens fits into its budgets.
+fn reported(of: &Histories, participants: usize, found: &Found) -> String {
+    let usual = Config::named(of.config.name, participants).expect("a world of the model");
+    let script = Script::of(&of.config, &of.protocol, &found.schedule, found.alone);
+    let fits = script.and_then(|script| script.plays(&usual, &of.protocol));
+    let origin = Origin { variant: None, participants };
+    match fits {
+        Some(found) => report(&usual, &of.protocol, &found, origin),
+        None => report(&of.config, &of.protocol, found, origin),
+    }
+}
+
+/// The worlds of so many participants that there is room for.
+fn worlds(participants: usize) -> impl Iterator<Item = Config> {
+    let all = Config::all(participants).into_iter();
+    all.filter(|config| config.kinds.len() <= PARTICIPANTS)
+}
+
+/// Random histories of all worlds, both as long as they may get and with the model's own budgets.
+fn keep_every_promise(participants: usize, histories: u32) {
+    println!("PORTLOCK_SEED={}", seed());
+    for usual in worlds(participants) {
+        for (how, config) in [("usual", usual.clone()), ("long", at_length(usual))] {
+            let (began, ran) = (Instant::now(), Ran::default());
+            let of = Histories { config, protocol: SHIPPED };
+            let found = search(&of, histories, true, &ran);
+            ran.print(&format!("{participants} · {} · {how}", of.config.name), began);
+            if let Some(found) = found {
+                panic!("PORTLOCK_SEED={}\n{}", seed(), reported(&of, participants, &found));
+            }
+            assert!(ran.histories.get() >= histories, "all of them were run");
+        }
+    }
+}
+
+/// A wrong protocol that breaks a promise in the world of this name.
+fn control(world: &str) -> &'static str {
+    match world {
+        "base" => "no-confirm-before-unlink",
+        "threads" => "own-pid-is-stale-without-lock",
+        "fork" => "unlink-in-forked-child",
+        "outside-rm" => "release-by-name",
+        "old-agents" => "clock-after-content",
+        "delete-pending" => "refuse-on-an-orphans-record",
+        "faults" => "go-on-without-lock-on-enolck",
+        "suspended" => "compare-open-file-with-itself",
+        "queries" => "query-takes-the-lock",
+        "waiting" => "unlink-twice",
+        _ => "drop-lock-then-unlink",
+    }
+}
+
+/// The same search finds a wrong protocol in every world.
+fn find_a_control_in_every_world(participants: usize, histories: u32) {
+    for usual in worlds(participants) {
+        for (how, config) in [("usual", usual.clone()), ("long", at_length(usual))] {
+            let name = control(config.name);
+            let protocol = model::variants::named(name).expect("a wrong protocol").protocol;
+            let ran = Ran::default();
+            let of = Histories { config, protocol };
+            let found = search(&of, histories, false, &ran);
+            let what = format!("{participants} · {} · {how} · {name}", of.config.name);
+            let found = found.unwrap_or_else(|| panic!("{what}: not found: seed {}", seed()));
+            let again = run(&of.config, &of.protocol, &found.schedule, found.alone);
+            assert_eq!(again.broken, Some(found.promise), "{what}: replayed");
+            let searched = ran.histories.get();
+            println!("{what}: {} after {searched} runs, in {}", found.promise, found.schedule);
+        }
+    }
+}
