@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use portlock::{AcquireError, Guarantee, Guard, Lock, LockDir, Refusal};
 
-use participant::{Participant, ending, outcome, this_test_binary};
+use participant::{Participant, ending, not_checked, outcome, this_test_binary};
 
 /// No process ever has this number: Linux ends at 2^22, the others below that.
 const NOBODY: u32 = 2_147_483_646;
@@ -173,7 +173,7 @@ fn s2_a_reader_in_javascript_gets_pid_port_and_time() {
         console.log(r.pid, r.port, new Date(r.startedAt).getTime())";
     let output = match Command::new("node").args(["-e", read]).arg(place.path()).output() {
         Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-        Err(error) => return println!("SKIPPED: node does not run here ({error})"),
+        Err(error) => return not_checked(&format!("node does not run here ({error})")),
     };
     let since = guard.holder().since.expect("recorded").duration_since(SystemTime::UNIX_EPOCH);
     let since = since.expect("after 1970").as_millis();
@@ -262,7 +262,7 @@ fn s6_a_process_that_we_may_not_signal_is_alive() {
         assert_eq!(other.tell("become-user 65534"), "done");
     }
     if other.tell("signal-zero 1") != "EPERM" {
-        return println!("SKIPPED: process 1 is our own user's here, and may be signalled");
+        return not_checked("process 1 is our own user's here, and may be signalled");
     }
     assert_eq!(other.try_acquire(place.path()), "refused, held by pid 1");
     assert!(place.path().exists(), "it was left alone");

@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 
 use portlock::{AcquireError, Guard, Lock, Refusal, ReleaseError, Status, Unsure};
 
-use participant::{Participant, ending, outcome};
+use participant::{Participant, ending, not_checked, outcome};
 
 /// No process ever has this number: Linux ends at 2^22, the others below that.
 const NOBODY: u32 = 2_147_483_646;
@@ -515,7 +515,7 @@ fn a_device_is_left_alone() {
     let place = Place::new();
     // The null device.
     if let Err(error) = make_node(place.path(), libc::S_IFCHR, libc::makedev(1, 3)) {
-        return println!("SKIPPED: no device can be made here ({error}); it takes root");
+        return not_checked(&format!("no device can be made here ({error}); it takes root"));
     }
     let kind = fs::symlink_metadata(place.path()).expect("it stands").file_type();
     assert!(kind.is_char_device());
@@ -574,7 +574,7 @@ impl Opens {
 #[cfg(not(target_os = "linux"))]
 impl Opens {
     fn of(_: &Path) -> Self {
-        println!("SKIPPED: whether it was opened cannot be seen on this system");
+        not_checked("whether it was opened cannot be seen on this system");
         Self {}
     }
 
@@ -697,7 +697,9 @@ fn a_live_holder_in_another_pid_namespace_is_not_taken_for_dead() {
     let mut holder = Participant::start();
     let entered = holder.tell("enter-a-pid-namespace");
     if entered.starts_with("failed") {
-        return println!("SKIPPED: no pid namespace can be made here ({entered}); it takes root");
+        return not_checked(&format!(
+            "no pid namespace can be made here ({entered}); it takes root"
+        ));
     }
     assert_eq!(entered, "done, as pid 1");
     assert_eq!(holder.try_acquire(place.path()), "held");
