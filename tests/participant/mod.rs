@@ -11,6 +11,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+#[path = "../loud/mod.rs"]
+mod loud;
+pub(crate) use loud::not_checked;
+
 use portlock::{AcquireError, Guard, Holder, Lock, Refusal, ReleaseError};
 
 const ROLE: &str = "PORTLOCK_TEST_PARTICIPANT";
@@ -27,13 +31,6 @@ fn a_participant_is_another_process_that_does_what_it_is_told() {
     assert_eq!(other.tell("pid"), other.pid().to_string());
     assert_ne!(other.pid(), std::process::id());
     assert_eq!(other.tell("dance"), "no such order");
-}
-
-/// Says loudly what a test could not check here, and why: past the harness, which keeps to itself
-/// what a test prints that passes.
-pub(crate) fn not_checked(what: &str) {
-    let line = format!("!!! NOT CHECKED: {what}\n");
-    std::io::stderr().write_all(line.as_bytes()).expect("stderr is open");
 }
 
 /// The process, for the test that started it. It is killed and reaped when dropped.

@@ -1,0 +1,422 @@
+//! Every exit status, and what is said with it.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use super::loud::not_checked;
+use super::{Finished, Home, PORT, finished, is_root};
+
+/// A user that owns nothing here.
+const NOBODY: u32 = 65534;
+
+/// A user without an entry in the password file.
+const UNLISTED: u32 = 54321;
+
+fn one_line(done: &Finished) -> &str {
+    let line = done.err.strip_suffix('\n').expect("a whole line");
+    assert!(!line.contains('\n'), "one line: {line}");
+    line
+}
+
+#[test]
+fn the_status_is_the_commands_own_and_nothing_is_said_or_left() {
+    let home = Home::new();
+    for code in [0, 1, 3, 75, 255] {
+        let done = home.run(["sh", "-c", &format!("echo out; echo err >&2; exit {code}")]);
+        assert_eq!((done.code(), &*done.out, &*done.err), (code, "out\n", "err\n"));
+        assert!(home.locks().is_dir() && home.is_idle());
+    }
+}
+
+#[test]
+fn a_killed_commands_status_is_128_and_its_signal() {
+    let home = Home::new();
+    for (name, number) in [("KILL", 9), ("TERM", 15), ("HUP", 1)] {
+        let done = home.run(["sh", "-c", &format!("kill -{name} $$")]);
+        assert_eq!((done.code(), &*done.err), (128 + number, ""));
+        assert!(home.is_idle());
+    }
+}
+
+#[test]
+fn options_after_the_dashes_are_the_commands() {
+    let done = Home::new().run(["echo", "-n", "--help", "-E"]);
+    assert_eq!((done.code(), &*done.out), (0, "--help -E"));
+}
+
+#[test]
+fn wrong_arguments_are_64_and_run_nothing() {
+    let home = Home::new();
+    let touch = home.path().join("ran");
+    let touch = touch.to_str().expect("UTF-8");
+    for (arguments, said) in [
+        (&["run", "70000", "--", "touch", touch][..], "70000 is not in 0..=65535"),
+        (&["run", "-1", "--", "touch", touch], "unexpected argument '-1'"),
+        (&["run", "http", "--", "touch", touch], "invalid value 'http' for '<PORT>'"),
+        (&["run", "--", "touch", touch], "<PORT>"),
+        (&["run", "-E", "256", PORT, "--", "touch", touch], "256 is not in 0..=255"),
+        (&["run", "-E", "-1", PORT, "--", "touch", touch], "'-1'"),
+        (&["run", "-E", "x", PORT, "--", "touch", touch], "invalid value 'x' for '-E <CODE>'"),
+        (&["run", PORT], "<COMMAND>..."),
+        (&["run", PORT, "--"], "<COMMAND>..."),
+        (&["run", PORT, "touch", touch], "unexpected argument 'touch'"),
+        (&["run", "--dir", "", PORT, "--", "touch", touch], "--dir <DIR>"),
+        (&["run", "--app", "../x", PORT, "--", "touch", touch], "cannot be an application's name"),
+        (&["run", "--app", "a", "--dir", "/", PORT, "--", "touch", touch], "cannot be used with"),
+        (&["status", "70000"], "70000 is not in 0..=65535"),
+        (&["status", "--app", ".x", PORT], "use 1 to 64 letters"),
+        (&["status"], "<PORT>"),
+        (&["lock", PORT], "unrecognized subcommand 'lock'"),
+    ] {
+        let done = finished(&mut home.portlock(arguments));
+        assert_eq!((done.code(), &*done.out), (64, ""), "{arguments:?}");
+        assert!(done.err.starts_with("portlock: ") && done.err.contains(said), "{}", done.err);
+        assert_eq!(std::fs::read_dir(home.path()).expect("reads").count(), 0, "{arguments:?}");
+    }
+    let done = finished(&mut home.portlock::<&str>([]));
+    assert_eq!((done.code(), &*done.out), (64, ""));
+    assert!(done.err.contains("Usage: portlock <COMMAND>"), "{}", done.err);
+}
+
+#[test]
+fn a_command_that_cannot_be_run_is_69_and_leaves_the_directory_empty() {
+    let home = Home::new();
+    let absent = home.path().join("no-such-command");
+    let done = home.run([&absent]);
+    assert_eq!(done.code(), 69);
+    assert_eq!(
+        one_line(&done),
+        format!(
+            "portlock: cannot run {}: No such file or directory (os error 2)",
+            absent.display()
+        )
+    );
+    assert!(home.locks().is_dir() && home.is_idle());
+
+    let text = home.path().join("text");
+    std::fs::write(&text, "no program").expect("writes");
+    let done = home.run([&text]);
+    assert_eq!(done.code(), 69);
+    assert!(one_line(&done).ends_with("Permission denied (os error 13)"), "{}", done.err);
+    assert!(home.is_idle());
+}
+
+#[test]
+fn signals_that_cannot_be_watched_are_71() {
+    let home = Home::new();
+    let mut portlock = home.portlock(["run", PORT, "--", "true"]);
+    // SAFETY: setrlimit is async-signal-safe. One more file than the standard three is enough for
+    // the loader, and not for the pair of sockets that a signal handler writes to.
+    unsafe {
+        portlock.pre_exec(|| {
+            let limit = libc::rlimit { rlim_cur: 4, rlim_max: 4 };
+            match libc::setrlimit(libc::RLIMIT_NOFILE, &limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    let done = finished(&mut portlock);
+    assert_eq!(done.code(), 71, "{done:?}");
+    assert!(one_line(&done).starts_with("portlock: cannot watch for signals: "), "{}", done.err);
+    assert!(!home.locks().exists());
+}
+
+#[test]
+fn a_lock_file_that_cannot_be_created_is_73() {
+    let home = Home::new();
+    let file = home.path().join("file");
+    std::fs::write(&file, "").expect("writes");
+    let dir = file.to_str().expect("UTF-8");
+    let done = finished(&mut home.portlock(["run", "--dir", dir, PORT, "--", "true"]));
+    assert_eq!(done.code(), 73);
+    assert_eq!(
+        done.err,
+        format!(
+            "portlock: cannot create {dir}/agent-{PORT}.lock: Not a directory (os error 20)\n  \
+             next step: mend the cause, or use another directory\n"
+        )
+    );
+}
+
+#[test]
+fn something_else_in_the_place_of_the_lock_file_is_73_and_stays() {
+    let home = Home::new();
+    std::fs::create_dir_all(home.lock_file()).expect("makes the directory");
+    let done = home.run(["true"]);
+    assert_eq!(done.code(), 73);
+    assert_eq!(
+        done.err,
+        format!(
+            "portlock: {} is a directory, not a lock file\n  \
+             next step: move it away, or use another directory\n",
+            home.lock_file().display()
+        )
+    );
+    assert!(home.lock_file().is_dir());
+
+    std::fs::remove_dir(home.lock_file()).expect("removes");
+    std::os::unix::fs::symlink("/dev/null", home.lock_file()).expect("links");
+    let done = home.run(["true"]);
+    assert_eq!(done.code(), 73);
+    assert!(done.err.contains(" is a symbolic link, not a lock file\n"), "{}", done.err);
+    assert!(home.lock_file().is_symlink());
+}
+
+#[test]
+fn a_lock_file_that_cannot_be_written_is_74_and_is_removed() {
+    let home = Home::new();
+    let mut portlock = home.portlock(["run", PORT, "--", "true"]);
+    // SAFETY: both calls are async-signal-safe. No regular file may get longer than nothing, and
+    // the attempt is an error instead of a signal.
+    unsafe {
+        portlock.pre_exec(|| {
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            match libc::setrlimit(libc::RLIMIT_FSIZE, &limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    let done = finished(&mut portlock);
+    assert_eq!(done.code(), 74, "{done:?}");
+    assert!(done.err.starts_with("portlock: cannot write "), "{}", done.err);
+    assert!(home.locks().is_dir() && home.is_idle());
+}
+
+#[test]
+fn held_is_75_or_what_was_asked_for() {
+    let home = Home::new();
+    let holder = home.recorder();
+    for (options, code) in [
+        (&[][..], 75),
+        (&["-n"], 75),
+        (&["-E", "9"], 9),
+        (&["-n", "-E", "0"], 0),
+        (&["-E", "255"], 255),
+    ] {
+        let mut portlock = home.portlock(["run"]);
+        let done = finished(portlock.args(options).args([PORT, "--", "echo", "ran"]));
+        assert_eq!((done.code(), &*done.out), (code, ""), "{options:?}");
+        assert!(done.err.contains("is locked by pid"), "{}", done.err);
+    }
+    assert_eq!(holder.end().code(), crate::recorder::STATUS);
+}
+
+/// `portlock` as a user who may not write where others may not: nobody, if we are root. The
+/// program is copied, since that user may not be able to reach where it was built.
+fn unprivileged(home: &Home, arguments: &[&str]) -> Command {
+    if !is_root() {
+        return home.portlock(arguments);
+    }
+    let permissions = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(home.path(), permissions).expect("changes the mode");
+    let program = home.path().join("portlock");
+    if !program.exists() {
+        // By another process: a child that some other test forks meanwhile would have a copy of
+        // ours open for writing, and such a program cannot be run.
+        let mut copy = Command::new("cp");
+        copy.arg(env!("CARGO_BIN_EXE_portlock")).arg(&program);
+        assert!(copy.status().expect("cp runs").success());
+    }
+    let mut portlock = Command::new(program);
+    portlock.args(arguments).env("HOME", home.path()).current_dir("/").uid(NOBODY).gid(NOBODY);
+    portlock
+}
+
+#[test]
+fn a_directory_that_we_may_not_write_to_is_77() {
+    let home = Home::new();
+    std::fs::create_dir(home.locks()).expect("makes the directory");
+    let read_only = std::fs::Permissions::from_mode(0o555);
+    std::fs::set_permissions(home.locks(), read_only).expect("changes the mode");
+    let done = finished(&mut unprivileged(&home, &["run", PORT, "--", "true"]));
+    assert_eq!(done.code(), 77, "{done:?}");
+    assert_eq!(
+        done.err,
+        format!(
+            "portlock: cannot create {}: Permission denied (os error 13)\n  \
+             next step: use a directory that you may write to\n",
+            home.lock_file().display()
+        )
+    );
+    assert!(home.is_idle());
+}
+
+#[test]
+fn another_users_lock_file_that_we_may_not_open_is_77_and_a_query_cannot_tell() {
+    let home = Home::new();
+    home.plant(b"{\"pid\":1}");
+    let closed = std::fs::Permissions::from_mode(0o000);
+    std::fs::set_permissions(home.lock_file(), closed).expect("changes the mode");
+    if is_root() {
+        chown(home.locks(), Some(NOBODY), Some(NOBODY)).expect("changes the owner");
+    }
+    let done = finished(&mut unprivileged(&home, &["run", PORT, "--", "true"]));
+    assert_eq!(done.code(), 77, "{done:?}");
+    assert!(done.err.contains("it may be another user's lock"), "{}", done.err);
+
+    let done = finished(&mut unprivileged(&home, &["status", PORT]));
+    assert_eq!((done.code(), &*done.err), (4, ""));
+    let said = format!("cannot tell whether port {PORT} is locked: cannot open ");
+    assert!(done.out.starts_with(&said), "{}", done.out);
+    let done = finished(&mut unprivileged(&home, &["status", "--json", PORT]));
+    let found: serde_json::Value = serde_json::from_str(&done.out).expect("JSON");
+    assert_eq!((&found["state"], &found["why"]), (&"unknown".into(), &"not-permitted".into()));
+    assert!(home.lock_file().exists());
+}
+
+#[test]
+fn a_release_that_fails_is_a_warning_and_the_status_stays_the_commands() {
+    let home = Home::new();
+    std::fs::create_dir(home.locks()).expect("makes the directory");
+    if is_root() {
+        chown(home.locks(), Some(NOBODY), Some(NOBODY)).expect("changes the owner");
+    }
+    // The command takes from its directory the permission to remove the lock file.
+    let script = format!("chmod 555 '{}'; exit 5", home.locks().display());
+    let done = finished(&mut unprivileged(&home, &["run", PORT, "--", "sh", "-c", &script]));
+    assert_eq!(done.code(), 5, "{done:?}");
+    let warning = one_line(&done);
+    let path = home.lock_file();
+    let said = format!("portlock: warning: cannot remove {}: Permission denied", path.display());
+    assert!(warning.starts_with(&said), "{warning}");
+    assert_eq!(std::fs::read(path).expect("it stays"), b"", "it refuses nobody in our name");
+}
+
+#[test]
+fn a_lock_file_that_is_removed_while_held_is_a_warning_and_the_status_stays_the_commands() {
+    let home = Home::new();
+    let script = format!("rm '{}'; exit 6", home.lock_file().display());
+    let done = home.run(["sh", "-c", &script]);
+    assert_eq!(done.code(), 6);
+    let said = format!("portlock: warning: {} had been removed", home.lock_file().display());
+    assert!(one_line(&done).starts_with(&said), "{}", done.err);
+}
+
+#[test]
+fn an_unknown_home_directory_is_78_and_a_query_cannot_tell() {
+    if !is_root() {
+        not_checked("only root can become a user without an entry in the password file");
+        return;
+    }
+    let home = Home::new();
+    let homeless = |arguments: &[&str]| {
+        let mut portlock = unprivileged(&home, arguments);
+        finished(portlock.uid(UNLISTED).gid(UNLISTED).env_remove("HOME"))
+    };
+    let done = homeless(&["run", PORT, "--", "true"]);
+    assert_eq!(done.code(), 78, "{done:?}");
+    assert_eq!(
+        one_line(&done),
+        "portlock: there is no home directory; set HOME, or name a directory"
+    );
+    let done = homeless(&["status", PORT]);
+    assert_eq!((done.code(), &*done.err), (4, ""));
+    let done = homeless(&["status", "--json", PORT]);
+    let found: serde_json::Value = serde_json::from_str(&done.out).expect("JSON");
+    assert_eq!(
+        (done.code(), &found["why"], &found["path"]),
+        (4, &"no-home".into(), &serde_json::Value::Null)
+    );
+    // A place that needs no home is as good as ever.
+    assert_eq!(homeless(&["run", "0", "--", "true"]).code(), 0);
+}
+
+#[test]
+fn port_0_runs_the_command_without_a_lock_and_says_so() {
+    let home = Home::new();
+    let done = finished(&mut home.portlock(["run", "0", "--", "sh", "-c", "exit 4"]));
+    assert_eq!(done.code(), 4);
+    assert_eq!(
+        one_line(&done),
+        "portlock: port 0 means any free port and has no lock: the command runs without one"
+    );
+    assert!(!home.locks().exists());
+}
+
+#[test]
+fn the_place_is_the_directory_that_was_named() {
+    let home = Home::new();
+    let dir = home.path().join("a/b");
+    let script = |dir: &std::path::Path| {
+        format!("test -f '{}' && test ! -e '{}'", dir.display(), home.locks().display())
+    };
+    let named = script(&dir.join(format!("agent-{PORT}.lock")));
+    let dir = dir.to_str().expect("UTF-8");
+    let arguments = ["run", "--dir", dir, PORT, "--", "sh", "-c", &named];
+    assert_eq!(finished(&mut home.portlock(arguments)).code(), 0);
+    let app = script(&home.path().join(format!(".my-app/agent-{PORT}.lock")));
+    let arguments = ["run", "--app", "my-app", PORT, "--", "sh", "-c", &app];
+    assert_eq!(finished(&mut home.portlock(arguments)).code(), 0);
+}
+
+#[test]
+fn help_lists_every_exit_status() {
+    let home = Home::new();
+    for (action, codes) in
+        [("run", &[64, 69, 71, 73, 74, 75, 77, 78][..]), ("status", &[0, 3, 4, 64, 74, 75])]
+    {
+        let done = finished(&mut home.portlock([action, "--help"]));
+        assert_eq!((done.code(), &*done.err), (0, ""));
+        let listed = done.out.split_once("Exit status").expect("a table").1;
+        let listed: Vec<i32> = listed
+            .lines()
+            .filter_map(|line| line.strip_prefix("  ")?.trim().split(' ').next()?.parse().ok())
+            .collect();
+        assert_eq!(listed, codes, "{action}");
+    }
+    assert!(finished(&mut home.portlock(["--help"])).out.contains("Usage: portlock <COMMAND>"));
+    assert_eq!(std::fs::read_dir(home.path()).expect("reads").count(), 0);
+}
+
+#[test]
+fn the_version_is_the_crates() {
+    let done = finished(&mut Home::new().portlock(["--version"]));
+    assert_eq!(done.code(), 0);
+    assert_eq!(done.out, format!("portlock {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+/// The writing end of a pipe that nobody reads.
+fn closed_pipe() -> Stdio {
+    let (ours, _closed) = UnixStream::pair().expect("a pair");
+    OwnedFd::from(ours).into()
+}
+
+#[test]
+fn a_reader_that_left_changes_no_exit_status() {
+    let home = Home::new();
+    let holder = home.recorder();
+    for (arguments, code) in [
+        (&["status", PORT][..], 75),
+        (&["status", "--json", PORT], 75),
+        (&["status", "1"], 0),
+        (&["run", PORT, "--", "true"], 75),
+        (&["run", "0", "--", "sh", "-c", "exit 2"], 2),
+        (&["run", "70000", "--", "true"], 64),
+        (&["--help"], 0),
+        (&["run", "--help"], 0),
+        (&["--version"], 0),
+    ] {
+        let done = finished(home.portlock(arguments).stdout(closed_pipe()));
+        assert_eq!(done.code(), code, "{arguments:?}: {}", done.err);
+        assert!(!done.err.contains("panicked"), "{}", done.err);
+        let done = finished(home.portlock(arguments).stderr(closed_pipe()));
+        assert_eq!(done.code(), code, "{arguments:?}");
+    }
+    drop(holder);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_answer_that_cannot_be_written_is_74() {
+    let home = Home::new();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a full device");
+    let done = finished(home.portlock(["status", PORT]).stdout(full));
+    assert_eq!(done.code(), 74);
+    assert_eq!(one_line(&done), "portlock: cannot write the answer");
+}

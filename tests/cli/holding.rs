@@ -1,0 +1,246 @@
+//! One port, several runs: who is refused, who takes over, and what is said.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+use super::recorder::STATUS;
+use super::{Finished, Home, PORT, Running, all_locks_are_seen, finished, since};
+
+/// Waits until nobody has the kernel lock on `file`.
+fn until_unlocked(file: &File) {
+    // SAFETY: the descriptor is open for as long as `file` is.
+    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0);
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) }, 0);
+}
+
+/// Kills the command, and waits until its lock is free, which is the last that is seen of it.
+fn kill_command(home: &Home, running: &Running) {
+    let file = File::open(home.lock_file()).expect("the lock file stands");
+    super::send(running.command, libc::SIGKILL);
+    until_unlocked(&file);
+}
+
+fn assert_took_over(home: &Home, done: &Finished, from: &serde_json::Value) {
+    assert_eq!(done.code(), 0, "{done:?}");
+    assert_eq!(
+        done.err,
+        format!(
+            "portlock: took over the lock of port {PORT} from pid {} ({}, since {}), which is \
+             gone\n",
+            from["pid"],
+            from["command"].as_str().expect("a name"),
+            since(from)
+        )
+    );
+    assert!(home.is_idle());
+}
+
+#[test]
+fn a_second_run_is_refused_with_pid_command_time_path_and_next_step() {
+    let home = Home::new();
+    let holder = home.recorder();
+    let record = home.record();
+    assert_eq!(record["pid"], holder.portlock.id());
+    assert_eq!(record["port"].to_string(), PORT);
+    let program = std::env::current_exe().expect("a path");
+    let name = program.file_name().and_then(|name| name.to_str()).expect("UTF-8");
+    assert!(record["command"].as_str().is_some_and(|command| name.starts_with(command)));
+
+    let done = home.run(["echo", "ran"]);
+    assert_eq!((done.code(), &*done.out), (75, ""));
+    assert_eq!(
+        done.err,
+        format!(
+            "portlock: port {PORT} is locked by pid {} ({}, since {})\n  \
+             lock file: {}\n  \
+             next step: stop that process, or use another port\n",
+            holder.portlock.id(),
+            record["command"].as_str().expect("a name"),
+            since(&record),
+            home.lock_file().display()
+        )
+    );
+    assert_eq!(home.record(), record, "a refusal changes nothing");
+    let done = holder.end();
+    assert_eq!((done.code(), &*done.out, &*done.err), (STATUS, "ended\n", ""));
+    assert!(home.is_idle());
+}
+
+#[test]
+fn the_record_has_the_file_name_of_the_command() {
+    let home = Home::new();
+    let script = format!("cat '{}'", home.lock_file().display());
+    for program in ["sh", "/bin/sh"] {
+        let done = home.run([program, "-c", &script]);
+        let record: serde_json::Value = serde_json::from_str(&done.out).expect("the record");
+        assert_eq!(record["command"], "sh");
+    }
+}
+
+#[test]
+fn the_lock_is_taken_before_the_command_starts() {
+    let home = Home::new();
+    let script = format!("test -s '{}'", home.lock_file().display());
+    assert_eq!(home.run(["sh", "-c", &script]).code(), 0);
+}
+
+#[test]
+fn another_port_is_free_meanwhile() {
+    let home = Home::new();
+    let holder = home.recorder();
+    let done = finished(&mut home.portlock(["run", "5339", "--", "true"]));
+    assert_eq!((done.code(), &*done.err), (0, ""));
+    assert_eq!(holder.end().code(), STATUS);
+}
+
+#[test]
+fn after_kill_9_of_portlock_and_its_command_the_next_run_starts_and_says_from_whom() {
+    let home = Home::new();
+    let mut holder = home.recorder();
+    let record = home.record();
+    holder.kill_portlock();
+    kill_command(&home, &holder);
+    assert_took_over(&home, &home.run(["true"]), &record);
+    assert_eq!(home.run(["true"]).err, "", "it is said once");
+}
+
+#[test]
+fn after_kill_9_of_portlock_alone_the_command_keeps_the_lock_until_it_ends() {
+    let home = Home::new();
+    let mut holder = home.recorder();
+    let record = home.record();
+    holder.kill_portlock();
+
+    let headline = format!(
+        "port {PORT} is locked, though the recorded holder, pid {} ({}, since {}), is gone: by a \
+         command that inherited the lock, or by one that is just taking it over\n  \
+         lock file: {}\n",
+        record["pid"],
+        record["command"].as_str().expect("a name"),
+        since(&record),
+        home.lock_file().display()
+    );
+    let done = home.run(["echo", "ran"]);
+    assert_eq!((done.code(), &*done.out), (75, ""));
+    assert_eq!(
+        done.err,
+        format!(
+            "portlock: {headline}  next step: try again; if it stays, stop the command that the \
+             recorded process started\n"
+        )
+    );
+    let (code, found) = home.status_json();
+    if all_locks_are_seen() {
+        let done = home.status();
+        assert_eq!((done.code(), done.out), (75, headline));
+        assert_eq!((code, &found["state"]), (75, &"held".into()));
+        assert_eq!(found["why"], "recorded-gone");
+    } else {
+        assert_eq!((code, &found["why"]), (4, &"cannot-watch".into()));
+    }
+    assert_eq!(found["holder"]["pid"], record["pid"]);
+
+    let file = File::open(home.lock_file()).expect("the lock file stands");
+    drop(holder.keep.take());
+    assert_eq!(holder.line(), "ended");
+    until_unlocked(&file);
+    assert_took_over(&home, &home.run(["true"]), &record);
+}
+
+#[test]
+fn a_leftover_without_a_readable_record_is_taken_over_too() {
+    let home = Home::new();
+    home.plant(b"no record");
+    let long_ago = std::time::SystemTime::UNIX_EPOCH;
+    let file = File::options().write(true).open(home.lock_file()).expect("opens");
+    file.set_modified(long_ago).expect("sets the time");
+    let done = home.run(["true"]);
+    assert_eq!(done.code(), 0);
+    assert_eq!(
+        done.err,
+        format!(
+            "portlock: took over the lock of port {PORT} from a process that left no readable \
+             record, which is gone\n"
+        )
+    );
+}
+
+#[test]
+fn nothing_from_a_record_or_an_argument_reaches_the_terminal_raw() {
+    let home = Home::new();
+    let mut gone = std::process::Command::new("true").spawn().expect("true runs");
+    let pid = gone.id();
+    gone.wait().expect("it is ours");
+    let record = |pid: u32, host: &str| {
+        let text = r"\u001b]0;evil\u0007\u001b[31mred\r\n\u009b2J\u202eend";
+        let start =
+            format!(r#"{{"pid":{pid},"port":{PORT},"startedAt":"2026-01-02T03:04:05.678Z""#);
+        format!(r#"{start},"command":"{text}"{host}}}"#)
+    };
+    let mut shown = Vec::new();
+    // A live process, one of another machine, and a dead one.
+    for record in [
+        record(std::process::id(), ""),
+        record(pid, r#","host":"\u001b[2Jelsewhere\u0085""#),
+        record(pid, ""),
+    ] {
+        home.plant(record.as_bytes());
+        shown.push(home.status());
+        shown.push(finished(&mut home.portlock(["status", "--json", PORT])));
+        shown.push(home.run(["true"]));
+    }
+    let codes: Vec<i32> = shown.iter().map(Finished::code).collect();
+    assert_eq!([codes[0], codes[2], codes[3], codes[5], codes[8]], [75, 75, 4, 75, 0]);
+    for done in &shown {
+        let said = format!("{}{}", done.out, done.err);
+        assert!(said.contains("]0;evil[31mred2Jend"), "the rest is shown: {said}");
+    }
+
+    let evil = "\u{1b}[31m\r\n\u{9b}2J\u{202e}";
+    let dir = home.path().join(format!("x{evil}"));
+    std::fs::create_dir(&dir).expect("makes the directory");
+    let dir = dir.to_str().expect("UTF-8");
+    std::fs::create_dir(format!("{dir}/agent-1.lock")).expect("makes the directory");
+    for arguments in [
+        &["run", PORT, "--", evil][..],
+        &["run", evil, "--", "true"],
+        &["run", evil],
+        &[evil],
+        &["run", "--app", evil, PORT, "--", "true"],
+        &["run", "--dir", dir, "1", "--", "true"],
+        &["run", "--dir", dir, "2", "--", "rm", &format!("{dir}/agent-2.lock")],
+        &["status", "--dir", dir, "1"],
+        &["status", "--dir", dir, "3"],
+        &["status", "--json", "--dir", dir, "1"],
+        &["status", "--json", "--dir", dir, "3"],
+    ] {
+        let done = finished(&mut home.portlock(arguments));
+        // What is escaped is not left out, other than by clap, which drops escape sequences.
+        let (shown_dir, all) = (arguments.contains(&dir), format!("{}{}", done.out, done.err));
+        assert!(
+            !shown_dir
+                || all.contains("\\u{1b}[31m\\r\\n\\u{9b}2J\\u{202e}")
+                || all.contains("\\u001b[31m\\r\\n\\u009b2J\\u202e"),
+            "{all:?}"
+        );
+        shown.push(done);
+    }
+    for done in &shown {
+        for text in [&done.out, &done.err] {
+            let raw = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+            assert!(!text.contains(raw), "{text:?}");
+            // No line is the argument's own.
+            assert!(!text.lines().any(|line| line.starts_with("2J")), "{text:?}");
+        }
+    }
+    let answers = shown.iter().filter(|done| done.out.starts_with('{'));
+    let paths: Vec<String> = answers
+        .map(|done| {
+            let found: serde_json::Value = serde_json::from_str(&done.out).expect("JSON");
+            found["path"].as_str().expect("a path").to_owned()
+        })
+        .collect();
+    assert_eq!(paths.len(), 5);
+    assert_eq!(paths[4], format!("{dir}/agent-3.lock"), "JSON is escaped without loss");
+}

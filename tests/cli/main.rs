@@ -1,0 +1,239 @@
+//! The command, as a process: what it exits with, what it says, what it leaves behind.
+//!
+//! Each test has a home directory of its own, so all may lock the same port at the same time.
+//! Nothing here sleeps: a test waits for a line, for the end of a process or for a kernel lock.
+
+#![cfg(unix)]
+#![allow(unsafe_code)]
+
+#[path = "../loud/mod.rs"]
+mod loud;
+
+mod exits;
+mod holding;
+mod queries;
+mod recorder;
+mod signals;
+mod terminal;
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PORT: &str = "5338";
+
+/// A home directory of the test's own.
+struct Home(TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The directory of the default place.
+    fn locks(&self) -> PathBuf {
+        self.path().join(".percy")
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.locks().join(format!("agent-{PORT}.lock"))
+    }
+
+    /// Writes the lock file that somebody else might have left.
+    fn plant(&self, record: &[u8]) {
+        std::fs::create_dir_all(self.locks()).expect("makes the directory");
+        std::fs::write(self.lock_file(), record).expect("writes the lock file");
+    }
+
+    fn record(&self) -> Value {
+        let bytes = std::fs::read(self.lock_file()).expect("there is a lock file");
+        serde_json::from_slice(&bytes).expect("it has a record")
+    }
+
+    fn is_idle(&self) -> bool {
+        match std::fs::read_dir(self.locks()) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        }
+    }
+
+    /// `portlock` with these arguments. It dies of SIGALRM rather than hang for ever.
+    fn portlock<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portlock"));
+        command.args(arguments).env("HOME", self.path()).stdin(Stdio::null());
+        // SAFETY: alarm is async-signal-safe. The alarm survives exec and no child inherits it.
+        unsafe {
+            command.pre_exec(|| {
+                libc::alarm(120);
+                Ok(())
+            });
+        }
+        command
+    }
+
+    /// Runs `portlock run PORT -- COMMAND...` to its end.
+    fn run<A: AsRef<OsStr>>(&self, command: impl IntoIterator<Item = A>) -> Finished {
+        finished(self.portlock(["run", PORT, "--"]).args(command))
+    }
+
+    /// Starts `portlock run PORT` with the recorder as its command, and waits until it runs.
+    fn recorder(&self) -> Running {
+        Running::start(recorder::command(&mut self.portlock(["run", PORT, "--"])))
+    }
+
+    /// Runs `portlock status PORT` to its end.
+    fn status(&self) -> Finished {
+        finished(&mut self.portlock(["status", PORT]))
+    }
+
+    /// The object that `portlock status --json PORT` prints, and its exit status.
+    fn status_json(&self) -> (i32, Value) {
+        let done = finished(&mut self.portlock(["status", "--json", PORT]));
+        assert_eq!(done.err, "");
+        (done.code(), serde_json::from_str(&done.out).expect("one JSON object"))
+    }
+}
+
+/// What a process that has ended has left.
+#[derive(Debug)]
+struct Finished {
+    status: ExitStatus,
+    out: String,
+    err: String,
+}
+
+impl Finished {
+    fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| panic!("killed: {self:?}"))
+    }
+}
+
+fn finished(command: &mut Command) -> Finished {
+    let output = command.output().expect("portlock starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Finished { status: output.status, out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// A `portlock run` whose command is the recorder. Dropped, it kills the one and ends the other.
+struct Running {
+    portlock: Child,
+    /// The recorder ends when this is closed.
+    keep: Option<ChildStdin>,
+    lines: BufReader<ChildStdout>,
+    /// The pid of the recorder, and the signals that it found ignored.
+    command: libc::pid_t,
+    ignored: Vec<String>,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let mut portlock = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("portlock starts");
+        let keep = portlock.stdin.take();
+        let lines = BufReader::new(portlock.stdout.take().expect("a pipe"));
+        let mut running = Self { portlock, keep, lines, command: 0, ignored: Vec::new() };
+        let ready = loop {
+            let line = running.line();
+            if let Some(ready) = line.strip_prefix("ready ") {
+                break ready.to_owned();
+            }
+        };
+        let mut words = ready.split(' ').map(str::to_owned);
+        running.command = words.next().and_then(|pid| pid.parse().ok()).expect("a pid");
+        running.ignored = words.collect();
+        running
+    }
+
+    /// The next line that the command prints.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("reads");
+        match line.strip_suffix('\n') {
+            Some(line) => line.to_owned(),
+            None => {
+                let mut err = String::new();
+                if let Some(mut pipe) = self.portlock.stderr.take() {
+                    pipe.read_to_string(&mut err).expect("reads");
+                }
+                panic!("the command has ended after {line:?}; on stderr: {err}")
+            }
+        }
+    }
+
+    fn pid(&self) -> libc::pid_t {
+        libc::pid_t::try_from(self.portlock.id()).expect("a pid")
+    }
+
+    /// Sends a signal to portlock.
+    fn send(&self, signal: libc::c_int) {
+        send(self.pid(), signal);
+    }
+
+    /// Ends the command, and waits for portlock.
+    fn end(mut self) -> Finished {
+        drop(self.keep.take());
+        let (mut out, mut err) = (String::new(), String::new());
+        self.lines.read_to_string(&mut out).expect("reads");
+        if let Some(mut pipe) = self.portlock.stderr.take() {
+            pipe.read_to_string(&mut err).expect("reads");
+        }
+        let status = self.portlock.wait().expect("portlock is ours");
+        Finished { status, out, err }
+    }
+
+    /// Kills portlock alone with SIGKILL, and waits until it is gone.
+    fn kill_portlock(&mut self) {
+        self.portlock.kill().expect("it is ours");
+        let status = self.portlock.wait().expect("it is ours");
+        assert_eq!(status.signal(), Some(libc::SIGKILL));
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.portlock.kill();
+        let _ = self.portlock.wait();
+    }
+}
+
+fn send(pid: libc::pid_t, signal: libc::c_int) {
+    // SAFETY: kill only takes numbers; the process is a child that is not reaped, or its child.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "{}", std::io::Error::last_os_error());
+}
+
+fn is_root() -> bool {
+    // SAFETY: geteuid only returns a number.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// "2026-11-23 02:09:04 UTC", as messages have the time of a record.
+fn since(record: &Value) -> String {
+    let (date, time) =
+        record["startedAt"].as_str().and_then(|since| since.split_once('T')).expect("a time");
+    format!("{date} {} UTC", time.split('.').next().expect("a clock"))
+}
+
+/// Whether a query sees every kernel lock, and that there is none: /proc/locks of the initial pid
+/// namespace lists all. In a container those are left out whose taker is gone or outside.
+fn all_locks_are_seen() -> bool {
+    const INITIAL: u64 = 0xEFFF_FFFC;
+    let seen = std::fs::metadata("/proc/self/ns/pid").is_ok_and(|ns| ns.ino() == INITIAL);
+    if !seen {
+        println!("HERE a query cannot see all kernel locks, and must say so where it matters");
+    }
+    seen
+}

@@ -1,0 +1,108 @@
+//! The command under test's command: it prints each signal that it gets, once each time.
+//!
+//! It is this test program itself, run again, since a shell may run its traps late, and merges
+//! two signals into one.
+
+use std::io::Read;
+use std::process::Command;
+
+const ROLE: &str = "PORTLOCK_TEST_RECORDER";
+
+pub(crate) const NAMES: [(libc::c_int, &str); 6] = [
+    (libc::SIGINT, "INT"),
+    (libc::SIGTERM, "TERM"),
+    (libc::SIGHUP, "HUP"),
+    (libc::SIGQUIT, "QUIT"),
+    (libc::SIGUSR1, "USR1"),
+    (libc::SIGUSR2, "USR2"),
+];
+
+/// The status with which the recorder ends.
+pub(crate) const STATUS: i32 = 7;
+
+/// Adds the recorder to a command line that takes a command.
+pub(crate) fn command(portlock: &mut Command) -> &mut Command {
+    playing(portlock, "recorder")
+}
+
+/// The recorder, in a process group of its own.
+pub(crate) fn in_its_own_group(portlock: &mut Command) -> &mut Command {
+    playing(portlock, "own group")
+}
+
+/// The recorder, which first sends USR1 to its parent.
+pub(crate) fn signalling_its_parent(portlock: &mut Command) -> &mut Command {
+    playing(portlock, "signals its parent")
+}
+
+fn playing<'a>(portlock: &'a mut Command, role: &str) -> &'a mut Command {
+    let test = concat!(module_path!(), "::the_command_of_other_tests");
+    let test = test.split_once("::").expect("a path in this crate").1;
+    portlock
+        .arg(std::env::current_exe().expect("this program has a path"))
+        .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
+        .env(ROLE, role)
+}
+
+#[test]
+#[ignore = "it is the command that other tests run under portlock"]
+fn the_command_of_other_tests() {
+    let role = std::env::var(ROLE).expect("only portlock runs it");
+    // It ends in any case, so that no test waits for its lines for ever.
+    // SAFETY: alarm only takes a number.
+    unsafe { libc::alarm(120) };
+    let mut ignored = String::new();
+    for (signal, name) in NAMES {
+        if !handle(signal) {
+            ignored = format!("{ignored} {name}");
+        }
+    }
+    match role.as_str() {
+        // SAFETY: setpgid only takes numbers.
+        "own group" => assert_eq!(unsafe { libc::setpgid(0, 0) }, 0),
+        // SAFETY: getppid only returns a number.
+        "signals its parent" => crate::send(unsafe { libc::getppid() }, libc::SIGUSR1),
+        _ => {}
+    }
+    // On a line of its own, after what the test harness has printed.
+    print(format!("\nready {}{ignored}\n", std::process::id()).as_bytes());
+    // Signals interrupt this, and it goes on.
+    std::io::stdin().read_to_end(&mut Vec::new()).expect("a pipe");
+    print(b"ended\n");
+    // SAFETY: leaves at once, before the test harness prints more.
+    unsafe { libc::_exit(STATUS) }
+}
+
+/// Prints `signal` whenever it comes, unless it is ignored.
+fn handle(signal: libc::c_int) -> bool {
+    // SAFETY: all zeroes is a valid action, whose fields are then set; the handler is
+    // async-signal-safe. All signals are blocked while it runs, so they are printed in order.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut action);
+        if action.sa_sigaction == libc::SIG_IGN {
+            return false;
+        }
+        action.sa_sigaction = record as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        action.sa_flags = 0;
+        libc::sigfillset(&mut action.sa_mask);
+        libc::sigaction(signal, &action, std::ptr::null_mut()) == 0
+    }
+}
+
+extern "C" fn record(signal: libc::c_int) {
+    let mut line = *b"????\n";
+    for (known, name) in NAMES {
+        if known == signal {
+            line[..4].fill(b' ');
+            line[..name.len()].copy_from_slice(name.as_bytes());
+        }
+    }
+    print(&line);
+}
+
+/// One write, which a handler may make.
+fn print(line: &[u8]) {
+    // SAFETY: the pointer and the length are those of `line`.
+    unsafe { libc::write(1, line.as_ptr().cast(), line.len()) };
+}

@@ -1,0 +1,107 @@
+//! Signals that a terminal sends, to its whole foreground group or to the session's leader alone.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::ptr;
+
+use super::recorder::{self, STATUS};
+use super::{Home, PORT, Running};
+
+const CTRL_C: &[u8] = b"\x03";
+const CTRL_BACKSLASH: &[u8] = b"\x1c";
+
+/// What a person types into a terminal, and the terminal.
+pub(crate) fn open() -> (File, OwnedFd) {
+    let (mut keyboard, mut terminal) = (-1, -1);
+    // SAFETY: there is room for both descriptors; the other arguments are optional.
+    let opened = unsafe {
+        libc::openpty(
+            &mut keyboard,
+            &mut terminal,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+        )
+    };
+    assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
+    for fd in [keyboard, terminal] {
+        // SAFETY: the descriptor is open and ours. Nobody else must keep the terminal open.
+        assert_eq!(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }, 0);
+    }
+    // SAFETY: both are open, and owned by nobody else.
+    unsafe { (File::from_raw_fd(keyboard), OwnedFd::from_raw_fd(terminal)) }
+}
+
+/// Makes `portlock` the leader of a session and of the terminal's foreground group.
+pub(crate) fn lead_a_session(portlock: &mut Command, terminal: &OwnedFd) {
+    let fd = terminal.as_raw_fd();
+    // SAFETY: both calls are async-signal-safe, and fail if the descriptor is not open any more.
+    unsafe {
+        portlock.pre_exec(move || {
+            if libc::setsid() == -1 || libc::ioctl(fd, libc::TIOCSCTTY as _, 0) == -1 {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+}
+
+fn start(portlock: &mut Command, terminal: OwnedFd) -> Running {
+    lead_a_session(portlock, &terminal);
+    let mut running = Running::start(portlock);
+    // The command may run before portlock has seen that it does, and until then portlock hands on
+    // whatever comes. What is handed on now is handed on later.
+    running.send(libc::SIGUSR2);
+    assert_eq!(running.line().trim_end(), "USR2");
+    running
+}
+
+fn portlock(home: &Home) -> Command {
+    home.portlock(["run", PORT, "--"])
+}
+
+#[test]
+fn a_key_that_the_command_has_had_is_not_handed_on_a_second_time() {
+    let home = Home::new();
+    let (mut keyboard, terminal) = open();
+    let mut running = start(recorder::command(&mut portlock(&home)), terminal);
+    for _ in 0..5 {
+        for (key, name) in [(CTRL_C, "INT"), (CTRL_BACKSLASH, "QUIT")] {
+            keyboard.write_all(key).expect("types");
+            assert_eq!(running.line().trim_end(), name);
+            // Portlock has had the key by now, and hands signals on in their order.
+            running.send(libc::SIGUSR1);
+            assert_eq!(running.line().trim_end(), "USR1", "and no second {name}");
+        }
+    }
+    let done = running.end();
+    assert_eq!((done.code(), &*done.out), (STATUS, "ended\n"));
+    assert!(home.is_idle());
+}
+
+#[test]
+fn a_key_reaches_a_command_that_has_left_the_terminals_group() {
+    let home = Home::new();
+    let (mut keyboard, terminal) = open();
+    let mut running = start(recorder::in_its_own_group(&mut portlock(&home)), terminal);
+    for _ in 0..3 {
+        keyboard.write_all(CTRL_C).expect("types");
+        assert_eq!(running.line().trim_end(), "INT");
+    }
+    assert_eq!(running.end().code(), STATUS);
+}
+
+#[test]
+fn a_hang_up_which_only_the_sessions_leader_is_told_is_handed_on() {
+    let home = Home::new();
+    let (keyboard, terminal) = open();
+    let mut running = start(recorder::command(&mut portlock(&home)), terminal);
+    drop(keyboard);
+    assert_eq!(running.line().trim_end(), "HUP");
+    running.send(libc::SIGUSR1);
+    assert_eq!(running.line().trim_end(), "USR1", "and no second HUP");
+    assert_eq!(running.end().code(), STATUS);
+}
