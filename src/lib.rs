@@ -55,7 +55,8 @@
 //!   the file and lived), or says that the holder is not known, and why.
 //! - **P5 bounded.** An acquire or release that runs alone ends within a small, fixed number of
 //!   calls. None blocks.
-//! - **P6 no litter.** An idle directory is empty, unless someone died in it.
+//! - **P6 no litter.** An idle directory is empty, unless someone died in it or the system refused a
+//!   removal. What is left then is empty or a dead one's, and the next acquire removes it.
 //! - **P7 time is never safety** between participants that take kernel locks. For files of the old
 //!   format time is evidence: see [`protocol::GRACE`].
 //! - **P8 the pid is not needed for safety.** Exclusion holds even if every answer of the pid probe

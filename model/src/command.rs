@@ -1,6 +1,7 @@
 //! The command: `cargo run -p portlock-model -- check | variants | replay | table | mutants`.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,6 +15,22 @@ use crate::worlds::Config;
 use crate::{explore::Found, mutants, table};
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
+
+/// As `print!`, but a reader that has left ends the program quietly.
+macro_rules! out {
+    ($($part:tt)*) => {
+        if write!(std::io::stdout(), $($part)*).is_err() {
+            std::process::exit(0);
+        }
+    };
+}
+
+/// As [`out!`], with a line's end.
+macro_rules! outln {
+    ($($part:tt)*) => {
+        out!("{}\n", format_args!($($part)*))
+    };
+}
 
 /// Explores the machines that portlock ships, in every interleaving.
 #[derive(Parser)]
@@ -39,7 +56,11 @@ enum What {
     /// Runs one schedule, and prints it move by move.
     Replay(Replay),
     /// Prints the transition tables of the shipped machines.
-    Table,
+    Table {
+        /// One JSON object a cell.
+        #[arg(long)]
+        json: bool,
+    },
     /// Changes each cell of the tables in turn, and counts who notices: about half an hour.
     Mutants,
 }
@@ -105,6 +126,9 @@ struct Replay {
     budgets: Budgets,
     #[arg(long)]
     variant: Option<String>,
+    /// One JSON object a move, and one for the end.
+    #[arg(long)]
+    json: bool,
     /// The beginning and the moves, as `0/3/1/…`.
     schedule: Schedule,
 }
@@ -119,11 +143,11 @@ pub fn main() -> ExitCode {
             let caught = catalogue::catch_all();
             match (json, caught) {
                 (true, Ok(rows)) => {
-                    rows.iter().for_each(|row| println!("{}", row.to_json()));
+                    rows.iter().for_each(|row| outln!("{}", row.to_json()));
                     Ok(())
                 }
                 (false, Ok(rows)) => {
-                    print!("{}", catalogue::table(&rows));
+                    out!("{}", catalogue::table(&rows));
                     Ok(())
                 }
                 (_, Err(why)) => Err(why),
@@ -131,8 +155,12 @@ pub fn main() -> ExitCode {
         }
         What::Replay(replay) => run_replay(&replay),
         What::Mutants => run_mutants(),
-        What::Table => {
-            print!("{}", table::print_tables());
+        What::Table { json: true } => {
+            table::cells().iter().for_each(|cell| outln!("{cell}"));
+            Ok(())
+        }
+        What::Table { json: false } => {
+            out!("{}", table::print_tables());
             Ok(())
         }
     };
@@ -193,7 +221,7 @@ fn run_check(check: &Check) -> Result<(), String> {
     let protocol = protocol_of(check.variant.as_deref())?;
     let limits = Limits { states: check.states, progress: true };
     if !check.json {
-        println!("world            participants      states  transitions  depth  alone  seconds");
+        outln!("world            participants      states  transitions  depth  alone  seconds");
     }
     for (config, participants) in check.worlds()? {
         let seen = explore(&config, &protocol, limits).map_err(|Incomplete { states }| {
@@ -223,9 +251,9 @@ fn print_seen(config: &Config, participants: usize, seen: &Seen, as_json: bool) 
             "broken": seen.found.as_ref().map(|found| found.promise.to_string()),
             "schedule": seen.found.as_ref().map(|found| found.schedule.to_string()),
         });
-        println!("{line}");
+        outln!("{line}");
     } else {
-        println!(
+        outln!(
             "{:<16} {:>12} {:>11} {:>12} {:>6} {:>6} {:>8.1}",
             config.name,
             config.kinds.len(),
@@ -243,13 +271,13 @@ fn show_variant(name: &str) -> Result<(), String> {
         .ok_or_else(|| format!("there is no variant {name:?}; `variants` lists them"))?;
     match variant.caught {
         Caught::Harmless { why, both } => {
-            println!("{name} is harmless: {why}. Both left out: {both}.");
+            outln!("{name} is harmless: {why}. Both left out: {both}.");
             Ok(())
         }
         Caught::Breaks { promise, world, participants } => {
             let (config, found) = catalogue::find(&variant.protocol, promise, world, participants)?;
             let origin = Origin { variant: Some(name), participants };
-            print!("{}", report(&config, &variant.protocol, &found, origin));
+            out!("{}", report(&config, &variant.protocol, &found, origin));
             Ok(())
         }
     }
@@ -273,10 +301,10 @@ fn run_mutants() -> Result<(), String> {
     for (mutant, verdict) in all.iter().zip(&verdicts) {
         *counts.entry(format!("{verdict:?}")).or_default() += 1;
         if matches!(verdict, mutants::Verdict::Counts | mutants::Verdict::Survives) {
-            println!("{verdict:?}: {mutant}");
+            outln!("{verdict:?}: {mutant}");
         }
     }
-    println!("{} mutants: {counts:?}", all.len());
+    outln!("{} mutants: {counts:?}", all.len());
     let survivors = verdicts.iter().filter(|&verdict| *verdict == mutants::Verdict::Survives);
     match survivors.count() {
         0 => Ok(()),
@@ -298,12 +326,21 @@ fn run_replay(replay: &Replay) -> Result<(), String> {
         let alone = moves.broken.is_none();
         let broken = schedule::run(&one, &protocol, &replay.schedule, true).broken;
         if broken == Some(promise) && moves.made.len() == replay.schedule.steps.len() {
+            if replay.json {
+                let run = schedule::run(&one, &protocol, &replay.schedule, alone);
+                crate::report::lines(&run).iter().for_each(|line| outln!("{line}"));
+                return Err(promise.sentence().to_owned());
+            }
             let found = Found { promise, schedule: replay.schedule.clone(), alone };
             return Err(report(&one, &protocol, &found, origin));
         }
     }
     let run = schedule::run(&config, &protocol, &replay.schedule, false);
-    print!("{}", crate::report::history(&config, &run));
-    println!("\n  No promise is broken.");
+    if replay.json {
+        crate::report::lines(&run).iter().for_each(|line| outln!("{line}"));
+        return Ok(());
+    }
+    out!("{}", crate::report::history(&config, &run));
+    outln!("\n  No promise is broken.");
     Ok(())
 }

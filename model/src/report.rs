@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use portlock::protocol::{Confirm, Create, Dated, Done, Evidence, Lock, Open, Read, Unlink};
 
+use serde_json::{Value, json};
+
 use crate::explore::Found;
 use crate::schedule::{Made, Run, run};
 use crate::variants::Protocol;
@@ -48,6 +50,28 @@ pub fn report(config: &Config, protocol: &Protocol, found: &Found, origin: Origi
                  not end.\n";
     }
     text
+}
+
+/// A run for other programs: an object for each move, and one for the end.
+pub fn lines(run: &Run) -> Vec<Value> {
+    let mut lines: Vec<Value> = run
+        .made
+        .iter()
+        .map(|made| {
+            let (actor, words) = describe(made);
+            let standing = standing(&made.outcome.world, &made.names);
+            json!({
+                "participant": actor.map(|who| name(who).to_string()),
+                "move": words,
+                "standing": standing.trim_end(),
+            })
+        })
+        .collect();
+    lines.push(json!({
+        "calls": calls(run),
+        "broken": run.broken.map(|promise| promise.to_string()),
+    }));
+    lines
 }
 
 /// The options for what is not as usual in this world.
