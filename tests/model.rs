@@ -122,7 +122,7 @@ fn every_transition_is_reached(coverage: &Coverage) {
             coverage.steps.iter().map(|&(from, _, to)| (from, to)).collect();
         for (state, follows) in graph::<M>() {
             for (reply, next) in follows.replies {
-                let step = (doing(state), reply.in_world(), doing(next));
+                let step = (doing(state), reply, doing(next));
                 // Of the probe's replies, those that are followed alike stand for each other.
                 let reached = match reply {
                     Reply::Probe(_) => followed.contains(&(step.0, step.2)),

@@ -9,11 +9,11 @@ use rustc_hash::{FxHashSet, FxHasher};
 
 use portlock::protocol::{Acquire, Closing, Query, Refusal, Release, Released, Then};
 
+use crate::machines::Reply;
 use crate::moves::successors;
 use crate::properties::{check_alone, check_move};
 use crate::schedule::Schedule;
 use crate::variants::Protocol;
-use crate::view::Reply;
 use crate::world::{Doing, Move, World};
 use crate::worlds::{Config, Promise};
 

@@ -9,8 +9,6 @@ use portlock::protocol::{
     Query, Read, Release, Unlink, Watch,
 };
 
-use crate::view;
-
 /// A machine, whichever it is.
 pub trait Machine: Copy + Ord + Debug + 'static {
     const NAME: &'static str;
@@ -114,9 +112,12 @@ pub enum Op {
     Watch,
     Close,
     Leave,
+    /// A call of another protocol.
+    Other,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A call and the reply that it got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reply {
     Create(Create),
     Open(Open),
@@ -131,6 +132,8 @@ pub enum Reply {
     Watch(Watch),
     Close,
     Leave,
+    /// A call of another protocol, or none.
+    Other(&'static str),
 }
 
 impl Reply {
@@ -149,25 +152,7 @@ impl Reply {
             Self::Watch(_) => Op::Watch,
             Self::Close => Op::Close,
             Self::Leave => Op::Leave,
-        }
-    }
-
-    /// The same reply, as the world gives it.
-    pub fn in_world(self) -> view::Reply {
-        match self {
-            Self::Create(reply) => view::Reply::Create(reply),
-            Self::Open(reply) => view::Reply::Open(reply),
-            Self::Age(reply) => view::Reply::Age(reply),
-            Self::Lock(reply) => view::Reply::Lock(reply),
-            Self::Write(reply) => view::Reply::Write(reply),
-            Self::Read(reply) => view::Reply::Read(reply),
-            Self::Probe(reply) => view::Reply::Probe(reply),
-            Self::Confirm(reply) => view::Reply::Confirm(reply),
-            Self::Unlink(reply) => view::Reply::Unlink(reply),
-            Self::Void(reply) => view::Reply::Void(reply),
-            Self::Watch(reply) => view::Reply::Watch(reply),
-            Self::Close => view::Reply::Close,
-            Self::Leave => view::Reply::Leave,
+            Self::Other(_) => Op::Other,
         }
     }
 }
@@ -203,6 +188,7 @@ impl Op {
             Op::Watch => all!(Watch: Held, Free, Unknown).map(Reply::Watch).into(),
             Op::Close => vec![Reply::Close],
             Op::Leave => vec![Reply::Leave],
+            Op::Other => vec![],
         }
     }
 }

@@ -3,9 +3,10 @@
 
 use portlock::protocol::{Acquire, Age, Query, Release};
 
+use crate::machines::Reply;
 use crate::other::{Aside, Percy, Repairs};
 use crate::variants::Protocol;
-use crate::view::{Removal, Reply, View};
+use crate::view::{Removal, View};
 use crate::world::{Content, Creator, Doing, Kind, Move, Who, World};
 use crate::worlds::Config;
 

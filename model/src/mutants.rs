@@ -12,7 +12,7 @@ use crate::explore::{Incomplete, Limits, explore};
 use crate::machines::{Machine, Reply, graph};
 use crate::table::name;
 use crate::variants::{Protocol, SHIPPED};
-use crate::view::{self, View};
+use crate::view::View;
 use crate::world::{Doing, Kind};
 use crate::worlds::{Config, Promise};
 
@@ -21,7 +21,7 @@ use crate::worlds::{Config, Promise};
 pub struct Mutant {
     from: Doing,
     /// `None` stands for all replies that lead to `instead_of`, as with the probe.
-    reply: Option<view::Reply>,
+    reply: Option<Reply>,
     instead_of: Doing,
     to: Doing,
 }
@@ -76,7 +76,7 @@ fn of<M: Machine>(doing: impl Fn(M) -> Doing, mutants: &mut Vec<Mutant>) {
             for &other in successors.iter().filter(|&&other| other != next) {
                 let reply = match reply {
                     Reply::Probe(_) => None,
-                    other => Some(other.in_world()),
+                    other => Some(other),
                 };
                 let (from, instead_of, to) = (doing(state), doing(next), doing(other));
                 let mutant = Mutant { from, reply, instead_of, to };
@@ -94,7 +94,7 @@ thread_local! {
 }
 
 /// Where the mutant that runs on this thread goes, instead of to `next`.
-fn changed(from: Doing, reply: view::Reply, next: Doing) -> Doing {
+fn changed(from: Doing, reply: Reply, next: Doing) -> Doing {
     match RUNNING.get() {
         Some(mutant)
             if mutant.from == from

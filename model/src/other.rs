@@ -3,7 +3,8 @@
 //! They have machines of their own, over the same world. The old agent's also takes part as a
 //! participant in the world of old agents.
 
-use crate::view::{Reply, View};
+use crate::machines::Reply;
+use crate::view::View;
 use crate::world::{Content, Creator, World};
 
 /// Percy's protocol: exclusive create, write, close; read, probe, unlink by name, create once more;

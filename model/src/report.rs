@@ -8,9 +8,9 @@ use portlock::protocol::{Confirm, Create, Dated, Done, Evidence, Lock, Open, Rea
 use serde_json::{Value, json};
 
 use crate::explore::Found;
+use crate::machines::Reply;
 use crate::schedule::{Made, Run, run};
 use crate::variants::Protocol;
-use crate::view::Reply;
 use crate::world::{Doing, Look, Move, OpenFile, Who, World};
 use crate::worlds::Config;
 

@@ -312,7 +312,7 @@ pub fn all() -> Vec<Variant> {
                 let next = state.step(fs);
                 let ours = matches!(
                     fs.reply,
-                    crate::view::Reply::Probe(Evidence::Record(_, Probe::Ourselves))
+                    crate::machines::Reply::Probe(Evidence::Record(_, Probe::Ourselves))
                 );
                 if ours && next == CONFIRM_ALIVE { CONFIRM_DEAD } else { next }
             }),

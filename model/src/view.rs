@@ -7,29 +7,9 @@ use portlock::protocol::{
     Read, Unlink, Watch, judge,
 };
 
-use crate::machines::evidence;
+use crate::machines::{Reply, evidence};
 use crate::world::{Content, Creator, Doing, Inode, Kind, Look, Who, World};
 use crate::worlds::Config;
-
-/// The call that a step made, and the reply that it got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reply {
-    Create(Create),
-    Open(Open),
-    Age(Dated),
-    Lock(Lock),
-    Write(Done),
-    Read(Read),
-    Probe(Evidence),
-    Confirm(Confirm),
-    Unlink(Unlink),
-    Void(Done),
-    Watch(Watch),
-    Close,
-    Leave,
-    /// A call of another protocol, or none.
-    Other(&'static str),
-}
 
 /// A file lost its name, and what P2 asks about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

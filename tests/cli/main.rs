@@ -67,14 +67,26 @@ impl Home {
         }
     }
 
-    /// `portlock` with these arguments. It dies of SIGALRM rather than hang for ever.
+    /// `portlock` with these arguments. It dies of SIGALRM rather than hang for ever, and finds no
+    /// signal ignored, though the tests may run under nohup or in the background of a script.
     fn portlock<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portlock"));
         command.args(arguments).env("HOME", self.path()).stdin(Stdio::null());
-        // SAFETY: alarm is async-signal-safe. The alarm survives exec and no child inherits it.
+        // SAFETY: both are async-signal-safe. The alarm survives exec and no child inherits it.
         unsafe {
             command.pre_exec(|| {
                 libc::alarm(120);
+                for signal in [
+                    libc::SIGINT,
+                    libc::SIGTERM,
+                    libc::SIGHUP,
+                    libc::SIGQUIT,
+                    libc::SIGUSR1,
+                    libc::SIGUSR2,
+                    libc::SIGCHLD,
+                ] {
+                    libc::signal(signal, libc::SIG_DFL);
+                }
                 Ok(())
             });
         }
