@@ -137,10 +137,10 @@ impl Patience {
     /// Whether there is another try; if so, after a sleep.
     #[expect(clippy::disallowed_methods, reason = "the one place that waits")]
     pub(crate) fn again(&mut self) -> bool {
-        self.tries_left -= 1;
-        if self.tries_left == 0 {
+        if self.tries_left <= 1 {
             return false;
         }
+        self.tries_left -= 1;
         // Half to the whole of the pause, so that participants which met once do not meet at
         // every try. The hasher's keys are random for each process and change at each use.
         let jitter = RandomState::new().hash_one(()) % 512;
