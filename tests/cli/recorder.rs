@@ -6,6 +6,8 @@
 use std::io::Read;
 use std::process::Command;
 
+use super::Running;
+
 const ROLE: &str = "PORTLOCK_TEST_RECORDER";
 
 pub(crate) const NAMES: [(libc::c_int, &str); 6] = [
@@ -36,18 +38,35 @@ pub(crate) fn signalling_its_parent(portlock: &mut Command) -> &mut Command {
 }
 
 fn playing<'a>(portlock: &'a mut Command, role: &str) -> &'a mut Command {
-    let test = concat!(module_path!(), "::the_command_of_other_tests");
+    let test = concat!(module_path!(), "::the_recorder_prints_each_signal_that_it_gets");
     let test = test.split_once("::").expect("a path in this crate").1;
     portlock
         .arg(std::env::current_exe().expect("this program has a path"))
-        .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(ROLE, role)
 }
 
+/// Without portlock between them, so that other tests can trust what it prints. Where the
+/// environment says so this test *is* the recorder.
 #[test]
-#[ignore = "it is the command that other tests run under portlock"]
-fn the_command_of_other_tests() {
-    let role = std::env::var(ROLE).expect("only portlock runs it");
+fn the_recorder_prints_each_signal_that_it_gets() {
+    if let Ok(role) = std::env::var(ROLE) {
+        play(&role);
+    }
+    // env only runs what follows it.
+    let mut alone = Running::start(command(&mut Command::new("env")));
+    assert_eq!(alone.command, alone.pid());
+    for (signal, name) in NAMES {
+        if !alone.ignored.iter().any(|ignored| ignored == name) {
+            alone.send(signal);
+            assert_eq!(alone.line().trim_end(), name);
+        }
+    }
+    let done = alone.end();
+    assert_eq!((done.code(), &*done.out), (STATUS, "ended\n"));
+}
+
+fn play(role: &str) -> ! {
     // It ends in any case, so that no test waits for its lines for ever.
     // SAFETY: alarm only takes a number.
     unsafe { libc::alarm(120) };
@@ -57,7 +76,7 @@ fn the_command_of_other_tests() {
             ignored = format!("{ignored} {name}");
         }
     }
-    match role.as_str() {
+    match role {
         // SAFETY: setpgid only takes numbers.
         "own group" => assert_eq!(unsafe { libc::setpgid(0, 0) }, 0),
         // SAFETY: getppid only returns a number.
