@@ -1,7 +1,8 @@
 //! The promises, as checks of a move and of the world that it leads to.
 
 use portlock::protocol::{
-    Acquire, Assessment, Closing, Query, QueryClosing, QueryConfirming, QueryThen, Refusal, Then,
+    Acquire, Assessment, Closing, Guarantee, Query, QueryClosing, QueryConfirming, QueryThen,
+    Refusal, Then,
 };
 
 use crate::moves::{Alone, Outcome, alone, is_blocked};
@@ -18,7 +19,7 @@ pub fn check_move(
 ) -> Result<(), Promise> {
     let owes = |promise| config.owed.contains(&promise);
     let after = &outcome.world;
-    if owes(Promise::P1) && !excludes(config, after) {
+    if owes(Promise::P1) && !(excludes(config, after) && knows_its_guarantee(config, outcome)) {
         return Err(Promise::P1);
     }
     if owes(Promise::P2) && !removes_its_own(config, outcome) {
@@ -64,6 +65,16 @@ fn excludes(config: &Config, world: &World) -> bool {
         }
     }
     holders <= 1
+}
+
+/// P1, as the guard tells it: who is told that the kernel lock protects it has the kernel lock, and
+/// who is told otherwise is on a filesystem without.
+fn knows_its_guarantee(config: &Config, outcome: &Outcome) -> bool {
+    match outcome.ended {
+        Doing::Acquiring(Acquire::Held(Guarantee::KernelLock)) => config.kernel_locks,
+        Doing::Acquiring(Acquire::Held(Guarantee::ExclusiveCreate)) => !config.kernel_locks,
+        _ => true,
+    }
 }
 
 /// P2.
