@@ -1,17 +1,17 @@
 //! What an acquire costs, beside the system calls that it cannot do without.
 //!
-//! Run with `cargo bench`; `TMPDIR` chooses the filesystem. Measured on x86-64, a virtual machine with
-//! 2 cores that did other work as well, so that the last digit means nothing; microseconds:
+//! Run with `cargo bench`; `TMPDIR` chooses the filesystem. Measured on x86-64, an idle virtual machine
+//! with 2 cores; microseconds:
 //!
 //! | | ext4 | tmpfs |
 //! | --- | --- | --- |
-//! | acquire and release, uncontended | 30 | 24 |
-//! | acquire, reclaiming a dead holder's file | 56 | 36 |
-//! | refusal by a live holder | 43 | 38 |
+//! | acquire and release, uncontended | 29 | 19 |
+//! | acquire, reclaiming a dead holder's file | 47 | 37 |
+//! | refusal by a live holder | 36 | 37 |
 //! | status, free | 1 | 2 |
-//! | status, held: reads /proc/locks and mountinfo | 143 | 240 |
-//! | peer: open, flock, close, by fs4 | 5 | 4 to 14 |
-//! | peer: exclusive create, write, close, unlink | 40 | 52 |
+//! | status, held: reads /proc/locks and mountinfo | 84 | 84 |
+//! | peer: open, flock, close, by fs4 | 3 | 3 |
+//! | peer: exclusive create, write, close, unlink | 21 | 13 |
 
 use std::fs::{File, OpenOptions};
 use std::hint::black_box;

@@ -2,6 +2,9 @@
 //! leads. Tells how many of them the promises catch, which is how strong the promises are.
 //!
 //! (`cargo mutants` finds little to change in machines of plain data; this is the same question.)
+//! Measured: of 270, 90 break a promise, 6 act on a file that is not open, 147 reach other numbers of
+//! states, most of them since they give another reason. 27 are noticed by the committed table alone:
+//! cells that only the larger worlds or none reach, and reasons that lead to as many states.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -53,7 +56,7 @@ pub enum Verdict {
     NothingOpen,
     /// No promise broke, but other states were reached than those that are pinned.
     Counts,
-    /// Nobody.
+    /// None of these: the committed table would have to tell.
     Survives,
 }
 
@@ -131,7 +134,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// All worlds at 2, small ones first; the larger with fewer starts.
+    /// The worlds at 2 that are searched in a second, small ones first, with fewer starts.
     pub fn new() -> Result<Self, Incomplete> {
         let mut worlds = Vec::new();
         // The queries' worlds are large and about another machine.
@@ -142,7 +145,9 @@ impl Bench {
             }
             config.crashes = config.crashes.min(1);
             let seen = explore(&config, &SHIPPED, Limits::default())?;
-            worlds.push((config, seen.states, seen.transitions));
+            if seen.states < 500_000 {
+                worlds.push((config, seen.states, seen.transitions));
+            }
         }
         worlds.sort_by_key(|&(_, states, _)| states);
         Ok(Self { worlds })
