@@ -105,7 +105,7 @@ struct Check {
     /// A wrong protocol instead of the shipped one.
     #[arg(long)]
     variant: Option<String>,
-    /// All worlds at 3 participants and base at 4 as well: about half an hour, and 12 GiB of memory.
+    /// All worlds at 3 participants and base at 4 as well: about twenty minutes, and 12 GiB of memory.
     #[arg(long)]
     long: bool,
     /// Stop, as incomplete, beyond so many states.
