@@ -163,7 +163,7 @@ impl fmt::Display for Headline<'_> {
 }
 
 /// "port 5338", or "the lock".
-struct Subject(Option<u16>);
+pub(crate) struct Subject(pub(crate) Option<u16>);
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

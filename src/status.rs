@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::{AcquireError, Headline, Recorded};
+use crate::error::{AcquireError, Headline, Recorded, Subject};
 use crate::judge::{Assessment, Unsure};
 use crate::lock::{Lock, Patience};
 use crate::os::{self, LockFile};
@@ -65,10 +65,7 @@ struct Described<'a> {
 impl fmt::Display for Described<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (port, holder) = (self.port, self.status.holder());
-        let subject = match port {
-            Some(port) => format!("port {port}"),
-            None => "the lock".to_owned(),
-        };
+        let subject = Subject(port);
         match self.status {
             Status::Free => write!(f, "{subject} is free"),
             Status::Held { why, .. } => Headline { port, holder, why: *why }.fmt(f),

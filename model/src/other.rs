@@ -3,6 +3,8 @@
 //! They have machines of their own, over the same world. The old agent's also takes part as a
 //! participant in the world of old agents.
 
+use portlock::protocol::Age;
+
 use crate::machines::Reply;
 use crate::view::View;
 use crate::world::{Content, Creator, World};
@@ -53,23 +55,12 @@ impl Percy {
                     }
                     return Some(if repairs.guard { Self::Guarding } else { Self::Reading });
                 }
-                view.reply = Reply::Other("wx: created");
                 view.world.release_guard(me);
-                let inode = view.world.place(
-                    Content::Empty,
-                    portlock::protocol::Age::Young,
-                    Creator::Alive(me),
-                );
-                view.world.open(me, inode);
+                view.create_by_wx();
                 Some(Self::Writing)
             }
             Self::Writing => {
-                view.reply = Reply::Other("write, close");
-                let record = if old_format { Content::OldOf(me) } else { Content::Of(me) };
-                if let Some(file) = view.world.open_file_mut(me) {
-                    file.content = record;
-                }
-                view.world.close(me);
+                view.write_and_close(if old_format { Content::OldOf(me) } else { Content::Of(me) });
                 Some(if repairs.reread { Self::Rereading } else { Self::Holding })
             }
             Self::Rereading => {
@@ -144,21 +135,11 @@ impl Aside {
                     view.reply = Reply::Other("wx: exists");
                     return Some(Self::Reading);
                 }
-                view.reply = Reply::Other("wx: created");
-                let inode = view.world.place(
-                    Content::Empty,
-                    portlock::protocol::Age::Young,
-                    Creator::Alive(me),
-                );
-                view.world.open(me, inode);
+                view.create_by_wx();
                 Some(Self::Writing)
             }
             Self::Writing => {
-                view.reply = Reply::Other("write, close");
-                if let Some(file) = view.world.open_file_mut(me) {
-                    file.content = Content::Of(me);
-                }
-                view.world.close(me);
+                view.write_and_close(Content::Of(me));
                 Some(Self::Holding)
             }
             Self::Reading => {
@@ -211,6 +192,24 @@ impl Aside {
                 None
             }
         }
+    }
+}
+
+impl View<'_> {
+    /// The exclusive create of these protocols, where nothing stands at the path.
+    fn create_by_wx(&mut self) {
+        self.reply = Reply::Other("wx: created");
+        let inode = self.world.place(Content::Empty, Age::Young, Creator::Alive(self.me));
+        self.world.open(self.me, inode);
+    }
+
+    /// Nothing is locked, and the file does not stay open.
+    fn write_and_close(&mut self, record: Content) {
+        self.reply = Reply::Other("write, close");
+        if let Some(file) = self.world.open_file_mut(self.me) {
+            file.content = record;
+        }
+        self.world.close(self.me);
     }
 }
 
