@@ -6,29 +6,27 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::fs::Op;
-use crate::judge::Unsure;
-use crate::protocol::Refusal;
-use crate::record::{Holder, printable};
+use crate::guard::Guard;
+use crate::held::Held;
 
 /// Why a lock was not acquired.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AcquireError {
     /// Somebody else holds the lock, or may hold it (S4). Nothing was changed.
+    Held(Held),
+    /// As [`Held`](Self::Held), at the end of the time that the caller gave. Nothing is left that
+    /// would take the lock later.
     #[non_exhaustive]
-    Held {
-        /// The recorded holder; `None` where no record could be read. Whether it is the holder for
-        /// certain, `why` tells.
-        holder: Option<Holder>,
-        /// The lock file, from the root.
-        path: PathBuf,
-        /// What the refusal rests on.
-        why: Refusal,
-        /// The port that was asked for; `None` for a lock that is not a port's.
-        port: Option<u16>,
+    Timeout {
+        /// Who held it at the last try.
+        held: Held,
+        /// The time that the caller gave.
+        limit: Duration,
     },
     /// What stands at the path is no regular file. It was neither opened nor followed nor removed.
     #[non_exhaustive]
@@ -38,10 +36,19 @@ pub enum AcquireError {
         /// What stands there: "a directory", "a symbolic link", "a FIFO", "a socket", "a device".
         found: &'static str,
     },
-    /// An operation of the system failed. Nothing of ours is left at the path, or only an empty
+    /// The directory of the lock file cannot be used: it cannot be made, or no file can be created
+    /// in it.
+    #[non_exhaustive]
+    Directory {
+        /// The directory, from the root.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// An operation on the lock file failed. Nothing of ours is left at the path, or only an empty
     /// file that blocks nobody for longer than two seconds.
     #[non_exhaustive]
-    Failed {
+    Io {
         /// The operation.
         op: Op,
         /// The lock file, from the root.
@@ -54,168 +61,76 @@ pub enum AcquireError {
 }
 
 impl AcquireError {
-    /// Whether somebody else holds the lock, or may hold it.
+    /// Whether somebody else holds the lock, or may hold it: [`Held`](Self::Held) or
+    /// [`Timeout`](Self::Timeout).
     pub fn is_held(&self) -> bool {
-        matches!(self, Self::Held { .. })
+        self.held().is_some()
+    }
+
+    /// Who holds the lock, of [`Held`](Self::Held) and [`Timeout`](Self::Timeout).
+    pub fn held(&self) -> Option<&Held> {
+        match self {
+            Self::Held(held) | Self::Timeout { held, .. } => Some(held),
+            Self::NotALockFile { .. }
+            | Self::Directory { .. }
+            | Self::Io { .. }
+            | Self::Place(_) => None,
+        }
     }
 
     /// What a person can do about it.
-    pub fn next_step(&self) -> &'static str {
+    pub fn next_step(&self) -> String {
         match self {
-            Self::Held { why, .. } => next_step(*why),
-            Self::NotALockFile { .. } => "move it away, or use another directory",
-            Self::Failed { op, source, .. } => match (op, source.kind()) {
+            Self::Held(held) | Self::Timeout { held, .. } => held.next_step(),
+            Self::NotALockFile { .. } => "move it away, or use another directory".to_owned(),
+            Self::Directory { source, .. } => to_mend(source.kind()).to_owned(),
+            Self::Io { op, source, .. } => match (op, source.kind()) {
                 (Op::Open | Op::Read, io::ErrorKind::PermissionDenied) => {
                     "it may be another user's lock: ask that user, or use another directory"
                 }
-                (_, io::ErrorKind::PermissionDenied) => "use a directory that you may write to",
-                (_, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-                    "free some space, or use another directory"
-                }
-                (_, io::ErrorKind::ReadOnlyFilesystem) => "use a directory that can be written",
-                _ => "mend the cause, or use another directory",
-            },
+                (_, kind) => to_mend(kind),
+            }
+            .to_owned(),
             Self::Place(error) => error.next_step(),
         }
     }
 }
 
-fn next_step(why: Refusal) -> &'static str {
-    match why {
-        Refusal::Holder => "stop that process, or use another port",
-        Refusal::Unknown(unsure) => match unsure {
-            Unsure::BeingCreated => "try again in two seconds",
-            Unsure::RecordedGone => {
-                "try again; if it stays, stop the command that the recorded process started"
-            }
-            Unsure::CannotProbe => "stop that process where it runs, or use another port",
-            Unsure::OtherMachine => {
-                "if that machine no longer runs it, remove the lock file; or use a directory that \
-                 is not shared"
-            }
-            Unsure::OtherNamespace => {
-                "if that container no longer runs, remove the lock file; or use a directory on a \
-                 local disk"
-            }
-            Unsure::NoKernelLocks => {
-                "if that process no longer runs, remove the lock file; or use a directory on a \
-                 filesystem with kernel locks"
-            }
-            Unsure::Contended => "try again",
-            Unsure::CannotWatch => "try to acquire it: that tells for certain",
-        },
-    }
-}
-
-/// Says what is known of a lock that is, or may be, held: "port 5338 is locked by pid 20211
-/// (node, since 2026-11-23 02:09:04 UTC)".
-pub(crate) struct Headline<'a> {
-    pub(crate) port: Option<u16>,
-    pub(crate) holder: Option<&'a Holder>,
-    pub(crate) why: Refusal,
-}
-
-impl fmt::Display for Headline<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subject = Subject(self.port);
-        let recorded = Recorded(self.holder);
-        match self.why {
-            Refusal::Holder => write!(f, "{subject} is locked by {recorded}"),
-            Refusal::Unknown(unsure) => match unsure {
-                Unsure::BeingCreated => {
-                    write!(f, "{subject} is being locked: its lock file has no record yet")
-                }
-                Unsure::RecordedGone => write!(
-                    f,
-                    "{subject} is locked, though the recorded holder, {recorded}, is gone: by a \
-                     command that inherited the lock, or by one that is just taking it over"
-                ),
-                Unsure::CannotProbe => write!(
-                    f,
-                    "{subject} is locked by {recorded}{}, which cannot be asked after from here",
-                    On(self.holder)
-                ),
-                Unsure::OtherMachine => write!(
-                    f,
-                    "{subject} may be locked on another machine, by {recorded}{}",
-                    On(self.holder)
-                ),
-                Unsure::OtherNamespace => write!(
-                    f,
-                    "{subject} may be locked in another container, by {recorded}{}, and this \
-                     filesystem's locks do not tell",
-                    On(self.holder)
-                ),
-                Unsure::NoKernelLocks => write!(
-                    f,
-                    "{subject} may be locked by {recorded}; this filesystem has no kernel locks, \
-                     so a stale lock cannot be told from a live one"
-                ),
-                Unsure::Contended => write!(f, "{subject} changed hands at every try"),
-                Unsure::CannotWatch => write!(
-                    f,
-                    "{subject} may be locked; the recorded holder is {recorded}, and whether the \
-                     file is locked cannot be seen from here"
-                ),
-            },
+fn to_mend(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::PermissionDenied => {
+            "use a directory that you may write to: PORTLOCK_DIR, or --dir of the command, names one"
         }
-    }
-}
-
-/// "port 5338", or "the lock".
-pub(crate) struct Subject(pub(crate) Option<u16>);
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(port) => write!(f, "port {port}"),
-            None => f.write_str("the lock"),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "use a directory that can be written: PORTLOCK_DIR, or --dir of the command, names one"
         }
-    }
-}
-
-/// The holder, or that there is no record of one.
-pub(crate) struct Recorded<'a>(pub(crate) Option<&'a Holder>);
-
-impl fmt::Display for Recorded<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(holder) => holder.fmt(f),
-            None => f.write_str("a process that left no readable record"),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free some space, or use another directory"
         }
-    }
-}
-
-/// " on build-7", if the record names a machine.
-struct On<'a>(Option<&'a Holder>);
-
-impl fmt::Display for On<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.and_then(|holder| holder.host.as_deref()).and_then(printable) {
-            Some(host) => write!(f, " on {host}"),
-            None => Ok(()),
-        }
+        io::ErrorKind::NotADirectory => "move away what stands there, or use another directory",
+        _ => "mend the cause, or use another directory",
     }
 }
 
 impl fmt::Display for AcquireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let next = self.next_step();
+        let separator = if f.alternate() { "\n  next step:" } else { ";" };
         match self {
-            Self::Held { holder, path, why, port } => {
-                let headline = Headline { port: *port, holder: holder.as_ref(), why: *why };
-                if f.alternate() {
-                    write!(f, "{headline}\n  lock file: {}\n  next step: {next}", path.display())
-                } else {
-                    write!(f, "{headline} (lock file {}); {next}", path.display())
-                }
+            Self::Held(held) => held.fmt(f),
+            Self::Timeout { held, limit } => {
+                write!(f, "gave up after {}: ", humantime::format_duration(*limit))?;
+                held.fmt(f)
             }
             Self::NotALockFile { path, found } => {
-                let separator = if f.alternate() { "\n  next step:" } else { ";" };
                 write!(f, "{} is {found}, not a lock file{separator} {next}", path.display())
             }
-            Self::Failed { op, path, source } => {
-                let separator = if f.alternate() { "\n  next step:" } else { ";" };
+            Self::Directory { path, source } => write!(
+                f,
+                "cannot create a lock file in the directory {}: {source}{separator} {next}",
+                path.display()
+            ),
+            Self::Io { op, path, source } => {
                 write!(f, "cannot {op} {}: {source}{separator} {next}", path.display())
             }
             Self::Place(error) => error.fmt(f),
@@ -226,8 +141,10 @@ impl fmt::Display for AcquireError {
 impl Error for AcquireError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Failed { source, .. } => Some(source),
-            Self::Held { .. } | Self::NotALockFile { .. } | Self::Place(_) => None,
+            Self::Io { source, .. } | Self::Directory { source, .. } => Some(source),
+            Self::Held(_) | Self::Timeout { .. } | Self::NotALockFile { .. } | Self::Place(_) => {
+                None
+            }
         }
     }
 }
@@ -239,12 +156,16 @@ impl From<PlaceError> for AcquireError {
 }
 
 impl From<AcquireError> for io::Error {
-    /// [`AcquireError::Held`] becomes [`io::ErrorKind::WouldBlock`]; a failed operation keeps the
-    /// kind of its error. The whole error is the source.
+    /// [`AcquireError::Held`] becomes [`io::ErrorKind::WouldBlock`] and
+    /// [`AcquireError::Timeout`] [`io::ErrorKind::TimedOut`]; a failed operation keeps the kind of
+    /// its error. The whole error is the source.
     fn from(error: AcquireError) -> Self {
         let kind = match &error {
-            AcquireError::Held { .. } => io::ErrorKind::WouldBlock,
-            AcquireError::Failed { source, .. } => source.kind(),
+            AcquireError::Held(_) => io::ErrorKind::WouldBlock,
+            AcquireError::Timeout { .. } => io::ErrorKind::TimedOut,
+            AcquireError::Io { source, .. } | AcquireError::Directory { source, .. } => {
+                source.kind()
+            }
             AcquireError::NotALockFile { .. } | AcquireError::Place(_) => {
                 io::ErrorKind::InvalidInput
             }
@@ -264,29 +185,77 @@ pub enum PlaceError {
     App {
         /// The name that was given.
         app: String,
+        /// What is wrong with it.
+        why: BadName,
+    },
+    /// No lock can have this name.
+    #[non_exhaustive]
+    Name {
+        /// The name that was given.
+        name: String,
+        /// What is wrong with it.
+        why: BadName,
     },
     /// Neither `$HOME` nor the system names a home directory.
     NoHome,
+    /// No lock file can be made in the directory.
+    #[non_exhaustive]
+    NotWritable {
+        /// The directory, from the root.
+        path: PathBuf,
+        /// Why not.
+        kind: io::ErrorKind,
+    },
+    /// What stands where a directory of our own should be cannot be trusted. It was neither
+    /// changed nor followed nor removed.
+    #[non_exhaustive]
+    Unsafe {
+        /// The directory, from the root.
+        path: PathBuf,
+        /// Why not, as in "it belongs to another user".
+        why: &'static str,
+    },
 }
 
 impl PlaceError {
-    fn next_step(&self) -> &'static str {
+    /// What a person can do about it.
+    pub fn next_step(&self) -> String {
         match self {
             Self::AnyPort => "ask for a port from 1 to 65535, or take no lock",
-            Self::App { .. } => {
-                "use 1 to 64 letters, digits, '-', '_' and '.', and neither '-' nor '.' first"
+            Self::App { .. } => CHARACTERS,
+            Self::Name { name, why: BadName::Port } => match name.parse() {
+                Ok(1_u16..) => return format!("ask for port {name} itself"),
+                Ok(0) | Err(_) => "use a name that has a letter",
+            },
+            Self::Name { why: BadName::PortFile | BadName::Device, .. } => "use another name",
+            Self::Name { .. } => CHARACTERS,
+            Self::NoHome => "set HOME, or name a directory: PORTLOCK_DIR, or --dir of the command",
+            Self::NotWritable { .. } => {
+                "name a directory that you may write to: PORTLOCK_DIR, or --dir of the command"
             }
-            Self::NoHome => "set HOME, or name a directory",
+            Self::Unsafe { .. } => {
+                "find out who made it, and name another directory: PORTLOCK_DIR, or --dir of the \
+                 command"
+            }
         }
+        .to_owned()
     }
 }
+
+const CHARACTERS: &str =
+    "use 1 to 64 letters, digits, '-', '_' and '.', and neither '-' nor '.' first";
 
 impl fmt::Display for PlaceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AnyPort => write!(f, "port 0 means any free port and has no lock")?,
-            Self::App { app } => write!(f, "{app:?} cannot be an application's name")?,
+            Self::App { app, why } => write!(f, "{app:?} cannot be an application's name: {why}")?,
+            Self::Name { name, why } => write!(f, "{name:?} cannot be a lock's name: {why}")?,
             Self::NoHome => write!(f, "there is no home directory")?,
+            Self::NotWritable { path, kind } => {
+                write!(f, "no lock file can be made in {}: {kind}", path.display())?;
+            }
+            Self::Unsafe { path, why } => write!(f, "{} is not safe: {why}", path.display())?,
         }
         write!(f, "; {}", self.next_step())
     }
@@ -294,24 +263,61 @@ impl fmt::Display for PlaceError {
 
 impl Error for PlaceError {}
 
-/// Why a release did not remove the lock file. The lock is no longer held in any case.
+/// What is wrong with a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BadName {
+    /// It has no characters.
+    Empty,
+    /// It has more than 64.
+    TooLong,
+    /// `-` is first, as in an option, or `.`, as in a hidden file.
+    First,
+    /// Another character than an ASCII letter or digit, `-`, `_` or `.`: this one.
+    Character(char),
+    /// It has digits alone: a port. Only of a lock's name.
+    Port,
+    /// Its file would be a port's: `agent-` and digits. Only of a lock's name.
+    PortFile,
+    /// Windows has a device of this name, whatever follows the first dot. Only of a lock's name.
+    Device,
+}
+
+impl fmt::Display for BadName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("it is empty"),
+            Self::TooLong => f.write_str("it has more than 64 characters"),
+            Self::First => f.write_str("it begins with '-' or '.'"),
+            Self::Character(other) => write!(f, "it contains {other:?}"),
+            Self::Port => f.write_str("it is a number, as a port is"),
+            Self::PortFile => f.write_str("its lock file would be a port's"),
+            Self::Device => f.write_str("it is the name of a device on Windows"),
+        }
+    }
+}
+
+/// Why a release did not remove the lock file.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReleaseError {
-    /// The lock file had been removed or replaced while it was held, so nothing was removed.
-    /// Whoever removed it may have let somebody else in.
+    /// The lock file had been removed or replaced while it was held, so nothing was removed, and
+    /// the lock is no longer held. Whoever removed it may have let somebody else in.
     #[non_exhaustive]
     Lost {
         /// The lock file, from the root.
         path: PathBuf,
     },
-    /// The lock file could not be removed. Its record was emptied, so that it refuses nobody.
+    /// The lock file could not be removed, and **the lock is still held**, by the guard in here.
+    ///
+    /// Release it again later, or drop it: a drop tries once more, and if the file cannot be
+    /// removed it empties the record, so that nobody is refused in our name, and lets go.
     #[non_exhaustive]
     Failed {
+        /// The lock, still held.
+        guard: Box<Guard>,
         /// The operation.
         op: Op,
-        /// The lock file, from the root.
-        path: PathBuf,
         /// The system's error.
         source: io::Error,
     },
@@ -323,26 +329,42 @@ pub enum ReleaseError {
     },
 }
 
+impl ReleaseError {
+    /// The guard, if the lock is still held.
+    pub fn into_guard(self) -> Option<Guard> {
+        match self {
+            Self::Failed { guard, .. } => Some(*guard),
+            Self::Lost { .. } | Self::Forked { .. } => None,
+        }
+    }
+
+    /// The lock file, from the root.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Lost { path } | Self::Forked { path } => path,
+            Self::Failed { guard, .. } => guard.path(),
+        }
+    }
+}
+
 impl fmt::Display for ReleaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path().display();
         match self {
-            Self::Lost { path } => write!(
+            Self::Lost { .. } => write!(
                 f,
-                "{} had been removed or replaced while it was held; find out what removes it, \
-                 since others may have acquired the lock meanwhile",
-                path.display()
+                "{path} had been removed or replaced while it was held; find out what removes it, \
+                 since others may have acquired the lock meanwhile"
             ),
-            Self::Failed { op, path, source } => write!(
+            Self::Failed { op, source, .. } => write!(
                 f,
-                "cannot {op} {}: {source}; the lock is released, and the next acquire removes \
-                 the file",
-                path.display()
+                "cannot {op} {path}: {source}; the lock is still held: mend the cause and release \
+                 it again, or let go of it, and the next acquire removes the file"
             ),
-            Self::Forked { path } => write!(
+            Self::Forked { .. } => write!(
                 f,
-                "{} is locked by the process that this one was forked from, and was left alone; \
-                 release it there",
-                path.display()
+                "{path} is locked by the process that this one was forked from, and was left \
+                 alone; release it there"
             ),
         }
     }
@@ -360,53 +382,39 @@ impl Error for ReleaseError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::held::Subject;
+    use crate::protocol::Refusal;
 
-    fn held(why: Refusal) -> AcquireError {
-        let holder = Holder::parse(
-            br#"{"pid":20211,"port":5338,"startedAt":"2026-11-23T02:09:04.848Z","command":"node"}"#,
-        );
-        AcquireError::Held { holder, path: "/h/agent-5338.lock".into(), why, port: Some(5338) }
+    fn held() -> Held {
+        Held::new(Subject::Port(5338), "/h/agent-5338.lock".into(), None, Refusal::Holder)
     }
 
     #[test]
-    fn a_refusal_names_pid_command_time_path_and_next_step() {
-        let error = held(Refusal::Holder);
-        assert_eq!(
-            format!("{error:#}"),
-            "port 5338 is locked by pid 20211 (node, since 2026-11-23 02:09:04 UTC)\n  \
-             lock file: /h/agent-5338.lock\n  \
-             next step: stop that process, or use another port"
-        );
-        assert!(!error.to_string().contains('\n'), "{error}");
-    }
-
-    #[test]
-    fn only_a_known_holder_is_said_to_hold() {
-        for unsure in [
-            Unsure::BeingCreated,
-            Unsure::RecordedGone,
-            Unsure::OtherMachine,
-            Unsure::OtherNamespace,
-            Unsure::NoKernelLocks,
-            Unsure::Contended,
-            Unsure::CannotWatch,
+    fn held_becomes_would_block_and_timeout_timed_out_and_both_keep_who_holds() {
+        let limit = Duration::from_millis(1500);
+        let timeout = AcquireError::Timeout { held: held(), limit };
+        assert!(timeout.to_string().starts_with("gave up after 1s 500ms: port 5338 is locked"));
+        for (error, kind) in [
+            (AcquireError::Held(held()), io::ErrorKind::WouldBlock),
+            (timeout, io::ErrorKind::TimedOut),
         ] {
-            let message = held(Refusal::Unknown(unsure)).to_string();
-            assert!(!message.contains("is locked by pid"), "{message}");
+            let error = io::Error::from(error);
+            assert_eq!(error.kind(), kind);
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<AcquireError>());
+            assert!(inner.is_some_and(AcquireError::is_held));
         }
     }
 
     #[test]
-    fn held_becomes_would_block_and_keeps_the_holder() {
-        let error = io::Error::from(held(Refusal::Holder));
-        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<AcquireError>());
-        assert!(inner.is_some_and(AcquireError::is_held));
-        let denied = AcquireError::Failed {
-            op: Op::Create,
-            path: "/h".into(),
-            source: io::ErrorKind::PermissionDenied.into(),
-        };
-        assert_eq!(io::Error::from(denied).kind(), io::ErrorKind::PermissionDenied);
+    fn a_failed_operation_keeps_its_kind_and_says_what_to_do() {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let of_file = AcquireError::Io { op: Op::Open, path: "/h/x".into(), source: denied() };
+        let of_dir = AcquireError::Directory { path: "/h".into(), source: denied() };
+        assert!(of_file.to_string().contains("another user's lock"), "{of_file}");
+        assert!(of_dir.to_string().contains("the directory /h: "), "{of_dir}");
+        assert!(of_dir.to_string().contains("PORTLOCK_DIR"), "{of_dir}");
+        for error in [of_file, of_dir] {
+            assert_eq!(io::Error::from(error).kind(), io::ErrorKind::PermissionDenied);
+        }
     }
 }

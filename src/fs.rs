@@ -18,7 +18,8 @@ use crate::judge::{Age, Evidence, Watch};
 /// Implemented by the operating-system adapters and by the model's filesystem. Wrappers that
 /// trace, record or inject faults implement the same trait around another value.
 ///
-/// None of the methods blocks, other than for the disk. `EINTR` is retried inside the adapter.
+/// None of the methods blocks, other than for the disk, but [`wait`](Self::wait). `EINTR` is
+/// retried inside the adapter.
 pub trait FileSystem {
     /// `openat(O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)`: exclusive create (S1).
     ///
@@ -43,6 +44,9 @@ pub trait FileSystem {
 
     /// `flock(LOCK_EX | LOCK_NB)`: tries the kernel lock on the open file, once.
     fn lock(&mut self) -> Lock;
+
+    /// `flock(LOCK_EX)`: waits for the kernel lock on the open file, for as long as it takes.
+    fn wait(&mut self) -> Wait;
 
     /// `write`: puts the whole record into the open file with one call.
     ///
@@ -143,6 +147,15 @@ pub enum Lock {
     Failed,
 }
 
+/// Reply of [`FileSystem::wait`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Wait {
+    /// The kernel lock is ours until the open file is closed.
+    Ours,
+    /// Any error.
+    Failed,
+}
+
 /// Reply of [`FileSystem::read`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Read {
@@ -196,6 +209,8 @@ pub enum Op {
     Age,
     /// [`FileSystem::lock`].
     Lock,
+    /// [`FileSystem::wait`].
+    Wait,
     /// [`FileSystem::write`].
     Write,
     /// [`FileSystem::read`].
@@ -213,6 +228,7 @@ impl std::fmt::Display for Op {
             Op::Open => "open",
             Op::Age => "date",
             Op::Lock => "lock",
+            Op::Wait => "wait for",
             Op::Write => "write the record to",
             Op::Read => "read",
             Op::Confirm => "confirm",

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::error::ReleaseError;
+use crate::exit::{self, Registered};
 use crate::os::{self, LockFile};
-use crate::protocol::{Guarantee, Release, Released};
+use crate::protocol::{Guarantee, Release, Released, Stuck};
 use crate::record::Holder;
 
 /// A lock that is held. Dropping it releases the lock; [`release`](Self::release) also tells how
@@ -16,7 +17,9 @@ use crate::record::Holder;
 /// While it exists and [`is_current`](Self::is_current), no other participant holds the path (P1).
 /// It must be kept: `let _ = lock.try_acquire()?` releases at once, `let _guard = …` does not.
 ///
-/// The lock dies with the process, however it ends. It does not outlive it for a child, unless
+/// The lock dies with the process, however it ends. An orderly exit ([`std::process::exit`], or the
+/// return from `main`) with a guard still alive removes the lock file too (S11); a thread that goes
+/// on working at that instant does so without the lock. It does not outlive it for a child, unless
 /// [`hand_over_to`](Self::hand_over_to) asked for that. In a forked child the guard is a stranger:
 /// there it removes and unlocks nothing.
 #[must_use = "the lock is released as soon as the guard is dropped"]
@@ -26,31 +29,36 @@ pub struct Guard {
     generation: usize,
     guarantee: Guarantee,
     reclaimed: Option<Reclaimed>,
-    released: bool,
+    /// In the process that acquired, until the release: the exit of the process releases it.
+    registered: Option<Registered>,
 }
 
 impl Guard {
     pub(crate) fn new(file: LockFile, guarantee: Guarantee, reclaimed: Option<Reclaimed>) -> Self {
         let generation = os::process::generation();
-        Self { file, generation, guarantee, reclaimed, released: false }
+        let registered = Some(exit::register(&file));
+        Self { file, generation, guarantee, reclaimed, registered }
     }
 
     /// Removes the lock file and then drops the kernel lock. Does not block.
     ///
     /// # Errors
     ///
-    /// The lock is released in any case; a [`ReleaseError`] tells that the file had been removed
-    /// by somebody else, could not be removed, or is a parent process's.
+    /// [`ReleaseError::Failed`] if the file could not be removed: it has the guard, and the lock is
+    /// **still held**. [`ReleaseError::Lost`] if somebody else had removed the file, and
+    /// [`ReleaseError::Forked`] in a child that was forked: both are told of a lock that this
+    /// process does not hold, and removed nothing.
     pub fn release(mut self) -> Result<(), ReleaseError> {
-        let ended = self.run_release();
-        let path = self.file.path().to_owned();
-        match ended {
+        let path = self.path().to_owned();
+        match self.run_release(Stuck::keep) {
             Released::Removed => Ok(()),
             Released::Lost => Err(ReleaseError::Lost { path }),
-            Released::Failed(op) => {
-                Err(ReleaseError::Failed { op, path, source: self.file.take_error() })
-            }
             Released::Left => Err(ReleaseError::Forked { path }),
+            Released::Kept(op) | Released::Failed(op) => {
+                let source = self.file.take_error();
+                self.registered = Some(exit::register(&self.file));
+                Err(ReleaseError::Failed { guard: Box::new(self), op, source })
+            }
         }
     }
 
@@ -99,14 +107,23 @@ impl Guard {
         self.generation != os::process::generation()
     }
 
-    fn run_release(&mut self) -> Released {
-        self.released = true;
-        let mut state = if self.is_forked() { Release::FORKED } else { Release::START };
+    /// The machine of a release, to its end. `stuck` decides what follows a failure.
+    fn run_release(&mut self, stuck: fn(Stuck) -> Release) -> Released {
+        let registered = self.registered.take();
+        let mut state = if self.is_forked() {
+            Release::FORKED
+        } else if registered.as_ref().is_some_and(exit::take) {
+            Release::START
+        } else {
+            // The process is exiting, and has released it.
+            return Released::Removed;
+        };
         loop {
-            match state {
+            state = match state {
                 Release::Ended(released) => return released,
-                unfinished => state = unfinished.step(&mut self.file),
-            }
+                Release::Stuck(failed) => stuck(failed),
+                unfinished => unfinished.step(&mut self.file),
+            };
         }
     }
 }
@@ -114,8 +131,8 @@ impl Guard {
 impl Drop for Guard {
     /// Releases quietly. Never panics.
     fn drop(&mut self) {
-        if !self.released {
-            self.run_release();
+        if self.registered.is_some() {
+            self.run_release(Stuck::abandon);
         }
     }
 }
@@ -143,6 +160,6 @@ pub struct Reclaimed {
 impl fmt::Display for Reclaimed {
     /// "pid 20211 (node, since 2026-11-23 02:09:04 UTC)".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        crate::error::Recorded(self.holder.as_ref()).fmt(f)
+        crate::held::Recorded(self.holder.as_ref()).fmt(f)
     }
 }

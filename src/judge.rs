@@ -239,6 +239,12 @@ pub fn assess(watch: Watch, evidence: Evidence) -> Assessment {
     }
 }
 
+/// Whether the answer of a query depends on the kernel lock at all. It does not where the recorded
+/// process runs here and is known to live.
+pub(crate) fn depends_on_watch(evidence: Evidence) -> bool {
+    assess(Watch::Held, evidence) != assess(Watch::Free, evidence)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@
 //!   holder; then somebody else can acquire. The holder can notice ([`Guard::is_current`]), and its
 //!   release removes nothing of the other's, except in the instant between its last look and the
 //!   unlink right after it, which no system call can close.
+//! - [`Lock::force_clear`] stands outside of the promises, and says so.
 //! - Where a filesystem has no kernel locks (`flock`), nothing is reclaimed: a dead holder's file
 //!   stays until a person removes it. [`Guard::guarantee`] tells.
 //! - Nothing is queued: who gets a lock that is released is not decided by who came first.
@@ -19,8 +20,12 @@
 //! # Dangers
 //!
 //! - `let _ = lock.try_acquire()?;` releases at once. Bind the guard to a name.
-//! - [`std::process::exit`] runs no destructors: a guard alive at that moment leaves its file, which
-//!   the next acquire reclaims.
+//! - [`std::process::exit`] runs no destructors. The lock of a guard that is alive at that moment is
+//!   released all the same (S11), while threads that still work go on working for an instant. An
+//!   abort, `exec` or a signal leaves the file, which the next acquire reclaims.
+//! - [`Lock::acquire`] waits for as long as it takes, and for ever if this very process holds the
+//!   lock.
+//! - A forked child that has locks of its own must end by `exit`, or leaves them to be reclaimed.
 //!
 //! # Example
 //!
@@ -31,7 +36,7 @@
 //! let lock = LockDir::at(home.path()).port(5338)?;
 //! let guard = lock.try_acquire()?;
 //! match lock.try_acquire() {
-//!     Err(AcquireError::Held { holder: Some(holder), .. }) => println!("{holder} has it"),
+//!     Err(AcquireError::Held(held)) => println!("{held}"),
 //!     other => unreachable!("we hold it: {other:?}"),
 //! }
 //! guard.release()?;
@@ -54,7 +59,8 @@
 //!   lock on the file that the path named with its record in it (or, in the old format, stood in
 //!   the file and lived), or says that the holder is not known, and why.
 //! - **P5 bounded.** An acquire or release that runs alone ends within a small, fixed number of
-//!   calls. None blocks.
+//!   calls. None blocks, unless the caller asked to wait ([`Lock::acquire`],
+//!   [`Lock::acquire_timeout`]); a caller that waits gets the lock when nobody has it.
 //! - **P6 no litter.** An idle directory is empty, unless someone died in it or the system refused a
 //!   removal. What is left then is empty or a dead one's, and the next acquire removes it.
 //! - **P7 time is never safety** between participants that take kernel locks. For files of the old
@@ -62,26 +68,42 @@
 //! - **P8 the pid is not needed for safety.** Exclusion holds even if every answer of the pid probe
 //!   is wrong.
 //!
+//! # When the world changes under a lock
+//!
+//! | what happens | what follows |
+//! | --- | --- |
+//! | the clock is set, by however much | nothing, between participants of this crate: a record is told by pid, start since boot, boot and namespace. A file without a record is waited for up to two seconds more. An agent of the old format is taken for a dead one's pid, given out again, if the clock is set forward by over a minute while it runs |
+//! | the machine sleeps | nothing: the kernel lock stays, and the start of a process counts the sleep. An agent of the old format that falls asleep between its create and its write, for over two seconds by the clock, is taken for dead |
+//! | the machine gets another name | nothing, until it is booted anew: then a lock from before counts as another machine's, and is refused (`clear --force` removes it) |
+//! | the home is shared with another machine | a holder there is refused as long as its kernel lock is seen, and after that too, as unknown: nothing here proves its death |
+//! | a person or a cleaner removes the file | the holder can notice ([`Guard::is_current`]), and its release removes nothing of a successor's |
+//!
 //! # Map
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `protocol.rs`, `query.rs` | the machines: states, and the one call that each waits for |
+//! | `protocol.rs`, `query.rs`, `clear.rs` | the machines: states, and the one call that each waits for |
 //! | `judge.rs` | the verdict over a lock file that stands in the way |
 //! | `record.rs` | what stands in the file |
 //! | `fs.rs` | the operations, as a trait |
 //! | `os/` | the real system behind the trait, and the process probe |
-//! | `place.rs`, `lock.rs`, `guard.rs`, `status.rs`, `error.rs` | what users hold |
+//! | `place.rs`, `lock.rs`, `guard.rs`, `status.rs`, `list.rs`, `sweep.rs` | what users hold |
+//! | `held.rs`, `error.rs` | what they are told |
+//! | `exit.rs` | the release of what is held when the process exits |
 //! | `bin/portlock/` | the command, with feature `cli` |
 
 #![deny(missing_docs)]
 #![deny(clippy::disallowed_methods)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod clear;
 mod error;
+mod exit;
 mod fs;
 mod guard;
+mod held;
 mod judge;
+mod list;
 mod lock;
 mod os;
 mod place;
@@ -89,16 +111,31 @@ pub mod protocol;
 mod query;
 mod record;
 mod status;
+mod sweep;
 
-pub use error::{AcquireError, PlaceError, ReleaseError};
+pub use error::{AcquireError, BadName, PlaceError, ReleaseError};
 pub use fs::Op;
 pub use guard::{Guard, Reclaimed};
+pub use held::Held;
 pub use judge::Unsure;
+pub use list::{ListError, Listed};
 pub use lock::Lock;
 pub use place::LockDir;
 pub use protocol::{Guarantee, Refusal};
 pub use record::{Holder, MAX_RECORD};
 pub use status::Status;
+pub use sweep::Swept;
+
+/// The shipped adapter on `path`, for programs that check it against the model or record its calls.
+/// A create is recorded as `record`: this process, if `None`. **Not covered by semantic versioning.**
+#[doc(hidden)]
+pub fn adapter(
+    path: impl AsRef<std::path::Path>,
+    record: Option<Holder>,
+) -> impl protocol::FileSystem + Send {
+    let record = record.unwrap_or_else(|| os::process::me().clone());
+    os::LockFile::new(os::absolute(path.as_ref()), record)
+}
 
 /// Whether `signal` is ignored by this process: the command keeps it so for its child.
 #[cfg(all(unix, feature = "cli"))]
@@ -128,15 +165,16 @@ pub fn leads_its_session() -> bool {
     os::process::leads_its_session()
 }
 
-/// Acquires the lock of `port` in the default place, `~/.percy/agent-<port>.lock`.
+/// Acquires the lock of `port` in the user's directory: `$PORTLOCK_DIR/agent-<port>.lock`, or
+/// `~/.percy/agent-<port>.lock` where that is not set.
 ///
-/// Short for `LockDir::percy()?.port(port)?.try_acquire()`.
+/// Short for `LockDir::user()?.port(port)?.try_acquire()`.
 ///
 /// # Errors
 ///
 /// As [`Lock::try_acquire`], and [`AcquireError::Place`] for port 0 or without a home directory.
 pub fn try_acquire(port: u16) -> Result<Guard, AcquireError> {
-    LockDir::percy()?.port(port)?.try_acquire()
+    LockDir::user()?.port(port)?.try_acquire()
 }
 
 /// The example of the README, so that it compiles.

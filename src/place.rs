@@ -1,8 +1,9 @@
-//! Where lock files stand: the default place, other directories, and the name of a port's file.
+//! Where lock files stand: the user's directory, other directories, and the names of the files.
 
 use std::path::{Path, PathBuf};
 
-use crate::error::PlaceError;
+use crate::error::{BadName, PlaceError};
+use crate::held::Subject;
 use crate::lock::Lock;
 use crate::os;
 
@@ -12,10 +13,13 @@ use crate::os;
 /// exists is left as it is. Anybody who may write to it can remove a lock file under its holder,
 /// so it should be the user's own.
 ///
+/// **Two processes exclude each other only if they use the same directory.**
+///
 /// Use a local disk where you can: see the README for network filesystems and FUSE.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockDir {
     path: PathBuf,
+    instead_of: Option<PlaceError>,
 }
 
 impl LockDir {
@@ -27,7 +31,51 @@ impl LockDir {
     /// # Ok::<(), portlock::PlaceError>(())
     /// ```
     pub fn at(path: impl AsRef<Path>) -> Self {
-        Self { path: os::absolute(path.as_ref()) }
+        Self::from_root(os::absolute(path.as_ref()))
+    }
+
+    /// The user's directory: `$PORTLOCK_DIR` if that is set and not empty, or else `~/.percy`, as
+    /// of [`percy`](Self::percy). A relative one counts from the working directory at this call.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError::NoHome`].
+    pub fn user() -> Result<Self, PlaceError> {
+        match os::directory_of_environment() {
+            Some(named) => Ok(Self::from_root(named)),
+            None => Self::percy(),
+        }
+    }
+
+    /// As [`user`](Self::user), but where there is no home directory, or `~/.percy` cannot be
+    /// written to, a directory that stands in for it: `portlock` in the user's runtime directory
+    /// (`$XDG_RUNTIME_DIR`), or else `portlock-<uid>` in the one for temporary files (`$TMPDIR`,
+    /// `/tmp`). It is made by this call, mode 0700. `$PORTLOCK_DIR` is never fallen back from.
+    ///
+    /// **Danger: which directory it is depends on the environment, so two processes of one user
+    /// can come to different ones, and then do not exclude each other**: one in a sandbox that
+    /// hides the home directory and one outside, one with `TMPDIR` set and one without. Therefore
+    /// [`instead_of`](Self::instead_of) tells of it, for a warning. To name one directory for all
+    /// of them is better.
+    ///
+    /// On Windows it is [`user`](Self::user) alone.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError::Unsafe`] if the directory that stands in is a link, another user's, or
+    /// writable by others; [`PlaceError::NotWritable`] if it cannot be made.
+    pub fn user_or_fallback() -> Result<Self, PlaceError> {
+        if let Some(named) = os::directory_of_environment() {
+            return Ok(Self::from_root(named));
+        }
+        let instead_of = match Self::percy() {
+            Ok(home) => match os::fallback::why_not_writable(home.path()) {
+                Some(kind) => PlaceError::NotWritable { path: home.path, kind },
+                None => return Ok(home),
+            },
+            Err(error) => error,
+        };
+        Ok(Self { path: os::fallback::directory()?, instead_of: Some(instead_of) })
     }
 
     /// The directory `.app` in the home directory: `$HOME`, or the system's if that is unset.
@@ -38,19 +86,14 @@ impl LockDir {
     ///
     /// [`PlaceError::App`] for another name, [`PlaceError::NoHome`] if there is no home directory.
     pub fn home(app: &str) -> Result<Self, PlaceError> {
-        let permitted = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if app.is_empty()
-            || app.len() > 64
-            || app.starts_with(['-', '.'])
-            || !app.chars().all(permitted)
-        {
-            return Err(PlaceError::App { app: app.to_owned() });
+        if let Some(why) = wrong_in_file_name(app) {
+            return Err(PlaceError::App { app: app.to_owned(), why });
         }
         let home = os::home().ok_or(PlaceError::NoHome)?;
-        Ok(Self { path: os::absolute(&home).join(format!(".{app}")) })
+        Ok(Self::from_root(os::absolute(&home).join(format!(".{app}"))))
     }
 
-    /// The directory of the default place, `~/.percy` (PERCY.md: the file, exactly).
+    /// The directory of Percy's agents, `~/.percy` (PERCY.md: the file, exactly).
     ///
     /// # Errors
     ///
@@ -67,13 +110,111 @@ impl LockDir {
     pub fn port(&self, port: u16) -> Result<Lock, PlaceError> {
         match port {
             0 => Err(PlaceError::AnyPort),
-            _ => Ok(Lock::new(self.path.join(format!("agent-{port}.lock")), Some(port))),
+            _ => Ok(self.lock(&format!("agent-{port}"), Subject::Port(port))),
+        }
+    }
+
+    /// The lock called `name` in this directory: `<name>.lock`. Touches nothing.
+    ///
+    /// A name has 1 to 64 ASCII letters, digits, `-`, `_` and `.`, the first neither `-` nor `.`.
+    /// It is not digits alone, which is a [port](Self::port), nor `agent-` and digits, whose file
+    /// would be a port's, nor a device of Windows (`con`, `nul.x`, `COM1`).
+    ///
+    /// Where the filesystem does not tell capital letters from small ones (macOS, Windows),
+    /// `Build` and `build` are one lock.
+    ///
+    /// ```
+    /// let lock = portlock::LockDir::at("/run/my-app").name("build")?;
+    /// assert_eq!(lock.path(), std::path::Path::new("/run/my-app/build.lock"));
+    /// # Ok::<(), portlock::PlaceError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError::Name`] for another name.
+    pub fn name(&self, name: &str) -> Result<Lock, PlaceError> {
+        match wrong_in_name(name) {
+            Some(why) => Err(PlaceError::Name { name: name.to_owned(), why }),
+            None => Ok(self.lock(name, Subject::Name(name.to_owned()))),
         }
     }
 
     /// The path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Why this directory stands in for the user's own; `None` if it does not. Only ever of
+    /// [`user_or_fallback`](Self::user_or_fallback).
+    pub fn instead_of(&self) -> Option<&PlaceError> {
+        self.instead_of.as_ref()
+    }
+
+    /// The lock whose file has the name `file` in this directory; `None` if no lock's file has.
+    pub(crate) fn lock_of_file(&self, file: &str) -> Option<Lock> {
+        let stem = file.strip_suffix(".lock")?;
+        let port = stem.strip_prefix("agent-").and_then(|digits| {
+            let port = digits.parse().ok().filter(|&port| port != 0)?;
+            // As `port` writes it: no sign, no zero before it.
+            (u16::to_string(&port) == digits).then_some(port)
+        });
+        match port {
+            Some(port) => self.port(port).ok(),
+            None => self.name(stem).ok(),
+        }
+    }
+
+    fn from_root(path: PathBuf) -> Self {
+        Self { path, instead_of: None }
+    }
+
+    fn lock(&self, stem: &str, subject: Subject) -> Lock {
+        Lock::new(self.path.join(format!("{stem}.lock")), subject)
+    }
+}
+
+/// What keeps `name` from being part of a file's name that is the same file everywhere.
+fn wrong_in_file_name(name: &str) -> Option<BadName> {
+    let permitted = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() {
+        Some(BadName::Empty)
+    } else if let Some(other) = name.chars().find(|c| !permitted(c)) {
+        Some(BadName::Character(other))
+    } else if name.starts_with(['-', '.']) {
+        Some(BadName::First)
+    } else if name.len() > 64 {
+        Some(BadName::TooLong)
+    } else {
+        None
+    }
+}
+
+/// What keeps `name` from being the name of a lock.
+fn wrong_in_name(name: &str) -> Option<BadName> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let wrong = wrong_in_file_name(name);
+    if wrong.is_some() {
+        wrong
+    } else if digits(name) {
+        Some(BadName::Port)
+    } else if name.to_ascii_lowercase().strip_prefix("agent-").is_some_and(digits) {
+        Some(BadName::PortFile)
+    } else if is_device(name) {
+        Some(BadName::Device)
+    } else {
+        None
+    }
+}
+
+/// Whether Windows takes a file of this name, in any directory and with any ending, for a device.
+fn is_device(name: &str) -> bool {
+    let base = name.split('.').next().unwrap_or(name).to_ascii_lowercase();
+    match base.as_str() {
+        "con" | "prn" | "aux" | "nul" => true,
+        base => base
+            .strip_prefix("com")
+            .or_else(|| base.strip_prefix("lpt"))
+            .is_some_and(|number| number.len() == 1 && number.as_bytes()[0].is_ascii_digit()),
     }
 }
 
@@ -83,7 +224,7 @@ mod tests {
 
     #[test]
     fn the_names_of_apps_are_plain_file_names() {
-        for app in ["percy", "my-app_2", "a.b", &"x".repeat(64)] {
+        for app in ["percy", "my-app_2", "a.b", "5338", "con", &"x".repeat(64)] {
             assert!(LockDir::home(app).expect(app).path().ends_with(format!(".{app}")));
         }
         for app in ["", ".", "..", ".x", "-x", "a/b", "a\\b", "a\0b", "é", &"x".repeat(65)] {
@@ -98,6 +239,91 @@ mod tests {
         for port in [1, 5338, 65535] {
             let path = format!("/d/agent-{port}.lock");
             assert_eq!(dir.port(port).expect("a port").path(), Path::new(&path));
+        }
+    }
+
+    #[test]
+    fn each_rule_of_a_name_has_its_own_reason() {
+        let why = |name: &str| match LockDir::at("/d").name(name) {
+            Ok(lock) => {
+                assert_eq!(lock.path(), Path::new("/d").join(format!("{name}.lock")));
+                assert_eq!((lock.name(), lock.port()), (Some(name), None));
+                None
+            }
+            Err(PlaceError::Name { why, .. }) => Some(why),
+            Err(other) => panic!("{other}"),
+        };
+        let most = "x".repeat(64);
+        let long = "x".repeat(65);
+        for name in
+            ["build", "B", "_", "a.b-c_d", "5338x", "agent-", "agent-x1", "agent", "x5338", &*most]
+        {
+            assert_eq!(why(name), None, "{name}");
+        }
+        for name in ["con5", "com", "com10", "comx", "lpt", "nulls", "x.con", "a-nul"] {
+            assert_eq!(why(name), None, "{name}");
+        }
+        for (name, expected) in [
+            ("", BadName::Empty),
+            (&*long, BadName::TooLong),
+            ("-x", BadName::First),
+            (".x", BadName::First),
+            ("..", BadName::First),
+            ("a/b", BadName::Character('/')),
+            ("a\\b", BadName::Character('\\')),
+            ("a\0", BadName::Character('\0')),
+            ("a b", BadName::Character(' ')),
+            ("é", BadName::Character('é')),
+            ("0", BadName::Port),
+            ("5338", BadName::Port),
+            ("99999999", BadName::Port),
+            ("agent-5338", BadName::PortFile),
+            ("agent-007", BadName::PortFile),
+            ("Agent-1", BadName::PortFile),
+            ("con", BadName::Device),
+            ("Nul.tar.gz", BadName::Device),
+            ("prn", BadName::Device),
+            ("aux", BadName::Device),
+            ("COM1", BadName::Device),
+            ("lpt0.x", BadName::Device),
+        ] {
+            assert_eq!(why(name), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_bad_name_is_told_with_the_reason_and_the_way_out() {
+        let said = |name: &str| LockDir::at("/d").name(name).expect_err("refused").to_string();
+        assert_eq!(
+            said("5338"),
+            "\"5338\" cannot be a lock's name: it is a number, as a port is; \
+             ask for port 5338 itself"
+        );
+        assert!(said("a/b").contains("it contains '/'; use 1 to 64 letters"), "{}", said("a/b"));
+    }
+
+    #[test]
+    fn a_file_belongs_to_the_lock_that_names_it_and_to_no_other() {
+        let dir = LockDir::at("/d");
+        for lock in [dir.port(1), dir.port(65535), dir.name("build"), dir.name("a.lock")] {
+            let lock = lock.expect("a lock");
+            let file = lock.path().file_name().and_then(|name| name.to_str()).expect("a name");
+            assert_eq!(dir.lock_of_file(file), Some(lock));
+        }
+        for file in [
+            "build",
+            ".lock",
+            "build.Lock",
+            "build.lock~",
+            ".build.lock",
+            "agent-0.lock",
+            "agent-007.lock",
+            "agent-+1.lock",
+            "agent-65536.lock",
+            "5338.lock",
+            "con.lock",
+        ] {
+            assert_eq!(dir.lock_of_file(file), None, "{file}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The machines of acquire and release, as pure data. (A query's is in `query.rs`.)
+//! The machines of acquire and release, as pure data. (A query's is in `query.rs`, a
+//! clear's in `clear.rs`.)
 //!
 //! **Not covered by semantic versioning.** This module and what it re-exports are public so that
 //! the model checker, loom, proptest, the fuzzer and other drivers run the code that ships. To
@@ -19,13 +20,18 @@
 //!              │ ours              │ again              ▲              Reading     │
 //!              ▼                   ▼                    │                 │        │
 //!          Recording            Creating                │                 ▼        ▼
-//!              │ done                          not final│              Judging (probe)
-//!              ▼                                        │           dead │      │ alive, unknown
+//!              │ done                                   │              Judging (probe)
+//!              ▼                                        │           dead │      │ all else
 //!        ConfirmingNew ── changed ──────────────────────┤                ▼      ▼
 //!              │ same                                   ├─ changed ── Confirming
 //!              ▼                                        │           dead │      │
 //!            Held          unlinked: again, at no cost  │                ▼      ▼
-//!                          of a try                     └────────── Unlinking  Closing ─► Refused
+//!                          of a try                     ├────────── Unlinking  Standing
+//!                                                       │                       │    │ wait
+//!                                  final: to Refused    └─────────────── leave ─┘    ▼
+//!                                                       ▲                         Waiting
+//!                                                       └── changed ─ Woken ◄── ours ┘
+//!                                                                       └─ same ─► Reading
 //!
 //!  our own newborn, after a failure:  Retaking ─► Disowning ─► Withdrawing ─► Closing ─► Failed
 //!                                                     └───────────┴► Voiding ────┘
@@ -36,20 +42,25 @@
 //! ```text
 //!  START ─► Confirming ── same ──► Unlinking ── unlinked ──► Closing ─► Ended(Removed)
 //!               ├─ changed ────────────│── absent ─────────► Closing ─► Ended(Lost)
-//!               └─ failed ──► Voiding ◄┘ failed ───────────► Closing ─► Ended(Failed)
+//!               └─ failed ──► Stuck ◄──┘ failed
+//!                       keep │    │ abandon
+//!                Ended(Kept) ◄    └─► Voiding ──────────────► Closing ─► Ended(Failed)
 //!  FORKED ─► Leaving ─► Ended(Left)
 //! ```
 //!
 //! # The driver's duty
 //!
-//! **Run one state at a time, and give up only where the machine pauses.**
+//! **Run one state at a time, and decide only where the machine asks.**
 //!
 //! 1. Start with [`Acquire::START`] and a [`FileSystem`] value that has nothing open.
 //! 2. At [`Acquire::Pausing`] decide: [`Pausing::again`], after a short sleep if you like, or
 //!    [`Pausing::give_up`]. Count the tries: the machine does not.
-//! 3. At `Held`, `Refused` or `Failed` stop. After `Held` keep the value with its open file, and
+//! 3. At [`Acquire::Standing`] decide: [`Standing::leave`], or [`Standing::wait`] for the kernel
+//!    lock. ([`Standing::force`] stands outside of the promises.)
+//! 4. At `Held`, `Refused` or `Failed` stop. After `Held` keep the value with its open file, and
 //!    hand it to a [`Release`] later, in the same process.
-//! 4. At any other state call [`Acquire::step`].
+//! 5. At [`Release::Stuck`] decide: [`Stuck::keep`] the lock, or [`Stuck::abandon`] it.
+//! 6. At any other state call `step`.
 //!
 //! Order is what makes it right. Confirm comes after the kernel lock and after the verdict, and
 //! immediately before the act. Unlink comes before the kernel lock is dropped. The record is
@@ -58,7 +69,8 @@
 // A new reply or state must be decided on, not fall into `_`.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-pub use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Lock, Op, Open, Read, Unlink};
+pub use crate::clear::{Clear, Cleared};
+pub use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Lock, Op, Open, Read, Unlink, Wait};
 pub use crate::judge::{
     Age, Assessment, Author, Evidence, KernelLock, Probe, Unsure, Verdict, Watch, assess, judge,
 };
@@ -100,12 +112,8 @@ pub enum Refusal {
 pub enum Claim {
     /// Its holder is dead: unlink it.
     Dead,
-    /// Its holder lives: refuse, naming it.
-    Alive,
-    /// Its holder is unknown: refuse, saying why.
-    Unknown(Unsure),
-    /// Somebody has it locked who may be the recorded holder: try again.
-    NotFinal(Unsure),
+    /// It stands in the way: this is to be said of it.
+    Stands(Standing),
 }
 
 /// What follows when the open file has been closed.
@@ -148,6 +156,12 @@ pub enum Acquire {
     Confirming(Confirming),
     /// Dead and confirmed, under the lock: waits for its unlink.
     Unlinking(Unlinking),
+    /// The file is open and not ours to take. Waits for the driver: leave, or wait?
+    Standing(Standing),
+    /// Waits for the kernel lock of whoever has it. The one state that blocks.
+    Waiting(Waiting),
+    /// Has the kernel lock after a wait: does the path still name the file?
+    Woken(Woken),
     /// Our newborn after a failure: takes its kernel lock, if it can.
     Retaking(Retaking),
     /// Our newborn after a failure: does the path still name it?
@@ -174,8 +188,9 @@ impl Acquire {
 
     /// Makes the one call that this state waits for, and returns the state that follows.
     ///
-    /// A state that waits for no operation ([`Pausing`](Self::Pausing), [`Held`](Self::Held),
-    /// [`Refused`](Self::Refused), [`Failed`](Self::Failed)) is returned as it is.
+    /// A state that waits for no operation ([`Pausing`](Self::Pausing),
+    /// [`Standing`](Self::Standing), [`Held`](Self::Held), [`Refused`](Self::Refused),
+    /// [`Failed`](Self::Failed)) is returned as it is.
     #[must_use = "the state that follows is the whole result"]
     pub fn step(self, fs: &mut impl FileSystem) -> Self {
         match self {
@@ -191,6 +206,8 @@ impl Acquire {
             Self::Judging(state) => state.on_probe(fs.probe()),
             Self::Confirming(state) => state.on_confirm(fs.confirm()),
             Self::Unlinking(state) => state.on_unlink(fs.unlink()),
+            Self::Waiting(state) => state.on_wait(fs.wait()),
+            Self::Woken(state) => state.on_confirm(fs.confirm()),
             Self::Retaking(state) => state.on_lock(fs.lock()),
             Self::Disowning(state) => state.on_confirm(fs.confirm()),
             Self::Withdrawing(state) => state.on_unlink(fs.unlink()),
@@ -199,7 +216,11 @@ impl Acquire {
                 fs.close();
                 state.on_close()
             }
-            Self::Pausing(_) | Self::Held(_) | Self::Refused(_) | Self::Failed(_) => self,
+            Self::Pausing(_)
+            | Self::Standing(_)
+            | Self::Held(_)
+            | Self::Refused(_)
+            | Self::Failed(_) => self,
         }
     }
 }
@@ -353,7 +374,7 @@ impl LockingOld {
 impl Peeked {
     fn judged(self, lock: KernelLock) -> Acquire {
         match self {
-            Self::Nothing => Acquire::judged(judge(lock, Evidence::Nothing(Age::Old))),
+            Self::Nothing => Acquire::judged(lock, Evidence::Nothing(Age::Old)),
             Self::Record(_) => Acquire::Judging(Judging { lock }),
         }
     }
@@ -370,7 +391,7 @@ impl Reading {
     fn on_read(self, reply: Read) -> Acquire {
         match reply {
             Read::Record => Acquire::Judging(Judging { lock: KernelLock::Ours }),
-            Read::Nothing => Acquire::judged(judge(KernelLock::Ours, Evidence::Nothing(self.age))),
+            Read::Nothing => Acquire::judged(KernelLock::Ours, Evidence::Nothing(self.age)),
             Read::Failed => Acquire::close(Then::Fail(Op::Read)),
         }
     }
@@ -385,7 +406,7 @@ pub struct Judging {
 
 impl Judging {
     fn on_probe(self, evidence: Evidence) -> Acquire {
-        Acquire::judged(judge(self.lock, evidence))
+        Acquire::judged(self.lock, evidence)
     }
 }
 
@@ -400,11 +421,7 @@ impl Confirming {
     fn on_confirm(self, reply: Confirm) -> Acquire {
         match (reply, self.claim) {
             (Confirm::Same, Claim::Dead) => Acquire::Unlinking(Unlinking),
-            (Confirm::Same, Claim::Alive) => Acquire::close(Then::Refuse(Refusal::Holder)),
-            (Confirm::Same, Claim::Unknown(unsure)) => {
-                Acquire::close(Then::Refuse(Refusal::Unknown(unsure)))
-            }
-            (Confirm::Same, Claim::NotFinal(unsure)) => Acquire::close(Then::Pause(unsure)),
+            (Confirm::Same, Claim::Stands(standing)) => Acquire::Standing(standing),
             (Confirm::Changed, _) => Acquire::close(Then::Pause(Unsure::Contended)),
             (Confirm::Failed, _) => Acquire::close(Then::Fail(Op::Confirm)),
         }
@@ -421,6 +438,93 @@ impl Unlinking {
             Unlink::Unlinked => Acquire::close(Then::Create),
             Unlink::Absent => Acquire::close(Then::Pause(Unsure::Contended)),
             Unlink::Failed => Acquire::close(Then::Fail(Op::Unlink)),
+        }
+    }
+}
+
+/// What is to be said of a file that is not ours to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stance {
+    /// Refuse.
+    Final(Refusal),
+    /// Try again, and refuse for this reason when the tries are used up.
+    NotFinal(Unsure),
+}
+
+/// Waits for the driver. The file is open; nothing else is done to it meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Standing {
+    /// What trying the lock said.
+    pub lock: KernelLock,
+    /// What is to be said of the file.
+    pub stance: Stance,
+}
+
+impl Standing {
+    /// Closes the file, and then refuses or tries again.
+    #[must_use = "the state that follows is the whole result"]
+    pub fn leave(self) -> Acquire {
+        Acquire::close(match self.stance {
+            Stance::Final(refusal) => Then::Refuse(refusal),
+            Stance::NotFinal(unsure) => Then::Pause(unsure),
+        })
+    }
+
+    /// Waits until whoever has the kernel lock drops it or dies. Leaves if nobody has it: there is
+    /// nothing to wait for.
+    #[must_use = "the state that follows is the whole result"]
+    pub fn wait(self) -> Acquire {
+        match self.lock {
+            KernelLock::Busy => Acquire::Waiting(Waiting),
+            KernelLock::Ours | KernelLock::Unsupported => self.leave(),
+        }
+    }
+
+    /// Removes the file, whatever the verdict was: for a person who knows better, and **outside of
+    /// P1 and P2**. Still never a file whose kernel lock somebody else has: that it leaves.
+    ///
+    /// The driver must have compared the record that was read under the lock with the one that the
+    /// person saw.
+    #[must_use = "the state that follows is the whole result"]
+    pub fn force(self) -> Acquire {
+        match self.lock {
+            KernelLock::Ours | KernelLock::Unsupported => {
+                Acquire::Confirming(Confirming { claim: Claim::Dead })
+            }
+            KernelLock::Busy => self.leave(),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::wait`] on a file whose kernel lock somebody has.
+///
+/// Not on a newborn that its creator is about to lock: [`Peeking`] has seen a record, or an old
+/// file, and [`LockingOld`] has found the lock busy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Waiting;
+
+impl Waiting {
+    fn on_wait(self, reply: Wait) -> Acquire {
+        match reply {
+            Wait::Ours => Acquire::Woken(Woken),
+            Wait::Failed => Acquire::close(Then::Fail(Op::Wait)),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::confirm`] of a file whose kernel lock came to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Woken;
+
+impl Woken {
+    fn on_confirm(self, reply: Confirm) -> Acquire {
+        match reply {
+            // Its holder died or failed: judge it. As young, since whoever had the lock may have
+            // changed it just now.
+            Confirm::Same => Acquire::Reading(Reading { age: Age::Young }),
+            // Released: create at once, as after an unlink of ours.
+            Confirm::Changed => Acquire::close(Then::Create),
+            Confirm::Failed => Acquire::close(Then::Fail(Op::Confirm)),
         }
     }
 }
@@ -552,15 +656,23 @@ impl Acquire {
 
     /// Every act upon a verdict is confirmed first; what only says "again" and names nobody is
     /// not worth a call.
-    fn judged(verdict: Verdict) -> Self {
+    fn judged(lock: KernelLock, evidence: Evidence) -> Self {
         let confirm = |claim| Self::Confirming(Confirming { claim });
-        match verdict {
+        let stands = |stance| Standing { lock, stance };
+        let refuse = |refusal| confirm(Claim::Stands(stands(Stance::Final(refusal))));
+        match judge(lock, evidence) {
             Verdict::Dead => confirm(Claim::Dead),
-            Verdict::Alive => confirm(Claim::Alive),
-            Verdict::Unknown(unsure) => confirm(Claim::Unknown(unsure)),
+            Verdict::Alive => refuse(Refusal::Holder),
+            Verdict::Unknown(unsure) => refuse(Refusal::Unknown(unsure)),
             // It may be refused by name when the tries are used up.
-            Verdict::NotFinal(Unsure::CannotProbe) => confirm(Claim::NotFinal(Unsure::CannotProbe)),
-            Verdict::NotFinal(unsure) => Self::close(Then::Pause(unsure)),
+            Verdict::NotFinal(Unsure::CannotProbe) => {
+                confirm(Claim::Stands(stands(Stance::NotFinal(Unsure::CannotProbe))))
+            }
+            Verdict::NotFinal(unsure) => match lock {
+                KernelLock::Busy => Self::Standing(stands(Stance::NotFinal(unsure))),
+                // A creator is at work, and must not find its lock busy, or its name taken.
+                KernelLock::Ours | KernelLock::Unsupported => Self::close(Then::Pause(unsure)),
+            },
         }
     }
 }
@@ -572,6 +684,8 @@ pub enum Released {
     Removed,
     /// The path did not name our file: somebody had removed it. Nothing was removed.
     Lost,
+    /// An operation failed, and the lock is still held: everything is as before the release.
+    Kept(Op),
     /// An operation failed; the record was voided, so that nobody is refused in our name.
     Failed(Op),
     /// In a forked child: the lock is the parent's, and was left alone.
@@ -585,7 +699,9 @@ pub enum Release {
     Confirming(ReleaseConfirming),
     /// Confirmed, under the kernel lock: waits for the unlink.
     Unlinking(ReleaseUnlinking),
-    /// Could not be unlinked: waits until our file is empty.
+    /// Could not be confirmed or unlinked. Waits for the driver: keep the lock, or abandon it?
+    Stuck(Stuck),
+    /// Abandoned: waits until our file is empty.
     Voiding(ReleaseVoiding),
     /// Waits for the close, which drops the kernel lock.
     Closing(ReleaseClosing),
@@ -603,6 +719,9 @@ impl Release {
     pub const FORKED: Self = Self::Leaving(ReleaseLeaving);
 
     /// Makes the one call that this state waits for, and returns the state that follows.
+    ///
+    /// A state that waits for no operation ([`Stuck`](Self::Stuck), [`Ended`](Self::Ended)) is
+    /// returned as it is.
     #[must_use = "the state that follows is the whole result"]
     pub fn step(self, fs: &mut impl FileSystem) -> Self {
         match self {
@@ -617,7 +736,7 @@ impl Release {
                 fs.leave();
                 state.on_leave()
             }
-            Self::Ended(_) => self,
+            Self::Stuck(_) | Self::Ended(_) => self,
         }
     }
 
@@ -635,7 +754,7 @@ impl ReleaseConfirming {
         match reply {
             Confirm::Same => Release::Unlinking(ReleaseUnlinking),
             Confirm::Changed => Release::close(Released::Lost),
-            Confirm::Failed => Release::Voiding(ReleaseVoiding { op: Op::Confirm }),
+            Confirm::Failed => Release::Stuck(Stuck { op: Op::Confirm }),
         }
     }
 }
@@ -649,8 +768,29 @@ impl ReleaseUnlinking {
         match reply {
             Unlink::Unlinked => Release::close(Released::Removed),
             Unlink::Absent => Release::close(Released::Lost),
-            Unlink::Failed => Release::Voiding(ReleaseVoiding { op: Op::Unlink }),
+            Unlink::Failed => Release::Stuck(Stuck { op: Op::Unlink }),
         }
+    }
+}
+
+/// Waits for the driver. The file is open, and its kernel lock ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stuck {
+    /// The operation that failed.
+    pub op: Op,
+}
+
+impl Stuck {
+    /// The lock stays held, for another release later.
+    #[must_use = "the state that follows is the whole result"]
+    pub fn keep(self) -> Release {
+        Release::Ended(Released::Kept(self.op))
+    }
+
+    /// The lock is given up, and the file, which stays, made to refuse nobody.
+    #[must_use = "the state that follows is the whole result"]
+    pub fn abandon(self) -> Release {
+        Release::Voiding(ReleaseVoiding { op: self.op })
     }
 }
 

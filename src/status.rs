@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use crate::error::{AcquireError, Headline, Recorded, Subject};
-use crate::judge::{Assessment, Unsure};
-use crate::lock::{Lock, Patience};
-use crate::os::{self, LockFile};
+use crate::error::AcquireError;
+use crate::held::{Headline, Recorded, Subject};
+use crate::judge::{Assessment, Unsure, depends_on_watch};
+use crate::lock::{Limit, Lock, Patience};
+use crate::os::{self, KernelLocks, LockFile};
 use crate::protocol::Refusal;
 use crate::query::Query;
 use crate::record::Holder;
@@ -51,30 +52,28 @@ impl Status {
         }
     }
 
-    /// A sentence for people: "port 5338 is locked by pid 20211 (…)". `port` as asked for.
-    pub fn describe(&self, port: Option<u16>) -> String {
-        Described { status: self, port }.to_string()
+    /// A sentence for people: "port 5338 is locked by pid 20211 (…)". `lock` is the one asked.
+    pub fn describe(&self, lock: &Lock) -> String {
+        Described { status: self, subject: lock.subject() }.to_string()
     }
 }
 
 struct Described<'a> {
     status: &'a Status,
-    port: Option<u16>,
+    subject: &'a Subject,
 }
 
 impl fmt::Display for Described<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (port, holder) = (self.port, self.status.holder());
-        let subject = Subject(port);
+        let (subject, holder) = (self.subject, self.status.holder());
+        let held = |why| Headline { subject, holder, why, open_in: &[] };
         match self.status {
             Status::Free => write!(f, "{subject} is free"),
-            Status::Held { why, .. } => Headline { port, holder, why: *why }.fmt(f),
+            Status::Held { why, .. } => held(*why).fmt(f),
             Status::Stale { .. } => {
                 write!(f, "{subject} has a stale lock, left by {}", Recorded(holder))
             }
-            Status::CannotTell { why, .. } => {
-                Headline { port, holder, why: Refusal::Unknown(*why) }.fmt(f)
-            }
+            Status::CannotTell { why, .. } => held(Refusal::Unknown(*why)).fmt(f),
         }
     }
 }
@@ -87,17 +86,30 @@ impl Lock {
     ///
     /// As [`Lock::try_acquire`], other than [`AcquireError::Held`].
     pub fn status(&self) -> Result<Status, AcquireError> {
-        let mut file = LockFile::new(self.path().to_owned(), os::process::me().clone());
-        let mut patience = Patience::new();
-        let mut state = Query::START;
+        let file = LockFile::new(self.path().to_owned(), os::process::me().clone());
+        self.finished(file, Query::START)
+    }
+
+    /// The machine of a query, from `state` to its end.
+    pub(crate) fn finished(
+        &self,
+        mut file: LockFile,
+        mut state: Query,
+    ) -> Result<Status, AcquireError> {
+        let mut patience = Patience::new(Limit::NoWait);
         loop {
             state = match state {
                 Query::Pausing(pause) => {
-                    if patience.again() {
+                    if patience.again(true) {
                         pause.again()
                     } else {
                         pause.give_up()
                     }
+                }
+                // Unasked for: with thousands of kernel locks that look takes milliseconds.
+                Query::Watching(watching) if !depends_on_watch(watching.evidence) => {
+                    file.watch_in(KernelLocks::default().into());
+                    state.step(&mut file)
                 }
                 Query::Answered(answer) => return Ok(self.answered(&file, answer)),
                 Query::Failed(op) => return Err(self.failed(file, op)),

@@ -29,9 +29,20 @@ pub(crate) mod process;
 
 #[cfg(target_os = "linux")]
 mod proc_locks;
+#[cfg(target_os = "linux")]
+pub(crate) use proc_locks::KernelLocks;
+
+#[cfg(unix)]
+#[path = "fallback_unix.rs"]
+pub(crate) mod fallback;
+#[cfg(windows)]
+#[path = "fallback_windows.rs"]
+pub(crate) mod fallback;
 
 pub(crate) use imp::LockFile;
 
+use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicPtr;
 
@@ -50,4 +61,32 @@ pub(crate) fn home() -> Option<PathBuf> {
 /// directory is not known.
 pub(crate) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// What `$PORTLOCK_DIR` names, from the root; `None` if it is unset or empty.
+pub(crate) fn directory_of_environment() -> Option<PathBuf> {
+    let named = std::env::var_os("PORTLOCK_DIR").filter(|named| !named.is_empty())?;
+    Some(absolute(Path::new(&named)))
+}
+
+/// The names of what stands in the directory `dir`, in no order; none if it is absent.
+pub(crate) fn names_in(dir: &Path) -> io::Result<Vec<OsString>> {
+    match std::fs::read_dir(dir) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.file_name())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Which files have a kernel lock: not told here, other than on Linux.
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug, Default)]
+pub(crate) struct KernelLocks;
+
+#[cfg(not(target_os = "linux"))]
+impl KernelLocks {
+    /// Nothing is asked.
+    pub(crate) fn snapshot() -> Self {
+        Self
+    }
 }

@@ -1,7 +1,33 @@
-//! Who has the kernel lock of a file, without taking it: /proc/locks (proc_locks(5)).
+//! Which files have a kernel lock, without taking one: /proc/locks (proc_locks(5)).
+//!
+//! The kernel gives out its list in pieces of a page, and goes on by the *number* of the entry at
+//! which the last piece ended. Each piece is a true view of a part of the list at one instant, but
+//! the list moves between two of them:
+//!
+//! 1. The first piece ends with entry 74. X is entry 75, held all the time.
+//! 2. Somebody releases a lock that stands before. X becomes entry 74.
+//! 3. The next piece begins with entry 75. X was in neither.
+//!
+//! (Measured with 200 locks held and 4 others coming and going: a held lock was missing from 31 of
+//! 50 readings.) So the list is read through two open files by turns, each of which goes on to half
+//! a piece beyond the other, and each piece must share entries with the one before it:
+//!
+//! ```text
+//!  first   ├──1──┼─────3─────┼─────5─────┤
+//!  second  ├─────2─────┼─────4─────┼──6──┤
+//! ```
+//!
+//! The order of two entries never changes while both are in the list. So whoever is in it all the
+//! time stands in a piece: if X is not behind the end of piece *n*, either it stands in that piece,
+//! or before an entry which is also in piece *n* - 1, hence not behind the end of that one, and so
+//! on down to the first, which begins the list.
+//!
+//! Where the pieces do not overlap even at the third reading, what was seen is seen, and absence
+//! proves nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 
 use crate::judge::Watch;
@@ -9,67 +35,372 @@ use crate::judge::Watch;
 /// The inode number of the initial pid namespace (`PROC_PID_INIT_INO` in the kernel).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
-/// Whether any open file has a `flock` on the inode of `file`.
+/// How often the list is read in the hope that the pieces overlap.
+const READINGS: u32 = 3;
+
+/// How many entries two pieces must share, or all of the later one if it has fewer.
 ///
-/// A lock is listed by the inode and device of the filesystem, which on btrfs and overlayfs are
-/// not those of `stat`; fdinfo and mountinfo tell them. Outside the initial pid namespace the
-/// locks of processes that are not in ours are not listed, so there the absence of a lock proves
-/// nothing.
-pub(super) fn watch(file: &File, pid_namespace: Option<u64>) -> Watch {
-    match is_listed(file) {
-        Some(true) => Watch::Held,
-        Some(false) if pid_namespace == Some(INITIAL_PID_NAMESPACE) => Watch::Free,
-        Some(false) | None => Watch::Unknown,
-    }
+/// One would do, if a lock that was released and taken again did not look as it did before. So many
+/// would have to do that in the time between two reads, with all others of the overlap gone.
+const SHARED: usize = 8;
+
+/// By how many bytes one reader goes beyond the other. A piece has twice that and the rest of an
+/// entry, which fits into a page, so that it is we who cut and not the kernel.
+const STEP: usize = 1792;
+
+/// A piece that is no longer ends where the list ended at that instant: the kernel gives out less
+/// than asked for only at the end, or before an entry (with all who wait for it, on a line each)
+/// for which the rest of the page is too small. One that overflows half a page is not expected to
+/// be followed by its own disappearance between two reads.
+const SURELY_LAST: usize = 2048;
+
+/// The kernel's locks, as they were at some instants of one look. The default one tells nothing.
+#[derive(Debug, Default)]
+pub(crate) struct KernelLocks {
+    listed: Listed,
+    /// By the number of the mount, the device as the list names it.
+    devices: BTreeMap<u32, Device>,
 }
 
-fn is_listed(file: &File) -> Option<bool> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
-    let field = |name| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    let (inode, mount) = (field("ino:")?, field("mnt_id:")?);
-    let device =
-        std::fs::read_to_string("/proc/self/mountinfo").ok()?.lines().find_map(|line| {
-            let mut fields = line.split(' ');
-            (fields.next()? == mount).then(|| fields.nth(1).map(str::to_owned))?
-        })?;
-    let (major, minor) = device.split_once(':')?;
-    let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
-    let identity = format!("{major:02x}:{minor:02x}:{inode}");
-    for line in BufReader::new(File::open("/proc/locks").ok()?).lines() {
-        if is_flock_on(&line.ok()?, &identity) {
-            return Some(true);
+type Device = (u32, u32);
+
+impl KernelLocks {
+    /// Looks at all of them. What cannot be read is as if it were not told.
+    pub(crate) fn snapshot() -> Self {
+        let devices = match std::fs::read_to_string("/proc/self/mountinfo") {
+            Ok(mounts) => mounts.lines().filter_map(mount).collect(),
+            Err(_) => BTreeMap::new(),
+        };
+        let open = || File::open("/proc/locks");
+        let mut listed = Listed::default();
+        for _ in 0..READINGS {
+            listed = listed.and(Listed::read(open).unwrap_or_default());
+            if listed.is_complete {
+                break;
+            }
+        }
+        Self { listed, devices }
+    }
+
+    /// Whether any open file has a `flock` on the inode of `file`.
+    ///
+    /// A lock is listed by the inode and device of the filesystem, which on btrfs and overlayfs are
+    /// not those of `stat`; fdinfo and mountinfo tell them. Outside the initial pid namespace the
+    /// locks of processes that are not in ours are not listed, so there the absence of a lock
+    /// proves nothing.
+    pub(super) fn watch(&self, file: &File, pid_namespace: Option<u64>) -> Watch {
+        let all_are_listed =
+            self.listed.is_complete && pid_namespace == Some(INITIAL_PID_NAMESPACE);
+        match self.identity(file) {
+            Some(identity) if self.listed.flocks.contains(&identity) => Watch::Held,
+            Some(_) if all_are_listed => Watch::Free,
+            Some(_) | None => Watch::Unknown,
         }
     }
-    Some(false)
+
+    fn identity(&self, file: &File) -> Option<Identity> {
+        if self.devices.is_empty() {
+            return None;
+        }
+        let path = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
+        let info = std::fs::read_to_string(path).ok()?;
+        let field = |name| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let inode = field("ino:")?.parse().ok()?;
+        let device = self.devices.get(&field("mnt_id:")?.parse().ok()?)?;
+        Some((*device, inode))
+    }
 }
 
-/// `3: FLOCK  ADVISORY  WRITE 20211 fe:00:5678 0 EOF`; one that waits has `->` before its kind.
-fn is_flock_on(line: &str, identity: &str) -> bool {
-    let mut fields = line.split_ascii_whitespace().skip(1);
-    fields.next() == Some("FLOCK") && fields.nth(3) == Some(identity)
+/// `36 35 98:0 /mnt1 /mnt2 rw,noatime …`: its number and device (proc_pid_mountinfo(5)).
+fn mount(line: &str) -> Option<(u32, Device)> {
+    let mut fields = line.split(' ');
+    let number = fields.next()?.parse().ok()?;
+    let (major, minor) = fields.nth(1)?.split_once(':')?;
+    Some((number, (major.parse().ok()?, minor.parse().ok()?)))
+}
+
+/// Device and inode number.
+type Identity = (Device, u64);
+
+/// What was read of the list.
+#[derive(Debug, Default)]
+struct Listed {
+    flocks: BTreeSet<Identity>,
+    /// Whether every lock that was held throughout is among them.
+    is_complete: bool,
+}
+
+impl Listed {
+    fn and(mut self, later: Self) -> Self {
+        self.flocks.extend(later.flocks);
+        self.is_complete |= later.is_complete;
+        self
+    }
+
+    /// Reads the list to its end. `open` opens it.
+    fn read<R: Read>(open: impl Fn() -> io::Result<R>) -> io::Result<Self> {
+        let mut behind = Reader::of(open()?);
+        let mut pieces = vec![behind.next(STEP)?];
+        if pieces[0].length < STEP {
+            // The usual case: there is no more, and one reader is enough.
+            pieces.extend(Some(behind.next(STEP)?).filter(|rest| rest.length > 0));
+        } else {
+            let mut ahead = behind;
+            behind = Reader::of(open()?);
+            let mut at_the_end = 0;
+            while at_the_end < 2 {
+                let reach = (ahead.offset + STEP).saturating_sub(behind.offset).max(STEP);
+                let piece = behind.next(reach)?;
+                if piece.length > 0 {
+                    at_the_end = 0;
+                    pieces.push(piece);
+                } else {
+                    at_the_end += 1;
+                }
+                std::mem::swap(&mut ahead, &mut behind);
+            }
+        }
+        let is_complete = pieces.windows(2).all(|pair| pair[1].overlaps(&pair[0]))
+            && pieces.last().is_some_and(|last| last.length <= SURELY_LAST);
+        let flocks =
+            pieces.iter().flat_map(|piece| &piece.entries).filter_map(|entry| flock(entry));
+        Ok(Self { flocks: flocks.collect(), is_complete })
+    }
+}
+
+/// One open file of the list.
+struct Reader<R> {
+    list: R,
+    /// How much was read.
+    offset: usize,
+    /// Whether the last piece was cut within a line.
+    is_cut: bool,
+}
+
+/// What one read gave out: a part of the list as it was at one instant.
+struct Piece {
+    length: usize,
+    /// Its whole lines, without number, and without those who only wait.
+    entries: Vec<String>,
+}
+
+impl<R: Read> Reader<R> {
+    fn of(list: R) -> Self {
+        Self { list, offset: 0, is_cut: false }
+    }
+
+    /// One read of at most `length` bytes; of none at the end of the list.
+    fn next(&mut self, length: usize) -> io::Result<Piece> {
+        let mut bytes = vec![0; length];
+        let length = super::unix::retried(|| self.list.read(&mut bytes))?;
+        let text = String::from_utf8_lossy(&bytes[..length]);
+        self.offset += length;
+        // A line that was cut is the other reader's: its rest is of an earlier instant.
+        let whole = match text.split_once('\n') {
+            Some((_, after)) if self.is_cut => after,
+            _ => &text,
+        };
+        self.is_cut = length > 0 && !text.ends_with('\n');
+        let whole = whole.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let entries = whole.lines().filter_map(entry).map(str::to_owned).collect();
+        Ok(Piece { length, entries })
+    }
+}
+
+impl Piece {
+    fn overlaps(&self, before: &Self) -> bool {
+        let before: BTreeSet<&String> = before.entries.iter().collect();
+        let shared = self.entries.iter().filter(|entry| before.contains(entry)).count();
+        shared >= SHARED.min(self.entries.len())
+    }
+}
+
+/// `3: FLOCK  ADVISORY  WRITE 20211 fe:00:5678 0 EOF`, from its kind on; none of a line of one who
+/// waits, which has `->` before that.
+fn entry(line: &str) -> Option<&str> {
+    let (_, entry) = line.split_once(": ")?;
+    (!entry.trim_start().starts_with("->")).then_some(entry)
+}
+
+/// The file that an entry has locked by `flock`.
+fn flock(entry: &str) -> Option<Identity> {
+    let mut fields = entry.split_ascii_whitespace();
+    if fields.next()? != "FLOCK" {
+        return None;
+    }
+    let mut file = fields.nth(3)?.splitn(3, ':');
+    let major = u32::from_str_radix(file.next()?, 16).ok()?;
+    let minor = u32::from_str_radix(file.next()?, 16).ok()?;
+    Some(((major, minor), file.next()?.parse().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::fmt::Write;
+    use std::rc::Rc;
+
     use super::*;
 
     #[test]
     fn a_lock_is_told_from_a_waiter_and_from_another_kind() {
-        let id = "fe:00:5678";
-        assert!(is_flock_on("3: FLOCK  ADVISORY  WRITE 20211 fe:00:5678 0 EOF", id));
-        assert!(!is_flock_on("3: -> FLOCK  ADVISORY  WRITE 20211 fe:00:5678 0 EOF", id));
-        assert!(!is_flock_on("3: POSIX  ADVISORY  WRITE 20211 fe:00:5678 0 EOF", id));
-        assert!(!is_flock_on("3: FLOCK  ADVISORY  WRITE 20211 fe:00:56789 0 EOF", id));
+        let found = |line| entry(line).and_then(flock);
+        let expected = Some(((0xfe, 0x10), 5678));
+        assert_eq!(found("3: FLOCK  ADVISORY  WRITE 20211 fe:10:5678 0 EOF"), expected);
+        assert_eq!(found("3: FLOCK  ADVISORY  READ  20211 fe:10:5678 0 EOF"), expected);
+        assert_eq!(found("3: -> FLOCK  ADVISORY  WRITE 20211 fe:10:5678 0 EOF"), None);
+        assert_eq!(found("3: POSIX  ADVISORY  WRITE 20211 fe:10:5678 0 EOF"), None);
+        assert_eq!(found("3: FLOCK  ADVISORY  WRITE 20211 <none>:0 0 EOF"), None);
+        assert_eq!(found(""), None);
     }
 
     #[test]
     fn a_held_lock_is_seen_without_taking_it() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let other = file.reopen().expect("opens again");
+        let watch = |namespace| KernelLocks::snapshot().watch(&other, namespace);
         fs4::FileExt::try_lock(file.as_file()).expect("nobody has it");
-        assert_eq!(watch(&other, None), Watch::Held);
+        assert_eq!(watch(None), Watch::Held);
         fs4::FileExt::unlock(file.as_file()).expect("unlocks");
-        assert_eq!(watch(&other, None), Watch::Unknown, "hidden locks are possible");
-        assert_eq!(watch(&other, Some(INITIAL_PID_NAMESPACE)), Watch::Free);
+        assert_eq!(watch(None), Watch::Unknown, "hidden locks are possible");
+        let mut locks = KernelLocks::snapshot();
+        locks.listed.is_complete = true;
+        assert_eq!(locks.watch(&other, Some(INITIAL_PID_NAMESPACE)), Watch::Free);
+        locks.listed.is_complete = false;
+        assert_eq!(locks.watch(&other, Some(INITIAL_PID_NAMESPACE)), Watch::Unknown);
+    }
+
+    #[test]
+    fn a_lock_that_is_held_throughout_is_in_every_complete_reading() {
+        let mut complete = 0;
+        for seed in 0..400 {
+            let kernel = Kernel::new(seed);
+            let stable = kernel.borrow().stable();
+            let listed = Listed::read(|| Ok(ListFile::of(&kernel))).expect("reads");
+            if listed.is_complete {
+                complete += 1;
+                let missing: Vec<_> = stable.difference(&listed.flocks).collect();
+                assert!(missing.is_empty(), "seed {seed}: {missing:?}");
+            }
+        }
+        assert!(complete > 200, "{complete} of 400");
+    }
+
+    /// The wrong variant: the list is read once, and taken for complete.
+    #[test]
+    fn a_reader_alone_misses_locks_that_are_held_throughout() {
+        let misses = |seed: &u64| {
+            let kernel = Kernel::new(*seed);
+            let stable = kernel.borrow().stable();
+            let mut reader = Reader::of(ListFile::of(&kernel));
+            let mut found = BTreeSet::new();
+            loop {
+                // As large as the kernel's pieces, so that no line is cut.
+                let piece = reader.next(1 << 20).expect("reads");
+                if piece.length == 0 {
+                    return !stable.is_subset(&found);
+                }
+                found.extend(piece.entries.iter().filter_map(|entry| flock(entry)));
+            }
+        };
+        let missed = (0..400).filter(misses).count();
+        assert!(missed > 100, "{missed} of 400");
+    }
+
+    /// The kernel's list, which changes before each read (seq_file and locks_start in the kernel).
+    struct Kernel {
+        /// For each processor the inode numbers of its locks. An odd one comes and goes.
+        lists: Vec<Vec<u64>>,
+        gone: Vec<u64>,
+        churn: u64,
+        random: u64,
+    }
+
+    impl Kernel {
+        fn new(seed: u64) -> Rc<RefCell<Self>> {
+            let random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+            let mut new = Self { lists: vec![Vec::new(); 4], gone: Vec::new(), churn: 0, random };
+            for inode in 0..new.random(700) {
+                let odd = u64::from(new.random(3) == 0);
+                let processor = new.random(4) as usize;
+                new.lists[processor].push(inode * 2 + odd);
+            }
+            // A little, or more than an overlap.
+            new.churn = if new.random(2) == 0 { new.random(8) } else { new.random(200) };
+            Rc::new(RefCell::new(new))
+        }
+
+        /// xorshift.
+        fn random(&mut self, below: u64) -> u64 {
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            self.random % below
+        }
+
+        fn stable(&self) -> BTreeSet<Identity> {
+            let all = self.lists.iter().flatten();
+            all.filter(|&&inode| inode % 2 == 0).map(|&inode| ((0xfe, 0), inode)).collect()
+        }
+
+        /// Some are released, wherever they stand, or some taken, at the head of a list.
+        fn change(&mut self) {
+            let releases = self.random(2) == 0;
+            for _ in 0..self.churn {
+                let processor = self.random(4) as usize;
+                if releases {
+                    let odd: Vec<usize> = (0..self.lists[processor].len())
+                        .filter(|&at| self.lists[processor][at] % 2 == 1)
+                        .collect();
+                    if !odd.is_empty() {
+                        let at = odd[self.random(odd.len() as u64) as usize];
+                        let released = self.lists[processor].remove(at);
+                        self.gone.push(released);
+                    }
+                } else if let Some(taken) = self.gone.pop() {
+                    self.lists[processor].insert(0, taken);
+                }
+            }
+        }
+    }
+
+    /// An open /proc/locks: its next entry by number, and the rest of one that was cut.
+    struct ListFile {
+        kernel: Rc<RefCell<Kernel>>,
+        next: usize,
+        rest: Vec<u8>,
+    }
+
+    impl ListFile {
+        fn of(kernel: &Rc<RefCell<Kernel>>) -> Self {
+            Self { kernel: kernel.clone(), next: 0, rest: Vec::new() }
+        }
+    }
+
+    impl Read for ListFile {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            const PAGE: usize = 4096;
+            self.kernel.borrow_mut().change();
+            let mut text = String::new();
+            for inode in self.kernel.borrow().lists.iter().flatten().skip(self.next) {
+                let before = text.len();
+                if self.rest.len() + before >= into.len() {
+                    break;
+                }
+                let number = self.next + 1;
+                writeln!(text, "{number}: FLOCK  ADVISORY  WRITE 20211 fe:00:{inode} 0 EOF")
+                    .expect("writes");
+                if text.len() > PAGE {
+                    text.truncate(before);
+                    break;
+                }
+                self.next += 1;
+            }
+            self.rest.extend(text.as_bytes());
+            let given = self.rest.len().min(into.len());
+            into[..given].copy_from_slice(&self.rest[..given]);
+            self.rest.drain(..given);
+            Ok(given)
+        }
     }
 }

@@ -47,6 +47,42 @@ pub(crate) fn me() -> &'static Holder {
     })
 }
 
+/// Has `call` run when the process exits in an orderly way: `exit`, or the return from `main`
+/// (`atexit(3)`). A failure to register is as if the process were killed: nothing is called.
+pub(crate) fn at_exit(call: extern "C" fn()) {
+    // SAFETY: the function has the C ABI, takes nothing, and lives as long as the program.
+    unsafe { libc::atexit(call) };
+}
+
+/// How many files this process may have open at a time (`RLIMIT_NOFILE`).
+pub(crate) fn descriptor_limit() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` has room for the answer.
+    match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } {
+        0 => usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX),
+        _ => 0,
+    }
+}
+
+/// Takes up to `count` file descriptors, which are free again when this is dropped.
+pub(crate) fn reserve_descriptors(count: usize) -> Vec<std::os::unix::net::UnixDatagram> {
+    // A socket needs neither a file nor a permission.
+    let next = || std::os::unix::net::UnixDatagram::unbound().ok();
+    std::iter::from_fn(next).take(count).collect()
+}
+
+/// The processes that have the file at `path` open, ourselves apart, as far as we may look.
+#[cfg(target_os = "linux")]
+pub(crate) fn that_have_open(path: &std::path::Path) -> Vec<u32> {
+    linux::that_have_open(path).unwrap_or_default()
+}
+
+/// Only Linux is asked.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn that_have_open(_: &std::path::Path) -> Vec<u32> {
+    Vec::new()
+}
+
 fn host() -> Option<String> {
     let mut name = [0_u8; 256];
     // SAFETY: the pointer and the length are those of `name`.
@@ -176,6 +212,8 @@ pub(crate) fn leads_its_session() -> bool {
 mod linux {
     //! What /proc says (proc_pid_stat(5), proc_pid_status(5)).
 
+    use std::os::unix::fs::MetadataExt;
+    use std::path::{Path, PathBuf};
     use std::time::Duration;
 
     use super::*;
@@ -189,7 +227,6 @@ mod linux {
 
     /// Fills in what the kernel knows of this process: start, boot, pid namespace.
     pub(super) fn describe(me: &mut Holder) {
-        use std::os::unix::fs::MetadataExt;
         me.boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .ok()
             .and_then(|id| crate::record::printable(id.trim()));
@@ -198,6 +235,29 @@ mod linux {
             .ok()
             .and_then(|stat| Stat::parse(&stat))
             .map(|stat| stat.start);
+    }
+
+    /// `/proc/PID/fd` of every process whose files we may look at (proc_pid_fd(5)).
+    pub(super) fn that_have_open(path: &Path) -> std::io::Result<Vec<u32>> {
+        let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
+        let wanted = identity(std::fs::symlink_metadata(path)?);
+        let is_wanted =
+            |file: &PathBuf| std::fs::metadata(file).is_ok_and(|found| identity(found) == wanted);
+        let has_it = |pid: &u32| {
+            files_in(&format!("/proc/{pid}/fd")).is_ok_and(|open| open.iter().any(is_wanted))
+        };
+        let mut pids: Vec<u32> = files_in("/proc")?
+            .iter()
+            .filter_map(|entry| entry.file_name()?.to_str()?.parse().ok())
+            .filter(|&pid| pid != std::process::id())
+            .filter(has_it)
+            .collect();
+        pids.sort_unstable();
+        Ok(pids)
+    }
+
+    fn files_in(dir: &str) -> std::io::Result<Vec<PathBuf>> {
+        std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect()
     }
 
     /// `None` where /proc does not tell: it is not mounted, or hides other users' processes.
@@ -237,14 +297,27 @@ mod linux {
         if unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut since_boot) } != 0 {
             return false;
         }
-        let Some(lived) = u64::try_from(since_boot.tv_sec)
-            .ok()
-            .and_then(|now| now.checked_sub(start / hertz))
-            .map(Duration::from_secs)
-        else {
+        let Ok(uptime) = u64::try_from(since_boot.tv_sec).map(Duration::from_secs) else {
             return false;
         };
-        SystemTime::now().checked_sub(lived).is_some_and(|started| started > written + START_SLACK)
+        let clocks = Clocks { now: SystemTime::now(), uptime };
+        clocks.place_after(Duration::from_secs(start / hertz), written)
+    }
+
+    /// The two clocks that are compared, read at one time.
+    struct Clocks {
+        /// The wall clock, which people and NTP set.
+        now: SystemTime,
+        /// Time since boot, which nobody sets.
+        uptime: Duration,
+    }
+
+    impl Clocks {
+        /// Whether what happened `start` after boot came more than the slack after `written`.
+        fn place_after(&self, start: Duration, written: SystemTime) -> bool {
+            let started = self.uptime.checked_sub(start).and_then(|ago| self.now.checked_sub(ago));
+            started.is_some_and(|started| started > written + START_SLACK)
+        }
     }
 
     /// The fields of /proc/PID/stat that matter.
@@ -270,6 +343,44 @@ mod linux {
     #[cfg(test)]
     mod tests {
         use super::*;
+
+        /// An old agent started an hour after boot, and wrote its record then. It is asked after
+        /// seven hours later, by clocks to which this happened.
+        fn after_seven_hours(set_forward: Duration, set_back: Duration) -> bool {
+            const HOUR: Duration = Duration::from_secs(3600);
+            let boot = SystemTime::UNIX_EPOCH + 1_000_000 * HOUR;
+            let written = boot + HOUR;
+            let now = boot + 8 * HOUR + set_forward - set_back;
+            Clocks { now, uptime: 8 * HOUR }.place_after(HOUR, written)
+        }
+
+        #[test]
+        fn an_old_agent_is_not_taken_for_a_later_process_by_a_clock_that_ntp_stepped() {
+            let (none, step) = (Duration::ZERO, Duration::from_secs(59));
+            assert!(!after_seven_hours(none, none));
+            assert!(!after_seven_hours(step, none));
+            assert!(!after_seven_hours(none, step));
+        }
+
+        /// The uptime counts the hours of sleep, as the start of a process does. A clock that
+        /// stands still meanwhile (CLOCK_MONOTONIC) would make the agent look younger by them.
+        #[test]
+        fn an_old_agent_that_slept_with_its_machine_is_not_taken_for_a_later_process() {
+            const HOUR: Duration = Duration::from_secs(3600);
+            let boot = SystemTime::UNIX_EPOCH + 1_000_000 * HOUR;
+            let (now, written) = (boot + 8 * HOUR, boot + HOUR);
+            assert!(!Clocks { now, uptime: 8 * HOUR }.place_after(HOUR, written));
+            let standing_still = Clocks { now, uptime: 2 * HOUR };
+            assert!(standing_still.place_after(HOUR, written), "the control");
+        }
+
+        /// The risk that is stated (P7): time is all the evidence that the old format leaves.
+        #[test]
+        fn a_clock_that_was_set_forward_by_more_makes_an_old_agent_look_later_and_back_does_not() {
+            let (none, hours) = (Duration::ZERO, Duration::from_secs(2 * 3600));
+            assert!(after_seven_hours(hours, none));
+            assert!(!after_seven_hours(none, hours));
+        }
 
         #[test]
         fn stat_is_read_past_a_name_with_parentheses_and_spaces() {
@@ -308,6 +419,17 @@ mod tests {
         other.host.clone_from(&mine.host);
         assert_eq!(of(&other, true), Author::EarlierBoot);
         assert_eq!(of(&Holder::new(1), true), Author::OldFormat);
+    }
+
+    /// By boot and pid namespace a record is ours, whatever the machine is called by now.
+    #[test]
+    fn a_machine_that_was_renamed_is_the_same_until_it_is_booted_anew() {
+        let mut before = recorded(1);
+        before.host = Some("the-name-before".into());
+        assert_eq!(author(&before, || true), Author::Here);
+        // Renamed and booted: nothing tells it from another machine, so nothing is reclaimed.
+        before.boot = Some("the-boot-before".into());
+        assert_eq!(author(&before, || true), Author::OtherMachine);
     }
 
     #[test]

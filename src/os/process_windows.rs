@@ -18,6 +18,24 @@ pub(crate) fn me() -> &'static Holder {
     ME.get(generation(), || Holder::new(std::process::id()))
 }
 
+/// Nothing is ever held, so nothing is to be released at exit.
+pub(crate) fn at_exit(_: extern "C" fn()) {}
+
+/// How many files a process can have open: handles are not limited in practice.
+pub(crate) fn descriptor_limit() -> usize {
+    usize::MAX
+}
+
+/// There is no need to.
+pub(crate) fn reserve_descriptors(_: usize) -> Vec<()> {
+    Vec::new()
+}
+
+/// No process can be asked yet.
+pub(crate) fn that_have_open(_: &std::path::Path) -> Vec<u32> {
+    Vec::new()
+}
+
 /// Where the author of a record runs: every record is taken to be here.
 pub(crate) fn author(_: &Holder, _: impl FnOnce() -> bool) -> Author {
     Author::OldFormat

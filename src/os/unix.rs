@@ -14,10 +14,11 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOp
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::process;
-use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Lock, Open, Read, Unlink};
+use super::{KernelLocks, process};
+use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Lock, Open, Read, Unlink, Wait};
 use crate::judge::{Age, Evidence, Watch};
 use crate::protocol::GRACE;
 use crate::record::{Holder, MAX_RECORD};
@@ -31,11 +32,15 @@ pub(crate) struct LockFile {
     seen: Option<Holder>,
     not_a_lock_file: Option<&'static str>,
     error: Option<io::Error>,
+    /// What a watch of the open file is answered from, if one look at the kernel's locks serves
+    /// many files.
+    locks: Option<Arc<KernelLocks>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Opened {
-    file: File,
+    /// Shared with the copy that is released at exit.
+    file: Arc<File>,
     /// Device and inode number: an identity for as long as the file is open.
     identity: Option<(u64, u64)>,
     changed: Option<SystemTime>,
@@ -44,7 +49,21 @@ struct Opened {
 impl LockFile {
     /// A view of `path` with nothing open. `record` is what a create would be recorded as.
     pub(crate) fn new(path: PathBuf, record: Holder) -> Self {
-        Self { path, record, open: None, seen: None, not_a_lock_file: None, error: None }
+        Self {
+            path,
+            record,
+            open: None,
+            seen: None,
+            not_a_lock_file: None,
+            error: None,
+            locks: None,
+        }
+    }
+
+    /// A second view of the same open file, for a release when the process exits. As long as it
+    /// exists, a close through the first leaves the file open.
+    pub(crate) fn for_exit(&self) -> Self {
+        Self { open: self.open.clone(), ..Self::new(self.path.clone(), self.record.clone()) }
     }
 
     /// The path.
@@ -70,6 +89,19 @@ impl LockFile {
     /// The first error since the last call.
     pub(crate) fn take_error(&mut self) -> io::Error {
         self.error.take().unwrap_or_else(|| io::Error::other("the reason is not known"))
+    }
+
+    /// Whether the first error was a lack of file descriptors: of this process, or of the system.
+    pub(crate) fn lacked_descriptors(&self) -> bool {
+        let code = self.error.as_ref().and_then(io::Error::raw_os_error);
+        matches!(code, Some(libc::EMFILE | libc::ENFILE))
+    }
+
+    /// Has the next watch answered from `locks`, which must have been looked at **after** the open
+    /// file was read: from an older look the lock of one who came in between is missing, and a
+    /// held file seems stale. An open forgets it, so that it never serves a file that came later.
+    pub(crate) fn watch_in(&mut self, locks: Arc<KernelLocks>) {
+        self.locks = Some(locks);
     }
 
     /// Makes `command` inherit the open file, and with it the kernel lock.
@@ -150,7 +182,7 @@ impl LockFile {
         };
         let found = file.metadata()?;
         self.only_a_regular_file(found.file_type())?;
-        Ok(Some(Opened { file, identity: Some(identity(&found)), changed: None }))
+        Ok(Some(Opened { file: file.into(), identity: Some(identity(&found)), changed: None }))
     }
 
     fn only_a_regular_file(&mut self, found: FileType) -> io::Result<()> {
@@ -191,7 +223,7 @@ impl FileSystem for LockFile {
         });
         match created {
             Ok(file) => {
-                self.open = Some(Opened { file, identity: None, changed: None });
+                self.open = Some(Opened { file: file.into(), identity: None, changed: None });
                 Create::Created
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Create::Exists,
@@ -201,6 +233,7 @@ impl FileSystem for LockFile {
 
     fn open(&mut self) -> Open {
         self.seen = None;
+        self.locks = None;
         match self.open_existing() {
             Ok(Some(opened)) => {
                 self.open = Some(opened);
@@ -234,7 +267,7 @@ impl FileSystem for LockFile {
     fn lock(&mut self) -> Lock {
         let Some(opened) = &self.open else { return self.failed(nothing_open(), Lock::Failed) };
         loop {
-            let error = match fs4::FileExt::try_lock(&opened.file) {
+            let error = match fs4::FileExt::try_lock(&*opened.file) {
                 Ok(()) => return Lock::Ours,
                 Err(fs4::TryLockError::WouldBlock) => return Lock::Busy,
                 Err(fs4::TryLockError::Error(error)) => error,
@@ -247,11 +280,19 @@ impl FileSystem for LockFile {
         }
     }
 
+    fn wait(&mut self) -> Wait {
+        let Some(opened) = &self.open else { return self.failed(nothing_open(), Wait::Failed) };
+        match retried(|| fs4::FileExt::lock(&*opened.file)) {
+            Ok(()) => Wait::Ours,
+            Err(error) => self.failed(error, Wait::Failed),
+        }
+    }
+
     fn write(&mut self) -> Done {
         self.record.since = Some(whole_milliseconds(SystemTime::now()));
         let bytes = self.record.to_bytes();
         let Some(opened) = &mut self.open else { return self.failed(nothing_open(), Done::Failed) };
-        match retried(|| opened.file.write(&bytes)) {
+        match retried(|| (&*opened.file).write(&bytes)) {
             Ok(written) if written == bytes.len() => Done::Done,
             Ok(_) => self.failed(ErrorKind::StorageFull.into(), Done::Failed),
             Err(error) => self.failed(error, Done::Failed),
@@ -313,7 +354,8 @@ impl FileSystem for LockFile {
     fn watch(&mut self) -> Watch {
         #[cfg(target_os = "linux")]
         if let Some(opened) = &self.open {
-            return super::proc_locks::watch(&opened.file, process::me().pid_namespace);
+            let locks = self.locks.take().unwrap_or_else(|| KernelLocks::snapshot().into());
+            return locks.watch(&opened.file, process::me().pid_namespace);
         }
         Watch::Unknown
     }
@@ -322,7 +364,7 @@ impl FileSystem for LockFile {
         if let Some(opened) = self.open.take() {
             // Nothing to do about an error: the close that follows frees the lock, unless a child
             // shares the file.
-            let _ = fs4::FileExt::unlock(&opened.file);
+            let _ = fs4::FileExt::unlock(&*opened.file);
         }
     }
 
@@ -331,8 +373,8 @@ impl FileSystem for LockFile {
     }
 }
 
-/// Calls again for as long as a signal interrupts: none of these calls waits for anybody.
-fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// Calls again for as long as a signal interrupts.
+pub(super) fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

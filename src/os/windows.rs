@@ -7,9 +7,10 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
-use super::process;
-use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Lock, Open, Read, Unlink};
+use super::{KernelLocks, process};
+use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Lock, Open, Read, Unlink, Wait};
 use crate::judge::{Age, Evidence, Watch};
 use crate::record::Holder;
 
@@ -26,6 +27,11 @@ impl LockFile {
     /// A view of `path`. `record` is what a create would be recorded as.
     pub(crate) fn new(path: PathBuf, record: Holder) -> Self {
         Self { path, record, seen: None, error: None }
+    }
+
+    /// A second view of the same open file: there is none.
+    pub(crate) fn for_exit(&self) -> Self {
+        Self::new(self.path.clone(), self.record.clone())
     }
 
     /// The path.
@@ -55,6 +61,14 @@ impl LockFile {
     pub(crate) fn take_error(&mut self) -> io::Error {
         self.error.take().unwrap_or_else(unsupported)
     }
+
+    /// Nothing is opened, so nothing lacks.
+    pub(crate) fn lacked_descriptors(&self) -> bool {
+        false
+    }
+
+    /// No watch is answered yet.
+    pub(crate) fn watch_in(&mut self, _: Arc<KernelLocks>) {}
 
     /// Makes `command` inherit the open file. There is none.
     ///
@@ -109,6 +123,11 @@ impl FileSystem for LockFile {
     /// that a contender could not read the record (`ERROR_LOCK_VIOLATION` from `ReadFile`).
     fn lock(&mut self) -> Lock {
         self.failed(Lock::Failed)
+    }
+
+    /// Will be `LockFileEx(LOCKFILE_EXCLUSIVE_LOCK)` on the same byte: it waits.
+    fn wait(&mut self) -> Wait {
+        self.failed(Wait::Failed)
     }
 
     /// Will be one `WriteFile` at offset 0.

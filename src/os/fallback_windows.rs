@@ -1,0 +1,16 @@
+//! The directory that stands in for the user's own: none on Windows yet, so the user's is used.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use crate::error::PlaceError;
+
+/// Nothing is known to be in the way.
+pub(crate) fn why_not_writable(_: &Path) -> Option<ErrorKind> {
+    None
+}
+
+/// There is none.
+pub(crate) fn directory() -> Result<PathBuf, PlaceError> {
+    Err(PlaceError::NoHome)
+}
