@@ -55,8 +55,17 @@ fn wrong_arguments_are_64_and_run_nothing() {
     for (arguments, said) in [
         (&["run", "70000", "--", "touch", touch][..], "70000 is not in 0..=65535"),
         (&["run", "-1", "--", "touch", touch], "unexpected argument '-1'"),
-        (&["run", "http", "--", "touch", touch], "invalid value 'http' for '<PORT>'"),
-        (&["run", "--", "touch", touch], "<PORT>"),
+        (&["run", "65536", "--", "touch", touch], "invalid value '65536' for '<PORT|NAME>'"),
+        (&["run", "--", "touch", touch], "<PORT|NAME>"),
+        (&["run", "-w", "x", PORT, "--", "touch", touch], "not a number of seconds"),
+        (&["run", "-w", "nan", PORT, "--", "touch", touch], "not a number of seconds"),
+        (&["run", "-w", "inf", PORT, "--", "touch", touch], "not a number of seconds"),
+        (&["run", "-w-1", PORT, "--", "touch", touch], "not a number of seconds from 0 on"),
+        (&["run", "-w", "1e30", PORT, "--", "touch", touch], "not a number of seconds from 0 on"),
+        (&["run", "-n", "-w", "1", PORT, "--", "touch", touch], "cannot be used with"),
+        (&["run", "--wait", "-w", "1", PORT, "--", "touch", touch], "cannot be used with"),
+        (&["run", "--wait", "-n", PORT, "--", "touch", touch], "cannot be used with"),
+        (&["run", "-F", "-o", PORT, "--", "touch", touch], "cannot be used with"),
         (&["run", "-E", "256", PORT, "--", "touch", touch], "256 is not in 0..=255"),
         (&["run", "-E", "-1", PORT, "--", "touch", touch], "'-1'"),
         (&["run", "-E", "x", PORT, "--", "touch", touch], "invalid value 'x' for '-E <CODE>'"),
@@ -68,7 +77,18 @@ fn wrong_arguments_are_64_and_run_nothing() {
         (&["run", "--app", "a", "--dir", "/", PORT, "--", "touch", touch], "cannot be used with"),
         (&["status", "70000"], "70000 is not in 0..=65535"),
         (&["status", "--app", ".x", PORT], "use 1 to 64 letters"),
-        (&["status"], "<PORT>"),
+        (&["run", "--app", "a", "--fall-back", PORT, "--", "touch", touch], "cannot be used with"),
+        (&["run", "--dir", "/", "--fall-back", PORT, "--", "touch", touch], "cannot be used with"),
+        (&["status"], "<PORT|NAME>"),
+        (&["wait"], "<PORT|NAME>"),
+        (&["wait", "-w", "x", PORT], "not a number of seconds"),
+        (&["clear"], "<PORT|NAME>"),
+        (&["clear", "--yes", PORT], "--force"),
+        (&["list", PORT], "unexpected argument '5338'"),
+        (&["sweep", PORT], "unexpected argument '5338'"),
+        (&["completions"], "<SHELL>"),
+        (&["completions", "cmd"], "invalid value 'cmd' for '<SHELL>'"),
+        (&["man", "lock"], "there is no subcommand \"lock\""),
         (&["lock", PORT], "unrecognized subcommand 'lock'"),
     ] {
         let done = finished(&mut home.portlock(arguments));
@@ -136,8 +156,8 @@ fn a_lock_file_that_cannot_be_created_is_73() {
     assert_eq!(
         done.err,
         format!(
-            "portlock: cannot create {dir}/agent-{PORT}.lock: Not a directory (os error 20)\n  \
-             next step: mend the cause, or use another directory\n"
+            "portlock: cannot create a lock file in the directory {dir}: Not a directory (os error \
+             20)\n  next step: move away what stands there, or use another directory\n"
         )
     );
 }
@@ -239,9 +259,10 @@ fn a_directory_that_we_may_not_write_to_is_77() {
     assert_eq!(
         done.err,
         format!(
-            "portlock: cannot create {}: Permission denied (os error 13)\n  \
-             next step: use a directory that you may write to\n",
-            home.lock_file().display()
+            "portlock: cannot create a lock file in the directory {}: Permission denied (os error \
+             13)\n  next step: use a directory that you may write to: PORTLOCK_DIR, or --dir \
+             of the command, names one\n",
+            home.locks().display()
         )
     );
     assert!(home.is_idle());
@@ -285,6 +306,7 @@ fn a_release_that_fails_is_a_warning_and_the_status_stays_the_commands() {
     let path = home.lock_file();
     let said = format!("portlock: warning: cannot remove {}: Permission denied", path.display());
     assert!(warning.starts_with(&said), "{warning}");
+    assert!(warning.ends_with("; it was emptied instead, and the next acquire removes it"));
     assert_eq!(std::fs::read(path).expect("it stays"), b"", "it refuses nobody in our name");
 }
 
@@ -313,7 +335,8 @@ fn an_unknown_home_directory_is_78_and_a_query_cannot_tell() {
     assert_eq!(done.code(), 78, "{done:?}");
     assert_eq!(
         one_line(&done),
-        "portlock: there is no home directory; set HOME, or name a directory"
+        "portlock: there is no home directory; set HOME, or name a directory: PORTLOCK_DIR, or \
+         --dir of the command"
     );
     let done = homeless(&["status", PORT]);
     assert_eq!((done.code(), &*done.err), (4, ""));
@@ -358,17 +381,29 @@ fn the_place_is_the_directory_that_was_named() {
 #[test]
 fn help_lists_every_exit_status() {
     let home = Home::new();
-    for (action, codes) in
-        [("run", &[64, 69, 71, 73, 74, 75, 77, 78][..]), ("status", &[0, 3, 4, 64, 74, 75])]
-    {
+    for (action, codes) in [
+        ("run", &[64, 69, 71, 73, 74, 75, 77, 78][..]),
+        ("status", &[0, 3, 4, 64, 73, 74, 75, 77]),
+        ("list", &[0, 64, 73, 74, 77, 78]),
+        ("clear", &[0, 64, 73, 74, 75, 77, 78]),
+        ("sweep", &[0, 64, 73, 74, 77, 78]),
+        ("wait", &[0, 4, 64, 73, 75, 77, 78]),
+        ("completions", &[0, 64, 74]),
+        ("man", &[0, 64, 74]),
+    ] {
+        let listed = |text: &str, head| -> Vec<i32> {
+            let table = text.split_once(head).expect("a table").1;
+            let codes = table
+                .lines()
+                .filter_map(|line| line.strip_prefix("  ")?.trim().split(' ').next()?.parse().ok());
+            codes.collect()
+        };
         let done = finished(&mut home.portlock([action, "--help"]));
         assert_eq!((done.code(), &*done.err), (0, ""));
-        let listed = done.out.split_once("Exit status").expect("a table").1;
-        let listed: Vec<i32> = listed
-            .lines()
-            .filter_map(|line| line.strip_prefix("  ")?.trim().split(' ').next()?.parse().ok())
-            .collect();
-        assert_eq!(listed, codes, "{action}");
+        assert_eq!(listed(&done.out, "Exit status"), codes, "{action}");
+        let done = finished(&mut home.portlock(["man", action]));
+        assert_eq!((done.code(), &*done.err), (0, ""));
+        assert_eq!(listed(&done.out, "EXIT STATUS"), codes, "{action}");
     }
     assert!(finished(&mut home.portlock(["--help"])).out.contains("Usage: portlock <COMMAND>"));
     assert_eq!(std::fs::read_dir(home.path()).expect("reads").count(), 0);
@@ -398,6 +433,19 @@ fn a_reader_that_left_changes_no_exit_status() {
         (&["run", PORT, "--", "true"], 75),
         (&["run", "0", "--", "sh", "-c", "exit 2"], 2),
         (&["run", "70000", "--", "true"], 64),
+        (&["list"], 0),
+        (&["list", "--json"], 0),
+        (&["list", "--stale", "--json"], 0),
+        (&["sweep"], 0),
+        (&["sweep", "--json"], 0),
+        (&["clear", PORT], 75),
+        (&["clear", "1"], 0),
+        (&["wait", "-w", "0", PORT], 75),
+        (&["wait", "1"], 0),
+        (&["completions", "zsh"], 0),
+        (&["man"], 0),
+        (&["man", "run"], 0),
+        (&["man", "nothing"], 64),
         (&["--help"], 0),
         (&["run", "--help"], 0),
         (&["--version"], 0),
@@ -416,7 +464,18 @@ fn a_reader_that_left_changes_no_exit_status() {
 fn an_answer_that_cannot_be_written_is_74() {
     let home = Home::new();
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a full device");
-    let done = finished(home.portlock(["status", PORT]).stdout(full));
-    assert_eq!(done.code(), 74);
-    assert_eq!(one_line(&done), "portlock: cannot write the answer");
+    for arguments in [
+        &["status", PORT][..],
+        &["status", "--json", PORT],
+        &["list", "--json"],
+        &["sweep", "--json"],
+        &["clear", PORT],
+        &["completions", "bash"],
+        &["man"],
+    ] {
+        let full = full.try_clone().expect("a second descriptor");
+        let done = finished(home.portlock(arguments).stdout(full));
+        assert_eq!(done.code(), 74, "{arguments:?}");
+        assert_eq!(one_line(&done), "portlock: cannot write the answer");
+    }
 }

@@ -7,7 +7,7 @@ use super::recorder::STATUS;
 use super::{Finished, Home, PORT, Running, all_locks_are_seen, finished, since};
 
 /// Waits until nobody has the kernel lock on `file`.
-fn until_unlocked(file: &File) {
+pub(crate) fn until_unlocked(file: &File) {
     // SAFETY: the descriptor is open for as long as `file` is.
     assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0);
     // SAFETY: as above.
@@ -112,28 +112,37 @@ fn after_kill_9_of_portlock_alone_the_command_keeps_the_lock_until_it_ends() {
     let record = home.record();
     holder.kill_portlock();
 
-    let headline = format!(
-        "port {PORT} is locked, though the recorded holder, pid {} ({}, since {}), is gone: by a \
-         command that inherited the lock, or by one that is just taking it over\n  \
-         lock file: {}\n",
+    let recorded = format!(
+        "port {PORT} is locked: the recorded process, pid {} ({}, since {}), is gone, but its lock \
+         file is still open in",
         record["pid"],
         record["command"].as_str().expect("a name"),
         since(&record),
-        home.lock_file().display()
     );
+    let path = home.lock_file().display().to_string();
+    let (child, next) = if cfg!(target_os = "linux") {
+        let pid = holder.command;
+        (format!("pid {pid}"), format!("wait for pid {pid} to end, or stop it"))
+    } else {
+        (
+            "a child of it, or is just being taken over".to_owned(),
+            "try again; if it stays, stop the command that the recorded process started".to_owned(),
+        )
+    };
     let done = home.run(["echo", "ran"]);
     assert_eq!((done.code(), &*done.out), (75, ""));
     assert_eq!(
         done.err,
-        format!(
-            "portlock: {headline}  next step: try again; if it stays, stop the command that the \
-             recorded process started\n"
-        )
+        format!("portlock: {recorded} {child}\n  lock file: {path}\n  next step: {next}\n")
     );
     let (code, found) = home.status_json();
     if all_locks_are_seen() {
         let done = home.status();
-        assert_eq!((done.code(), done.out), (75, headline));
+        let open_in = "a child of it, or is just being taken over";
+        assert_eq!(
+            (done.code(), done.out),
+            (75, format!("{recorded} {open_in}\n  lock file: {path}\n"))
+        );
         assert_eq!((code, &found["state"]), (75, &"held".into()));
         assert_eq!(found["why"], "recorded-gone");
     } else {

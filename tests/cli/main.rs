@@ -9,15 +9,23 @@
 #[path = "../loud/mod.rs"]
 mod loud;
 
+mod clearing;
 mod exits;
 mod holding;
+mod inheriting;
+mod listing;
+mod manual;
+mod places;
 mod queries;
 mod recorder;
 mod signals;
 mod terminal;
+mod waiting;
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -51,8 +59,35 @@ impl Home {
 
     /// Writes the lock file that somebody else might have left.
     fn plant(&self, record: &[u8]) {
+        self.plant_as(&format!("agent-{PORT}.lock"), record);
+    }
+
+    /// Writes a file into the directory of the default place.
+    fn plant_as(&self, file: &str, record: &[u8]) {
         std::fs::create_dir_all(self.locks()).expect("makes the directory");
-        std::fs::write(self.lock_file(), record).expect("writes the lock file");
+        std::fs::write(self.locks().join(file), record).expect("writes the file");
+    }
+
+    /// The record that portlock writes here, of a holder that has ended since.
+    fn a_real_record(&self) -> Value {
+        let script = format!("cat '{}'", self.lock_file().display());
+        serde_json::from_str(&self.run(["sh", "-c", &script]).out).expect("the record")
+    }
+
+    /// The record of a holder that died before this machine was started: provably dead on Linux,
+    /// in a container too.
+    fn dead_record(&self) -> Value {
+        let mut record = self.a_real_record();
+        record["boot"] = "an earlier one".into();
+        record
+    }
+
+    /// The record of a holder on another machine, of which nothing can be proved from here.
+    fn foreign_record(&self) -> Value {
+        let mut record = self.a_real_record();
+        record["boot"] = "another".into();
+        record["host"] = "build-7".into();
+        record
     }
 
     fn record(&self) -> Value {
@@ -72,6 +107,9 @@ impl Home {
     fn portlock<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portlock"));
         command.args(arguments).env("HOME", self.path()).stdin(Stdio::null());
+        for variable in ["PORTLOCK_DIR", "XDG_RUNTIME_DIR", "TMPDIR", "NO_COLOR"] {
+            command.env_remove(variable);
+        }
         // SAFETY: both are async-signal-safe. The alarm survives exec and no child inherits it.
         unsafe {
             command.pre_exec(|| {
@@ -225,6 +263,14 @@ impl Drop for Running {
 fn send(pid: libc::pid_t, signal: libc::c_int) {
     // SAFETY: kill only takes numbers; the process is a child that is not reaped, or its child.
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Has the kernel lock on `path` for as long as it is kept.
+fn locked(path: &Path) -> File {
+    let file = File::open(path).expect("opens");
+    // SAFETY: the descriptor is open for as long as `file` is.
+    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }, 0);
+    file
 }
 
 fn is_root() -> bool {

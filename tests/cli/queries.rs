@@ -1,14 +1,12 @@
 //! `portlock status` in each state, and that it leaves all as it was.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{Home, PORT, all_locks_are_seen, finished, since};
+use super::{Home, PORT, all_locks_are_seen, finished, locked, since};
 
 fn port() -> u16 {
     PORT.parse().expect("a port")
@@ -18,12 +16,6 @@ fn port() -> u16 {
 fn passed_on(record: &Value) -> Value {
     let keys = ["pid", "port", "startedAt", "command", "host"];
     keys.iter().map(|&key| (key.to_owned(), record[key].clone())).collect()
-}
-
-/// The record that portlock writes here, of a holder that has ended since.
-fn a_real_record(home: &Home) -> Value {
-    let script = format!("cat '{}'", home.lock_file().display());
-    serde_json::from_str(&home.run(["sh", "-c", &script]).out).expect("the record")
 }
 
 /// Checks both forms of the answer, key by key. `{}` in `message` stands for the holder.
@@ -42,9 +34,9 @@ fn assert_answer(
     let (json_code, found) = home.status_json();
     assert_eq!(json_code, code);
     let keys: Vec<&String> = found.as_object().expect("an object").keys().collect();
-    assert_eq!(keys, ["holder", "message", "path", "port", "state", "why"]);
+    assert_eq!(keys, ["holder", "message", "name", "path", "port", "state", "why"]);
     assert_eq!(found["state"], state);
-    assert_eq!(found["port"], port());
+    assert_eq!((&found["port"], &found["name"]), (&port().into(), &Value::Null));
     assert_eq!(found["path"], path.to_str().expect("UTF-8"));
     assert_eq!(found["holder"], holder);
     assert_eq!(found["why"], json!(why));
@@ -75,7 +67,7 @@ fn held_by_a_live_process() {
 fn held_by_an_agent_of_the_old_format_whose_record_has_no_more() {
     let home = Home::new();
     let pid = std::process::id();
-    let now = a_real_record(&home)["startedAt"].clone();
+    let now = home.a_real_record()["startedAt"].clone();
     home.plant(json!({ "pid": pid, "port": port(), "startedAt": now }).to_string().as_bytes());
     let holder =
         json!({ "pid": pid, "port": port(), "startedAt": now, "command": null, "host": null });
@@ -96,7 +88,7 @@ fn held_while_the_record_is_not_written_yet() {
 #[test]
 fn held_from_another_container() {
     let home = Home::new();
-    let mut record = a_real_record(&home);
+    let mut record = home.a_real_record();
     record["pidNamespace"] = 1.into();
     home.plant(record.to_string().as_bytes());
     let _locked = locked(&home.lock_file());
@@ -112,19 +104,10 @@ fn held_from_another_container() {
     }
 }
 
-/// Has the kernel lock for as long as it is kept.
-fn locked(path: &Path) -> File {
-    let file = File::open(path).expect("opens");
-    // SAFETY: the descriptor is open for as long as `file` is.
-    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }, 0);
-    file
-}
-
 #[test]
 fn stale_since_the_machine_was_started_again() {
     let home = Home::new();
-    let mut record = a_real_record(&home);
-    record["boot"] = "an earlier one".into();
+    let record = home.dead_record();
     home.plant(record.to_string().as_bytes());
     let message = format!(
         "port {PORT} has a stale lock, left by pid {} (sh, since {})",
@@ -139,7 +122,7 @@ fn stale_since_the_machine_was_started_again() {
 #[test]
 fn stale_after_kill_9_where_that_can_be_seen() {
     let home = Home::new();
-    let record = a_real_record(&home);
+    let record = home.a_real_record();
     home.plant(record.to_string().as_bytes());
     let holder = format!("pid {} (sh, since {})", record["pid"], since(&record));
     if all_locks_are_seen() {
@@ -157,9 +140,7 @@ fn stale_after_kill_9_where_that_can_be_seen() {
 #[test]
 fn unknown_if_another_machine_wrote_it() {
     let home = Home::new();
-    let mut record = a_real_record(&home);
-    record["boot"] = "another".into();
-    record["host"] = "build-7".into();
+    let record = home.foreign_record();
     home.plant(record.to_string().as_bytes());
     let message = format!(
         "port {PORT} may be locked on another machine, by pid {} (sh, since {}) on build-7",
@@ -189,7 +170,7 @@ fn unknown_if_the_way_to_it_is_no_directory() {
     std::fs::write(home.locks(), "").expect("writes");
     let message = format!(
         "cannot tell whether port {PORT} is locked: cannot open {}: Not a directory (os error 20); \
-         mend the cause, or use another directory",
+         move away what stands there, or use another directory",
         home.lock_file().display()
     );
     assert_answer(&home, 4, "unknown", Value::Null, Some("failed"), &message);
@@ -205,7 +186,7 @@ fn port_0_is_never_locked() {
     let done = finished(&mut home.portlock(["status", "--json", "0"]));
     let found: Value = serde_json::from_str(&done.out).expect("JSON");
     let expected = json!({
-        "state": "free", "port": 0, "path": null, "holder": null, "why": "any-port",
+        "state": "free", "port": 0, "name": null, "path": null, "holder": null, "why": "any-port",
         "message": message,
     });
     assert_eq!((done.code(), found), (0, expected));
@@ -245,7 +226,7 @@ fn a_query_changes_nothing_and_makes_nothing() {
     unchanged(0);
     assert!(!home.locks().exists(), "not even the directory is made");
 
-    let record = a_real_record(&home);
+    let record = home.a_real_record();
     unchanged(0);
     home.plant(record.to_string().as_bytes());
     unchanged(if all_locks_are_seen() { 3 } else { 4 });

@@ -126,6 +126,7 @@ mod before_the_command {
     enum Stop {
         Call,
         Forked(libc::pid_t),
+        Executed,
         Other,
     }
 
@@ -159,6 +160,7 @@ mod before_the_command {
                     self.ptrace(libc::PTRACE_GETEVENTMSG, into);
                     Stop::Forked(libc::pid_t::try_from(child).expect("a pid"))
                 }
+                (_, libc::PTRACE_EVENT_EXEC) => Stop::Executed,
                 _ => Stop::Other,
             }
         }
@@ -185,9 +187,9 @@ mod before_the_command {
         CtrlC,
     }
 
-    /// Strikes at the `nth` stop. `None` if the command had been forked before that.
-    fn struck_at(nth: usize, strike: Strike, home: &Home) -> Option<i32> {
-        let mut portlock = home.portlock(["run", PORT, "--", "cat"]);
+    /// Strikes at the `nth` stop. `None` if there was a command before that, by fork or by exec.
+    fn struck_at(nth: usize, strike: Strike, option: &str, home: &Home) -> Option<i32> {
+        let mut portlock = home.portlock(["run", option, PORT, "--", "cat"]);
         portlock.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let (mut keyboard, terminal) = terminal::open();
         if strike == Strike::CtrlC {
@@ -213,19 +215,24 @@ mod before_the_command {
                 | libc::PTRACE_O_TRACEFORK
                 | libc::PTRACE_O_TRACEVFORK
                 | libc::PTRACE_O_TRACECLONE
+                | libc::PTRACE_O_TRACEEXEC
                 | libc::PTRACE_O_EXITKILL) as usize,
         );
         for _ in 0..nth {
-            if let Stop::Forked(command) = traced.on() {
-                // The new process is traced as well, and stops before its first step.
-                let command = Traced(command);
-                command.wait();
-                command.ptrace(libc::PTRACE_DETACH, 0);
-                traced.ptrace(libc::PTRACE_DETACH, 0);
-                drop(keep);
-                assert_eq!(child.wait().expect("ours").code(), Some(0));
-                return None;
+            match traced.on() {
+                Stop::Forked(command) => {
+                    // The new process is traced as well, and stops before its first step.
+                    let command = Traced(command);
+                    command.wait();
+                    command.ptrace(libc::PTRACE_DETACH, 0);
+                }
+                Stop::Executed => {}
+                Stop::Call | Stop::Other => continue,
             }
+            traced.ptrace(libc::PTRACE_DETACH, 0);
+            drop(keep);
+            assert_eq!(child.wait().expect("ours").code(), Some(0));
+            return None;
         }
         match strike {
             Strike::Term => send(traced.0, libc::SIGTERM),
@@ -239,11 +246,11 @@ mod before_the_command {
 
     /// Strikes at every stop. Returns how often portlock died alone, and how often the command
     /// did; neither may leave anything.
-    fn struck_everywhere(strike: Strike, signal: libc::c_int) -> (u32, u32) {
+    fn struck_everywhere(strike: Strike, option: &str, signal: libc::c_int) -> (u32, u32) {
         let home = Home::new();
         let (mut alone, mut with_command) = (0, 0);
         for nth in 0.. {
-            let Some(status) = struck_at(nth, strike, &home) else { break };
+            let Some(status) = struck_at(nth, strike, option, &home) else { break };
             if libc::WIFSIGNALED(status) {
                 // The handlers do not stand yet, and there is neither a lock nor a command.
                 assert_eq!(libc::WTERMSIG(status), signal, "stop {nth}");
@@ -254,19 +261,41 @@ mod before_the_command {
             }
             assert!(home.is_idle(), "stop {nth}");
         }
-        println!("{alone} stops before the handlers stand, {with_command} after");
+        println!("{option}: {alone} stops before the handlers stand, {with_command} after");
         (alone, with_command)
     }
 
     #[test]
     fn a_term_reaches_the_command_or_there_is_none_and_nothing_is_left() {
-        let (alone, with_command) = struck_everywhere(Strike::Term, libc::SIGTERM);
+        let (alone, with_command) = struck_everywhere(Strike::Term, "-n", libc::SIGTERM);
         assert!(alone > 0 && with_command > 0);
     }
 
     #[test]
     fn a_key_reaches_the_command_or_there_is_none_and_nothing_is_left() {
-        let (alone, with_command) = struck_everywhere(Strike::CtrlC, libc::SIGINT);
+        let (alone, with_command) = struck_everywhere(Strike::CtrlC, "-n", libc::SIGINT);
         assert!(alone > 0 && with_command > 0);
+    }
+
+    /// It ends the wait or the command; which, depends on whether the lock was taken.
+    #[test]
+    fn a_term_before_the_command_of_a_run_that_waits_leaves_nothing_either() {
+        let (alone, with_status) = struck_everywhere(Strike::Term, "--wait", libc::SIGTERM);
+        assert!(alone > 0 && with_status > 0);
+    }
+
+    /// What is left then is reclaimed, as is what the command leaves. No signal gets lost.
+    #[test]
+    fn a_term_before_an_exec_ends_portlock_at_every_step() {
+        let home = Home::new();
+        let mut stops = 0;
+        for nth in 0.. {
+            let _ = std::fs::remove_file(home.lock_file());
+            let Some(status) = struck_at(nth, Strike::Term, "-F", &home) else { break };
+            assert!(libc::WIFSIGNALED(status), "stop {nth}");
+            assert_eq!(libc::WTERMSIG(status), libc::SIGTERM, "stop {nth}");
+            stops += 1;
+        }
+        assert!(stops > 0);
     }
 }

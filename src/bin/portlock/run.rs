@@ -1,51 +1,91 @@
 //! `portlock run`: takes the lock, runs the command, releases.
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
 
-use clap::Args;
-use portlock::{AcquireError, Guard, Lock, Op, PlaceError, ReleaseError};
+use clap::{Args, ValueHint};
+use portlock::{AcquireError, Guard, Lock, ReleaseError};
 
-use crate::{Place, USAGE, naming, one_line, say};
+use crate::output::{naming, one_line, say};
+use crate::place::{Place, Target, refused};
+use crate::status_code::{CANNOT_RUN, HELD, SYSTEM, of_refusal};
+use crate::wait::seconds;
 
-/// Run a command while holding the lock of a port
+/// Run a command while holding a lock
 ///
 /// The lock is taken before the command starts, or the command is not run. It lives as long as
 /// the command does, even if portlock itself is killed, and is released when the command ends.
-/// INT, TERM, HUP, QUIT, USR1 and USR2 are handed on to the command.
+/// INT, TERM, HUP, QUIT, USR1 and USR2 are handed on to the command; while portlock waits for the
+/// lock there is none, and each of them ends the wait.
+///
+/// Whoever waits looks a hundred times a second, and who comes first is not served first.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct Run {
-    /// Do not wait for the lock: the default, accepted as flock(1) has it
-    #[arg(short = 'n')]
-    _no_wait: bool,
+    #[command(flatten)]
+    patience: Patience,
 
-    /// Exit status when somebody else holds the lock
+    /// Exit status when somebody else holds the lock, also at the end of the time of -w
     #[arg(short = 'E', value_name = "CODE", default_value_t = HELD)]
     when_held: u8,
+
+    /// Replace portlock by the command (exec), which keeps portlock's pid
+    ///
+    /// Nothing is left that could release the lock: its file stays when the command ends, is then
+    /// stale, and the next run takes it over. Signals are the command's own; one that ends portlock
+    /// while it takes the lock may leave the file as well.
+    #[cfg(unix)]
+    #[arg(short = 'F', long = "no-fork", conflicts_with = "close")]
+    no_fork: bool,
+
+    /// Keep the lock file from the command: the lock lives with portlock alone
+    ///
+    /// For a command that leaves children behind, which would keep the lock. If portlock is killed,
+    /// the lock is free though the command goes on.
+    #[arg(short = 'o', long)]
+    close: bool,
 
     #[command(flatten)]
     place: Place,
 
     /// The command and its arguments
-    #[arg(value_name = "COMMAND", required = true, last = true)]
+    #[arg(
+        value_name = "COMMAND",
+        required = true,
+        last = true,
+        value_hint = ValueHint::CommandWithArguments
+    )]
     command: Vec<OsString>,
 }
 
-// sysexits.h: EX_UNAVAILABLE, EX_OSERR, EX_CANTCREAT, EX_IOERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG.
-const CANNOT_RUN: u8 = 69;
-const SYSTEM: u8 = 71;
-const CANNOT_CREATE: u8 = 73;
-const IO: u8 = 74;
-const HELD: u8 = 75;
-const NOT_PERMITTED: u8 = 77;
-const NO_HOME: u8 = 78;
+/// For how long to wait for the lock.
+#[derive(Debug, Args)]
+struct Patience {
+    /// Do not wait for the lock: the default, accepted as flock(1) has it
+    #[arg(short = 'n', long = "nonblock", conflicts_with_all = ["timeout", "wait"])]
+    _no_wait: bool,
+
+    /// Wait for at most so many seconds, as in 2.5; 0 is -n
+    #[arg(
+        short = 'w',
+        long,
+        value_name = "SECONDS",
+        value_parser = seconds,
+        conflicts_with = "wait"
+    )]
+    timeout: Option<Duration>,
+
+    /// Wait for as long as it takes
+    #[arg(long)]
+    wait: bool,
+}
 
 const EXIT_STATUS: &str = "\
-Exit status: the command's own, or 128 and the number of the signal that killed it. Where the
-command was not run, portlock says why on stderr, and the status is
+Exit status: the command's own, or 128 and the number of the signal that killed it, or that ended
+portlock while it waited for the lock. Where the command was not run, portlock says why on stderr,
+and the status is
   64  an argument is wrong
   69  the command cannot be run
   71  the system refused to watch for signals
@@ -57,40 +97,27 @@ command was not run, portlock says why on stderr, and the status is
 
 impl Run {
     pub(crate) fn run(self) -> u8 {
+        #[cfg(unix)]
+        if self.no_fork {
+            return self.replaced();
+        }
         self.held_or_unlocked().unwrap_or_else(|status| status)
     }
 
     /// `Err` is the status of a command that was not run, after the reason was given.
     fn held_or_unlocked(self) -> Result<u8, u8> {
         // From here on a signal is kept for the command, so that none ends us and not the command.
-        let waiting = Waiting::new().map_err(|error| {
+        let mut signals = Signals::new().map_err(|error| {
             say(&format!("cannot watch for signals: {error}"));
             SYSTEM
         })?;
-        let name = Path::new(&self.command[0]).file_name().unwrap_or(&self.command[0]);
-        let mut command = Command::new(&self.command[0]);
-        command.args(&self.command[1..]);
-        let lock = self.place.lock().map_err(|error| {
-            say(&error.to_string());
-            status_of_place(&error)
-        })?;
-        let guard = match lock {
-            Some(lock) => {
-                Some(acquired(lock.command(name.to_string_lossy()), self.when_held, &mut command)?)
-            }
-            None => {
-                say("port 0 means any free port and has no lock: the command runs without one");
-                None
-            }
-        };
+        let mut command = self.to_run();
+        let guard = self.guard(&mut command, |lock| self.patience.acquire(lock, &mut signals))?;
         let ended = command
             .spawn()
-            .map_err(|error| {
-                let program = one_line(&self.command[0].to_string_lossy());
-                (CANNOT_RUN, format!("cannot run {program}: {error}"))
-            })
+            .map_err(|error| (CANNOT_RUN, self.cannot_run(&error)))
             .and_then(|mut child| {
-                waiting
+                signals
                     .until_the_end_of(&mut child)
                     .map_err(|error| (SYSTEM, format!("cannot wait for the command: {error}")))
             });
@@ -101,75 +128,174 @@ impl Run {
             status
         });
         if let Err(error) = released {
-            say(&format!("warning: {}", release_warning(&error)));
+            let warning = release_warning(&error);
+            // Lets go of a lock that could not be released, and empties its record.
+            drop(error);
+            say(&format!("warning: {warning}"));
         }
         status
     }
-}
 
-/// Takes the lock and hands it over to the command; or says why not.
-fn acquired(lock: Lock, when_held: u8, command: &mut Command) -> Result<Guard, u8> {
-    let guard = lock.try_acquire().map_err(|error| {
-        say(&naming(lock.path(), &format!("{error:#}")));
-        status_of_refusal(&error, when_held)
-    })?;
-    if let (Some(reclaimed), Some(port)) = (guard.reclaimed(), lock.port()) {
-        say(&format!("took over the lock of port {port} from {reclaimed}, which is gone"));
-    }
-    guard.hand_over_to(command);
-    Ok(guard)
-}
-
-fn status_of_refusal(error: &AcquireError, when_held: u8) -> u8 {
-    match error {
-        AcquireError::Held { .. } => when_held,
-        AcquireError::Failed { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
-            NOT_PERMITTED
+    /// Becomes the command; returns if that cannot be.
+    ///
+    /// No signal is kept: what came between the last look for one and the exec would be lost, and
+    /// whoever uses this leaves the file to be taken over anyway.
+    #[cfg(unix)]
+    fn replaced(self) -> u8 {
+        let mut command = self.to_run();
+        match self.guard(&mut command, |lock| Ok(self.patience.acquire_undisturbed(lock))) {
+            Ok(guard) => {
+                let error = std::os::unix::process::CommandExt::exec(&mut command);
+                // Before the message, as above. That of an exec that failed matters more than one
+                // of a release that failed too.
+                drop(guard);
+                say(&self.cannot_run(&error));
+                CANNOT_RUN
+            }
+            Err(status) => status,
         }
-        AcquireError::Failed { op: Op::Create, .. } | AcquireError::NotALockFile { .. } => {
-            CANNOT_CREATE
+    }
+
+    fn to_run(&self) -> Command {
+        let mut command = Command::new(&self.command[0]);
+        command.args(&self.command[1..]);
+        command
+    }
+
+    fn cannot_run(&self, error: &std::io::Error) -> String {
+        format!("cannot run {}: {error}", one_line(&self.command[0].to_string_lossy()))
+    }
+
+    /// Takes the lock, and hands it over to the command unless `-o` forbids it; or says why not.
+    /// `None` is port 0's.
+    fn guard(
+        &self,
+        command: &mut Command,
+        acquire: impl FnOnce(&Lock) -> Result<Result<Guard, AcquireError>, u8>,
+    ) -> Result<Option<Guard>, u8> {
+        let Some(lock) = self.place.lock().map_err(|error| refused(&error))? else {
+            say("port 0 means any free port and has no lock: the command runs without one");
+            return Ok(None);
+        };
+        let name = Path::new(&self.command[0]).file_name().unwrap_or(&self.command[0]);
+        let lock = lock.command(name.to_string_lossy());
+        let guard = acquire(&lock)?.map_err(|error| {
+            say(&naming(lock.path(), &self.patience.refusal(&error)));
+            if error.is_held() { self.when_held } else { of_refusal(&error) }
+        })?;
+        if let Some(reclaimed) = guard.reclaimed() {
+            let which = match &self.place.target {
+                Target::Port(port) => format!("the lock of port {port}"),
+                Target::Name(name) => format!("the lock {name}"),
+            };
+            say(&format!("took over {which} from {reclaimed}, which is gone"));
         }
-        AcquireError::Place(error) => status_of_place(error),
-        _ => IO,
+        if !self.close {
+            guard.hand_over_to(command);
+        }
+        Ok(Some(guard))
     }
 }
 
-fn status_of_place(error: &PlaceError) -> u8 {
-    match error {
-        PlaceError::NoHome => NO_HOME,
-        _ => USAGE,
+/// For how long an acquire goes on before a signal is looked for. A person who types Ctrl-C does
+/// not notice it.
+const SLICE: Duration = Duration::from_millis(100);
+
+impl Patience {
+    /// The longest wait, or `None` for one without an end.
+    fn limit(&self) -> Option<Duration> {
+        if self.wait { None } else { Some(self.timeout.unwrap_or_default()) }
+    }
+
+    /// Acquires in slices of time, so that a signal ends the wait between two of them and never
+    /// leaves an acquire half done. `Err` is the status of that.
+    fn acquire(
+        &self,
+        lock: &Lock,
+        signals: &mut Signals,
+    ) -> Result<Result<Guard, AcquireError>, u8> {
+        let limit = self.limit();
+        if limit == Some(Duration::ZERO) {
+            return Ok(lock.try_acquire());
+        }
+        // A limit beyond the clock's range is none.
+        let end = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let left = || end.map_or(SLICE, |end| end.saturating_duration_since(Instant::now()));
+        loop {
+            let tried = lock.acquire_timeout(left().min(SLICE));
+            if let Some(signal) = signals.that_came() {
+                // A guard that came just now is released.
+                drop(tried);
+                return Err(status_of_signal(signal));
+            }
+            match tried {
+                Err(AcquireError::Timeout { .. }) if left() > Duration::ZERO => {}
+                done => return Ok(done),
+            }
+        }
+    }
+
+    /// Acquires where any signal may end us.
+    #[cfg(unix)]
+    fn acquire_undisturbed(&self, lock: &Lock) -> Result<Guard, AcquireError> {
+        match self.limit() {
+            None => lock.acquire(),
+            Some(Duration::ZERO) => lock.try_acquire(),
+            Some(limit) => lock.acquire_timeout(limit),
+        }
+    }
+
+    fn refusal(&self, error: &AcquireError) -> String {
+        match (error, self.timeout) {
+            // The error knows the last slice alone.
+            (AcquireError::Timeout { held, .. }, Some(limit)) => {
+                format!("gave up after {}: {held:#}", humantime::format_duration(limit))
+            }
+            _ => format!("{error:#}"),
+        }
     }
 }
 
 fn release_warning(error: &ReleaseError) -> String {
-    match error {
-        ReleaseError::Lost { path, .. }
-        | ReleaseError::Failed { path, .. }
-        | ReleaseError::Forked { path, .. } => naming(path, &error.to_string()),
+    let path = error.path();
+    let warning = match error {
+        ReleaseError::Failed { op, source, .. } => format!(
+            "cannot {op} {}: {source}; it was emptied instead, and the next acquire removes it",
+            path.display()
+        ),
         _ => error.to_string(),
-    }
+    };
+    naming(path, &warning)
 }
 
 fn status_of_command(ended: ExitStatus) -> u8 {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&ended) {
-        return u8::try_from(128 + signal).unwrap_or(u8::MAX);
+        return status_of_signal(signal);
     }
     // Elsewhere a status has 32 bits, of which a failure must stay one.
     ended.code().map_or(u8::MAX, |code| u8::try_from(code).unwrap_or(u8::MAX))
 }
 
+fn status_of_signal(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
+}
+
 #[cfg(unix)]
-use crate::signals::Waiting;
+use crate::signals::Signals;
 
 #[cfg(not(unix))]
-struct Waiting;
+struct Signals;
 
 #[cfg(not(unix))]
-impl Waiting {
+impl Signals {
     /// There are no signals to hand on.
     fn new() -> std::io::Result<Self> {
         Ok(Self)
+    }
+
+    fn that_came(&mut self) -> Option<i32> {
+        None
     }
 
     fn until_the_end_of(self, child: &mut std::process::Child) -> std::io::Result<ExitStatus> {

@@ -1,4 +1,4 @@
-//! Waits for the command, and hands signals on to it.
+//! Keeps signals for the command, waits for it, and hands them on.
 
 use std::io;
 use std::process::{Child, ExitStatus};
@@ -12,15 +12,21 @@ use signal_hook::iterator::exfiltrator::origin::{Origin, WithOrigin};
 const HANDED_ON: [i32; 6] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
 
 /// Signals are kept from here on, for a command that is yet to start.
-pub(crate) struct Waiting(SignalsInfo<WithOrigin>);
+pub(crate) struct Signals(SignalsInfo<WithOrigin>);
 
-impl Waiting {
+impl Signals {
     pub(crate) fn new() -> io::Result<Self> {
         // An ignored signal stays ignored, as under nohup, and the command inherits that.
         let handled = HANDED_ON.into_iter().filter(|&signal| !portlock::is_ignored(signal));
         // Without the last the command's end would never be told. A parent that takes its own
         // from a file has it blocked, and we inherit that.
         portlock::undisturbed(SIGCHLD, || SignalsInfo::new(handled.chain([SIGCHLD]))).map(Self)
+    }
+
+    /// A signal that came since the start: there is no command yet that it could be meant for. It
+    /// is not kept any longer.
+    pub(crate) fn that_came(&mut self) -> Option<i32> {
+        self.0.pending().map(|origin| origin.signal).find(|&signal| signal != SIGCHLD)
     }
 
     /// Returns when `child` has ended.

@@ -1,0 +1,146 @@
+//! Which lock: the directory, and the port or name.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueHint};
+use portlock::{Lock, LockDir, PlaceError};
+
+use crate::output::{naming, one_line, say};
+use crate::status_code::of_place;
+
+/// The directory of the lock files.
+#[derive(Debug, Args)]
+pub(crate) struct Directory {
+    /// Directory of the lock files [default: $PORTLOCK_DIR, or else ~/.percy]
+    #[arg(
+        long,
+        value_name = "DIR",
+        value_hint = ValueHint::DirPath,
+        conflicts_with_all = ["app", "fall_back"]
+    )]
+    dir: Option<PathBuf>,
+
+    /// Use the directory .NAME in the home directory
+    #[arg(long, value_name = "NAME", conflicts_with = "fall_back")]
+    app: Option<String>,
+
+    /// Where ~/.percy cannot be written to, use a directory for this user's temporary files
+    ///
+    /// That is portlock in $XDG_RUNTIME_DIR, or else portlock-UID in $TMPDIR or /tmp; it is made,
+    /// by a query too. Processes that come to different directories do not exclude each other, so a
+    /// warning tells of it.
+    #[arg(long)]
+    fall_back: bool,
+}
+
+impl Directory {
+    pub(crate) fn open(&self) -> Result<LockDir, PlaceError> {
+        match (&self.dir, &self.app) {
+            (Some(dir), _) => Ok(LockDir::at(dir)),
+            (None, Some(app)) => LockDir::home(app),
+            (None, None) if self.fall_back => fallen_back(),
+            (None, None) => LockDir::user(),
+        }
+    }
+}
+
+/// The default directory, or the one that stands in for it.
+fn fallen_back() -> Result<LockDir, PlaceError> {
+    let dir = LockDir::user_or_fallback()?;
+    if let Some(why) = dir.instead_of() {
+        let (used, why) = (one_line(&dir.path().display().to_string()), in_words(why));
+        say(&format!("warning: the lock files are in {used} instead: {why}"));
+    }
+    Ok(dir)
+}
+
+/// Says why there is no place for a lock. Returns the exit status for that.
+pub(crate) fn refused(error: &PlaceError) -> u8 {
+    say(&in_words(error));
+    of_place(error)
+}
+
+fn in_words(error: &PlaceError) -> String {
+    match error {
+        PlaceError::NotWritable { path, .. } | PlaceError::Unsafe { path, .. } => {
+            naming(path, &error.to_string())
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Which lock.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    #[command(flatten)]
+    directory: Directory,
+
+    /// The lock: a port (all digits; 0 means any free port and has no lock), or a name
+    #[arg(value_name = "PORT|NAME")]
+    pub(crate) target: Target,
+}
+
+impl Place {
+    /// The lock, or `None` for port 0.
+    pub(crate) fn lock(&self) -> Result<Option<Lock>, PlaceError> {
+        match &self.target {
+            Target::Port(0) => Ok(None),
+            Target::Port(port) => self.directory.open()?.port(*port).map(Some),
+            Target::Name(name) => self.directory.open()?.name(name).map(Some),
+        }
+    }
+}
+
+/// What is locked: what the argument says before anybody has looked whether it can be.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    Port(u16),
+    Name(String),
+}
+
+impl Target {
+    /// What `lock` locks. A lock by path alone is in no directory that the command lists.
+    pub(crate) fn of(lock: &Lock) -> Self {
+        match (lock.port(), lock.name()) {
+            (Some(port), _) => Self::Port(port),
+            (None, name) => Self::Name(name.unwrap_or_default().to_owned()),
+        }
+    }
+
+    pub(crate) fn port(&self) -> Option<u16> {
+        match self {
+            Self::Port(port) => Some(*port),
+            Self::Name(_) => None,
+        }
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Port(_) => None,
+            Self::Name(name) => Some(name),
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok(Self::Name(text.to_owned()));
+        }
+        text.parse().map(Self::Port).map_err(|_| format!("{text} is not in 0..=65535"))
+    }
+}
+
+impl fmt::Display for Target {
+    /// "port 5338", "lock build".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port) => write!(f, "port {port}"),
+            Self::Name(name) => write!(f, "lock {name}"),
+        }
+    }
+}

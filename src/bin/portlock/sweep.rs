@@ -1,0 +1,93 @@
+//! `portlock sweep`: removes all lock files of a directory that are provably stale.
+
+use clap::Args;
+use portlock::Swept;
+use serde_json::{Value, json};
+
+use crate::found::recorded;
+use crate::output::{answer, json_array, naming, say, visible};
+use crate::place::{Directory, Target, refused};
+use crate::status_code::{IO, of_list};
+
+/// Remove all lock files of a directory that are provably stale
+///
+/// As clear, for each of them: never that of a live holder, and what cannot be proved stays. Prints
+/// a line for each that was removed. Nobody needs this in order to run a command: run takes a stale
+/// lock over by itself.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Sweep {
+    /// Print a JSON array, one line for each: removed, port, name, path, holder, message
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    directory: Directory,
+}
+
+const AFTER_HELP: &str = "\
+JSON, with null for what does not apply or is not known:
+  removed  true; false for one that could not be removed
+  port     the port, a number; null for a name
+  name     the name; null for a port
+  path     the lock file
+  holder   the record that it had: pid, port, startedAt, command, host
+  message  the same as a sentence
+
+Exit status:
+   0  all that is provably stale was removed; there may be none
+  64  an argument is wrong
+  73  the directory that --fall-back would use cannot be made or trusted
+  74  one could not be looked at or removed, or the directory cannot be read, or the answer cannot
+      be written
+  77  not permitted to read the directory
+  78  the home directory is not known";
+
+impl Sweep {
+    pub(crate) fn run(self) -> u8 {
+        let dir = match self.directory.open() {
+            Ok(dir) => dir,
+            Err(error) => return refused(&error),
+        };
+        let swept = match dir.sweep() {
+            Ok(swept) => swept,
+            Err(error) => {
+                say(&naming(dir.path(), &error.to_string()));
+                return of_list(&error);
+            }
+        };
+        let mut status = 0;
+        for failed in swept.iter().filter(|each| each.removed.is_err()) {
+            say(&message(failed));
+            status = IO;
+        }
+        let text = if self.json {
+            json_array(&swept.iter().map(object).collect::<Vec<_>>())
+        } else {
+            let removed = swept.iter().filter(|each| each.removed.is_ok());
+            removed.map(|each| visible(&message(each)) + "\n").collect()
+        };
+        answer(&text, status)
+    }
+}
+
+fn message(each: &Swept) -> String {
+    let target = Target::of(&each.lock);
+    match &each.removed {
+        Ok(from) => format!("removed the lock file of {target}, left by {from}"),
+        Err(error) => naming(each.lock.path(), &format!("cannot clear {target}: {error}")),
+    }
+}
+
+fn object(each: &Swept) -> Value {
+    let target = Target::of(&each.lock);
+    let holder = each.removed.as_ref().ok().and_then(|from| from.holder.as_ref());
+    json!({
+        "removed": each.removed.is_ok(),
+        "port": target.port(),
+        "name": target.name(),
+        "path": each.lock.path().to_string_lossy(),
+        "holder": holder.map(recorded),
+        "message": message(each),
+    })
+}

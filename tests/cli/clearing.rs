@@ -1,0 +1,280 @@
+//! `clear`, with and without force, and `sweep`.
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::recorder::STATUS;
+use super::{Finished, Home, PORT, finished, locked, since, terminal};
+
+fn clear(home: &Home, options: &[&str]) -> Finished {
+    finished(home.portlock(["clear"]).args(options).arg(PORT))
+}
+
+/// An old agent's record, whose process lives: we are it.
+fn live_old_record() -> Value {
+    json!({ "pid": std::process::id(), "port": 5338, "startedAt": "2999-01-02T03:04:05.678Z" })
+}
+
+#[test]
+fn where_there_is_nothing_to_clear_it_says_so() {
+    let home = Home::new();
+    for options in [&[][..], &["--force", "--yes"]] {
+        let done = clear(&home, options);
+        assert_eq!((done.code(), &*done.err), (0, ""));
+        assert_eq!(done.out, format!("there is no lock file of port {PORT}\n"));
+    }
+    let done = finished(&mut home.portlock(["clear", "0"]));
+    assert_eq!((done.code(), &*done.out), (0, "port 0 means any free port and has no lock\n"));
+    assert!(!home.locks().exists(), "not even the directory is made");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_is_provably_stale_is_removed() {
+    let home = Home::new();
+    let record = home.dead_record();
+    for options in [&[][..], &["--force", "--yes"]] {
+        home.plant(record.to_string().as_bytes());
+        let done = clear(&home, options);
+        assert_eq!((done.code(), &*done.err), (0, ""));
+        assert_eq!(
+            done.out,
+            format!(
+                "removed the lock file of port {PORT}, left by pid {} (sh, since {})\n",
+                record["pid"],
+                since(&record)
+            )
+        );
+        assert!(home.is_idle());
+    }
+}
+
+#[test]
+fn what_is_held_stays_by_force_too() {
+    let home = Home::new();
+    let holder = home.recorder();
+    let record = home.record();
+    let done = clear(&home, &[]);
+    assert_eq!((done.code(), &*done.out), (75, ""));
+    let said = format!("portlock: nothing was removed: port {PORT} is locked by pid");
+    assert!(done.err.starts_with(&said), "{}", done.err);
+    assert!(!done.err.contains("--force"), "it would not help: {}", done.err);
+
+    let done = clear(&home, &["--force", "--yes"]);
+    assert_eq!((done.code(), &*done.out), (75, ""));
+    assert!(done.err.contains("somebody has its kernel lock, so it is in use"), "{}", done.err);
+    assert_eq!(home.record(), record);
+    assert_eq!(holder.end().code(), STATUS);
+    assert!(home.is_idle());
+}
+
+#[test]
+fn what_nothing_proves_stays_and_force_is_named() {
+    let home = Home::new();
+    let mut records = vec![live_old_record()];
+    if cfg!(target_os = "linux") {
+        records.push(home.foreign_record());
+    }
+    for record in records {
+        home.plant(record.to_string().as_bytes());
+        let done = clear(&home, &[]);
+        assert_eq!((done.code(), &*done.out), (75, ""));
+        assert!(done.err.contains("\n  or: clear --force, if you know that"), "{}", done.err);
+        assert_eq!(home.record(), record);
+
+        let done = clear(&home, &["--force"]);
+        assert_eq!((done.code(), &*done.out), (64, ""));
+        assert!(done.err.contains("there is no terminal to ask on; --yes"), "{}", done.err);
+        assert_eq!(home.record(), record);
+
+        let done = clear(&home, &["--force", "--yes"]);
+        assert_eq!(done.code(), 0, "{}", done.err);
+        let said = format!("removed the lock file of port {PORT} by force, left by pid ");
+        assert!(done.out.starts_with(&said), "{}", done.out);
+        assert!(done.err.contains("though nothing proves that it is stale"), "{}", done.err);
+        assert!(home.is_idle());
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn force_never_removes_a_file_whose_kernel_lock_somebody_has() {
+    let home = Home::new();
+    let record = home.foreign_record();
+    home.plant(record.to_string().as_bytes());
+    let locked = locked(&home.lock_file());
+    let done = clear(&home, &["--force", "--yes"]);
+    assert_eq!((done.code(), &*done.out), (75, ""));
+    assert!(done.err.contains("nothing was removed: somebody has its kernel lock"), "{}", done.err);
+    assert_eq!(home.record(), record);
+    drop(locked);
+    assert_eq!(clear(&home, &["--force", "--yes"]).code(), 0);
+}
+
+#[test]
+fn something_else_in_the_place_of_the_lock_file_stays() {
+    let home = Home::new();
+    std::fs::create_dir_all(home.lock_file()).expect("makes the directory");
+    for options in [&[][..], &["--force", "--yes"]] {
+        let done = clear(&home, options);
+        assert_eq!((done.code(), &*done.out), (73, ""));
+        assert!(done.err.contains("is a directory, not a lock file"), "{}", done.err);
+    }
+    assert!(home.lock_file().is_dir());
+}
+
+/// `clear --force` at a terminal. `at_the_question` sees what it has said until then, and returns
+/// what is typed. Returns also what it said until then, and after.
+fn asked(
+    home: &Home,
+    at_the_question: impl FnOnce(&str) -> &'static [u8],
+) -> (Finished, String, String) {
+    let (mut keyboard, terminal) = terminal::open();
+    let copy = || Stdio::from(terminal.try_clone().expect("a second descriptor"));
+    let mut clear: Command = home.portlock(["clear", "--force", PORT]);
+    clear.stdin(copy()).stderr(copy()).stdout(Stdio::piped());
+    let child = clear.spawn().expect("portlock starts");
+    // The command must not keep the terminal open in us.
+    drop(clear);
+    drop::<OwnedFd>(terminal);
+    let mut shown = Vec::new();
+    let mut byte = [0];
+    while !shown.ends_with(b"remove it? [y/N] ") {
+        keyboard.read_exact(&mut byte).expect("it asks before it ends");
+        shown.push(byte[0]);
+    }
+    let before = String::from_utf8(shown).expect("UTF-8");
+    keyboard.write_all(at_the_question(&before)).expect("types");
+    let output = child.wait_with_output().expect("ours");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    let done =
+        Finished { status: output.status, out: text(output.stdout), err: text(output.stderr) };
+    let mut rest = Vec::new();
+    // Linux says EIO at the end of a terminal.
+    let _ = keyboard.read_to_end(&mut rest);
+    (done, before, String::from_utf8(rest).expect("UTF-8"))
+}
+
+#[test]
+fn force_shows_the_record_and_asks_and_only_a_yes_removes() {
+    let home = Home::new();
+    let record = live_old_record();
+    for answer in [&b"n\n"[..], b"\n", b"\x04", b"yy\n", b"maybe\n"] {
+        home.plant(record.to_string().as_bytes());
+        let (done, shown, rest) = asked(&home, |_| answer);
+        assert_eq!((done.code(), &*done.out), (75, ""), "{answer:?}");
+        assert!(shown.contains(&format!("locked by pid {}", record["pid"])), "{shown}");
+        assert!(shown.contains("nothing proves that it is stale"), "{shown}");
+        assert!(rest.contains("portlock: nothing was removed"), "{rest}");
+        assert_eq!(home.record(), record);
+    }
+    for answer in [&b"y\n"[..], b"Yes\n"] {
+        home.plant(record.to_string().as_bytes());
+        let (done, ..) = asked(&home, |_| answer);
+        assert_eq!(done.code(), 0, "{answer:?}");
+        assert!(done.out.starts_with("removed the lock file"), "{}", done.out);
+        assert!(home.is_idle());
+    }
+}
+
+#[test]
+fn force_removes_nothing_that_has_changed_since_the_question() {
+    let home = Home::new();
+    home.plant(live_old_record().to_string().as_bytes());
+    let mut other = live_old_record();
+    other["startedAt"] = "2999-01-02T03:04:05.679Z".into();
+    let (done, _, rest) = asked(&home, |_| {
+        home.plant(other.to_string().as_bytes());
+        b"y\n"
+    });
+    assert_eq!((done.code(), &*done.out), (75, ""));
+    assert_eq!(home.record(), other);
+    assert!(rest.contains("its record is another one than a moment ago"), "{rest}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_sweep_removes_what_is_provably_stale_and_nothing_else() {
+    let home = Home::new();
+    let (dead, foreign) = (home.dead_record(), home.foreign_record());
+    let holder = home.recorder();
+    let plant = |file, record: &Value| home.plant_as(file, record.to_string().as_bytes());
+    for json in [false, true] {
+        plant("agent-1.lock", &dead);
+        plant("build.lock", &dead);
+        plant("agent-2.lock", &foreign);
+        plant("agent-3.lock", &live_old_record());
+        plant("notes.txt", &dead);
+        plant("agent-0.lock", &dead);
+        let done = finished(home.portlock(["sweep"]).args(json.then_some("--json")));
+        assert_eq!((done.code(), &*done.err), (0, ""));
+        let from = format!("left by pid {} (sh, since {})", dead["pid"], since(&dead));
+        let lines = [
+            format!("removed the lock file of port 1, {from}"),
+            format!("removed the lock file of lock build, {from}"),
+        ];
+        if json {
+            let found: Vec<Value> = serde_json::from_str(&done.out).expect("an array");
+            assert_eq!(found.len(), 2);
+            for (found, (message, port, name, file)) in found.iter().zip([
+                (&lines[0], json!(1), Value::Null, "agent-1.lock"),
+                (&lines[1], Value::Null, json!("build"), "build.lock"),
+            ]) {
+                let keys: Vec<&String> = found.as_object().expect("an object").keys().collect();
+                assert_eq!(keys, ["holder", "message", "name", "path", "port", "removed"]);
+                assert_eq!((&found["port"], &found["name"]), (&port, &name));
+                assert_eq!((&found["removed"], &found["message"]), (&json!(true), &json!(message)));
+                assert_eq!(found["path"], home.locks().join(file).to_str().expect("UTF-8"));
+                assert_eq!(found["holder"]["pid"], dead["pid"]);
+            }
+        } else {
+            assert_eq!(done.out, format!("{}\n{}\n", lines[0], lines[1]));
+        }
+        let mut left: Vec<String> = std::fs::read_dir(home.locks())
+            .expect("reads")
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+            .collect();
+        left.sort();
+        let holders = format!("agent-{PORT}.lock");
+        let kept = ["agent-0.lock", "agent-2.lock", "agent-3.lock", &holders, "notes.txt"];
+        assert_eq!(left, kept);
+    }
+    assert_eq!(holder.end().code(), STATUS);
+}
+
+#[test]
+fn a_sweep_without_anything_to_remove_is_quiet() {
+    let home = Home::new();
+    for (arguments, out) in [(&["sweep"][..], ""), (&["sweep", "--json"], "[]\n")] {
+        let done = finished(&mut home.portlock(arguments));
+        assert_eq!((done.code(), &*done.out, &*done.err), (0, out, ""));
+    }
+    assert!(!home.locks().exists());
+}
+
+#[test]
+fn a_sweep_that_could_not_look_at_one_says_so_goes_on_and_is_74() {
+    let home = Home::new();
+    std::fs::create_dir_all(home.locks().join("agent-1.lock")).expect("makes the directory");
+    let others = if cfg!(target_os = "linux") {
+        home.plant_as("agent-2.lock", home.dead_record().to_string().as_bytes());
+        1
+    } else {
+        0
+    };
+    let done = finished(&mut home.portlock(["sweep", "--json"]));
+    assert_eq!(done.code(), 74, "{done:?}");
+    assert!(done.err.starts_with("portlock: cannot clear port 1: "), "{}", done.err);
+    assert!(done.err.contains("is a directory, not a lock file"), "{}", done.err);
+    let found: Vec<Value> = serde_json::from_str(&done.out).expect("an array");
+    assert_eq!(found.len(), 1 + others);
+    assert_eq!((&found[0]["removed"], &found[0]["holder"]), (&json!(false), &Value::Null));
+    assert!(home.locks().join("agent-1.lock").is_dir());
+    assert!(!home.locks().join("agent-2.lock").exists());
+
+    let done = finished(&mut home.portlock(["sweep"]));
+    assert_eq!((done.code(), &*done.out), (74, ""));
+}

@@ -1,0 +1,133 @@
+//! What the command has of portlock: its pid with `-F`, its lock file unless `-o` keeps it.
+
+use super::recorder::{self, STATUS};
+use super::{Home, PORT, Running, all_locks_are_seen, finished};
+
+/// A run with `option` whose command is the recorder.
+fn recorder_with(home: &Home, option: &str) -> Running {
+    Running::start(recorder::command(&mut home.portlock(["run", option, PORT, "--"])))
+}
+
+#[test]
+fn with_exec_the_command_is_portlocks_process_and_the_record_says_so() {
+    let home = Home::new();
+    for option in ["-F", "--no-fork"] {
+        let mut running = recorder_with(&home, option);
+        assert_eq!(running.command, running.pid());
+        assert_eq!(home.record()["pid"], running.command);
+        let done = home.run(["echo", "ran"]);
+        assert_eq!((done.code(), &*done.out), (75, ""));
+        assert!(
+            done.err.contains(&format!("is locked by pid {}", running.command)),
+            "{}",
+            done.err
+        );
+        running.send(libc::SIGUSR1);
+        assert_eq!(running.line().trim_end(), "USR1");
+        let (pid, done) = (running.command, running.end());
+        assert_eq!((done.code(), &*done.out, &*done.err), (STATUS, "ended\n", ""));
+
+        // Nobody was left to remove the file.
+        assert_eq!(home.record()["pid"], pid);
+        assert_eq!(home.status().code(), if all_locks_are_seen() { 3 } else { 4 });
+        let done = home.run(["true"]);
+        assert_eq!(done.code(), 0);
+        let said = format!("took over the lock of port {PORT} from pid {pid}");
+        assert!(done.err.contains(&said), "{}", done.err);
+        assert!(home.is_idle());
+    }
+}
+
+#[test]
+fn with_exec_signals_are_as_they_would_be_without_portlock() {
+    use std::os::unix::process::ExitStatusExt;
+    let home = Home::new();
+    let running = recorder_with(&home, "-F");
+    assert!(running.ignored.is_empty(), "{:?}", running.ignored);
+    drop(running);
+    let done = finished(&mut home.portlock(["run", "-F", PORT, "--", "sh", "-c", "kill $$"]));
+    assert_eq!(done.status.signal(), Some(libc::SIGTERM), "killed, and not 143");
+}
+
+#[test]
+fn an_exec_that_fails_is_69_and_releases() {
+    let home = Home::new();
+    let absent = home.path().join("no-such-command");
+    let absent = absent.to_str().expect("UTF-8");
+    for port in [PORT, "0"] {
+        let done = finished(&mut home.portlock(["run", "-F", port, "--", absent]));
+        assert_eq!((done.code(), &*done.out), (69, ""));
+        let said = format!("portlock: cannot run {absent}: No such file or directory");
+        assert!(
+            done.err.lines().last().is_some_and(|line| line.starts_with(&said)),
+            "{}",
+            done.err
+        );
+        assert!(home.is_idle());
+    }
+}
+
+#[test]
+fn exec_where_the_lock_is_held_or_there_is_none() {
+    let home = Home::new();
+    let holder = home.recorder();
+    for (options, code) in [(&["-F"][..], 75), (&["-F", "-E", "3"], 3), (&["-F", "-w", "0"], 75)] {
+        let mut portlock = home.portlock(["run"]);
+        let done = finished(portlock.args(options).args([PORT, "--", "echo", "ran"]));
+        assert_eq!((done.code(), &*done.out), (code, ""));
+    }
+    let done = finished(&mut home.portlock(["run", "-F", "0", "--", "sh", "-c", "exit 4"]));
+    assert_eq!(done.code(), 4);
+    assert!(done.err.contains("the command runs without one"), "{}", done.err);
+    assert_eq!(holder.end().code(), STATUS);
+}
+
+/// The lock file is among what the command has open, unless `-o` forbids it.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_command_inherits_the_lock_file_unless_it_is_kept_from_it() {
+    let home = Home::new();
+    // The shell resolves what it has open itself, so that nothing else's files are listed.
+    let script = "for fd in /proc/$$/fd/*; do readlink \"$fd\"; done";
+    for (options, inherits) in
+        [(&[][..], true), (&["-F"], true), (&["-o"], false), (&["--close"], false)]
+    {
+        let mut portlock = home.portlock(["run"]);
+        let done = finished(portlock.args(options).args([PORT, "--", "sh", "-c", script]));
+        let path = home.lock_file().display().to_string();
+        assert_eq!(
+            done.out.lines().any(|open| open == path),
+            inherits,
+            "{options:?}: {}",
+            done.out
+        );
+        let _ = std::fs::remove_file(home.lock_file());
+    }
+}
+
+#[test]
+fn a_lock_that_is_kept_from_the_command_ends_with_portlock() {
+    let home = Home::new();
+    for option in ["-o", "--close"] {
+        let mut running = recorder_with(&home, option);
+        let record = home.record();
+        assert_eq!(home.run(["true"]).code(), 75, "it is held as long as portlock lives");
+        running.kill_portlock();
+        let done = home.run(["true"]);
+        assert_eq!(done.code(), 0, "{}", done.err);
+        let said = format!("took over the lock of port {PORT} from pid {}", record["pid"]);
+        assert!(done.err.contains(&said), "{}", done.err);
+        assert!(home.is_idle());
+        drop(running.keep.take());
+        assert_eq!(running.line(), "ended", "the command lived on meanwhile");
+    }
+}
+
+#[test]
+fn a_lock_that_is_kept_from_the_command_is_released_when_the_command_ends() {
+    let home = Home::new();
+    let running = recorder_with(&home, "-o");
+    let done = running.end();
+    assert_eq!((done.code(), &*done.out, &*done.err), (STATUS, "ended\n", ""));
+    assert!(home.is_idle());
+}

@@ -1,0 +1,172 @@
+//! `list`: the table, the JSON, the colours.
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::recorder::STATUS;
+use super::{Home, PORT, finished, since, terminal};
+
+/// Plants a dead holder's lock, one of another machine, and something that is no lock file.
+fn plant_three(home: &Home) -> (Value, Value) {
+    let (dead, foreign) = (home.dead_record(), home.foreign_record());
+    home.plant_as("agent-80.lock", dead.to_string().as_bytes());
+    home.plant_as("build.lock", foreign.to_string().as_bytes());
+    std::fs::create_dir_all(home.locks().join("x.lock")).expect("makes the directory");
+    (dead, foreign)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_table_is_aligned_and_ordered() {
+    let home = Home::new();
+    let (dead, foreign) = plant_three(&home);
+    let holder = home.recorder();
+    let record = home.record();
+    let done = finished(&mut home.portlock(["list"]));
+    assert_eq!((done.code(), &*done.err), (0, ""));
+    let pid = |record: &Value| record["pid"].to_string();
+    let width = [&dead, &foreign, &record].map(|record| pid(record).len()).into_iter().max();
+    let width = width.expect("three").max(3);
+    let line = |lock: &str, state: &str, pid: &str, since: &str, why: &str, command: &str| {
+        format!("{lock:5}  {state:7}  {pid:width$}  {since:23}  {why:15}  {command}\n")
+    };
+    let name = record["command"].as_str().expect("a name");
+    let expected = [
+        line("LOCK", "STATE", "PID", "SINCE", "WHY", "COMMAND"),
+        line("80", "stale", &pid(&dead), &since(&dead), "-", "sh"),
+        line(PORT, "held", &pid(&record), &since(&record), "-", name),
+        line("build", "unknown", &pid(&foreign), &since(&foreign), "other-machine", "sh"),
+        line("x", "unknown", "-", "-", "not-a-lock-file", "-"),
+    ];
+    assert_eq!(done.out, expected.concat());
+
+    let done = finished(&mut home.portlock(["list", "--stale"]));
+    let lines: Vec<&str> = done.out.lines().collect();
+    assert_eq!((done.code(), lines.len()), (0, 2), "{}", done.out);
+    assert!(lines[1].starts_with("80    stale") && !lines[0].contains("WHY"), "{}", done.out);
+    assert_eq!(holder.end().code(), STATUS);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_json_is_an_array_of_what_status_prints_one_a_line() {
+    let home = Home::new();
+    plant_three(&home);
+    let holder = home.recorder();
+    let all = finished(&mut home.portlock(["list", "--json"]));
+    assert_eq!((all.code(), &*all.err), (0, ""));
+    let found: Vec<Value> = serde_json::from_str(&all.out).expect("an array");
+    let states: Vec<&Value> = found.iter().map(|found| &found["state"]).collect();
+    assert_eq!(states, ["stale", "held", "unknown", "unknown"]);
+    for (found, lock) in found.iter().zip(["80", PORT, "build", "x"]) {
+        let one = finished(&mut home.portlock(["status", "--json", lock]));
+        assert!(all.out.lines().any(|line| line.trim_end_matches(',') == one.out.trim_end()));
+        assert_eq!(*found, serde_json::from_str::<Value>(&one.out).expect("an object"));
+    }
+    assert_eq!((&found[0]["port"], &found[0]["name"]), (&json!(80), &Value::Null));
+    assert_eq!((&found[2]["port"], &found[2]["name"]), (&Value::Null, &json!("build")));
+
+    let stale = finished(&mut home.portlock(["list", "--json", "--stale"]));
+    let found: Vec<Value> = serde_json::from_str(&stale.out).expect("an array");
+    assert_eq!((found.len(), &found[0]["port"]), (1, &json!(80)));
+    assert_eq!(holder.end().code(), STATUS);
+}
+
+#[test]
+fn no_locks_are_no_lines_or_an_empty_array_and_no_directory_is_made() {
+    let home = Home::new();
+    for made in [false, true] {
+        for (arguments, out) in [
+            (&["list"][..], ""),
+            (&["list", "--stale"], ""),
+            (&["list", "--json"], "[]\n"),
+            (&["list", "--json", "--stale"], "[]\n"),
+        ] {
+            let done = finished(&mut home.portlock(arguments));
+            assert_eq!((done.code(), &*done.out, &*done.err), (0, out, ""));
+            assert_eq!(home.locks().exists(), made);
+        }
+        std::fs::create_dir_all(home.locks()).expect("makes the directory");
+        home.plant_as("notes.txt", b"");
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_is_74_and_named() {
+    let home = Home::new();
+    std::fs::write(home.locks(), "").expect("writes");
+    for arguments in [&["list"][..], &["list", "--json"], &["sweep"]] {
+        let done = finished(&mut home.portlock(arguments));
+        assert_eq!((done.code(), &*done.out), (74, ""), "{arguments:?}");
+        assert!(done.err.contains(home.locks().to_str().expect("UTF-8")), "{}", done.err);
+        assert_eq!(done.err.lines().count(), 1, "{}", done.err);
+    }
+}
+
+#[test]
+fn nothing_from_a_record_or_a_file_name_reaches_the_terminal_raw() {
+    let home = Home::new();
+    let text = r"\u001b]0;evil\u0007\u001b[31mred\r\n\u009b2J\u202eend";
+    let record = format!(
+        r#"{{"pid":{},"startedAt":"\u001b[2J","command":"{text}","host":"{text}"}}"#,
+        std::process::id()
+    );
+    home.plant(record.as_bytes());
+    home.plant_as("\u{1b}[31m.lock", record.as_bytes());
+    home.plant_as("a\nb.lock", record.as_bytes());
+    for arguments in [&["list"][..], &["list", "--json"], &["sweep"], &["sweep", "--json"]] {
+        let done = finished(&mut home.portlock(arguments));
+        assert_eq!(done.code(), 0);
+        for text in [&done.out, &done.err] {
+            let raw = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+            assert!(!text.contains(raw), "{text:?}");
+        }
+        if arguments[0] == "list" {
+            assert!(done.out.contains("]0;evil[31mred2Jend"), "the rest is shown: {}", done.out);
+            assert!(!done.out.contains("a\\nb"), "a file that is no lock's: {}", done.out);
+        }
+    }
+}
+
+/// What `list` writes to a terminal.
+fn on_a_terminal(list: &mut Command) -> String {
+    let (mut keyboard, terminal) = terminal::open();
+    list.stdout(Stdio::from(terminal.try_clone().expect("a second descriptor")));
+    let mut child = list.spawn().expect("portlock starts");
+    // Ours is kept until the end, so that what was written is not lost when the last is closed.
+    assert_eq!(child.wait().expect("ours").code(), Some(0));
+    list.stdout(Stdio::null());
+    drop::<OwnedFd>(terminal);
+    let mut shown = Vec::new();
+    // Linux says EIO at the end of a terminal.
+    let _ = keyboard.read_to_end(&mut shown);
+    String::from_utf8(shown).expect("UTF-8")
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn states_are_coloured_on_a_terminal_unless_that_is_not_wanted() {
+    let home = Home::new();
+    plant_three(&home);
+    let plain = finished(&mut home.portlock(["list"])).out;
+    assert!(!plain.contains('\x1b'));
+    let on_terminal = |variable: &str, value: &str| {
+        let mut list = home.portlock(["list"]);
+        list.env("TERM", "xterm").env(variable, value);
+        on_a_terminal(&mut list).replace("\r\n", "\n")
+    };
+    let coloured = on_terminal("TERM", "xterm");
+    assert!(coloured.contains("\x1b[33mstale  \x1b[0m"), "{coloured:?}");
+    assert!(coloured.contains("\x1b[35munknown\x1b[0m"), "{coloured:?}");
+    let mut stripped = coloured.clone();
+    for escape in ["\x1b[33m", "\x1b[35m", "\x1b[0m"] {
+        stripped = stripped.replace(escape, "");
+    }
+    assert_eq!(stripped, plain, "nothing but colours is added");
+    assert_eq!(on_terminal("NO_COLOR", "1"), plain);
+    assert_eq!(on_terminal("TERM", "dumb"), plain);
+    assert_eq!(on_terminal("NO_COLOR", ""), coloured, "empty is unset");
+}

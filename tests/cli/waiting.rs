@@ -1,0 +1,281 @@
+//! Waiting for a lock: `run -w`, `run --wait` and `wait`.
+
+use std::os::fd::AsRawFd;
+use std::process::{Child, Command, Stdio};
+
+use super::recorder::STATUS;
+use super::{Finished, Home, PORT, finished, locked, since};
+
+fn start(command: &mut Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("portlock starts")
+}
+
+fn ended(child: Child) -> Finished {
+    let output = child.wait_with_output().expect("ours");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Finished { status: output.status, out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// Tells how often the lock file was opened, which is how a process that waits is seen to have
+/// looked, and to have come back.
+#[cfg(target_os = "linux")]
+struct Looks(std::fs::File);
+
+#[cfg(target_os = "linux")]
+impl Looks {
+    fn at(home: &Home) -> Self {
+        use std::os::fd::FromRawFd;
+        use std::os::unix::ffi::OsStrExt;
+        let path = std::ffi::CString::new(home.lock_file().as_os_str().as_bytes()).expect("a path");
+        // SAFETY: both calls take numbers and a path that ends with NUL.
+        let fd = unsafe {
+            let fd = libc::inotify_init1(libc::IN_CLOEXEC);
+            assert_ne!(libc::inotify_add_watch(fd, path.as_ptr(), libc::IN_OPEN), -1);
+            fd
+        };
+        // SAFETY: it is open, and owned by nobody else.
+        Self(unsafe { std::fs::File::from_raw_fd(fd) })
+    }
+
+    /// Returns after so many more: the second in a row is that of one who was refused and has
+    /// waited. Two that are not read yet become one, so it is so many at least.
+    fn until(&mut self, times: u32, waiter: &Child) {
+        let out = waiter.stdout.as_ref().expect("a pipe");
+        for _ in 0..times {
+            let polled = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+            let mut both = [polled(self.0.as_raw_fd()), polled(out.as_raw_fd())];
+            // SAFETY: the pointer and the length are those of `both`.
+            assert_ne!(unsafe { libc::poll(both.as_mut_ptr(), 2, -1) }, -1);
+            assert_eq!(both[1].revents, 0, "it has ended, or runs its command");
+            assert_ne!(std::io::Read::read(&mut self.0, &mut [0; 512]).expect("reads"), 0);
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+struct Looks;
+
+#[cfg(not(target_os = "linux"))]
+impl Looks {
+    fn at(_: &Home) -> Self {
+        Self
+    }
+
+    /// Nothing tells of it: who is to wait may come too late for that, and the test shows less.
+    fn until(&mut self, _: u32, _: &Child) {}
+}
+
+/// Looks that do not fit into one of the slices of time that a wait consists of: at intervals that
+/// grow to 5 milliseconds or more, in 100.
+const LONGER_THAN_A_SLICE: u32 = 60;
+
+#[test]
+fn a_run_that_waits_runs_its_command_when_the_holder_ends() {
+    let home = Home::new();
+    for options in [&["-w", "100"][..], &["--timeout", "100.5"], &["--wait"], &["-F", "--wait"]] {
+        let holder = home.recorder();
+        let mut looks = Looks::at(&home);
+        let mut waiter = home.portlock(["run"]);
+        let waiter = start(waiter.args(options).args([PORT, "--", "echo", "got it"]));
+        let times = match options {
+            // In the kernel: it opens the file once, and stays.
+            ["-F", "--wait"] => 1,
+            _ => LONGER_THAN_A_SLICE,
+        };
+        looks.until(times, &waiter);
+        assert_eq!(holder.end().code(), STATUS);
+        let done = ended(waiter);
+        assert_eq!((done.code(), &*done.out, &*done.err), (0, "got it\n", ""), "{options:?}");
+        if options[0] == "-F" {
+            std::fs::remove_file(home.lock_file()).expect("exec leaves it");
+        }
+        assert!(home.is_idle(), "{options:?}");
+    }
+}
+
+#[test]
+fn a_run_that_waits_takes_over_from_a_holder_that_is_killed() {
+    let home = Home::new();
+    let mut holder = home.recorder();
+    let record = home.record();
+    let mut looks = Looks::at(&home);
+    let mut waiter = home.portlock(["run", "--wait", PORT, "--", "echo", "got it"]);
+    let waiter = start(&mut waiter);
+    looks.until(2, &waiter);
+    holder.kill_portlock();
+    super::send(holder.command, libc::SIGKILL);
+    let done = ended(waiter);
+    assert_eq!((done.code(), &*done.out), (0, "got it\n"));
+    let said = format!("took over the lock of port {PORT} from pid {}", record["pid"]);
+    assert!(done.err.contains(&said), "{}", done.err);
+    assert!(home.is_idle());
+}
+
+#[test]
+fn at_the_end_of_the_time_it_is_75_or_what_was_asked_for_and_nothing_has_changed() {
+    let home = Home::new();
+    let holder = home.recorder();
+    let record = home.record();
+    for (options, code) in [(&["-w", "0.05"][..], 75), (&["-w", "0.05", "-E", "9"], 9)] {
+        let mut portlock = home.portlock(["run"]);
+        let done = finished(portlock.args(options).args([PORT, "--", "echo", "ran"]));
+        assert_eq!((done.code(), &*done.out), (code, ""));
+        assert_eq!(
+            done.err,
+            format!(
+                "portlock: gave up after 50ms: port {PORT} is locked by pid {} ({}, since {})\n  \
+                 lock file: {}\n  \
+                 next step: stop that process, or use another port\n",
+                record["pid"],
+                record["command"].as_str().expect("a name"),
+                since(&record),
+                home.lock_file().display()
+            )
+        );
+    }
+    // More than one slice of time.
+    let done = finished(&mut home.portlock(["run", "-w", "0.25", PORT, "--", "echo", "ran"]));
+    assert_eq!((done.code(), &*done.out), (75, ""));
+    assert!(done.err.starts_with("portlock: gave up after 250ms: port"), "{}", done.err);
+    let done = finished(&mut home.portlock(["run", "-F", "-w", "0.05", PORT, "--", "echo", "ran"]));
+    assert_eq!((done.code(), &*done.out), (75, ""));
+    assert!(done.err.starts_with("portlock: gave up after 50ms: port"), "{}", done.err);
+    let done = finished(&mut home.portlock(["run", "-w", "0", PORT, "--", "echo", "ran"]));
+    assert_eq!((done.code(), &*done.out), (75, ""));
+    assert!(done.err.starts_with(&format!("portlock: port {PORT} is locked")), "as with -n");
+    assert_eq!(home.record(), record);
+    assert_eq!(holder.end().code(), STATUS);
+    assert!(home.is_idle());
+}
+
+#[test]
+fn a_signal_ends_the_wait_and_the_command_is_not_run() {
+    let home = Home::new();
+    let holder = home.recorder();
+    let record = home.record();
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1] {
+        for options in [&["--wait"][..], &["-w", "100"]] {
+            let mut looks = Looks::at(&home);
+            let mut waiter = home.portlock(["run"]);
+            let waiter = start(waiter.args(options).args([PORT, "--", "echo", "ran"]));
+            looks.until(2, &waiter);
+            super::send(libc::pid_t::try_from(waiter.id()).expect("a pid"), signal);
+            let done = ended(waiter);
+            assert_eq!((done.code(), &*done.out, &*done.err), (128 + signal, "", ""));
+        }
+    }
+    assert_eq!(home.record(), record);
+    assert_eq!(holder.end().code(), STATUS);
+    assert!(home.is_idle());
+}
+
+#[test]
+fn several_that_wait_run_one_after_the_other() {
+    let home = Home::new();
+    let holder = home.recorder();
+    let log = home.path().join("log");
+    // Each adds two lines, between which no other's may come.
+    let script = format!("echo $$ >>'{0}'; echo $$ >>'{0}'", log.display());
+    let waiters: Vec<Child> = (0..4)
+        .map(|_| start(&mut home.portlock(["run", "--wait", PORT, "--", "sh", "-c", &script])))
+        .collect();
+    assert_eq!(holder.end().code(), STATUS);
+    for waiter in waiters {
+        let done = ended(waiter);
+        assert_eq!((done.code(), &*done.err), (0, ""));
+    }
+    let log = std::fs::read_to_string(log).expect("a log");
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines.len(), 8);
+    assert!(lines.chunks(2).all(|pair| pair[0] == pair[1]), "{lines:?}");
+    assert!(home.is_idle());
+}
+
+#[test]
+fn wait_ends_at_once_where_nobody_holds_the_lock() {
+    let home = Home::new();
+    let nothing = |arguments: &[&str]| {
+        let done = finished(home.portlock(["wait"]).args(arguments));
+        assert_eq!((done.code(), &*done.out, &*done.err), (0, "", ""), "{arguments:?}");
+    };
+    for options in [&[][..], &["-w", "0"], &["-w", "100"]] {
+        nothing(&[options, &[PORT]].concat());
+        nothing(&[options, &["build"]].concat());
+        nothing(&[options, &["0"]].concat());
+    }
+    assert!(!home.locks().exists());
+    if cfg!(target_os = "linux") {
+        let record = home.dead_record();
+        home.plant(record.to_string().as_bytes());
+        nothing(&[PORT]);
+        assert_eq!(home.record(), record, "it clears nothing");
+    }
+}
+
+#[test]
+fn wait_ends_when_the_holder_does_and_takes_nothing() {
+    let home = Home::new();
+    let holder = home.recorder();
+    let mut looks = Looks::at(&home);
+    let waiters =
+        [&["wait", PORT][..], &["wait", "-w", "100", PORT]].map(|it| start(&mut home.portlock(it)));
+    looks.until(4, &waiters[0]);
+    assert_eq!(holder.end().code(), STATUS);
+    for waiter in waiters {
+        let done = ended(waiter);
+        assert_eq!((done.code(), &*done.out, &*done.err), (0, "", ""));
+    }
+    assert!(home.is_idle());
+}
+
+#[test]
+fn wait_says_at_the_end_of_its_time_who_still_holds_the_lock() {
+    let home = Home::new();
+    let holder = home.recorder();
+    let record = home.record();
+    for (limit, shown) in [("0.05", "50ms"), ("0", "0s")] {
+        let done = finished(&mut home.portlock(["wait", "-w", limit, PORT]));
+        assert_eq!((done.code(), &*done.out), (75, ""));
+        assert_eq!(
+            done.err,
+            format!(
+                "portlock: gave up after {shown}: port {PORT} is locked by pid {} ({}, since {})\n\
+                 \x20 lock file: {}\n",
+                record["pid"],
+                record["command"].as_str().expect("a name"),
+                since(&record),
+                home.lock_file().display()
+            )
+        );
+    }
+    assert_eq!(home.record(), record);
+    assert_eq!(holder.end().code(), STATUS);
+}
+
+#[test]
+fn wait_goes_on_while_a_lock_is_being_created() {
+    let home = Home::new();
+    home.plant(b"");
+    let _locked = locked(&home.lock_file());
+    let done = finished(&mut home.portlock(["wait", "-w", "0.05", PORT]));
+    assert_eq!(done.code(), 75, "{done:?}");
+    assert!(done.err.contains("is being locked"), "{}", done.err);
+}
+
+#[test]
+fn wait_ends_with_4_where_it_cannot_tell() {
+    let home = Home::new();
+    if cfg!(target_os = "linux") {
+        home.plant(home.foreign_record().to_string().as_bytes());
+        for options in [&[][..], &["-w", "100"], &["-w", "0"]] {
+            let done = finished(home.portlock(["wait"]).args(options).arg(PORT));
+            assert_eq!((done.code(), &*done.out), (4, ""), "{options:?}");
+            assert!(done.err.contains("may be locked on another machine"), "{}", done.err);
+        }
+        std::fs::remove_file(home.lock_file()).expect("removes");
+    }
+    std::fs::create_dir_all(home.lock_file()).expect("makes the directory");
+    let done = finished(&mut home.portlock(["wait", PORT]));
+    assert_eq!((done.code(), &*done.out), (4, ""));
+    assert!(done.err.contains("is a directory, not a lock file"), "{}", done.err);
+}
