@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use portlock::protocol::{Acquire, Query};
+use portlock::protocol::{Acquire, Clear, Closing, Release, Then};
 use portlock_model::explore::Found;
-use portlock_model::moves::Outcome;
+use portlock_model::machines::Answer;
+use portlock_model::moves::{Outcome, asks_the_driver};
 use portlock_model::other::{Aside, Percy};
 use portlock_model::report::{Origin, report};
 use portlock_model::schedule::run;
@@ -52,10 +53,20 @@ struct Script {
     choice: u8,
     /// How often it tries, before it gives up.
     attempts: u8,
+    /// What it answers where a file stands.
+    standing: Answer,
 }
 
-const RELEASES: Script = Script { end: End::Releases, fault: None, choice: 0, attempts: ATTEMPTS };
-const DIES: Script = Script { end: End::Dies, fault: None, choice: 0, attempts: ATTEMPTS };
+const RELEASES: Script = Script {
+    end: End::Releases,
+    fault: None,
+    choice: 0,
+    attempts: ATTEMPTS,
+    standing: Answer::Leave,
+};
+const DIES: Script = Script { end: End::Dies, ..RELEASES };
+const WAITS: Script = Script { standing: Answer::Wait, ..RELEASES };
+const FORCES: Script = Script { standing: Answer::Force, ..RELEASES };
 
 /// What is checked: a world, how it begins, and a script for each thread.
 #[derive(Debug, Clone)]
@@ -74,6 +85,7 @@ struct Sometimes {
     reclaimed: AtomicBool,
     refused: AtomicBool,
     died: AtomicBool,
+    woken: AtomicBool,
 }
 
 /// How a check ended.
@@ -99,15 +111,32 @@ struct Shared {
     walk: Walk<'static>,
     sometimes: Arc<Sometimes>,
     found: Arc<Mutex<Option<Found>>>,
+    /// How many threads wait for a kernel lock.
+    blocked: usize,
+}
+
+/// What came of a thread's turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// It made its call.
+    Called,
+    /// Its call does not return yet.
+    Blocked,
+    /// It has exited.
+    Exited,
 }
 
 impl Shared {
     /// One move, checked. Tells whether it was possible, and how many replies there were.
     fn make(&mut self, one: Move) -> Option<Outcome> {
+        let was = match one {
+            Move::Call(name, _) | Move::Crash(name, _) => self.doing(name),
+            _ => Doing::Absent,
+        };
         let dying = matches!(one, Move::Crash(..));
         match self.walk.make(one)? {
             Ok(outcome) => {
-                self.note(&outcome, dying);
+                self.note(was, &outcome, dying);
                 Some(outcome)
             }
             Err(promise) => self.fail(promise, false),
@@ -123,14 +152,16 @@ impl Shared {
         resume_unwind(Box::new(promise))
     }
 
-    fn note(&self, outcome: &Outcome, dying: bool) {
-        let what = match outcome.ended {
-            Doing::Acquiring(Acquire::Held(_)) => &self.sometimes.held,
-            Doing::Acquiring(Acquire::Refused(_)) => &self.sometimes.refused,
-            Doing::Acquiring(Acquire::Closing(closing))
-                if closing.then == portlock::protocol::Then::Create =>
-            {
+    fn note(&self, was: Doing, outcome: &Outcome, dying: bool) {
+        const CREATE: Acquire = Acquire::Closing(Closing { then: Then::Create });
+        let what = match (was, outcome.ended) {
+            (_, Doing::Acquiring(Acquire::Held(_))) => &self.sometimes.held,
+            (_, Doing::Acquiring(Acquire::Refused(_))) => &self.sometimes.refused,
+            (Doing::Acquiring(Acquire::Unlinking(_)), Doing::Acquiring(CREATE)) => {
                 &self.sometimes.reclaimed
+            }
+            (Doing::Acquiring(Acquire::Waiting(_)), Doing::Acquiring(Acquire::Woken(_))) => {
+                &self.sometimes.woken
             }
             _ if dying => &self.sometimes.died,
             _ => return,
@@ -146,19 +177,20 @@ impl Shared {
         self.walk.world.participant(self.walk.place_of(name)).kind
     }
 
-    /// What a participant does up to and with its next call. `false` when it has exited.
-    fn step(&mut self, name: Who, life: &mut Life) -> bool {
+    /// What a participant does up to and with its next call.
+    fn step(&mut self, name: Who, life: &mut Life) -> Turn {
         loop {
             match self.next(name, life) {
-                Some(one @ Move::Call(..)) => {
-                    self.call(one);
-                    return true;
+                Some(one @ Move::Call(..)) if self.call(one) => return Turn::Called,
+                Some(Move::Call(..)) => {
+                    life.calls -= 1;
+                    return Turn::Blocked;
                 }
-                // Nobody else can tell when a thread begins, tries again or starts to release.
+                // Nobody else can tell when a thread begins, answers or starts to release.
                 Some(one) => {
                     self.make(one);
                 }
-                None => return false,
+                None => return Turn::Exited,
             }
         }
     }
@@ -177,17 +209,19 @@ impl Shared {
                 self.make(Move::Crash(name, Look::Gone));
                 return None;
             }
-            Doing::Acquiring(Acquire::Pausing(_)) | Doing::Asking(Query::Pausing(_)) => {
+            Doing::Acquiring(Acquire::Standing(_))
+            | Doing::Clearing(Clear::At(Acquire::Standing(_))) => {
+                Move::Answer(name, life.script.standing)
+            }
+            Doing::Releasing(Release::Stuck(_)) => Move::Answer(name, Answer::Abandon),
+            doing if asks_the_driver(doing) => {
                 // The pause outlasts the grace.
                 for inode in 0..FILES as Inode {
                     self.make(Move::Age(inode));
                 }
                 life.attempts += 1;
-                if life.attempts < life.script.attempts {
-                    Move::Again(name)
-                } else {
-                    Move::GiveUp(name)
-                }
+                let again = life.attempts < life.script.attempts;
+                Move::Answer(name, if again { Answer::Again } else { Answer::GiveUp })
             }
             Doing::Holding
             | Doing::Inherited { .. }
@@ -202,6 +236,7 @@ impl Shared {
             Doing::Acquiring(_)
             | Doing::Releasing(_)
             | Doing::Asking(_)
+            | Doing::Clearing(_)
             | Doing::Percy(_)
             | Doing::Aside(_) => {
                 let failing = life.script.fault == Some(life.calls);
@@ -211,12 +246,9 @@ impl Shared {
         })
     }
 
-    /// Makes a move; of a call with fewer replies than the script thinks, the last one.
-    fn call(&mut self, one: Move) {
-        let Move::Call(name, wanted) = one else {
-            self.make(one);
-            return;
-        };
+    /// Makes a call, if it returns; with fewer replies than the script thinks, the last one.
+    fn call(&mut self, one: Move) -> bool {
+        let Move::Call(name, wanted) = one else { return self.make(one).is_some() };
         let place = self.walk.place_of(name);
         let replies = portlock_model::moves::apply(
             self.walk.config,
@@ -232,7 +264,7 @@ impl Shared {
             wanted if faults => wanted.min(replies.saturating_sub(2)),
             wanted => wanted.min(replies - 1),
         };
-        self.make(Move::Call(name, choice));
+        self.make(Move::Call(name, choice)).is_some()
     }
 }
 
@@ -285,32 +317,36 @@ impl Scenario {
                 }
                 executions.fetch_add(1, Ordering::Relaxed);
                 // Not loom's `Arc`, which must not be dropped when a find has ended the execution.
-                let shared = Arc::new(loom::sync::Mutex::new(Shared {
-                    walk: Walk::begin(config, protocol, start),
-                    sometimes: Arc::clone(&sometimes),
-                    found: Arc::clone(&found),
-                }));
+                let world = Arc::new(Kernel {
+                    shared: loom::sync::Mutex::new(Shared {
+                        walk: Walk::begin(config, protocol, start),
+                        sometimes: Arc::clone(&sometimes),
+                        found: Arc::clone(&found),
+                        blocked: 0,
+                    }),
+                    freed: loom::sync::Condvar::new(),
+                });
                 let spawned = |from| -> Vec<_> {
                     let of = |(name, &script): (usize, &Script)| {
-                        let shared = Arc::clone(&shared);
-                        loom::thread::spawn(move || live(&shared, name as Who, script))
+                        let world = Arc::clone(&world);
+                        loom::thread::spawn(move || live(&world, name as Who, script))
                     };
                     scripts.iter().enumerate().skip(from).map(of).collect()
                 };
                 // The main thread is the first participant, or whoever removes the path.
                 let threads = if config.removals > 0 {
                     let threads = spawned(0);
-                    lock(&shared).make(Move::Remove);
+                    lock(&world).make(Move::Remove);
                     threads
                 } else {
                     let threads = spawned(1);
-                    live(&shared, 0, scripts[0]);
+                    live(&world, 0, scripts[0]);
                     threads
                 };
                 for thread in threads {
                     thread.join().expect("loom passes panics on");
                 }
-                let shared = lock(&shared);
+                let shared = lock(&world);
                 if let Err(promise) = shared.walk.alone() {
                     shared.fail(promise, true);
                 }
@@ -330,26 +366,44 @@ impl Scenario {
     }
 }
 
-fn lock(shared: &loom::sync::Mutex<Shared>) -> loom::sync::MutexGuard<'_, Shared> {
-    shared.lock().expect("a panic ends the execution")
+/// The world, and the threads that sleep until a kernel lock may be free.
+///
+/// If nobody wakes a sleeper loom says that the execution is a deadlock, and the check fails.
+struct Kernel {
+    shared: loom::sync::Mutex<Shared>,
+    freed: loom::sync::Condvar,
+}
+
+fn lock(world: &Kernel) -> loom::sync::MutexGuard<'_, Shared> {
+    world.shared.lock().expect("a panic ends the execution")
 }
 
 /// One participant, from its first call to its exit: one lock of the mutex, one move.
-fn live(shared: &Arc<loom::sync::Mutex<Shared>>, name: Who, script: Script) {
+fn live(world: &Arc<Kernel>, name: Who, script: Script) {
     let mut life = Life { script, begun: false, attempts: 0, calls: 0 };
     let mut child = None;
     loop {
-        let mut now = lock(shared);
-        let goes_on = now.step(name, &mut life);
-        let holds = now.doing(name) == Doing::Holding;
-        if holds && now.kind(name) == Kind::Parent && now.make(Move::Fork(name)).is_some() {
-            drop(now);
-            let shared = Arc::clone(shared);
-            // By convention of the model's worlds the child is the last participant.
-            let last = lock(&shared).walk.world.count - 1;
-            child = Some(loom::thread::spawn(move || live(&shared, last, RELEASES)));
+        let mut now = lock(world);
+        let mut turn = now.step(name, &mut life);
+        while turn == Turn::Blocked {
+            now.blocked += 1;
+            now = world.freed.wait(now).expect("a panic ends the execution");
+            now.blocked -= 1;
+            turn = now.step(name, &mut life);
         }
-        if !goes_on {
+        let holds = now.doing(name) == Doing::Holding;
+        let forks = holds && now.kind(name) == Kind::Parent && now.make(Move::Fork(name)).is_some();
+        if now.blocked > 0 {
+            world.freed.notify_all();
+        }
+        drop(now);
+        if forks {
+            let world = Arc::clone(world);
+            // By convention of the model's worlds the child is the last participant.
+            let last = lock(&world).walk.world.count - 1;
+            child = Some(loom::thread::spawn(move || live(&world, last, RELEASES)));
+        }
+        if turn == Turn::Exited {
             break;
         }
     }
@@ -379,6 +433,7 @@ fn holds(what: &str, scenario: &Scenario, bound: Option<usize>, sometimes: &[&st
         (&seen.reclaimed, "reclaimed"),
         (&seen.refused, "refused"),
         (&seen.died, "died"),
+        (&seen.woken, "woken"),
     ]
     .into_iter()
     .filter_map(|(flag, word)| flag.load(Ordering::Relaxed).then_some(word))
@@ -440,6 +495,41 @@ fn three_threads_keep_every_promise_at_bound_3() {
     holds("3 threads, stale, bound 3", &scenario, Some(3), EVERYTHING);
 }
 
+/// Bound 2. Who waits gets the lock from who releases and from who dies; nobody sleeps for ever.
+#[test]
+fn threads_that_wait_for_each_other_keep_every_promise_and_all_are_woken() {
+    for (how, first) in [("waits", WAITS), ("dies holding", DIES)] {
+        for others in [1, 2] {
+            let scripts = [vec![first], vec![WAITS; others]].concat();
+            let scenario = Scenario::new("blocking", others + 1, ABSENT, &scripts);
+            let what = format!("{others} threads that wait, the first {how}, bound 2");
+            holds(&what, &scenario, Some(2), &[EVERYTHING, &["woken"]].concat());
+        }
+    }
+}
+
+/// A waiter whose caller has left gets the lock, and the next one sleeps for ever.
+#[test]
+fn a_thread_that_nobody_wakes_is_found() {
+    let variant = variants::named("timed-out-waiter-stays").expect("its name");
+    let scenario = Scenario::new("blocking", 3, ABSENT, &[DIES, WAITS, WAITS]).owing(Promise::P1);
+    let check = AssertUnwindSafe(|| scenario.check(variant.protocol, Some(2), CAP));
+    let panic = catch_unwind(check).expect_err("it sleeps for ever");
+    let said = panic.downcast_ref::<String>().map_or("", String::as_str);
+    assert!(said.starts_with("deadlock"), "{said}");
+}
+
+/// Bound 2.
+#[test]
+fn threads_beside_one_that_clears_keep_every_promise() {
+    for (name, start) in [("absent", ABSENT), ("stale", STALE)] {
+        let scenario = Scenario::new("clears", 2, start, &[RELEASES; 3]);
+        holds(&format!("2 threads, {name}, and a clear, bound 2"), &scenario, Some(2), EVERYTHING);
+    }
+    let scenario = Scenario::new("forced", 2, ABSENT, &[DIES, RELEASES, FORCES]);
+    holds("2 threads, and a clear by force, bound 2", &scenario, Some(2), EVERYTHING);
+}
+
 #[test]
 fn a_check_that_reaches_its_cap_is_incomplete() {
     let scenario = Scenario::new("base", 2, ABSENT, &[RELEASES; 2]);
@@ -466,6 +556,7 @@ fn the_order_variant_is_missed_at_bound_2_and_found_at_bound_3() {
 /// not as usual.
 fn finds(variant: &str, world: &str, participants: usize, promise: Promise) -> (Scenario, usize) {
     let fails = |call| Script { fault: Some(call), ..RELEASES };
+    let stays = |script| Script { end: End::Stays, ..script };
     let second = Script { choice: 1, ..RELEASES };
     let (start, scripts, bound): (u8, &[Script], usize) = match variant {
         "naive" | "unlink-create-reread-stand-down" | "guard-for-reclaimers-only" => {
@@ -493,6 +584,13 @@ fn finds(variant: &str, world: &str, participants: usize, promise: Promise) -> (
         "newborn-left-when-confirm-fails" => (ABSENT, &[fails(3), RELEASES], 1),
         "release-by-name" => (ABSENT, &[RELEASES, RELEASES], 3),
         "drop-lock-then-unlink" | "compare-open-file-with-itself" => (ABSENT, &[RELEASES, DIES], 2),
+        "hold-after-wait-without-confirm" => (ABSENT, &[RELEASES, WAITS], 2),
+        "timed-out-waiter-stays" => (ABSENT, &[DIES, WAITS], 2),
+        "keep-after-void" => (ABSENT, &[fails(4), RELEASES], 1),
+        "abandon-without-void" => (ABSENT, &[stays(fails(4)), stays(RELEASES)], 1),
+        "clear-without-lock" | "clear-without-confirm" => (STALE, &[DIES, RELEASES], 2),
+        "clear-leaves-the-dead" => (ABSENT, &[DIES, RELEASES], 1),
+        "force-without-the-lock" => (ABSENT, &[RELEASES, RELEASES, FORCES], 1),
         "name-the-dead-while-reclaimer-works" => (STALE, &[RELEASES, RELEASES], 1),
         _ => (ABSENT, &[RELEASES, RELEASES], 1),
     };

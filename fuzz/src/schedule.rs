@@ -6,12 +6,13 @@
 
 use std::collections::BTreeMap;
 
+use portlock_model::machines::Answer;
 use portlock_model::moves::successors;
 use portlock_model::variants::SHIPPED;
 use portlock_model::walk::{Walk, from_fuzz};
 use portlock_model::world::{Doing, Look, Move, Who};
 
-use portlock::protocol::{Acquire, Closing, Release, Released, Then};
+use portlock::protocol::{Acquire, Clear, Closing, Release, Released, Then};
 
 /// How many walks through each world, and of how many moves.
 const WALKS: u32 = 400;
@@ -20,18 +21,27 @@ const MOVES: u32 = 60;
 /// Where a move comes to, if it is worth a seed.
 fn place(walk: &Walk<'_>, one: Move, ended: Doing) -> Option<String> {
     match one {
-        Move::Call(..) | Move::GiveUp(_) => Some(match ended {
+        Move::Answer(_, Answer::Force) => Some("forces".into()),
+        Move::Call(who, _) | Move::Answer(who, _) => Some(match ended {
             Doing::Acquiring(Acquire::Held(_)) => "holds".into(),
-            Doing::Acquiring(Acquire::Closing(Closing { then: Then::Create })) => "reclaims".into(),
+            Doing::Acquiring(Acquire::Closing(Closing { then: Then::Create })) => {
+                match walk.world.participant(who).doing {
+                    Doing::Acquiring(Acquire::Woken(_)) => "woken-to-create".into(),
+                    _ => "reclaims".into(),
+                }
+            }
             Doing::Acquiring(Acquire::Refused(refusal)) => word("refused", refusal),
             Doing::Acquiring(Acquire::Failed(op)) => word("fails", op),
             Doing::Releasing(Release::Ended(Released::Removed)) => "releases".into(),
+            Doing::Releasing(Release::Ended(released)) => word("ends", released),
             Doing::Asking(_) => "asks".into(),
+            Doing::Clearing(Clear::Ended(cleared)) => word("clears", cleared),
             _ => return None,
         }),
         Move::Crash(who, Look::Gone) => match walk.world.participant(who).doing {
             Doing::Acquiring(state) => Some(word("dies", state)),
             Doing::Releasing(state) => Some(word("dies-releasing", state)),
+            Doing::Clearing(Clear::At(state)) => Some(word("dies-clearing", state)),
             Doing::Holding => Some("dies-holding".into()),
             _ => None,
         },
@@ -93,9 +103,15 @@ pub fn seeds() -> BTreeMap<String, Vec<u8>> {
                 successors(config, &SHIPPED, &walk.world, &mut possible);
                 let dies = below(24) == 0;
                 let stays = below(4) > 0;
+                // Other replies are mostly faults, and used up before anybody releases.
+                let usual = below(4) > 0;
                 let fits = |one: Move| match one {
                     Move::Crash(..) | Move::Suspend(_) => dies,
-                    Move::Call(who, _) => !dies && (!stays || last.is_none_or(|last| last == who)),
+                    Move::Call(who, choice) => {
+                        !dies
+                            && (!usual || choice == 0)
+                            && (!stays || last.is_none_or(|last| last == who))
+                    }
                     _ => !dies,
                 };
                 let mut wanted: Vec<usize> =
@@ -141,6 +157,10 @@ mod tests {
     fn the_committed_corpus_comes_everywhere() {
         if std::env::var_os("PORTLOCK_BLESS").is_some() {
             fs::create_dir_all(FOLDER).expect("a folder");
+            // The worlds are numbered, so that those of before stand for others.
+            for file in fs::read_dir(FOLDER).expect("a folder") {
+                fs::remove_file(file.expect("a file").path()).expect("removed");
+            }
             for (name, bytes) in seeds() {
                 fs::write(format!("{FOLDER}/{name}"), bytes).expect("written");
             }
@@ -165,6 +185,9 @@ mod tests {
             "judging",
             "confirming",
             "unlinking",
+            "standing",
+            "waiting",
+            "woken",
             "closing",
             "pausing",
         ];
@@ -178,7 +201,15 @@ mod tests {
             "dies-holding",
             "dies-releasing-confirming",
             "dies-releasing-unlinking",
+            "dies-releasing-stuck",
             "dies-releasing-closing",
+            "dies-clearing-unlinking",
+            "woken-to-create",
+            "ends-kept",
+            "ends-failed",
+            "clears-removed",
+            "clears-refused",
+            "forces",
             "forks",
             "removed",
             "suspended",

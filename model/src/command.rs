@@ -1,18 +1,20 @@
-//! The command: `cargo run -p portlock-model -- check | variants | replay | table | mutants`.
+//! The command `portlock-model`: check, variants, replay, picture, table, mutants.
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::catalogue;
 use crate::explore::{Incomplete, Limits, Seen, explore};
+use crate::pictures::Picture;
 use crate::report::{Origin, report};
 use crate::schedule::{self, Schedule};
 use crate::variants::{self, Caught, Protocol, SHIPPED};
 use crate::world::PARTICIPANTS;
 use crate::worlds::Config;
-use crate::{explore::Found, mutants, table};
+use crate::{explore::Found, mutants, sequence, table};
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
@@ -55,6 +57,13 @@ enum What {
     },
     /// Runs one schedule, and prints it move by move.
     Replay(Replay),
+    /// Draws one of the pictures of `model/pictures`, as SVG.
+    Picture {
+        name: Picture,
+        /// Where to; standard output if it is not given.
+        #[arg(long)]
+        svg: Option<PathBuf>,
+    },
     /// Prints the transition tables of the shipped machines.
     Table {
         /// One JSON object a cell.
@@ -129,6 +138,9 @@ struct Replay {
     /// One JSON object a move, and one for the end.
     #[arg(long)]
     json: bool,
+    /// Draw it into this file as well, as a sequence diagram.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// The beginning and the moves, as `0/3/1/…`.
     schedule: Schedule,
 }
@@ -154,6 +166,7 @@ pub fn main() -> ExitCode {
             }
         }
         What::Replay(replay) => run_replay(&replay),
+        What::Picture { name, svg } => draw_picture(name, svg.as_deref()),
         What::Mutants => run_mutants(),
         What::Table { json: true } => {
             table::cells().iter().for_each(|cell| outln!("{cell}"));
@@ -310,35 +323,69 @@ fn run_mutants() -> Result<(), String> {
     Ok(())
 }
 
+fn draw_picture(picture: Picture, file: Option<&Path>) -> Result<(), String> {
+    let drawn = picture.draw()?;
+    match file {
+        Some(file) => write_to(file, &drawn),
+        None => {
+            out!("{drawn}");
+            Ok(())
+        }
+    }
+}
+
+fn write_to(file: &Path, drawn: &str) -> Result<(), String> {
+    std::fs::write(file, drawn).map_err(|why| format!("cannot write {}: {why}", file.display()))
+}
+
 fn run_replay(replay: &Replay) -> Result<(), String> {
     let protocol = protocol_of(replay.variant.as_deref())?;
     let participants = usize::from(replay.participants);
     let mut config = world_of(&replay.world, participants)?;
     replay.budgets.put_into(&mut config);
     let origin = Origin { variant: replay.variant.as_deref(), participants };
-    // A schedule that an engine found breaks one promise; another may break on the way there, so
-    // the one that breaks at its end is shown, with each promise looked at by itself.
-    for &promise in config.owed {
-        let one = Config { owed: promise.alone(), ..config.clone() };
-        let moves = schedule::run(&one, &protocol, &replay.schedule, false);
-        let alone = moves.broken.is_none();
-        let broken = schedule::run(&one, &protocol, &replay.schedule, true).broken;
-        if broken == Some(promise) && moves.made.len() == replay.schedule.steps.len() {
-            if replay.json {
-                let run = schedule::run(&one, &protocol, &replay.schedule, alone);
-                crate::report::lines(&run).iter().for_each(|line| outln!("{line}"));
-                return Err(promise.sentence().to_owned());
-            }
-            let found = Found { promise, schedule: replay.schedule.clone(), alone };
-            return Err(report(&one, &protocol, &found, origin));
+    let found = broken_by(&config, &protocol, &replay.schedule);
+    let (schedule, alone) = match &found {
+        Some(found) => {
+            config.owed = found.promise.alone();
+            (&found.schedule, found.alone)
         }
+        None => (&replay.schedule, false),
+    };
+    let run = schedule::run(&config, &protocol, schedule, alone);
+    if let Some(file) = &replay.svg {
+        write_to(file, &sequence::draw(config.kinds.len(), &run, &origin.story(&config)))?;
     }
-    let run = schedule::run(&config, &protocol, &replay.schedule, false);
     if replay.json {
         crate::report::lines(&run).iter().for_each(|line| outln!("{line}"));
-        return Ok(());
+        return found.map_or(Ok(()), |found| Err(found.promise.sentence().to_owned()));
+    }
+    if let Some(found) = found {
+        return Err(report(&config, &protocol, &found, origin));
     }
     out!("{}", crate::report::history(&config, &run));
     outln!("\n  No promise is broken.");
     Ok(())
+}
+
+/// The promise that a schedule breaks. One that an engine found breaks one promise; another may
+/// break on the way there, so the one that breaks at its end is meant, with each promise looked at
+/// by itself. If none does, it is the first that breaks, and the schedule ends there.
+fn broken_by(config: &Config, protocol: &Protocol, schedule: &Schedule) -> Option<Found> {
+    let at_the_end = config.owed.iter().find_map(|&promise| {
+        let one = Config { owed: promise.alone(), ..config.clone() };
+        let moves = schedule::run(&one, protocol, schedule, false);
+        let broken = schedule::run(&one, protocol, schedule, true).broken;
+        (broken == Some(promise) && moves.made.len() == schedule.steps.len()).then(|| Found {
+            promise,
+            schedule: schedule.clone(),
+            alone: moves.broken.is_none(),
+        })
+    });
+    at_the_end.or_else(|| {
+        let run = schedule::run(config, protocol, schedule, false);
+        let mut schedule = schedule.clone();
+        schedule.steps.truncate(run.made.len());
+        Some(Found { promise: run.broken?, schedule, alone: false })
+    })
 }

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use indexmap::IndexMap;
 use rustc_hash::{FxHashSet, FxHasher};
 
-use portlock::protocol::{Acquire, Closing, Query, Refusal, Release, Released, Then};
+use portlock::protocol::{
+    Acquire, Clear, Cleared, Closing, Query, Refusal, Release, Released, Then,
+};
 
-use crate::machines::Reply;
+use crate::machines::{Answer, Reply};
 use crate::moves::successors;
-use crate::properties::{check_alone, check_move};
+use crate::properties::{Fared, check_alone, check_move};
 use crate::schedule::Schedule;
 use crate::variants::Protocol;
 use crate::world::{Doing, Move, World};
@@ -63,17 +65,22 @@ impl Coverage {
         match one {
             Move::Call(who, _) => {
                 let was = before.participant(who).doing;
-                if matches!(was, Doing::Acquiring(_) | Doing::Releasing(_) | Doing::Asking(_)) {
+                if !matches!(was, Doing::Percy(_) | Doing::Aside(_)) {
                     self.steps.insert((was, reply, ended));
-                    self.note_end(ended);
+                    self.note_end(was, ended);
                 }
             }
-            Move::GiveUp(who) => {
-                self.steps.insert((before.participant(who).doing, reply, ended));
-                self.note_end(ended);
-            }
-            Move::Again(_) => {
-                self.sometimes.insert("a participant tries again");
+            Move::Answer(who, answer) => {
+                let was = before.participant(who).doing;
+                self.steps.insert((was, reply, ended));
+                self.note_end(was, ended);
+                match answer {
+                    Answer::Again => self.sometimes.insert("a participant tries again"),
+                    Answer::Wait => self.sometimes.insert("a participant waits"),
+                    Answer::Force => self.sometimes.insert("a file is cleared by force"),
+                    Answer::Keep => self.sometimes.insert("a lock is kept that could not go"),
+                    Answer::GiveUp | Answer::Leave | Answer::Abandon => false,
+                };
             }
             Move::Crash(who, _) => {
                 self.crashed_in.insert(before.participant(who).doing);
@@ -92,18 +99,33 @@ impl Coverage {
         }
     }
 
-    fn note_end(&mut self, ended: Doing) {
-        let what = match ended {
-            Doing::Acquiring(Acquire::Held(_)) => "somebody holds",
-            Doing::Acquiring(Acquire::Closing(Closing { then: Then::Create })) => {
+    fn note_end(&mut self, was: Doing, ended: Doing) {
+        const CREATE: Acquire = Acquire::Closing(Closing { then: Then::Create });
+        let what = match (was, ended) {
+            (Doing::Acquiring(Acquire::Unlinking(_)), Doing::Acquiring(CREATE)) => {
                 "a dead holder's file is reclaimed"
             }
-            Doing::Acquiring(Acquire::Refused(Refusal::Holder)) => "a refusal names the holder",
-            Doing::Acquiring(Acquire::Refused(_)) => "a refusal says that the holder is unknown",
-            Doing::Acquiring(Acquire::Failed(_)) => "an acquire fails",
-            Doing::Releasing(Release::Ended(Released::Removed)) => "a holder releases",
-            Doing::Releasing(Release::Ended(Released::Lost)) => "a release finds its lock lost",
-            Doing::Asking(Query::Answered(_)) => "a query is answered",
+            (Doing::Acquiring(Acquire::Woken(_)), Doing::Acquiring(CREATE)) => {
+                "who waited is woken by a release"
+            }
+            (Doing::Acquiring(Acquire::Woken(_)), Doing::Acquiring(Acquire::Reading(_))) => {
+                "who waited is woken by a death"
+            }
+            (_, Doing::Acquiring(Acquire::Held(_))) => "somebody holds",
+            (_, Doing::Acquiring(Acquire::Refused(Refusal::Holder))) => {
+                "a refusal names the holder"
+            }
+            (_, Doing::Acquiring(Acquire::Refused(_))) => {
+                "a refusal says that the holder is unknown"
+            }
+            (_, Doing::Acquiring(Acquire::Failed(_))) => "an acquire fails",
+            (_, Doing::Releasing(Release::Ended(Released::Removed))) => "a holder releases",
+            (_, Doing::Releasing(Release::Ended(Released::Lost))) => {
+                "a release finds its lock lost"
+            }
+            (_, Doing::Asking(Query::Answered(_))) => "a query is answered",
+            (_, Doing::Clearing(Clear::Ended(Cleared::Removed))) => "a clear removes a file",
+            (_, Doing::Clearing(Clear::Ended(Cleared::Refused(_)))) => "a clear is refused",
             _ => return,
         };
         self.sometimes.insert(what);
@@ -153,7 +175,7 @@ pub fn explore(config: &Config, protocol: &Protocol, limits: Limits) -> Result<S
         let Some((&world, _)) = states.get_index(next) else { break };
         match check_alone(config, protocol, &world) {
             Ok(calls) => seen.longest_alone = seen.longest_alone.max(calls),
-            Err((promise, _)) => {
+            Err(Fared { broken: promise, .. }) => {
                 seen.found = Some(Found { promise, schedule: way_to(&states, next), alone: true });
                 break;
             }

@@ -16,17 +16,24 @@
 //! | `catalogue.rs` | the table of wrong protocols, each caught |
 //! | `machines.rs`, `table.rs` | the shipped machines as graphs, and their transition tables |
 //! | `report.rs` | a failure that can be read |
+//! | `sequence.rs` | a run as a sequence diagram |
+//! | `diagram.rs` | the shipped machines as a state diagram |
+//! | `svg.rs`, `pictures.rs` | what they are drawn with; those that are committed |
 
 pub mod catalogue;
 pub mod command;
+pub mod diagram;
 pub mod explore;
 pub mod machines;
 pub mod moves;
 pub mod mutants;
 pub mod other;
+pub mod pictures;
 pub mod properties;
 pub mod report;
 pub mod schedule;
+pub mod sequence;
+pub mod svg;
 pub mod table;
 pub mod variants;
 pub mod view;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use portlock::protocol::{
-    Acquire, Age, Author, Confirm, Create, Dated, Done, Evidence, FileSystem, Lock, Open, Probe,
-    Query, Read, Release, Unlink, Watch,
+    Acquire, Age, Author, Clear, Confirm, Create, Dated, Done, Evidence, FileSystem, Lock, Open,
+    Probe, Query, Read, Release, Unlink, Wait, Watch,
 };
 
 /// A machine, whichever it is.
@@ -14,22 +14,77 @@ pub trait Machine: Copy + Ord + Debug + 'static {
     const NAME: &'static str;
     const STARTS: &'static [Self];
 
-    fn step(self, fs: &mut Script) -> Self;
+    fn step(self, fs: &mut impl FileSystem) -> Self;
 
-    /// At a pause: what follows "again", and "give up".
-    fn driver_answers(self) -> Option<[Self; 2]>;
+    /// What follows an answer of the driver, where the machine asks for one.
+    fn answered(self, answer: Answer) -> Option<Self>;
+
+    /// The state in few letters.
+    fn label(&self) -> String {
+        crate::table::name(self)
+    }
+}
+
+/// What a driver can answer where a machine asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Answer {
+    /// To a pause.
+    Again,
+    /// To a pause.
+    GiveUp,
+    /// To a file that stands.
+    Leave,
+    /// To a file that stands: waits for its kernel lock.
+    Wait,
+    /// To a file that stands.
+    Force,
+    /// To a release that is stuck: the lock stays held.
+    Keep,
+    /// To a release that is stuck.
+    Abandon,
+}
+
+impl Answer {
+    pub const ALL: [Self; 7] = [
+        Self::Again,
+        Self::GiveUp,
+        Self::Leave,
+        Self::Wait,
+        Self::Force,
+        Self::Keep,
+        Self::Abandon,
+    ];
+
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Again => "again",
+            Self::GiveUp => "give up",
+            Self::Leave => "leave",
+            Self::Wait => "wait",
+            Self::Force => "force",
+            Self::Keep => "keep",
+            Self::Abandon => "abandon",
+        }
+    }
 }
 
 impl Machine for Acquire {
     const NAME: &'static str = "Acquire";
     const STARTS: &'static [Self] = &[Self::START];
 
-    fn step(self, fs: &mut Script) -> Self {
+    fn step(self, fs: &mut impl FileSystem) -> Self {
         self.step(fs)
     }
 
-    fn driver_answers(self) -> Option<[Self; 2]> {
-        if let Self::Pausing(pause) = self { Some([pause.again(), pause.give_up()]) } else { None }
+    fn answered(self, answer: Answer) -> Option<Self> {
+        match (self, answer) {
+            (Self::Pausing(pause), Answer::Again) => Some(pause.again()),
+            (Self::Pausing(pause), Answer::GiveUp) => Some(pause.give_up()),
+            (Self::Standing(standing), Answer::Leave) => Some(standing.leave()),
+            (Self::Standing(standing), Answer::Wait) => Some(standing.wait()),
+            (Self::Standing(standing), Answer::Force) => Some(standing.force()),
+            _ => None,
+        }
     }
 }
 
@@ -37,12 +92,16 @@ impl Machine for Release {
     const NAME: &'static str = "Release";
     const STARTS: &'static [Self] = &[Self::START, Self::FORKED];
 
-    fn step(self, fs: &mut Script) -> Self {
+    fn step(self, fs: &mut impl FileSystem) -> Self {
         self.step(fs)
     }
 
-    fn driver_answers(self) -> Option<[Self; 2]> {
-        None
+    fn answered(self, answer: Answer) -> Option<Self> {
+        match (self, answer) {
+            (Self::Stuck(stuck), Answer::Keep) => Some(stuck.keep()),
+            (Self::Stuck(stuck), Answer::Abandon) => Some(stuck.abandon()),
+            _ => None,
+        }
     }
 }
 
@@ -50,21 +109,51 @@ impl Machine for Query {
     const NAME: &'static str = "Query";
     const STARTS: &'static [Self] = &[Self::START];
 
-    fn step(self, fs: &mut Script) -> Self {
+    fn step(self, fs: &mut impl FileSystem) -> Self {
         self.step(fs)
     }
 
-    fn driver_answers(self) -> Option<[Self; 2]> {
-        if let Self::Pausing(pause) = self { Some([pause.again(), pause.give_up()]) } else { None }
+    fn answered(self, answer: Answer) -> Option<Self> {
+        match (self, answer) {
+            (Self::Pausing(pause), Answer::Again) => Some(pause.again()),
+            (Self::Pausing(pause), Answer::GiveUp) => Some(pause.give_up()),
+            _ => None,
+        }
+    }
+}
+
+impl Machine for Clear {
+    const NAME: &'static str = "Clear";
+    const STARTS: &'static [Self] = &[Self::START];
+
+    fn step(self, fs: &mut impl FileSystem) -> Self {
+        self.step(fs)
+    }
+
+    fn answered(self, answer: Answer) -> Option<Self> {
+        match (self, answer) {
+            (Self::At(Acquire::Pausing(_)), Answer::Again) => Some(self.again()),
+            (Self::At(Acquire::Pausing(_)), Answer::GiveUp) => Some(self.give_up()),
+            (Self::At(Acquire::Standing(_)), Answer::Leave) => Some(self.leave()),
+            (Self::At(Acquire::Standing(_)), Answer::Force) => Some(self.force()),
+            _ => None,
+        }
+    }
+
+    fn label(&self) -> String {
+        match self {
+            Self::At(state) => state.label(),
+            Self::Ended(_) => crate::table::name(self),
+        }
     }
 }
 
 /// What follows a state.
 pub struct Follows<M> {
-    /// By reply of the one call that it makes; empty for a pause and an end.
+    /// By reply of the one call that it makes; empty where it asks the driver, and at an end.
     pub replies: BTreeMap<Reply, M>,
-    /// By answer of the driver, at a pause.
-    pub driver: Option<[M; 2]>,
+    /// By answer of the driver; empty where the machine does not ask.
+    pub driver: BTreeMap<Answer, M>,
 }
 
 impl<M> Follows<M> {
@@ -89,8 +178,11 @@ pub fn graph<M: Machine>() -> BTreeMap<M, Follows<M>> {
             .flat_map(|op| op.replies())
             .map(|reply| (reply, state.step(&mut Script::new(reply))))
             .collect();
-        let driver = state.driver_answers();
-        open.extend(replies.values().copied().chain(driver.into_iter().flatten()));
+        let driver: BTreeMap<Answer, M> = Answer::ALL
+            .into_iter()
+            .filter_map(|answer| Some((answer, state.answered(answer)?)))
+            .collect();
+        open.extend(replies.values().chain(driver.values()));
         found.insert(state, Follows { replies, driver });
     }
     found
@@ -103,6 +195,7 @@ pub enum Op {
     Open,
     Age,
     Lock,
+    Wait,
     Write,
     Read,
     Probe,
@@ -123,6 +216,7 @@ pub enum Reply {
     Open(Open),
     Age(Dated),
     Lock(Lock),
+    Wait(Wait),
     Write(Done),
     Read(Read),
     Probe(Evidence),
@@ -143,6 +237,7 @@ impl Reply {
             Self::Open(_) => Op::Open,
             Self::Age(_) => Op::Age,
             Self::Lock(_) => Op::Lock,
+            Self::Wait(_) => Op::Wait,
             Self::Write(_) => Op::Write,
             Self::Read(_) => Op::Read,
             Self::Probe(_) => Op::Probe,
@@ -179,6 +274,7 @@ impl Op {
                 ages.map(Dated::Known).into_iter().chain([Dated::Failed]).map(Reply::Age).collect()
             }
             Op::Lock => all!(Lock: Ours, Busy, Unsupported, Failed).map(Reply::Lock).into(),
+            Op::Wait => all!(Wait: Ours, Failed).map(Reply::Wait).into(),
             Op::Write => all!(Done: Done, Failed).map(Reply::Write).into(),
             Op::Read => all!(Read: Record, Nothing, Failed).map(Reply::Read).into(),
             Op::Probe => evidence().into_iter().map(Reply::Probe).collect(),
@@ -248,6 +344,7 @@ impl FileSystem for Script {
         open: Open -> Open, or Open::Failed;
         age: Age -> Dated, or Dated::Failed;
         lock: Lock -> Lock, or Lock::Failed;
+        wait: Wait -> Wait, or Wait::Failed;
         write: Write -> Done, or Done::Failed;
         read: Read -> Read, or Read::Failed;
         probe: Probe -> Evidence, or Evidence::Nothing(Age::Young);

@@ -1,13 +1,13 @@
 //! What can happen next, and how it happens. Successor states come only from the shipped machines
 //! (or from a wrong protocol, when one is being caught).
 
-use portlock::protocol::{Acquire, Age, Query, Release};
+use portlock::protocol::{Acquire, Age, Clear, Query, Release, Released};
 
-use crate::machines::Reply;
+use crate::machines::{Answer, Machine, Reply};
 use crate::other::{Aside, Percy, Repairs};
 use crate::variants::Protocol;
 use crate::view::{Removal, View};
-use crate::world::{Content, Creator, Doing, Kind, Move, Who, World};
+use crate::world::{Content, Creator, Doing, Inode, Kind, Move, Who, World};
 use crate::worlds::Config;
 
 /// What a move led to.
@@ -41,12 +41,20 @@ pub fn successors(
     };
     for who in world.everyone() {
         try_move(Move::Begin(who));
-        let choices = try_move(Move::Call(who, 0));
-        for choice in 1..choices {
-            try_move(Move::Call(who, choice));
+        if asks_the_driver(world.participant(who).doing) {
+            for answer in Answer::ALL {
+                try_move(Move::Answer(who, answer));
+            }
+        } else {
+            let choices = match try_move(Move::Call(who, 0)) {
+                // A wait that blocks may still fail.
+                0 if world.faults_left > 0 => 2,
+                choices => choices,
+            };
+            for choice in 1..choices {
+                try_move(Move::Call(who, choice));
+            }
         }
-        try_move(Move::Again(who));
-        try_move(Move::GiveUp(who));
         try_move(Move::Release(who));
         try_move(Move::Fork(who));
         try_move(Move::Suspend(who));
@@ -62,7 +70,7 @@ pub fn successors(
 
 /// Makes one move, if it is possible.
 pub fn apply(config: &Config, protocol: &Protocol, world: &World, one: Move) -> Option<Outcome> {
-    if actor(one).is_some_and(|who| world.participant(who).suspended) {
+    if !is_possible(world, one) {
         return None;
     }
     let mut outcome = Outcome {
@@ -76,24 +84,11 @@ pub fn apply(config: &Config, protocol: &Protocol, world: &World, one: Move) -> 
     match one {
         Move::Begin(who) => begin(protocol, next, who)?,
         Move::Call(who, choice) => return call(config, protocol, outcome, who, choice),
-        Move::Again(who) => match next.participant(who).doing {
-            Doing::Acquiring(Acquire::Pausing(pause)) => {
-                next.participant_mut(who).doing = Doing::Acquiring(pause.again());
-            }
-            Doing::Asking(Query::Pausing(pause)) => {
-                next.participant_mut(who).doing = Doing::Asking(pause.again());
-            }
-            _ => return None,
-        },
-        Move::GiveUp(_) if config.waiting => return None,
-        Move::GiveUp(who) => {
-            let doing = match next.participant(who).doing {
-                Doing::Acquiring(Acquire::Pausing(pause)) => Doing::Acquiring(pause.give_up()),
-                Doing::Asking(Query::Pausing(pause)) => Doing::Asking(pause.give_up()),
-                _ => return None,
-            };
+        Move::Answer(who, answer) => {
+            let doing = answered(config, next.participant(who).doing, answer)?;
+            next.removal_failed |= answer == Answer::Abandon;
             outcome.ended = doing;
-            settle(next, who, doing);
+            settle(protocol, next, who, doing);
         }
         Move::Release(who) => {
             let doing = match next.participant(who).doing {
@@ -108,48 +103,17 @@ pub fn apply(config: &Config, protocol: &Protocol, world: &World, one: Move) -> 
             next.participant_mut(who).doing = doing;
         }
         Move::Crash(who, look) => {
-            let doing = next.participant(who).doing;
-            // One thread dies for all, and nothing dies that has nothing to lose.
-            let first = next.everyone().find(|&one| next.same_process(one, who));
-            let idle = next.everyone().all(|one| {
-                !next.same_process(one, who)
-                    || matches!(next.participant(one).doing, Doing::Idle | Doing::Absent)
-            });
-            if next.crashes_left == 0 || idle || first != Some(who) || doing == Doing::Absent {
-                return None;
-            }
             next.crashes_left -= 1;
             next.crash(who, look);
             forgive(next);
         }
         Move::Suspend(who) => {
-            if next.suspensions_left == 0
-                || matches!(next.participant(who).doing, Doing::Idle | Doing::Absent)
-            {
-                return None;
-            }
             next.suspensions_left -= 1;
             next.participant_mut(who).suspended = true;
         }
         Move::Fork(who) => fork(next, who)?,
-        Move::Age(inode) => {
-            let writes_in_time = {
-                let file = next.file(inode)?;
-                file.age == Age::Old
-                    || file.content.is_record()
-                    || matches!(file.creator, Creator::Alive(who)
-                        if next.participant(who).doing == Doing::Percy(Percy::Writing)
-                            && next.participant(who).kind == Kind::OldAgent)
-            };
-            if writes_in_time {
-                return None;
-            }
-            next.file_mut(inode)?.age = Age::Old;
-        }
+        Move::Age(inode) => next.file_mut(inode)?.age = Age::Old,
         Move::Remove => {
-            if next.removals_left == 0 || next.path.is_none() {
-                return None;
-            }
             next.removals_left -= 1;
             next.path = None;
             open_windows(next);
@@ -160,13 +124,57 @@ pub fn apply(config: &Config, protocol: &Protocol, world: &World, one: Move) -> 
     Some(outcome)
 }
 
+/// Whether a move is possible, as far as that can be told before it is made: most are not, and to
+/// make one is to copy the world.
+fn is_possible(world: &World, one: Move) -> bool {
+    if actor(one).is_some_and(|who| world.participant(who).suspended) {
+        return false;
+    }
+    let at_rest = |who| matches!(world.participant(who).doing, Doing::Idle | Doing::Absent);
+    match one {
+        // Who has left something open does not come back.
+        Move::Begin(who) => {
+            let participant = world.participant(who);
+            participant.doing == Doing::Idle && participant.open.is_none()
+        }
+        Move::Call(who, _) => {
+            let doing = world.participant(who).doing;
+            !at_rest(who) && doing != Doing::Holding && !asks_the_driver(doing)
+        }
+        Move::Answer(who, _) => asks_the_driver(world.participant(who).doing),
+        Move::Release(who) => matches!(
+            world.participant(who).doing,
+            Doing::Holding
+                | Doing::Inherited { .. }
+                | Doing::Percy(Percy::Holding)
+                | Doing::Aside(Aside::Holding)
+        ),
+        Move::Crash(who, _) => {
+            // One thread dies for all, and nothing dies that has nothing to lose.
+            let first = || world.everyone().find(|&one| world.same_process(one, who));
+            let rests =
+                || world.everyone().all(|one| !world.same_process(one, who) || at_rest(one));
+            let there = world.participant(who).doing != Doing::Absent;
+            world.crashes_left > 0 && there && first() == Some(who) && !rests()
+        }
+        Move::Suspend(who) => world.suspensions_left > 0 && !at_rest(who),
+        Move::Fork(who) => world.participant(who).kind == Kind::Parent,
+        Move::Age(inode) => world.file(inode).is_some_and(|file| {
+            let writes_in_time = matches!(file.creator, Creator::Alive(who)
+                if world.participant(who).doing == Doing::Percy(Percy::Writing)
+                    && world.participant(who).kind == Kind::OldAgent);
+            file.age == Age::Young && !file.content.is_record() && !writes_in_time
+        }),
+        Move::Remove => world.removals_left > 0 && world.path.is_some(),
+    }
+}
+
 /// The participant that makes a move of its own accord.
 fn actor(one: Move) -> Option<Who> {
     match one {
         Move::Begin(who)
         | Move::Call(who, _)
-        | Move::Again(who)
-        | Move::GiveUp(who)
+        | Move::Answer(who, _)
         | Move::Release(who)
         | Move::Suspend(who)
         | Move::Fork(who) => Some(who),
@@ -174,15 +182,54 @@ fn actor(one: Move) -> Option<Who> {
     }
 }
 
-fn begin(protocol: &Protocol, next: &mut World, who: Who) -> Option<()> {
-    let participant = next.participant(who);
-    if participant.doing != Doing::Idle {
+/// Whether a participant's machine waits for an answer of its driver.
+pub fn asks_the_driver(doing: Doing) -> bool {
+    match doing {
+        Doing::Acquiring(state) | Doing::Clearing(Clear::At(state)) => {
+            matches!(state, Acquire::Pausing(_) | Acquire::Standing(_))
+        }
+        Doing::Releasing(state) => matches!(state, Release::Stuck(_)),
+        Doing::Asking(state) => matches!(state, Query::Pausing(_)),
+        Doing::Absent
+        | Doing::Idle
+        | Doing::Holding
+        | Doing::Clearing(Clear::Ended(_))
+        | Doing::Inherited { .. }
+        | Doing::Percy(_)
+        | Doing::Aside(_) => false,
+    }
+}
+
+/// What follows an answer of the driver, if its machine asks and its world allows for it.
+fn answered(config: &Config, doing: Doing, answer: Answer) -> Option<Doing> {
+    let allowed = match answer {
+        Answer::Wait => config.waits,
+        Answer::Force => config.forces && matches!(doing, Doing::Clearing(_)),
+        Answer::Again | Answer::GiveUp | Answer::Leave | Answer::Keep | Answer::Abandon => true,
+    };
+    if !allowed {
         return None;
     }
-    let doing = match participant.kind {
+    match doing {
+        Doing::Acquiring(state) => state.answered(answer).map(Doing::Acquiring),
+        Doing::Releasing(state) => state.answered(answer).map(Doing::Releasing),
+        Doing::Asking(state) => state.answered(answer).map(Doing::Asking),
+        Doing::Clearing(state) => state.answered(answer).map(Doing::Clearing),
+        Doing::Absent
+        | Doing::Idle
+        | Doing::Holding
+        | Doing::Inherited { .. }
+        | Doing::Percy(_)
+        | Doing::Aside(_) => None,
+    }
+}
+
+fn begin(protocol: &Protocol, next: &mut World, who: Who) -> Option<()> {
+    let doing = match next.participant(who).kind {
         Kind::Process | Kind::Thread | Kind::Parent => protocol.begin,
         Kind::OldAgent => Doing::Percy(Percy::START),
         Kind::Asker => Doing::Asking(Query::START),
+        Kind::Clearer => Doing::Clearing(Clear::START),
         Kind::Child => return None,
     };
     next.forget_call(who);
@@ -193,9 +240,6 @@ fn begin(protocol: &Protocol, next: &mut World, who: Who) -> Option<()> {
 fn fork(next: &mut World, who: Who) -> Option<()> {
     let parent = *next.participant(who);
     let open = parent.open?;
-    if parent.kind != Kind::Parent {
-        return None;
-    }
     let child = next.everyone().find(|&one| {
         next.participant(one).kind == Kind::Child && next.participant(one).doing == Doing::Absent
     })?;
@@ -217,6 +261,7 @@ fn open_windows(next: &mut World) -> bool {
         let acts = matches!(
             participant.doing,
             Doing::Acquiring(Acquire::Unlinking(_) | Acquire::Withdrawing(_))
+                | Doing::Clearing(Clear::At(Acquire::Unlinking(_)))
                 | Doing::Releasing(Release::Unlinking(_))
         );
         participant.in_window |= acts;
@@ -237,10 +282,10 @@ fn call(
     view.doctor = protocol.doctor;
     view.confirms_itself = protocol.confirms_itself;
     let doing = match participant.doing {
-        Doing::Acquiring(Acquire::Pausing(_)) | Doing::Asking(Query::Pausing(_)) => return None,
         Doing::Acquiring(state) => Doing::Acquiring((protocol.acquire)(state, &mut view)),
         Doing::Releasing(state) => Doing::Releasing((protocol.release)(state, &mut view)),
         Doing::Asking(state) => Doing::Asking((protocol.query)(state, &mut view)),
+        Doing::Clearing(state) => Doing::Clearing((protocol.clear)(state, &mut view)),
         Doing::Percy(Percy::Holding) | Doing::Aside(Aside::Holding) => return None,
         Doing::Percy(state) => {
             let old_format = participant.kind == Kind::OldAgent;
@@ -251,13 +296,18 @@ fn call(
         Doing::Aside(state) => state.step(&mut view).map_or(Doing::Idle, Doing::Aside),
         Doing::Absent | Doing::Idle | Doing::Holding | Doing::Inherited { .. } => return None,
     };
+    if view.blocked {
+        return None;
+    }
     (outcome.reply, outcome.removal, outcome.choices) = (view.reply, view.removal, view.choices);
     outcome.ended = doing;
-    settle(&mut outcome.world, who, doing);
+    settle(protocol, &mut outcome.world, who, doing);
     if let Some(removal) = outcome.removal {
         outcome.world.participant_mut(who).in_window = false;
         if participant.kind == Kind::OldAgent {
             outcome.world.robbed |= removal.creator_lives | open_windows(&mut outcome.world);
+        } else if participant.kind == Kind::Clearer && !config.kernel_locks {
+            outcome.world.robbed |= removal.creator_lives;
         } else if removal.in_window && !removal.is_ours {
             // The harm of one removal from outside goes on: this one is as foreign.
             open_windows(&mut outcome.world);
@@ -277,15 +327,17 @@ fn forgive(next: &mut World) {
 }
 
 /// Puts a participant into its next state; a call that has ended leaves it idle or holding.
-fn settle(next: &mut World, who: Who, doing: Doing) {
+fn settle(protocol: &Protocol, next: &mut World, who: Who, doing: Doing) {
     let settled = match doing {
         Doing::Acquiring(Acquire::Held(_)) => Doing::Holding,
         Doing::Acquiring(Acquire::Refused(_) | Acquire::Failed(_)) => Doing::Idle,
+        Doing::Releasing(Release::Ended(Released::Kept(_))) => Doing::Holding,
         Doing::Releasing(Release::Ended(_)) if next.participant(who).kind == Kind::Child => {
             Doing::Absent
         }
         Doing::Releasing(Release::Ended(_)) => Doing::Idle,
         Doing::Asking(Query::Answered(_) | Query::Failed(_)) => Doing::Idle,
+        Doing::Clearing(Clear::Ended(_)) => Doing::Idle,
         other => other,
     };
     next.participant_mut(who).doing = settled;
@@ -295,16 +347,22 @@ fn settle(next: &mut World, who: Who, doing: Doing) {
     if settled == Doing::Idle {
         forgive(next);
         // What a protocol has open when it ends is closed by then; ours closes by itself.
-        debug_assert!(next.participant(who).open.is_none(), "{who} ends with a file open");
-        next.close(who);
+        if !protocol.leaks {
+            debug_assert!(next.participant(who).open.is_none(), "{who} ends with a file open");
+            next.close(who);
+        }
     }
 }
 
 /// Whether a participant other than `who` may rightly keep it from the lock.
 pub fn is_blocked(config: &Config, world: &World, who: Who) -> bool {
     let Some(file) = world.named() else { return false };
+    // Not by who is at rest, and has forgotten what it left open.
+    let at_work = |other| other != who && world.participant(other).doing != Doing::Idle;
     let held_by_others = file.lock.is_some_and(|open| {
-        world.opened[usize::from(open)].is_some_and(|opened| opened.shared_by & !(1 << who) != 0)
+        world.opened[usize::from(open)].is_some_and(|opened| {
+            world.everyone().any(|other| opened.shared_by & (1 << other) != 0 && at_work(other))
+        })
     });
     // A reclaimed newborn keeps its name for as long as its slow creator has it open.
     let kept_open =
@@ -330,10 +388,111 @@ pub enum Alone {
     Endless,
 }
 
+/// What one who runs alone does where somebody stands in its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// It tries so often as [`TRIES`] says, and is refused.
+    Leaves,
+    /// It waits, and does not give up.
+    Waits,
+}
+
 /// More calls than any call that runs alone makes.
 const ENDLESS: u32 = 200;
 /// How often a call that runs alone is given another try.
 const TRIES: u32 = 3;
+
+/// A run of one participant after another, with nothing in between. Shows `watch` every move with
+/// the world before it.
+struct Lonely<'a, W> {
+    config: &'a Config,
+    protocol: &'a Protocol,
+    world: World,
+    calls: u32,
+    watch: W,
+}
+
+impl<W: FnMut(&World, Move, &Outcome)> Lonely<'_, W> {
+    /// Makes a move, if it is possible.
+    fn make(&mut self, one: Move) -> bool {
+        let Some(outcome) = apply(self.config, self.protocol, &self.world, one) else {
+            return false;
+        };
+        self.calls += 1;
+        (self.watch)(&self.world, one, &outcome);
+        self.world = outcome.world;
+        true
+    }
+
+    /// Runs a call until it holds, ends, or is blocked, while the grace passes at every pause.
+    fn call(&mut self, who: Who, manner: Manner) -> Alone {
+        let began = self.calls;
+        let (mut tries, mut waited) = (0, None);
+        while self.calls - began < ENDLESS {
+            let doing = self.world.participant(who).doing;
+            let next = match doing {
+                Doing::Holding => return Alone::Held(self.calls),
+                Doing::Acquiring(Acquire::Standing(_)) if manner == Manner::Waits => {
+                    // It has been here, and alone it does the same again.
+                    if waited.replace(self.world) == Some(self.world) {
+                        return Alone::Endless;
+                    }
+                    Move::Answer(who, Answer::Wait)
+                }
+                Doing::Acquiring(Acquire::Standing(_))
+                | Doing::Clearing(Clear::At(Acquire::Standing(_))) => {
+                    Move::Answer(who, Answer::Leave)
+                }
+                Doing::Releasing(Release::Stuck(_)) => Move::Answer(who, Answer::Abandon),
+                doing if asks_the_driver(doing) => {
+                    tries += 1;
+                    self.grace();
+                    match manner {
+                        _ if tries < TRIES => Move::Answer(who, Answer::Again),
+                        Manner::Leaves => Move::Answer(who, Answer::GiveUp),
+                        // Somebody is at work, and does not go on meanwhile.
+                        Manner::Waits => return Alone::Ended(self.calls),
+                    }
+                }
+                _ => Move::Call(who, 0),
+            };
+            if !self.make(next) {
+                return Alone::Ended(self.calls);
+            }
+        }
+        Alone::Endless
+    }
+
+    /// The grace of every file passes.
+    fn grace(&mut self) {
+        for inode in 0..self.world.files.len() as Inode {
+            if let Some(aged) = apply(self.config, self.protocol, &self.world, Move::Age(inode)) {
+                self.world = aged.world;
+            }
+        }
+    }
+
+    /// Lets a participant end what it is at: it gives up, or releases. Tells whether it could.
+    fn end(&mut self, who: Who) -> bool {
+        let began = self.calls;
+        loop {
+            let next = match self.world.participant(who).doing {
+                Doing::Idle | Doing::Absent => break,
+                Doing::Acquiring(Acquire::Pausing(_)) => Move::Answer(who, Answer::GiveUp),
+                Doing::Holding
+                | Doing::Inherited { .. }
+                | Doing::Percy(Percy::Holding)
+                | Doing::Aside(Aside::Holding) => Move::Release(who),
+                _ => match self.call(who, Manner::Leaves) {
+                    Alone::Held(_) => continue,
+                    Alone::Ended(_) | Alone::Endless => break,
+                },
+            };
+            self.make(next);
+        }
+        self.calls > began
+    }
+}
 
 /// Runs one participant alone to the end of its call, while the grace passes at every pause.
 /// Shows `watch` every move with the world before it.
@@ -342,31 +501,29 @@ pub fn alone(
     protocol: &Protocol,
     world: &World,
     who: Who,
-    mut watch: impl FnMut(&World, Move, &Outcome),
+    watch: impl FnMut(&World, Move, &Outcome),
 ) -> Alone {
-    let mut world = *world;
-    let mut tries = 0;
-    for calls in 0..ENDLESS {
-        let next = match world.participant(who).doing {
-            Doing::Holding => return Alone::Held(calls),
-            Doing::Acquiring(Acquire::Pausing(_)) | Doing::Asking(Query::Pausing(_)) => {
-                tries += 1;
-                for inode in 0..world.files.len() as u8 {
-                    if let Some(aged) = apply(config, protocol, &world, Move::Age(inode)) {
-                        world = aged.world;
-                    }
-                }
-                if tries < TRIES { Move::Again(who) } else { Move::GiveUp(who) }
-            }
-            _ => Move::Call(who, 0),
-        };
-        match apply(config, protocol, &world, next) {
-            Some(outcome) => {
-                watch(&world, next, &outcome);
-                world = outcome.world;
-            }
-            None => return Alone::Ended(calls),
+    Lonely { config, protocol, world: *world, calls: 0, watch }.call(who, Manner::Leaves)
+}
+
+/// Runs one participant that waits, and whenever it is blocked lets all others end what they are
+/// at. Also tells the world at the end.
+pub fn patiently(
+    config: &Config,
+    protocol: &Protocol,
+    world: &World,
+    who: Who,
+    watch: impl FnMut(&World, Move, &Outcome),
+) -> (Alone, World) {
+    let mut run = Lonely { config, protocol, world: *world, calls: 0, watch };
+    loop {
+        let ended = run.call(who, Manner::Waits);
+        let blocked = matches!(ended, Alone::Ended(_))
+            && matches!(run.world.participant(who).doing, Doing::Acquiring(_));
+        let mut others = run.world.everyone().filter(|&other| other != who);
+        // One by one, since one may wait for another.
+        if !blocked || !others.any(|other| run.end(other)) {
+            return (ended, run.world);
         }
     }
-    Alone::Endless
 }

@@ -1,13 +1,13 @@
 //! The promises, as checks of a move and of the world that it leads to.
 
 use portlock::protocol::{
-    Acquire, Assessment, Closing, Guarantee, Query, QueryClosing, QueryConfirming, QueryThen,
-    Refusal, Then,
+    Acquire, Assessment, Clear, Closing, Guarantee, Query, QueryClosing, QueryConfirming,
+    QueryThen, Refusal, Stance, Standing, Then,
 };
 
-use crate::moves::{Alone, Outcome, alone, is_blocked};
+use crate::moves::{Alone, Manner, Outcome, alone, apply, is_blocked, patiently};
 use crate::variants::Protocol;
-use crate::world::{Content, Creator, Doing, Kind, Move, Who, World};
+use crate::world::{Content, Creator, Doing, Kind, Move, Participant, Who, World};
 use crate::worlds::{Config, Promise};
 
 /// Whether every promise that the world owes is kept by this move.
@@ -86,24 +86,21 @@ fn removes_its_own(config: &Config, outcome: &Outcome) -> bool {
     if removal.created {
         return true;
     }
+    // The harm that force may do is to the file of one that has no kernel lock.
+    let may_force = config.forces && outcome.world.participant(removal.by).kind == Kind::Clearer;
+    if may_force && !config.kernel_locks {
+        return true;
+    }
     // P8: where the probe lies, the lock alone is owed, between those who take it.
-    let dead = config.probe_lies || !(removal.of_live_other || removal.of_live_old_agent);
-    removal.is_ours && removal.locked && dead
+    let of_live_other = removal.of_live_other && !config.probe_lies;
+    let of_live_old_agent = removal.of_live_old_agent && !(config.probe_lies || may_force);
+    removal.is_ours && removal.locked && !of_live_other && !of_live_old_agent
 }
 
-/// P4, of acquires that refuse by name and of queries that say who holds, or that nobody does.
+/// P4, of acquires and clears that name a holder and of queries that say who holds, or that nobody does.
 fn tells_the_truth(before: &World, one: Move, outcome: &Outcome) -> bool {
-    let Move::Call(who, _) = one else { return true };
+    let (Move::Call(who, _) | Move::Answer(who, _)) = one else { return true };
     let was = before.participant(who).doing;
-    let names = |doing| {
-        matches!(
-            doing,
-            Doing::Acquiring(Acquire::Closing(Closing { then: Then::Refuse(Refusal::Holder) }))
-                | Doing::Asking(Query::Closing(QueryClosing {
-                    then: QueryThen::Answer(Assessment::Held),
-                }))
-        )
-    };
     let after = &outcome.world;
     let now = after.participant(who).doing;
     if names(now) && !names(was) {
@@ -121,6 +118,22 @@ fn tells_the_truth(before: &World, one: Move, outcome: &Outcome) -> bool {
         });
     }
     true
+}
+
+/// Whether who is at this says who holds, or is about to.
+fn names(doing: Doing) -> bool {
+    match doing {
+        Doing::Acquiring(state) | Doing::Clearing(Clear::At(state)) => matches!(
+            state,
+            Acquire::Standing(Standing { stance: Stance::Final(Refusal::Holder), .. })
+                | Acquire::Closing(Closing { then: Then::Refuse(Refusal::Holder) })
+        ),
+        Doing::Asking(state) => matches!(
+            state,
+            Query::Closing(QueryClosing { then: QueryThen::Answer(Assessment::Held) })
+        ),
+        _ => false,
+    }
 }
 
 /// A query changes nothing that others can see: the path, the files, the kernel locks.
@@ -157,13 +170,19 @@ fn leaves_nothing(world: &World) -> bool {
         })
 }
 
-/// P5, and with it P3: each living participant, run alone from here, ends; and one that is idle
-/// gets the lock if nobody keeps it rightly. Tells the longest run, in calls.
-pub fn check_alone(
-    config: &Config,
-    protocol: &Protocol,
-    world: &World,
-) -> Result<u32, (Promise, Who)> {
+/// A participant that did not fare as it is owed when it ran alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fared {
+    pub broken: Promise,
+    pub who: Who,
+    /// Whether it waited, and the others then ended what they were at.
+    pub manner: Manner,
+}
+
+/// P5, and with it P3: each living participant, run alone from here, ends; one that is idle gets
+/// the lock if nobody keeps it rightly; and one that waits gets it when the others have ended. Tells
+/// the longest run, in calls.
+pub fn check_alone(config: &Config, protocol: &Protocol, world: &World) -> Result<u32, Fared> {
     let owes_recovery = config.owed.contains(&Promise::P3);
     let owes_bounds = config.owed.contains(&Promise::P5);
     if !owes_recovery && !owes_bounds {
@@ -175,16 +194,23 @@ pub fn check_alone(
         if participant.suspended {
             continue;
         }
-        match participant.doing {
-            Doing::Acquiring(_) | Doing::Releasing(_) | Doing::Asking(_) if owes_bounds => {
-                longest = longest
-                    .max(ends(config, protocol, world, who).map_err(|promise| (promise, who))?);
+        let alone = match participant.doing {
+            Doing::Acquiring(_) | Doing::Releasing(_) | Doing::Asking(_) | Doing::Clearing(_)
+                if owes_bounds =>
+            {
+                ends(config, protocol, world, who)
             }
-            Doing::Idle if is_acquirer(participant.kind) => {
-                longest = longest
-                    .max(gets_it(config, protocol, world, who).map_err(|promise| (promise, who))?);
+            Doing::Idle if participant.open.is_some() => Ok(0),
+            Doing::Idle if is_acquirer(participant.kind) => gets_it(config, protocol, world, who),
+            Doing::Idle if participant.kind == Kind::Clearer => {
+                clears_it(config, protocol, world, who)
             }
-            _ => {}
+            _ => Ok(0),
+        };
+        let fared = |manner| move |broken| Fared { broken, who, manner };
+        longest = longest.max(alone.map_err(fared(Manner::Leaves))?);
+        if config.waits && may_wait(participant) {
+            is_served(config, protocol, world, who).map_err(fared(Manner::Waits))?;
         }
     }
     Ok(longest)
@@ -192,6 +218,22 @@ pub fn check_alone(
 
 fn is_acquirer(kind: Kind) -> bool {
     matches!(kind, Kind::Process | Kind::Thread | Kind::Parent)
+}
+
+/// Whether it may still answer that it waits: it has not been refused, and no call of it failed.
+fn may_wait(participant: &Participant) -> bool {
+    match participant.doing {
+        Doing::Idle => is_acquirer(participant.kind) && participant.open.is_none(),
+        Doing::Acquiring(state) => !matches!(
+            state,
+            Acquire::Closing(Closing { then: Then::Refuse(_) | Then::Fail(_) })
+                | Acquire::Retaking(_)
+                | Acquire::Disowning(_)
+                | Acquire::Withdrawing(_)
+                | Acquire::Voiding(_)
+        ),
+        _ => false,
+    }
 }
 
 fn ends(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Result<u32, Promise> {
@@ -202,15 +244,50 @@ fn ends(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Result
 }
 
 fn gets_it(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Result<u32, Promise> {
-    let begun = crate::moves::apply(config, protocol, world, Move::Begin(who))
-        .map_or(*world, |outcome| outcome.world);
-    let died = world.named().is_some_and(|file| !matches!(file.creator, Creator::Alive(_)));
-    match alone(config, protocol, &begun, who, |_, _, _| {}) {
+    match alone(config, protocol, &begun(config, protocol, world, who), who, |_, _, _| {}) {
         Alone::Held(calls) => Ok(calls),
         Alone::Ended(calls) if is_blocked(config, world, who) => Ok(calls),
-        Alone::Ended(_) | Alone::Endless => {
-            let broken = if died { Promise::P3 } else { Promise::P5 };
-            if config.owed.contains(&broken) { Err(broken) } else { Ok(0) }
-        }
+        Alone::Ended(_) | Alone::Endless => owed_by(config, world),
     }
+}
+
+/// A clear that runs alone leaves nothing that an acquire would reclaim.
+fn clears_it(
+    config: &Config,
+    protocol: &Protocol,
+    world: &World,
+    who: Who,
+) -> Result<u32, Promise> {
+    let begun = begun(config, protocol, world, who);
+    let mut after = begun;
+    let ended = alone(config, protocol, &begun, who, |_, _, outcome| after = outcome.world);
+    match ended {
+        Alone::Ended(calls) if after.path.is_none() || is_blocked(config, world, who) => Ok(calls),
+        Alone::Held(_) | Alone::Ended(_) | Alone::Endless => owed_by(config, world),
+    }
+}
+
+/// Who waits, and whose others end what they are at, gets it.
+fn is_served(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Result<(), Promise> {
+    let begun = begun(config, protocol, world, who);
+    match patiently(config, protocol, &begun, who, |_, _, _| {}) {
+        (Alone::Held(_), _) => Ok(()),
+        (Alone::Ended(_), end) if is_blocked(config, &end, who) => Ok(()),
+        (Alone::Ended(_), end) => owed_by(config, &end).map(|_| ()),
+        (Alone::Endless, _) if config.owed.contains(&Promise::P5) => Err(Promise::P5),
+        (Alone::Endless, _) => Ok(()),
+    }
+}
+
+/// The world in which a participant that was idle has begun.
+pub fn begun(config: &Config, protocol: &Protocol, world: &World, who: Who) -> World {
+    apply(config, protocol, world, Move::Begin(who)).map_or(*world, |outcome| outcome.world)
+}
+
+/// What is broken when a file stands in the way of one that nobody keeps from it: recovery, if it
+/// is not a living participant's.
+fn owed_by(config: &Config, world: &World) -> Result<u32, Promise> {
+    let died = world.named().is_some_and(|file| !matches!(file.creator, Creator::Alive(_)));
+    let broken = if died { Promise::P3 } else { Promise::P5 };
+    if config.owed.contains(&broken) { Err(broken) } else { Ok(0) }
 }

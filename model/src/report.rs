@@ -3,13 +3,14 @@
 
 use std::fmt::Write;
 
-use portlock::protocol::{Confirm, Create, Dated, Done, Evidence, Lock, Open, Read, Unlink};
+use portlock::protocol::{Confirm, Create, Dated, Done, Evidence, Lock, Open, Read, Unlink, Wait};
 
 use serde_json::{Value, json};
 
 use crate::explore::Found;
 use crate::machines::Reply;
 use crate::schedule::{Made, Run, run};
+use crate::sequence::Story;
 use crate::variants::Protocol;
 use crate::world::{Doing, Look, Move, OpenFile, Who, World};
 use crate::worlds::Config;
@@ -21,6 +22,22 @@ pub struct Origin<'a> {
     pub participants: usize,
 }
 
+impl Origin<'_> {
+    /// What stands above the picture of a run.
+    pub fn story(&self, config: &Config) -> Story {
+        let protocol = self.protocol();
+        let participants = config.kinds.len();
+        Story {
+            title: format!("{protocol} · world {} · {participants} participants", config.name),
+            told: Vec::new(),
+        }
+    }
+
+    fn protocol(&self) -> String {
+        self.variant.map_or("the shipped machine".to_owned(), |name| format!("variant {name}"))
+    }
+}
+
 /// The report of a broken promise.
 pub fn report(config: &Config, protocol: &Protocol, found: &Found, origin: Origin<'_>) -> String {
     let run = run(config, protocol, &found.schedule, found.alone);
@@ -29,7 +46,7 @@ pub fn report(config: &Config, protocol: &Protocol, found: &Found, origin: Origi
     let _ = writeln!(
         text,
         "  {} · world {} · {} participants · {calls} calls",
-        origin.variant.map_or("the shipped machine".to_owned(), |name| format!("variant {name}")),
+        origin.protocol(),
         config.name,
         config.kinds.len(),
     );
@@ -46,8 +63,8 @@ pub fn report(config: &Config, protocol: &Protocol, found: &Found, origin: Origi
     );
     text += &history(config, &run);
     if found.alone {
-        text += "\n  The last to act ran alone, and was kept from a lock that nobody holds, or did \
-                 not end.\n";
+        text += "\n  The last to act ran alone, or waited until the others had ended, and did not end \
+                 itself or\n  was kept from a lock that nobody holds.\n";
     }
     text
 }
@@ -137,12 +154,13 @@ pub fn history(config: &Config, run: &Run) -> String {
     text
 }
 
-fn name(who: Who) -> char {
+/// The letter of a participant.
+pub fn name(who: Who) -> char {
     char::from(b'A' + who)
 }
 
 /// Who acts, by its name at the beginning, and what it does.
-fn describe(made: &Made) -> (Option<Who>, String) {
+pub fn describe(made: &Made) -> (Option<Who>, String) {
     let named = |who: Who| Some(made.names[usize::from(who)]);
     match made.one {
         Move::Begin(who) => (named(who), "begins".into()),
@@ -157,8 +175,7 @@ fn describe(made: &Made) -> (Option<Who>, String) {
             };
             (named(who), format!("{}{end}", words(made.outcome.reply)))
         }
-        Move::Again(who) => (named(who), "again".into()),
-        Move::GiveUp(who) => (named(who), "gives up".into()),
+        Move::Answer(who, answer) => (named(who), format!("driver: {}", answer.words())),
         Move::Release(who) => (named(who), "releases".into()),
         Move::Crash(who, Look::Gone) => (named(who), "† dies".into()),
         Move::Crash(who, look) => (named(who), format!("† dies ({look:?})")),
@@ -180,6 +197,8 @@ pub fn words(reply: Reply) -> String {
         Reply::Age(Dated::Failed) => "age failed".into(),
         Reply::Lock(Lock::Ours) => "lock ok".into(),
         Reply::Lock(reply) => format!("lock {}", lower(reply)),
+        Reply::Wait(Wait::Ours) => "wait: lock ok".into(),
+        Reply::Wait(Wait::Failed) => "wait failed".into(),
         Reply::Write(Done::Done) => "write ok".into(),
         Reply::Write(Done::Failed) => "write failed".into(),
         Reply::Read(Read::Record) => "read a record".into(),
@@ -204,6 +223,15 @@ fn lower(value: impl std::fmt::Debug) -> String {
     format!("{value:?}").to_lowercase()
 }
 
+/// The letters of those who share an open file.
+pub fn sharers(world: &World, names: &[Who], open: OpenFile) -> String {
+    let shared_by = world.opened[usize::from(open)].map_or(0, |opened| opened.shared_by);
+    (0..world.count)
+        .filter(|who| shared_by & (1 << who) != 0)
+        .map(|who| name(names[usize::from(who)]))
+        .collect()
+}
+
 /// What the path names, and who has which kernel lock.
 fn standing(world: &World, names: &[Who]) -> String {
     let path = match (world.path, world.named()) {
@@ -219,19 +247,13 @@ fn standing(world: &World, names: &[Who]) -> String {
         }
         (_, _) => "·".into(),
     };
-    let holder = |open: OpenFile| {
-        let shared_by = world.opened[usize::from(open)].map_or(0, |opened| opened.shared_by);
-        (0..world.count)
-            .filter(|who| shared_by & (1 << who) != 0)
-            .map(|who| name(names[usize::from(who)]))
-            .collect::<String>()
-    };
     let locks: Vec<String> = world
         .files
         .iter()
         .enumerate()
         .filter_map(|(inode, file)| {
-            file.and_then(|file| file.lock).map(|open| format!("ino{inode}:{}", holder(open)))
+            file.and_then(|file| file.lock)
+                .map(|open| format!("ino{inode}:{}", sharers(world, names, open)))
         })
         .collect();
     format!("{path:<22}{}", locks.join(" "))

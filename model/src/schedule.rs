@@ -6,8 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::moves::{Outcome, alone, apply, successors};
-use crate::properties::{check_alone, check_move};
+use crate::moves::{Manner, Outcome, alone, apply, patiently, successors};
+use crate::properties::{Fared, check_alone, check_move};
 use crate::variants::Protocol;
 use crate::world::{Move, PARTICIPANTS, Who, World};
 use crate::worlds::{Config, Promise};
@@ -110,9 +110,9 @@ pub fn run(config: &Config, protocol: &Protocol, schedule: &Schedule, alone: boo
         }
     }
     let fares = if alone { check_alone(config, protocol, &world) } else { Ok(0) };
-    if let Err((promise, who)) = fares {
-        run.broken = Some(promise);
-        run.made.extend(lonely(config, protocol, &world, who, run.names));
+    if let Err(fared) = fares {
+        run.broken = Some(fared.broken);
+        run.made.extend(lonely(config, protocol, &world, fared, run.names));
     }
     run
 }
@@ -122,7 +122,7 @@ fn lonely(
     config: &Config,
     protocol: &Protocol,
     world: &World,
-    who: Who,
+    Fared { who, manner, .. }: Fared,
     names: [Who; PARTICIPANTS],
 ) -> Vec<Made> {
     let mut made = Vec::new();
@@ -131,8 +131,16 @@ fn lonely(
         made.push(Made { before: from, one: Move::Begin(who), outcome, names });
         from = outcome.world;
     }
-    alone(config, protocol, &from, who, |before, one, outcome| {
+    let watch = |before: &World, one, outcome: &Outcome| {
         made.push(Made { before: *before, one, outcome: *outcome, names });
-    });
+    };
+    match manner {
+        Manner::Leaves => {
+            alone(config, protocol, &from, who, watch);
+        }
+        Manner::Waits => {
+            patiently(config, protocol, &from, who, watch);
+        }
+    }
     made
 }

@@ -5,24 +5,27 @@ use std::fmt::{Debug, Write};
 
 use serde_json::{Value, json};
 
-use portlock::protocol::{Acquire, Evidence, Probe, Query, Release};
+use portlock::protocol::{Acquire, Clear, Evidence, Probe, Query, Release};
 
-use crate::machines::{self, Machine, Op, PROBES, Reply, authors, evidence, probes};
+use crate::machines::{self, Answer, Machine, Op, PROBES, Reply, authors, evidence, probes};
 
 /// What a review still shows of a diff without wrapping.
 pub const WIDTH: usize = 132;
 
 const HEAD: &str = "\
-The transition tables of Acquire, Release and Query, printed by running the code that ships.
+The transition tables of Acquire, Release, Query and Clear, printed by running the code that ships.
 
 A table for each operation: the states that wait for it down, its replies across, the state that
 follows in the cell. A state takes every reply of its operation, so no cell is empty.
 
   (=)          what the state in that row carries
-  Refuse(X)    with a reason X is Refuse(Unknown(X)): the holder is not known for certain; so are
-               Refused(X) and Confirming(X)
+  Refuse(X)    with a reason X is Refuse(Unknown(X)): the holder is not known for certain; so is
+               Refused(X)
+  Standing(L, X)  L is what trying the kernel lock said, X is the refusal, and X? one that is not
+               final; Confirming(L, X) is the claim that it stands so
   probe        its replies stand down: by author, and by what the probe said where that matters
   op -> Kind   every state that follows is Kind(cell)
+  a table too wide goes on below, with the same states
 
 Every cell is reached in some world of the model (tests/model.rs), but for:
 
@@ -32,16 +35,15 @@ Every cell is reached in some world of the model (tests/model.rs), but for:
 pub fn cells() -> Vec<Value> {
     fn of<M: Machine>(cells: &mut Vec<Value>) {
         for (state, follows) in machines::graph::<M>() {
-            let driver = follows.driver.into_iter().flat_map(|[again, given_up]| {
-                [("again".to_owned(), again), ("give up".to_owned(), given_up)]
-            });
+            let driver = follows.driver.into_iter();
+            let driver = driver.map(|(answer, next)| (answer.words().to_owned(), next));
             let replies = follows.replies.iter().map(|(reply, &next)| (name(reply), next));
             cells.extend(replies.chain(driver).map(|(reply, next)| {
                 json!({
                     "machine": M::NAME,
-                    "state": name(&state),
+                    "state": state.label(),
                     "reply": reply,
-                    "next": name(&next),
+                    "next": next.label(),
                 })
             }));
         }
@@ -50,45 +52,88 @@ pub fn cells() -> Vec<Value> {
     of::<Acquire>(&mut cells);
     of::<Release>(&mut cells);
     of::<Query>(&mut cells);
+    of::<Clear>(&mut cells);
     cells
 }
 
 /// Cells that no world of the model reaches, each by how it begins, and with the reason.
-pub const UNREACHED: &[(&str, &str)] = &[
-    ("Acquire Judging(Ours) Probe(Nothing", "the probe is asked only after a record"),
-    ("Acquire Judging(Busy) Probe(Nothing", "the probe is asked only after a record"),
-    ("Acquire Judging(Unsupported) Probe(Nothing", "the probe is asked only after a record"),
-    ("Query Judging Probe(Nothing", "the probe is asked only after a record"),
-    (
-        "Acquire Retaking(Refuse(Contended)) Lock(Unsupported)",
-        "its lock was busy before, so the filesystem has locks",
-    ),
+pub const UNREACHED: &[Unreached] = &[
+    Unreached {
+        begins: "Acquire Judging(",
+        goes_on: "Probe(Nothing",
+        why: "the probe is asked only after a record",
+    },
+    Unreached {
+        begins: "Clear Judging(",
+        goes_on: "Probe(Nothing",
+        why: "the probe is asked only after a record",
+    },
+    Unreached {
+        begins: "Query Judging ",
+        goes_on: "Probe(Nothing",
+        why: "the probe is asked only after a record",
+    },
+    Unreached {
+        begins: "Acquire Retaking(Refuse(Contended)) ",
+        goes_on: "Lock(Unsupported)",
+        why: "its lock was busy before, so the filesystem has locks",
+    },
+    Unreached {
+        begins: "Acquire Standing(",
+        goes_on: "force",
+        why: "only who clears may force, and does so in the table of Clear",
+    },
 ];
 
-/// The tables of all three machines.
+/// Cells that no world of the model reaches.
+pub struct Unreached {
+    begins: &'static str,
+    goes_on: &'static str,
+    pub why: &'static str,
+}
+
+impl Unreached {
+    /// Whether it explains this cell, which begins with the machine and its state.
+    pub fn explains(&self, cell: &str) -> bool {
+        cell.strip_prefix(self.begins).is_some_and(|rest| rest.contains(self.goes_on))
+    }
+}
+
+impl std::fmt::Display for Unreached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let dots = if self.begins.ends_with(' ') { "" } else { "… " };
+        write!(f, "{}{dots}{}…: {}", self.begins, self.goes_on, self.why)
+    }
+}
+
+/// The tables of all four machines.
 pub fn print_tables() -> String {
     let mut out = HEAD.to_owned();
-    for (cell, why) in UNREACHED {
-        writeln!(out, "  {cell}…: {why}").expect("a string");
+    for cells in UNREACHED {
+        writeln!(out, "  {cells}").expect("a string");
     }
     print_machine::<Acquire>(&mut out);
     print_machine::<Release>(&mut out);
     print_machine::<Query>(&mut out);
+    print_machine::<Clear>(&mut out);
     out
 }
 
 fn print_machine<M: Machine>(out: &mut String) {
     let graph = machines::graph::<M>();
     let mut by_op: BTreeMap<Op, Vec<M>> = BTreeMap::new();
-    let (mut pauses, mut ends) = (Vec::new(), Vec::new());
+    // The states that ask the driver, by the answers that they take.
+    let mut asking: BTreeMap<Vec<Answer>, Vec<M>> = BTreeMap::new();
+    let mut ends = Vec::new();
     for (&state, follows) in &graph {
-        match (follows.replies.keys().next(), follows.driver) {
-            (Some(reply), _) => by_op.entry(reply.op()).or_default().push(state),
-            (None, Some(_)) => pauses.push(state),
-            (None, None) => ends.push(state),
+        let answers: Vec<Answer> = follows.driver.keys().copied().collect();
+        match follows.replies.keys().next() {
+            Some(reply) => by_op.entry(reply.op()).or_default().push(state),
+            None if answers.is_empty() => ends.push(state),
+            None => asking.entry(answers).or_default().push(state),
         }
     }
-    let starts: Vec<String> = M::STARTS.iter().map(name).collect();
+    let starts: Vec<String> = M::STARTS.iter().map(M::label).collect();
     let title = format!("{}: {} states, from {}", M::NAME, graph.len(), starts.join(" and "));
     writeln!(out, "\n\n{title}\n{}", "=".repeat(title.len())).expect("a string");
 
@@ -96,7 +141,7 @@ fn print_machine<M: Machine>(out: &mut String) {
         let heading = format!("{op:?}").to_lowercase();
         let follows = |state: &M, reply: &Reply| graph[state].replies[reply];
         if op == Op::Probe {
-            let heading = [heading].into_iter().chain(states.iter().map(name)).collect();
+            let heading = [heading].into_iter().chain(states.iter().map(M::label)).collect();
             let rows = evidence().into_iter().map(|found| {
                 let cell = |state| after_probe(found, &follows(state, &Reply::Probe(found)));
                 (found, states.iter().map(cell).collect())
@@ -111,8 +156,9 @@ fn print_machine<M: Machine>(out: &mut String) {
             let carrying: Vec<_> =
                 states.iter().filter_map(|s| Some((carried_evidence(s)?, cells(s)))).collect();
             let plain = states.iter().filter(|s| carried_evidence(*s).is_none());
-            let mut rows: Vec<Row> =
-                plain.map(|state| Row { label: vec![name(state)], cells: cells(state) }).collect();
+            let mut rows: Vec<Row> = plain
+                .map(|state| Row { label: vec![state.label()], cells: cells(state) })
+                .collect();
             if !carrying.is_empty() {
                 rows.extend(by_evidence(
                     evidence()
@@ -123,17 +169,17 @@ fn print_machine<M: Machine>(out: &mut String) {
             print_grid(out, heading, rows);
         }
     }
-    if !pauses.is_empty() {
-        let heading = ["the driver answers", "again", "give up"].map(str::to_owned).into();
-        let rows = pauses.iter().map(|pause| {
-            let answers = graph[pause].driver.expect("a pause");
-            let cells = answers.iter().map(|next| cell(pause, next)).collect();
-            Row { label: vec![name(pause)], cells }
+    for (answers, states) in asking {
+        let words = answers.iter().map(|answer| answer.words());
+        let heading = ["the driver answers"].into_iter().chain(words).map(str::to_owned).collect();
+        let rows = states.iter().map(|state| {
+            let cells = graph[state].driver.values().map(|next| cell(state, next)).collect();
+            Row { label: vec![state.label()], cells }
         });
         print_grid(out, heading, rows.collect());
     }
     out.push_str("\nends\n");
-    for line in wrapped(&ends.iter().map(name).collect::<Vec<_>>(), ", ", WIDTH - 2) {
+    for line in wrapped(&ends.iter().map(M::label).collect::<Vec<_>>(), ", ", WIDTH - 2) {
         writeln!(out, "  {line}").expect("a string");
     }
 }
@@ -188,13 +234,13 @@ fn labels(alike: &[Evidence]) -> Vec<Vec<String>> {
 }
 
 /// The evidence that a state carries, if it does.
-fn carried_evidence(state: &impl Debug) -> Option<Evidence> {
-    let state = name(state);
+fn carried_evidence(state: &impl Machine) -> Option<Evidence> {
+    let state = state.label();
     evidence().into_iter().find(|found| state.ends_with(&format!("({})", name(found))))
 }
 
-fn after_probe(found: Evidence, next: &impl Debug) -> String {
-    let next = name(next);
+fn after_probe(found: Evidence, next: &impl Machine) -> String {
+    let next = next.label();
     match next.strip_suffix(&format!("({})", name(&found))) {
         Some(kind) => format!("{kind}(the reply)"),
         None => next,
@@ -217,8 +263,8 @@ fn wrapped(words: &[String], separator: &str, width: usize) -> Vec<String> {
     lines.into_iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
-fn cell<M: Debug>(state: &M, next: &M) -> String {
-    let (state, next) = (name(state), name(next));
+fn cell<M: Machine>(state: &M, next: &M) -> String {
+    let (state, next) = (state.label(), next.label());
     let Some(at) = state.find('(') else { return next };
     let end = next.trim_end_matches(')').len();
     // As many as close what is carried; those behind them close what it stands in.
@@ -250,16 +296,27 @@ pub fn name(value: &impl Debug) -> String {
             return outer.to_owned();
         }
     }
-    match short.find("(Unknown(") {
-        // Only a reason is within; a bare `Unknown` is a reply of the probe or the watch.
-        Some(at) => {
-            short.replace_range(at..at + "(Unknown(".len(), "(");
-            let last = short.rfind(')').expect("the end of what is unknown");
-            short.remove(last);
-            short
+    // What is said of a file that stands, and why a holder is unknown: the reason alone.
+    short = short.replace(", stance: ", ", ");
+    for (kind, mark) in [("Unknown(", ""), ("NotFinal(", "?"), ("Final(", ""), ("Stands(", "")] {
+        while let Some(at) = short.find(kind) {
+            let open = at + kind.len();
+            let end = open + closing(&short[open..]);
+            let reason = format!("{}{mark}", &short[open..end]);
+            short.replace_range(at..=end, &reason);
         }
-        None => short,
     }
+    short
+}
+
+/// Where the parenthesis is closed that was opened before `text`.
+fn closing(text: &str) -> usize {
+    let mut depth = 1;
+    let end = text.find(|c| {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        depth == 0
+    });
+    end.expect("what is opened is closed")
 }
 
 fn print_grid(out: &mut String, mut heading: Vec<String>, mut rows: Vec<Row>) {
@@ -289,16 +346,27 @@ fn print_grid(out: &mut String, mut heading: Vec<String>, mut rows: Vec<Row>) {
         }
     }
     let widths = widths(&heading, &rows);
-    let mut line = |cells: &[String]| {
-        let padded = cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
-        writeln!(out, "{}", padded.collect::<Vec<_>>().join("  ").trim_end()).expect("a string");
-    };
-    line(&[]);
-    line(&heading);
-    for row in rows {
-        let label: Vec<String> = row.label.iter().map(|line| format!("  {line}")).collect();
-        line(&[&label[..1], &row.cells[..]].concat());
-        label[1..].iter().for_each(|more| line(std::slice::from_ref(more)));
+    // Still too wide: what does not fit stands below, with the same labels.
+    let mut from = 1;
+    while from < heading.len() {
+        let mut to = from + 1;
+        let fits = |to| widths[0] + widths[from..to].iter().map(|w| w + 2).sum::<usize>() <= WIDTH;
+        while to < heading.len() && fits(to + 1) {
+            to += 1;
+        }
+        let mut line = |label: &str, cells: &[String]| {
+            let columns = cells.iter().zip(&widths[from..to]);
+            let cells: String = columns.map(|(cell, &width)| format!("  {cell:width$}")).collect();
+            let line = format!("{label:width$}{cells}", width = widths[0]);
+            writeln!(out, "{}", line.trim_end()).expect("a string");
+        };
+        line("", &[]);
+        line(&heading[0], &heading[from..to]);
+        for row in &rows {
+            line(&format!("  {}", row.label[0]), &row.cells[from - 1..to - 1]);
+            row.label[1..].iter().for_each(|more| line(&format!("  {more}"), &[]));
+        }
+        from = to;
     }
 }
 

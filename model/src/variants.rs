@@ -2,10 +2,11 @@
 //! evidence, around the shipped machine. The shipped code has no switch.
 
 use portlock::protocol::{
-    Acquire, Age, Claim, Closing, Confirming, Dating, Disowning, Evidence, FileSystem, Guarantee,
-    Judging, KernelLock, LockingNew, LockingOld, Op, Peeked, Peeking, Probe, Query, QueryWatching,
-    Reading, Recording, Refusal, Release, ReleaseClosing, ReleaseConfirming, ReleaseUnlinking,
-    Released, Retaking, Then, Unlinking, Unsure,
+    Acquire, Age, Claim, Clear, Closing, Confirming, Dating, Disowning, Evidence, FileSystem,
+    Guarantee, Judging, KernelLock, LockingNew, LockingOld, Op, Peeked, Peeking, Probe, Query,
+    QueryWatching, Reading, Recording, Refusal, Release, ReleaseClosing, ReleaseConfirming,
+    ReleaseUnlinking, ReleaseVoiding, Released, Retaking, Stance, Standing, Then, Unlinking,
+    Unsure, Waiting,
 };
 
 use crate::other::{Aside, Percy, Repairs};
@@ -20,10 +21,13 @@ pub struct Protocol {
     pub acquire: fn(Acquire, &mut View<'_>) -> Acquire,
     pub release: fn(Release, &mut View<'_>) -> Release,
     pub query: fn(Query, &mut View<'_>) -> Query,
+    pub clear: fn(Clear, &mut View<'_>) -> Clear,
     pub release_start: Release,
     pub forked_start: Release,
     pub doctor: fn(Evidence) -> Evidence,
     pub confirms_itself: bool,
+    /// A call may end with its file open, which then stays open.
+    pub leaks: bool,
     pub repairs: Repairs,
 }
 
@@ -33,10 +37,12 @@ pub const SHIPPED: Protocol = Protocol {
     acquire: |state, fs| state.step(fs),
     release: |state, fs| state.step(fs),
     query: |state, fs| state.step(fs),
+    clear: |state, fs| state.step(fs),
     release_start: Release::START,
     forked_start: Release::FORKED,
     doctor: |evidence| evidence,
     confirms_itself: false,
+    leaks: false,
     repairs: Repairs { reread: false, guard: false },
 };
 
@@ -96,9 +102,18 @@ fn closing(then: Then) -> Acquire {
 }
 
 const CONFIRM_DEAD: Acquire = Acquire::Confirming(Confirming { claim: Claim::Dead });
-const CONFIRM_ALIVE: Acquire = Acquire::Confirming(Confirming { claim: Claim::Alive });
+/// What is said of a holder that lives.
+const NAMED: Stance = Stance::Final(Refusal::Holder);
 const UNLINK: Acquire = Acquire::Unlinking(Unlinking);
 const LOCK_OLD: Acquire = Acquire::LockingOld(LockingOld { peeked: Peeked::Record(Age::Old) });
+
+/// Whether it is about to confirm that a holder lives.
+fn names(state: Acquire) -> bool {
+    matches!(
+        state,
+        Acquire::Confirming(Confirming { claim: Claim::Stands(Standing { stance: NAMED, .. }) })
+    )
+}
 
 /// The release that drops the lock and then unlinks by name.
 fn unlock_then_unlink(state: Release, fs: &mut View<'_>) -> Release {
@@ -136,6 +151,8 @@ pub fn all() -> Vec<Variant> {
     let own =
         |begin, reread, guard| Protocol { begin, repairs: Repairs { reread, guard }, ..SHIPPED };
     let acquire = |acquire| Protocol { acquire, ..SHIPPED };
+    let release = |release| Protocol { release, ..SHIPPED };
+    let clear = |clear| Protocol { clear, ..SHIPPED };
     let evidence = |doctor| Protocol { doctor, ..SHIPPED };
     vec![
         Variant {
@@ -314,7 +331,7 @@ pub fn all() -> Vec<Variant> {
                     fs.reply,
                     crate::machines::Reply::Probe(Evidence::Record(_, Probe::Ourselves))
                 );
-                if ours && next == CONFIRM_ALIVE { CONFIRM_DEAD } else { next }
+                if ours && names(next) { CONFIRM_DEAD } else { next }
             }),
         },
         Variant {
@@ -474,11 +491,15 @@ pub fn all() -> Vec<Variant> {
             calls: 12,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
-                (Acquire::Judging(_), next)
-                    if next == closing(Then::Pause(Unsure::RecordedGone)) =>
-                {
-                    CONFIRM_ALIVE
-                }
+                (
+                    Acquire::Judging(_),
+                    Acquire::Standing(Standing {
+                        lock,
+                        stance: Stance::NotFinal(Unsure::RecordedGone),
+                    }),
+                ) => Acquire::Confirming(Confirming {
+                    claim: Claim::Stands(Standing { lock, stance: NAMED }),
+                }),
                 (_, next) => next,
             }),
         },
@@ -489,7 +510,7 @@ pub fn all() -> Vec<Variant> {
             calls: 18,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match state.step(fs) {
-                CONFIRM_ALIVE => closing(Then::Refuse(Refusal::Holder)),
+                next if names(next) => closing(Then::Refuse(Refusal::Holder)),
                 next => next,
             }),
         },
@@ -525,6 +546,160 @@ pub fn all() -> Vec<Variant> {
                     closing(Then::Pause(Unsure::BeingCreated))
                 }
                 (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "hold-after-wait-without-confirm",
+            shipped_by: "",
+            caught: breaks(Promise::P1, "blocking", 2),
+            calls: 14,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                // The guarantee tells the records of the woken from those of creators.
+                (Acquire::Waiting(_), Acquire::Woken(_)) => {
+                    Acquire::Recording(Recording { guarantee: Guarantee::ExclusiveCreate })
+                }
+                (
+                    Acquire::Recording(Recording { guarantee: Guarantee::ExclusiveCreate }),
+                    Acquire::ConfirmingNew(_),
+                ) => Acquire::Held(Guarantee::KernelLock),
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "wait-on-a-newborn",
+            shipped_by: "",
+            caught: breaks(Promise::P6, "blocking", 2),
+            calls: 12,
+            engines: &[Engine::Explorer, Engine::Random],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Peeking(_), next)
+                    if next == closing(Then::Pause(Unsure::BeingCreated)) =>
+                {
+                    Acquire::Waiting(Waiting)
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "wait-though-nobody-has-the-lock",
+            shipped_by: "",
+            caught: breaks(Promise::P5, "blocking", 2),
+            calls: 13,
+            engines: &[Engine::Explorer, Engine::Random],
+            protocol: acquire(|state, fs| match state.step(fs) {
+                Acquire::Standing(Standing { stance, .. }) => {
+                    Acquire::Standing(Standing { lock: KernelLock::Busy, stance })
+                }
+                next => next,
+            }),
+        },
+        Variant {
+            name: "refused-when-the-holder-releases",
+            shipped_by: "",
+            caught: breaks(Promise::P5, "blocking", 2),
+            calls: 20,
+            engines: &[Engine::Explorer, Engine::Random],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Woken(_), next) if next == closing(Then::Create) => {
+                    closing(Then::Refuse(Refusal::Unknown(Unsure::Contended)))
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "timed-out-waiter-stays",
+            shipped_by: "",
+            caught: breaks(Promise::P3, "blocking", 2),
+            calls: 10,
+            engines: EVERY_ENGINE,
+            protocol: Protocol {
+                // Its caller has left; the thread that waits for it gets the lock, and keeps it.
+                acquire: |state, fs| match (state, state.step(fs)) {
+                    (Acquire::Waiting(_), Acquire::Woken(_)) => {
+                        Acquire::Refused(Refusal::Unknown(Unsure::Contended))
+                    }
+                    (_, next) => next,
+                },
+                leaks: true,
+                ..SHIPPED
+            },
+        },
+        Variant {
+            name: "keep-after-void",
+            shipped_by: "",
+            caught: breaks(Promise::P1, "faults", 2),
+            calls: 7,
+            engines: EVERY_ENGINE,
+            protocol: release(|state, fs| match state.step(fs) {
+                Release::Closing(ReleaseClosing { ending: Released::Failed(op) }) => {
+                    Release::Closing(ReleaseClosing { ending: Released::Kept(op) })
+                }
+                next => next,
+            }),
+        },
+        Variant {
+            name: "abandon-without-void",
+            shipped_by: "",
+            caught: breaks(Promise::P6, "faults", 2),
+            calls: 6,
+            engines: EVERY_ENGINE,
+            protocol: release(|state, fs| match state {
+                Release::Voiding(ReleaseVoiding { op }) => {
+                    fs.close();
+                    Release::Ended(Released::Failed(op))
+                }
+                other => other.step(fs),
+            }),
+        },
+        Variant {
+            name: "clear-without-lock",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "clears", 2),
+            calls: 6,
+            engines: EVERY_ENGINE,
+            protocol: clear(|state, fs| match (state, state.step(fs)) {
+                (Clear::At(Acquire::Peeking(_)), Clear::At(Acquire::LockingOld(_))) => {
+                    Clear::At(Acquire::Judging(Judging { lock: KernelLock::Ours }))
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "clear-without-confirm",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "clears", 2),
+            calls: 16,
+            engines: EVERY_ENGINE,
+            protocol: clear(|state, fs| match state.step(fs) {
+                Clear::At(CONFIRM_DEAD) => Clear::At(UNLINK),
+                next => next,
+            }),
+        },
+        Variant {
+            name: "clear-leaves-the-dead",
+            shipped_by: "",
+            caught: breaks(Promise::P3, "clears", 2),
+            calls: 7,
+            engines: EVERY_ENGINE,
+            protocol: clear(|state, fs| match state.step(fs) {
+                Clear::At(CONFIRM_DEAD) => {
+                    Clear::At(closing(Then::Refuse(Refusal::Unknown(Unsure::RecordedGone))))
+                }
+                next => next,
+            }),
+        },
+        Variant {
+            name: "force-without-the-lock",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "forced", 2),
+            calls: 8,
+            engines: EVERY_ENGINE,
+            protocol: clear(|state, fs| match state.step(fs) {
+                Clear::At(Acquire::Standing(Standing { stance, .. })) => {
+                    Clear::At(Acquire::Standing(Standing { lock: KernelLock::Ours, stance }))
+                }
+                next => next,
             }),
         },
         Variant {

@@ -4,11 +4,11 @@ use std::sync::LazyLock;
 
 use portlock::protocol::{
     Age, Author, Confirm, Create, Dated, Done, Evidence, FileSystem, KernelLock, Lock, Open, Probe,
-    Read, Unlink, Watch, judge,
+    Read, Unlink, Wait, Watch, judge,
 };
 
 use crate::machines::{Reply, evidence};
-use crate::world::{Content, Creator, Doing, Inode, Kind, Look, Who, World};
+use crate::world::{Content, Creator, Inode, Kind, Look, Who, World};
 use crate::worlds::Config;
 
 /// A file lost its name, and what P2 asks about it.
@@ -41,6 +41,8 @@ pub struct View<'a> {
     /// How many replies were possible: set by the call.
     pub choices: u8,
     pub reply: Reply,
+    /// The call does not return in this world: nothing happens.
+    pub blocked: bool,
     pub removal: Option<Removal>,
     /// How a wrong protocol sees the evidence.
     pub doctor: fn(Evidence) -> Evidence,
@@ -57,6 +59,7 @@ impl<'a> View<'a> {
             choice,
             choices: 1,
             reply: Reply::Other("none"),
+            blocked: false,
             removal: None,
             doctor: |evidence| evidence,
             confirms_itself: false,
@@ -283,6 +286,26 @@ impl FileSystem for View<'_> {
         reply
     }
 
+    fn wait(&mut self) -> Wait {
+        let open = self.world.participant(self.me).open;
+        let inode = self.inode();
+        let reply = match self.choose(1, 1) {
+            Ok(_) if !self.config.kernel_locks => Wait::Failed,
+            Ok(_) => {
+                let file = self.world.file_mut(inode).expect("open files exist");
+                // Whoever moves first gets it: who waits has no claim.
+                self.blocked = file.lock.is_some() && file.lock != open;
+                if !self.blocked {
+                    file.lock = open;
+                }
+                Wait::Ours
+            }
+            Err(_) => Wait::Failed,
+        };
+        self.reply = Reply::Wait(reply);
+        reply
+    }
+
     fn write(&mut self) -> Done {
         let (me, inode) = (self.me, self.inode());
         // A failed write leaves the file empty, or with a part of the record.
@@ -336,11 +359,7 @@ impl FileSystem for View<'_> {
         let reply = match self.choose(1, 1) {
             Ok(_) if same => Confirm::Same,
             Ok(_) => Confirm::Changed,
-            Err(_) => {
-                let doing = self.world.participant(self.me).doing;
-                self.world.removal_failed |= matches!(doing, Doing::Releasing(_));
-                Confirm::Failed
-            }
+            Err(_) => Confirm::Failed,
         };
         self.reply = Reply::Confirm(reply);
         reply
@@ -352,11 +371,7 @@ impl FileSystem for View<'_> {
                 Some(_) => Unlink::Unlinked,
                 None => Unlink::Absent,
             },
-            Err(_) => {
-                let doing = self.world.participant(self.me).doing;
-                self.world.removal_failed |= matches!(doing, Doing::Releasing(_));
-                Unlink::Failed
-            }
+            Err(_) => Unlink::Failed,
         };
         self.reply = Reply::Unlink(reply);
         reply

@@ -47,9 +47,7 @@ impl<'a> Walk<'a> {
         // As `successors` has it: who is suspended only dies, and a call has so many replies.
         let (acts, choice) = match one {
             Move::Call(who, choice) => (Some(who), choice),
-            Move::Begin(who) | Move::Again(who) | Move::GiveUp(who) | Move::Release(who) => {
-                (Some(who), 0)
-            }
+            Move::Begin(who) | Move::Answer(who, _) | Move::Release(who) => (Some(who), 0),
             Move::Suspend(who) | Move::Fork(who) => (Some(who), 0),
             Move::Crash(..) | Move::Age(_) | Move::Remove => (None, 0),
         };
@@ -73,7 +71,7 @@ impl<'a> Walk<'a> {
 
     /// Whether every participant, run alone from here, ends and gets what is free.
     pub fn alone(&self) -> Result<u32, Promise> {
-        check_alone(self.config, self.protocol, &self.world).map_err(|(promise, _)| promise)
+        check_alone(self.config, self.protocol, &self.world).map_err(|fared| fared.broken)
     }
 
     fn follow(&mut self, world: World) {
@@ -106,8 +104,7 @@ fn renamed(one: Move, to: impl Fn(Who) -> Who) -> Move {
     match one {
         Move::Begin(who) => Move::Begin(to(who)),
         Move::Call(who, choice) => Move::Call(to(who), choice),
-        Move::Again(who) => Move::Again(to(who)),
-        Move::GiveUp(who) => Move::GiveUp(to(who)),
+        Move::Answer(who, answer) => Move::Answer(to(who), answer),
         Move::Release(who) => Move::Release(to(who)),
         Move::Crash(who, look) => Move::Crash(to(who), look),
         Move::Suspend(who) => Move::Suspend(to(who)),

@@ -4,8 +4,9 @@
 //! A [`World`] changes only by a [`Move`]. What is possible is decided by the
 //! [`Config`](crate::worlds::Config), which is plain data: every world is one value of it.
 
-use portlock::protocol::{Acquire, Age, Query, Release};
+use portlock::protocol::{Acquire, Age, Clear, Query, Release};
 
+use crate::machines::Answer;
 use crate::other::{Aside, Percy};
 
 /// The most participants of a world. With more, worlds are larger and the explorer slower, so that
@@ -115,6 +116,7 @@ pub enum Doing {
     Holding,
     Releasing(Release),
     Asking(Query),
+    Clearing(Clear),
     /// A forked child with its parent's open file; with a guard if the parent held.
     Inherited {
         guard: bool,
@@ -140,6 +142,8 @@ pub enum Kind {
     OldAgent,
     /// Only asks for the status.
     Asker,
+    /// Only removes what is stale, or, where that is allowed, what its person wants gone.
+    Clearer,
 }
 
 /// A participant.
@@ -175,10 +179,10 @@ pub struct World {
     pub faults_left: u8,
     pub removals_left: u8,
     pub suspensions_left: u8,
-    /// A release could not remove its file, which excuses an empty file at rest.
+    /// A release that could not remove its file was abandoned, which excuses an empty file at rest.
     pub removal_failed: bool,
-    /// An old agent has removed a file of ours, or one that we were about to unlink: P1 is no
-    /// longer owed.
+    /// An old agent has removed a file of ours, or one that we were about to unlink; or somebody
+    /// has by force, where there are no kernel locks. P1 is no longer owed.
     pub robbed: bool,
 }
 
@@ -189,9 +193,8 @@ pub enum Move {
     Begin(Who),
     /// Makes the one call that its state waits for; the number chooses among the replies.
     Call(Who, u8),
-    /// The driver's answer to a pause.
-    Again(Who),
-    GiveUp(Who),
+    /// The driver's answer where its machine asks.
+    Answer(Who, Answer),
     /// Starts to release what it holds; in a forked child, drops the guard.
     Release(Who),
     /// Its process dies (all threads of it), and looks like this afterwards.
@@ -265,9 +268,9 @@ impl World {
     pub fn believes(&self, who: Who) -> bool {
         match self.participant(who).doing {
             Doing::Holding => self.participant(who).kind != Kind::Child,
-            Doing::Releasing(Release::Confirming(_) | Release::Unlinking(_)) => {
-                self.participant(who).kind != Kind::Child
-            }
+            Doing::Releasing(
+                Release::Confirming(_) | Release::Unlinking(_) | Release::Stuck(_),
+            ) => self.participant(who).kind != Kind::Child,
             Doing::Percy(percy) => percy.believes(),
             Doing::Aside(aside) => aside.believes(),
             Doing::Absent
@@ -275,6 +278,7 @@ impl World {
             | Doing::Acquiring(_)
             | Doing::Releasing(_)
             | Doing::Asking(_)
+            | Doing::Clearing(_)
             | Doing::Inherited { .. } => false,
         }
     }
@@ -369,9 +373,12 @@ impl World {
             let participant = self.participant_mut(one);
             participant.doing = match participant.kind {
                 Kind::Child => Doing::Absent,
-                Kind::Process | Kind::Thread | Kind::Parent | Kind::OldAgent | Kind::Asker => {
-                    Doing::Idle
-                }
+                Kind::Process
+                | Kind::Thread
+                | Kind::Parent
+                | Kind::OldAgent
+                | Kind::Asker
+                | Kind::Clearer => Doing::Idle,
             };
             participant.suspended = false;
             self.forget_call(one);
@@ -411,7 +418,10 @@ impl World {
         };
         if held {
             for participant in &mut self.participants {
-                if matches!(participant.doing, Doing::Acquiring(_) | Doing::Asking(_)) {
+                if matches!(
+                    participant.doing,
+                    Doing::Acquiring(_) | Doing::Asking(_) | Doing::Clearing(_)
+                ) {
                     participant.witnessed |= 1 << inode;
                 }
             }

@@ -44,7 +44,9 @@ impl Promise {
             }
             Self::P3 => "P3 recovery: who died blocks nobody",
             Self::P4 => "P4 truthful refusal: who is named held at some instant of the call",
-            Self::P5 => "P5 bounded: run alone, a call ends, and gets a lock that nobody holds",
+            Self::P5 => {
+                "P5 bounded: run alone, a call ends, and gets a lock that nobody holds; who waits gets it when the others have ended"
+            }
             Self::P6 => "P6 no litter: at rest nothing of the living is left",
             Self::Query => "query: it changes nothing that others can see",
         }
@@ -97,8 +99,10 @@ pub struct Config {
     pub delete_pending: bool,
     /// The filesystem has kernel locks.
     pub kernel_locks: bool,
-    /// Participants never give up.
-    pub waiting: bool,
+    /// Participants may wait in the kernel for who stands in their way.
+    pub waits: bool,
+    /// Who clears may do so by force.
+    pub forces: bool,
     pub owed: &'static [Promise],
 }
 
@@ -155,7 +159,8 @@ impl Config {
             asks_may_be_denied: participants == 2,
             delete_pending: false,
             kernel_locks: true,
-            waiting: false,
+            waits: false,
+            forces: false,
             owed: ALL,
         }
     }
@@ -253,10 +258,30 @@ impl Config {
                 ],
                 ..base.clone()
             },
-            Self { name: "waiting", waiting: true, crashes, ..base.clone() },
+            Self { name: "blocking", waits: true, crashes, ..base.clone() },
+            Self {
+                name: "clears",
+                kinds: and_one(Kind::Clearer),
+                crashes: 0,
+                starts: if few { FEW_STARTS } else { STARTS },
+                looks: &[Look::Gone],
+                asks_may_be_denied: false,
+                ..base.clone()
+            },
+            Self {
+                name: "forced",
+                kinds: and_one(Kind::Clearer),
+                forces: true,
+                crashes: 0,
+                starts: &[Start::Absent, Start::Old(Content::OldAlive)],
+                looks: &[Look::Gone],
+                asks_may_be_denied: false,
+                ..base.clone()
+            },
             // Much at once, so that every transition of the table is reached.
             Self {
                 name: "trouble",
+                waits: true,
                 probe_lies: true,
                 faults: 3,
                 removals: 1,
@@ -275,6 +300,32 @@ impl Config {
                 crashes: 1,
                 looks: &[Look::Gone],
                 starts: FEW_STARTS,
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                name: "trouble-for-clears",
+                kinds: vec![Kind::Process, Kind::Clearer],
+                forces: true,
+                delete_pending: true,
+                probe_lies: true,
+                faults: 1,
+                removals: 1,
+                crashes: 1,
+                looks: &[Look::Gone],
+                starts: FEW_STARTS,
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                name: "trouble-for-clears-without-locks",
+                kinds: vec![Kind::Process, Kind::Clearer],
+                forces: true,
+                kernel_locks: false,
+                probe_lies: true,
+                faults: 1,
+                crashes: 1,
+                looks: &[Look::Gone],
                 owed: SAFETY,
                 ..base.clone()
             },

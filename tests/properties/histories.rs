@@ -13,6 +13,7 @@ use proptest::test_runner::{
 };
 
 use model::explore::Found;
+use model::machines::Answer;
 use model::moves::{Outcome, successors};
 use model::report::{Origin, report};
 use model::schedule::{Schedule, run};
@@ -90,8 +91,8 @@ impl Mood {
             Move::Begin(who) | Move::Release(who) => (Some(who), 48),
             Move::Call(who, 0) => (Some(who), 64),
             Move::Call(who, _) => (Some(who), 16),
-            Move::Again(who) => (Some(who), 32),
-            Move::GiveUp(who) => (Some(who), 16),
+            Move::Answer(who, Answer::Again | Answer::Wait) => (Some(who), 32),
+            Move::Answer(who, _) => (Some(who), 16),
             Move::Fork(_) => (None, 16),
             Move::Crash(..) => (None, self.deadly),
             Move::Suspend(_) => (None, 1),
@@ -139,8 +140,10 @@ impl Strategy for Histories {
             });
             let chosen = chosen.expect("the weights add up");
             let (one, outcome) = possible[chosen];
-            if let Move::Begin(who) | Move::Call(who, _) | Move::Again(who) | Move::Release(who) =
-                one
+            if let Move::Begin(who)
+            | Move::Call(who, _)
+            | Move::Answer(who, _)
+            | Move::Release(who) = one
             {
                 last = Some(walk.names[usize::from(who)]);
             }
@@ -282,7 +285,10 @@ fn control(world: &str) -> &'static str {
         "faults" => "go-on-without-lock-on-enolck",
         "suspended" => "compare-open-file-with-itself",
         "queries" => "query-takes-the-lock",
-        "waiting" => "unlink-twice",
+        "blocking" => "hold-after-wait-without-confirm",
+        "clears" | "trouble-for-clears" => "clear-without-confirm",
+        "forced" => "force-without-the-lock",
+        "trouble-for-clears-without-locks" => "keep-after-void",
         _ => "drop-lock-then-unlink",
     }
 }
