@@ -210,15 +210,14 @@ fn s4_a_live_holder_is_refused_with_record_pid_and_path() {
     assert_eq!(holder.try_acquire(place.path()), "held");
     let before = (place.bytes(), place.inode());
     let error = place.try_acquire().expect_err("it is held");
-    let AcquireError::Held { holder: Some(recorded), path, why, port, .. } = &error else {
-        panic!("{error:?}");
-    };
-    assert_eq!((recorded.pid, *why, *port), (holder.pid(), Refusal::Holder, Some(PORT)));
-    assert_eq!(path, place.path());
+    let AcquireError::Held(held) = &error else { panic!("{error:?}") };
+    let recorded = held.holder.as_ref().expect("its record could be read");
+    let told = (recorded.pid, held.why, held.port(), held.path.as_path());
+    assert_eq!(told, (holder.pid(), Refusal::Holder, Some(PORT), place.path()));
     assert!(recorded.since.is_some_and(|since| since <= SystemTime::now()));
     let message = error.to_string();
     assert!(message.contains(&format!("pid {}", holder.pid())), "{message}");
-    assert!(message.contains(&path.display().to_string()), "{message}");
+    assert!(message.contains(&place.path().display().to_string()), "{message}");
     assert_eq!((place.bytes(), place.inode()), before, "nothing was changed");
 }
 

@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 
 use portlock::{AcquireError, Guard, Lock, Refusal, ReleaseError, Status, Unsure};
 
-use participant::{Participant, ending, not_checked, outcome};
+use participant::{Participant, cleared, ending, not_checked, outcome};
 
 /// No process ever has this number: Linux ends at 2^22, the others below that.
 const NOBODY: u32 = 2_147_483_646;
@@ -336,6 +336,21 @@ fn a_suspended_holder_is_not_evicted_however_old_its_file() {
     assert_eq!(holder.tell("release"), "released");
 }
 
+/// The record says who, by what no clock changes: pid, start since boot, boot.
+#[test]
+fn a_clock_that_jumps_evicts_nobody_and_keeps_nobody_out() {
+    let day = Duration::from_secs(24 * 3600);
+    for time in [SystemTime::now() + day, SystemTime::now() - day, SystemTime::UNIX_EPOCH] {
+        let place = Place::new();
+        let mut holder = Participant::holding(place.path());
+        let file = File::options().write(true).open(place.path()).expect("it stands");
+        file.set_modified(time).expect("as another clock would have it");
+        assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
+        holder.kill();
+        assert_eq!(outcome(&place.try_acquire()), reclaimed_from(holder.pid()));
+    }
+}
+
 #[test]
 fn a_command_that_the_holder_started_does_not_prolong_the_lock() {
     let place = Place::new();
@@ -354,7 +369,10 @@ fn a_lock_that_was_handed_over_lives_as_long_as_the_command() {
     assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
     holder.kill();
     let gone = format!("refused, RecordedGone, pid {}", holder.pid());
-    assert_eq!(outcome(&place.try_acquire()), gone);
+    let refused = place.try_acquire();
+    assert_eq!(outcome(&refused), gone);
+    #[cfg(target_os = "linux")]
+    names_the_command_that_has_it_open(&refused.expect_err("it is locked"), holder.pid());
 
     let file = File::open(place.path()).expect("the lock file stands");
     holder.dismiss();
@@ -364,6 +382,21 @@ fn a_lock_that_was_handed_over_lives_as_long_as_the_command() {
     // SAFETY: likewise.
     assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) }, 0);
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(holder.pid()));
+}
+
+#[cfg(target_os = "linux")]
+fn names_the_command_that_has_it_open(error: &AcquireError, recorded: u32) {
+    let &[command] = error.held().expect("it is held").open_in.as_slice() else {
+        panic!("one process has it open: {error:?}");
+    };
+    let name = fs::read_to_string(format!("/proc/{command}/comm")).expect("it lives");
+    assert_eq!(name.trim(), "cat");
+    let message = error.to_string();
+    let words = format!("the recorded process, pid {recorded} (processes-",);
+    assert!(message.contains(&words), "{message}");
+    let words = format!(", is gone, but its lock file is still open in pid {command} ");
+    assert!(message.contains(&words), "{message}");
+    assert!(message.contains(&format!("wait for pid {command} to end, or stop it")), "{message}");
 }
 
 // ---- forks --------------------------------------------------------------------------------------
@@ -583,7 +616,7 @@ impl Opens {
 
 /// S15: the original took `EACCES` for corruption and stole the live lock.
 #[test]
-fn a_file_that_may_not_be_opened_is_an_error_and_is_not_stolen() {
+fn s15_a_file_of_another_user_that_may_not_be_opened_is_an_error_and_is_not_stolen() {
     let place = Place::new();
     fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o777)).expect("open to all");
     let mut other = Participant::start();
@@ -617,7 +650,7 @@ fn a_file_that_may_only_be_read_is_judged_all_the_same() {
 }
 
 #[test]
-fn a_directory_that_may_not_be_written_is_an_error_that_names_the_path() {
+fn s15_a_directory_that_may_not_be_written_is_an_error_that_names_it() {
     let place = Place::new();
     fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o555)).expect("read only");
     let mut other = Participant::start();
@@ -626,6 +659,91 @@ fn a_directory_that_may_not_be_written_is_an_error_that_names_the_path() {
     }
     assert_eq!(other.try_acquire(place.path()), "failed, Create, PermissionDenied");
     assert!(place.is_empty());
+}
+
+/// A participant in a directory of its own, which it may not write to from here on.
+fn holding_in_a_directory_that_became_read_only(place: &Place) -> Participant {
+    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o777)).expect("for all");
+    let mut holder = Participant::start();
+    if as_root() {
+        assert_eq!(holder.tell("become-user 65534"), "done");
+    }
+    assert_eq!(holder.try_acquire(place.path()), "held");
+    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o555)).expect("read only");
+    holder
+}
+
+#[test]
+fn a_release_that_cannot_remove_its_file_gives_the_guard_back_and_the_lock_is_still_held() {
+    let place = Place::new();
+    let mut holder = holding_in_a_directory_that_became_read_only(&place);
+    assert_eq!(holder.tell("release"), "failed");
+    assert_eq!(holder.tell("current"), "true");
+    assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
+    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o777)).expect("mended");
+    assert_eq!(holder.tell("release"), "released");
+    assert!(place.is_empty());
+}
+
+#[test]
+fn a_guard_that_is_dropped_and_cannot_remove_its_file_empties_it_and_lets_go() {
+    let place = Place::new();
+    let mut holder = holding_in_a_directory_that_became_read_only(&place);
+    assert_eq!(holder.tell("release"), "failed");
+    assert_eq!(holder.tell("drop"), "dropped");
+    assert_eq!(place.bytes(), b"", "nobody is refused in its name");
+    assert!(!is_locked(place.path()));
+    // A file without a record is taken for a creator's for two seconds, by its time.
+    let file = File::options().write(true).open(place.path()).expect("it stands");
+    file.set_modified(SystemTime::now() - Duration::from_secs(60)).expect("it grows old");
+    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o777)).expect("mended");
+    assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from nobody");
+}
+
+// ---- removals -----------------------------------------------------------------------------------
+
+#[test]
+fn a_clear_removes_what_is_provably_stale_and_leaves_what_is_held() {
+    let place = Place::new();
+    assert_eq!(cleared(&place.lock.clear()), "nothing");
+    let mut holder = Participant::holding(place.path());
+    let before = visible(place.dir.path());
+    let held = format!("refused, Holder, pid {}", holder.pid());
+    assert_eq!(cleared(&place.lock.clear()), held);
+    assert_eq!(visible(place.dir.path()), before);
+    holder.kill();
+    assert_eq!(cleared(&place.lock.clear()), format!("cleared of pid {}", holder.pid()));
+    assert!(place.is_empty());
+}
+
+/// A record of another machine: who wrote it cannot be asked after from here.
+#[test]
+fn a_forced_clear_removes_the_file_of_the_named_holder_and_of_no_other() {
+    let place = Place::new();
+    left_by_a_changed_self(&place, &[("boot", "another".into()), ("host", "build-7".into())]);
+    let Status::CannotTell { holder: Some(seen), .. } = place.lock.status().expect("it stands")
+    else {
+        panic!("a holder that cannot be asked after: {:?}", place.lock.status());
+    };
+    let refused = format!("refused, Unknown(OtherMachine), pid {}", seen.pid);
+    assert_eq!(cleared(&place.lock.clear()), refused);
+    let mut another = seen.clone();
+    another.process_start = Some(1);
+    assert_eq!(cleared(&place.lock.force_clear(&another)), refused);
+    assert_eq!(cleared(&place.lock.force_clear(&seen)), format!("cleared of pid {}", seen.pid));
+    assert!(place.is_empty());
+}
+
+#[test]
+fn a_forced_clear_never_acts_on_a_file_whose_kernel_lock_is_taken() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    let Status::Held { holder: Some(named), .. } = place.lock.status().expect("it stands") else {
+        panic!("it is held");
+    };
+    let held = format!("refused, Holder, pid {}", holder.pid());
+    assert_eq!(cleared(&place.lock.force_clear(&named)), held);
+    assert_eq!(holder.tell("current"), "true");
 }
 
 // ---- records from elsewhere ---------------------------------------------------------------------
@@ -666,8 +784,9 @@ fn a_record_of_another_machine_is_refused_and_left_alone() {
     );
     let before = place.bytes();
     let error = place.try_acquire().expect_err("it may be held there");
-    let AcquireError::Held { holder: Some(holder), why, .. } = &error else { panic!("{error:?}") };
-    assert_eq!(*why, Refusal::Unknown(Unsure::OtherMachine));
+    let held = error.held().unwrap_or_else(|| panic!("{error:?}"));
+    let holder = held.holder.as_ref().expect("its record could be read");
+    assert_eq!(held.why, Refusal::Unknown(Unsure::OtherMachine));
     assert_eq!((holder.pid, holder.host.as_deref()), (NOBODY, Some("build-7")));
     assert!(error.to_string().contains("build-7"), "{error}");
     assert_eq!(place.bytes(), before);
@@ -746,7 +865,7 @@ fn a_record_of_the_old_format_from_before_its_process_started_blocks_nobody() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_pid_that_another_process_has_got_since_blocks_nobody() {
+fn s15_a_pid_that_another_process_has_got_since_blocks_nobody() {
     let place = Place::new();
     let reuser = Participant::start();
     // Our own start time, so not that process's.

@@ -11,7 +11,7 @@ mod participant;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use participant::{Participant, not_checked, this_test_binary};
+use participant::{Participant, not_checked, this_test_binary, until_blocked};
 
 #[test]
 fn an_uncontended_acquire_makes_five_calls_and_a_release_four() {
@@ -126,35 +126,77 @@ fn a_refusal_by_a_live_holder() {
 }
 
 #[test]
+fn a_wait_is_one_call_and_the_hand_over_after_it_eight() {
+    let Some(mut traced) = Traced::start() else { return };
+    traced.acquire_and_release();
+    let mut holder = Participant::holding(&traced.path);
+    let pid = traced.participant.tell("pid").parse().expect("a pid");
+    traced.orders += 1;
+    traced.participant.order(&format!("acquire {}", traced.path.display()));
+    until_blocked(pid);
+    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(traced.participant.answer(), "held");
+    traced.orders += 1;
+    let wait = traced.orders - 1;
+    let calls = traced.calls();
+    let tried =
+        calls.of(wait).iter().position(|call| call == "flock(file, LOCK_EX|LOCK_NB) EAGAIN");
+    let standing = 1 + tried.expect("it was busy");
+    assert_eq!(
+        calls.of(wait)[standing + 3..],
+        [
+            // Blocks. Before it: the probe, and a confirm, as for a refusal.
+            "flock(file, LOCK_EX)",
+            // Released, so the path names it no longer: as after an unlink of our own.
+            "statx(path) ENOENT",
+            "flock(file, LOCK_UN)",
+            "close(file)",
+            "openat(path, O_RDWR|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0600)",
+            "flock(file, LOCK_EX|LOCK_NB)",
+            "write(file, record)",
+            "statx(file)",
+            "statx(path)",
+        ]
+    );
+}
+
+#[test]
 fn a_query_opens_and_reads_and_neither_locks_nor_writes() {
     let Some(mut traced) = Traced::start() else { return };
     traced.tell_path("status", "the lock is free");
     let free = traced.tell_path("status", "the lock is free");
-    let holder = Participant::holding(&traced.path);
+    let mut holder = Participant::holding(&traced.path);
     let pid = holder.pid();
     let held = traced.tell_path("status", &format!("the lock is locked by pid {pid}"));
+    assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
+    holder.end("abort");
+    let left = traced.tell_path("status", "the lock is locked: the recorded process, pid");
     let calls = traced.calls();
     assert_eq!(calls.of(free), ["statx(path) ENOENT"]);
-    assert_eq!(
-        calls.of(held),
-        [
-            "statx(path)",
-            "openat(path, O_RDWR|O_NOCTTY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC)",
-            "statx(file)",
-            "statx(file)",
-            "pread64(file)",
-            "pread64(file)",
-            &format!("openat(/proc/{pid}/stat)"),
-            &format!("openat(/proc/{pid}/status)"),
-            // Does anybody have the kernel lock? Found out without trying it, for that could make
-            // an acquire fail.
-            "openat(/proc/self/fdinfo/FILE)",
-            "openat(/proc/self/mountinfo)",
-            "openat(/proc/locks)",
-            "statx(path)",
-            "close(file)",
-        ]
-    );
+    let opens = [
+        "statx(path)",
+        "openat(path, O_RDWR|O_NOCTTY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC)",
+        "statx(file)",
+        "statx(file)",
+        "pread64(file)",
+        "pread64(file)",
+    ];
+    let asks = [format!("openat(/proc/{pid}/stat)"), format!("openat(/proc/{pid}/status)")];
+    let asks = asks.each_ref().map(String::as_str);
+    let ends = ["statx(path)", "close(file)"];
+    // That very process lives, so it holds the lock, whether it took the kernel lock or not.
+    assert_eq!(calls.of(held), [&opens[..], &asks[..], &ends[..]].concat());
+    // Does anybody have the kernel lock? Found out without trying it, for that could make an
+    // acquire fail. A list of many kernel locks is opened twice.
+    let mut left = calls.of(left).to_owned();
+    left.dedup();
+    let gone = [format!("openat(/proc/{pid}/stat) ENOENT"), format!("kill({pid}, 0) ESRCH")];
+    let gone = gone.each_ref().map(String::as_str);
+    let looks =
+        ["openat(/proc/self/mountinfo)", "openat(/proc/locks)", "openat(/proc/self/fdinfo/FILE)"];
+    let mut opens = opens.to_vec();
+    opens.dedup();
+    assert_eq!(left, [&opens[..], &gone[..], &looks[..], &ends[..]].concat());
 }
 
 #[test]

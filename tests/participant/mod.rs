@@ -8,14 +8,16 @@
 #![allow(dead_code)]
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 #[path = "../loud/mod.rs"]
 mod loud;
+#[allow(unused_imports)]
 pub(crate) use loud::not_checked;
 
-use portlock::{AcquireError, Guard, Holder, Lock, Refusal, ReleaseError};
+use portlock::{AcquireError, Guard, Held, Holder, Lock, Reclaimed, Refusal, ReleaseError};
 
 const ROLE: &str = "PORTLOCK_TEST_PARTICIPANT";
 
@@ -98,6 +100,12 @@ impl Participant {
         drop(self.orders.take());
     }
 
+    /// Has it end in this way, with its lock held, and waits for that.
+    pub(crate) fn end(&mut self, how: &str) {
+        self.order(&format!("end {how}"));
+        self.child.wait().expect("it can be reaped");
+    }
+
     /// Gives no more orders, and waits for its end.
     pub(crate) fn finish(mut self) {
         self.dismiss();
@@ -132,6 +140,23 @@ impl Drop for Participant {
     }
 }
 
+/// Returns when the process `pid` is blocked in a `flock`: the kernel lists it in /proc/locks, as
+/// `1: -> FLOCK  ADVISORY  WRITE 20211 fe:00:5678 0 EOF`.
+#[cfg(target_os = "linux")]
+pub(crate) fn until_blocked(pid: u32) {
+    let pid = pid.to_string();
+    let is_blocked = || {
+        let locks = std::fs::read_to_string("/proc/locks").expect("/proc is there");
+        locks.lines().any(|line| {
+            let mut fields = line.split_ascii_whitespace().skip(1);
+            fields.next() == Some("->") && fields.nth(3) == Some(&pid)
+        })
+    };
+    while !is_blocked() {
+        std::thread::yield_now();
+    }
+}
+
 /// This test binary as a participant.
 pub(crate) fn this_test_binary() -> Command {
     let mut command = Command::new(std::env::current_exe().expect("the test binary has a path"));
@@ -153,13 +178,17 @@ pub(crate) fn outcome(attempt: &Result<Guard, AcquireError>) -> String {
             None => "held".to_owned(),
             Some(from) => format!("held, reclaimed from {}", named(from.holder.as_ref())),
         },
-        Err(AcquireError::Held { holder, why, .. }) => match why {
+        Err(AcquireError::Held(Held { holder, why, .. })) => match why {
             Refusal::Holder => format!("refused, held by {}", named(holder.as_ref())),
             Refusal::Unknown(why) => format!("refused, {why:?}, {}", named(holder.as_ref())),
         },
+        Err(AcquireError::Timeout { held, .. }) => {
+            format!("timed out, held by {}", named(held.holder.as_ref()))
+        }
         Err(AcquireError::NotALockFile { found, .. }) => format!("not a lock file, {found}"),
-        Err(AcquireError::Failed { op, source, .. }) => {
-            format!("failed, {op:?}, {:?}", source.kind())
+        Err(AcquireError::Io { op, source, .. }) => format!("failed, {op:?}, {:?}", source.kind()),
+        Err(AcquireError::Directory { source, .. }) => {
+            format!("failed, Create, {:?}", source.kind())
         }
         Err(other) => format!("failed, {other}"),
     }
@@ -209,28 +238,36 @@ impl Part {
     fn carry_out(&mut self, order: &str, rest: &str) -> String {
         match order {
             "pid" => std::process::id().to_string(),
-            "try" => {
-                let attempt = Lock::at(PathBuf::from(rest)).try_acquire();
-                let said = outcome(&attempt);
-                self.guard = attempt.ok().or(self.guard.take());
-                said
+            "try" => self.keep(Lock::at(rest).try_acquire()),
+            "acquire" => self.keep(Lock::at(rest).acquire()),
+            // `MILLISECONDS PATH`
+            "acquire-within" => {
+                let (limit, path) = rest.split_once(' ').expect("two words");
+                let limit = Duration::from_millis(limit.parse().expect("a number"));
+                self.keep(Lock::at(path).acquire_timeout(limit))
             }
             // The default place.
-            "port" => {
-                let attempt = portlock::try_acquire(rest.parse().expect("a port"));
-                let said = outcome(&attempt);
-                self.guard = attempt.ok().or(self.guard.take());
+            "port" => self.keep(portlock::try_acquire(rest.parse().expect("a port"))),
+            "clear" => cleared(&Lock::at(rest).clear()),
+            "release" => {
+                let released = self.guard.take().expect("holds").release();
+                let said = ending(&released).to_owned();
+                self.guard = released.err().and_then(ReleaseError::into_guard);
                 said
             }
-            "release" => ending(&self.guard.take().expect("holds").release()).to_owned(),
             "drop" => {
                 drop(self.guard.take().expect("holds"));
                 "dropped".to_owned()
             }
-            "status" => match Lock::at(PathBuf::from(rest)).status() {
-                Ok(status) => status.describe(None),
-                Err(error) => format!("failed, {error}"),
-            },
+            "status" => {
+                let lock = Lock::at(rest);
+                match lock.status() {
+                    Ok(status) => status.describe(&lock),
+                    Err(error) => format!("failed, {error}"),
+                }
+            }
+            // Ends the process in this way, with the guard alive; nothing is answered.
+            "end" => end(rest, self.guard.take()),
             #[cfg(unix)]
             "contend" => unix::contend(rest),
             "current" => {
@@ -239,7 +276,10 @@ impl Part {
             "spawn-cat" => self.spawn_cat(false),
             "hand-over-to-cat" => self.spawn_cat(true),
             #[cfg(unix)]
-            "in-a-fork" => self.in_a_fork(rest),
+            "in-a-fork" => self.in_a_fork(rest, unix::leave),
+            // The child ends in an orderly way, its guard alive.
+            #[cfg(unix)]
+            "in-a-fork-that-exits" => self.in_a_fork(rest, std::process::exit),
             #[cfg(unix)]
             "execute-itself" => {
                 use std::os::unix::process::CommandExt;
@@ -253,6 +293,13 @@ impl Part {
             "enter-a-pid-namespace" => unix::enter_a_pid_namespace(),
             _ => "no such order".to_owned(),
         }
+    }
+
+    /// Keeps the guard of an attempt that got one.
+    fn keep(&mut self, attempt: Result<Guard, AcquireError>) -> String {
+        let said = outcome(&attempt);
+        self.guard = attempt.ok().or(self.guard.take());
+        said
     }
 
     /// A command that lives until nobody gives orders: it reads what this participant reads, which
@@ -271,9 +318,41 @@ impl Part {
 
     /// Carries out one order in a forked child, and answers with what it answered.
     #[cfg(unix)]
-    fn in_a_fork(&mut self, line: &str) -> String {
+    fn in_a_fork(&mut self, line: &str, leave: fn(i32) -> !) -> String {
         let (order, rest) = line.split_once(' ').unwrap_or((line, ""));
-        unix::in_a_fork(|| self.carry_out(order, rest))
+        unix::in_a_fork(|| self.carry_out(order, rest), leave)
+    }
+}
+
+/// Ends the process, with its guard alive or leaked.
+fn end(how: &str, guard: Option<Guard>) -> ! {
+    // No destructor of it runs, whatever the way.
+    let _guard = std::mem::ManuallyDrop::new(guard);
+    match how {
+        "exit" => std::process::exit(0),
+        "exit-in-a-thread" => {
+            let thread = std::thread::spawn(|| std::process::exit(0));
+            thread.join().expect("never returns");
+            unreachable!("the process has ended")
+        }
+        "abort" => std::process::abort(),
+        other => unreachable!("no such end: {other}"),
+    }
+}
+
+/// In one line, what became of an attempt to clear.
+pub(crate) fn cleared(attempt: &Result<Option<Reclaimed>, AcquireError>) -> String {
+    match attempt {
+        Ok(None) => "nothing".to_owned(),
+        Ok(Some(from)) => match &from.holder {
+            Some(holder) => format!("cleared of pid {}", holder.pid),
+            None => "cleared of nobody".to_owned(),
+        },
+        Err(AcquireError::Held(held)) => match &held.holder {
+            Some(holder) => format!("refused, {:?}, pid {}", held.why, holder.pid),
+            None => format!("refused, {:?}, nobody", held.why),
+        },
+        Err(error) => format!("failed, {error}"),
     }
 }
 
@@ -348,9 +427,14 @@ mod unix {
         unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw const lock) == 0 }
     }
 
-    /// Runs `part` in a forked child and returns what it said. The child ends without unwinding
-    /// and without running the harness's own end.
-    pub(super) fn in_a_fork(part: impl FnOnce() -> String) -> String {
+    /// Ends this process and runs nothing.
+    pub(super) fn leave(status: i32) -> ! {
+        // SAFETY: takes a number and does not return.
+        unsafe { libc::_exit(status) }
+    }
+
+    /// Runs `part` in a forked child, which then ends by `leave`, and returns what it said.
+    pub(super) fn in_a_fork(part: impl FnOnce() -> String, leave: fn(i32) -> !) -> String {
         let (mut from_child, mut to_parent) = UnixStream::pair().expect("a pair of sockets");
         // SAFETY: the only other thread is the harness's, which waits for this one and holds no
         // lock, so the child may do anything.
@@ -359,8 +443,8 @@ mod unix {
                 let said = std::panic::catch_unwind(std::panic::AssertUnwindSafe(part))
                     .unwrap_or_else(|_| "panicked".to_owned());
                 let written = to_parent.write_all(said.as_bytes());
-                // SAFETY: ends this process.
-                unsafe { libc::_exit(i32::from(written.is_err())) }
+                drop(to_parent);
+                leave(i32::from(written.is_err()))
             }
             child => {
                 drop(to_parent);

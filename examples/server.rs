@@ -1,0 +1,101 @@
+//! A server that holds its port's lock: `cargo run --example server -- 5338`.
+//!
+//! - It takes the lock first, before anything that costs (S10), and says who is in its way, with the
+//!   words that tools may search for beside it (S13).
+//! - The first INT or TERM drains: it takes no more connections and ends when those that it has are
+//!   done. The second forces: it ends at once (S16), and the lock is released even so (S11).
+//!
+//! It answers each line with the same line. In a directory of its own: `PORTLOCK_DIR=/tmp/locks`.
+
+use std::error::Error;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use portlock::{AcquireError, Guard, LockDir};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+fn main() -> ExitCode {
+    let Some(port) = std::env::args().nth(1).and_then(|port| port.parse().ok()) else {
+        eprintln!("usage: server PORT");
+        return ExitCode::from(64);
+    };
+    match run(port) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The whole life of the server.
+pub(crate) fn run(port: u16) -> Result<(), Box<dyn Error>> {
+    let guard = lock(port)?;
+    // Before the port is bound: from then on somebody may see the server and send it a signal.
+    let signals = Signals::new([SIGINT, SIGTERM])?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    let address = listener.local_addr()?;
+    println!("serving {address}");
+    serve(&listener, address, signals)?;
+    drop(listener);
+    guard.release()?;
+    println!("drained");
+    Ok(())
+}
+
+fn lock(port: u16) -> Result<Guard, Box<dyn Error>> {
+    LockDir::user()?.port(port)?.try_acquire().map_err(|error| match &error {
+        AcquireError::Held(held) => match held.percy_message() {
+            Some(old_words) => format!("{old_words}\n{held:#}").into(),
+            None => error.into(),
+        },
+        _ => error.into(),
+    })
+}
+
+/// Serves until a signal comes and the connections are done.
+fn serve(listener: &TcpListener, address: SocketAddr, mut signals: Signals) -> std::io::Result<()> {
+    let draining = AtomicBool::new(false);
+    let handle = signals.handle();
+    std::thread::scope(|threads| {
+        let drains = &draining;
+        threads.spawn(move || {
+            for signal in &mut signals {
+                if drains.swap(true, Ordering::Relaxed) {
+                    // No destructor runs, and the lock is released all the same.
+                    std::process::exit(128 + signal);
+                }
+                println!("draining");
+                // A connection of our own lets the loop below look up.
+                drop(TcpStream::connect(address));
+            }
+        });
+        std::thread::scope(|connections| {
+            for connection in listener.incoming() {
+                if draining.load(Ordering::Relaxed) {
+                    break;
+                }
+                match connection {
+                    Ok(connection) => drop(connections.spawn(move || echo(connection))),
+                    Err(error) => eprintln!("a connection failed: {error}"),
+                }
+            }
+        });
+        handle.close();
+    });
+    Ok(())
+}
+
+/// Until the other side has no more to say.
+fn echo(connection: TcpStream) {
+    let mut answers = &connection;
+    for line in BufReader::new(&connection).lines() {
+        let Ok(line) = line else { return };
+        if writeln!(answers, "{line}").is_err() {
+            return;
+        }
+    }
+}

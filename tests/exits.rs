@@ -1,0 +1,95 @@
+//! What becomes of a lock whose guard is alive when its process ends (S11), whichever way.
+
+#![cfg(unix)]
+
+mod participant;
+
+use std::fs;
+use std::path::Path;
+
+use participant::{Participant, outcome};
+use portlock::Lock;
+
+struct Place {
+    dir: tempfile::TempDir,
+    lock: Lock,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lock = Lock::at(dir.path().join("x.lock"));
+        Self { dir, lock }
+    }
+
+    fn path(&self) -> &Path {
+        self.lock.path()
+    }
+
+    fn is_empty(&self) -> bool {
+        fs::read_dir(self.dir.path()).expect("the directory stands").next().is_none()
+    }
+}
+
+#[test]
+fn s11_an_exit_with_the_guard_alive_removes_the_file() {
+    for how in ["exit", "exit-in-a-thread"] {
+        let place = Place::new();
+        let mut holder = Participant::holding(place.path());
+        holder.end(how);
+        assert!(place.is_empty(), "{how}");
+        assert_eq!(outcome(&place.lock.try_acquire()), "held", "{how}");
+    }
+}
+
+/// The control: this end runs nothing, so the file stays, and the next acquire reclaims it.
+#[test]
+fn s11_an_abort_leaves_the_file_for_the_next_to_reclaim() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    holder.end("abort");
+    assert!(!place.is_empty());
+    let reclaimed = format!("held, reclaimed from pid {}", holder.pid());
+    assert_eq!(outcome(&place.lock.try_acquire()), reclaimed);
+}
+
+#[test]
+fn s11_an_exit_removes_nothing_of_a_successors() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    fs::remove_file(place.path()).expect("a person removes it");
+    let successor = place.lock.try_acquire().expect("nothing stands there");
+    holder.end("exit");
+    assert!(successor.is_current().expect("it stands"));
+}
+
+#[test]
+fn s11_only_the_process_that_took_the_lock_releases_it_at_its_exit() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    let child = holder.tell("in-a-fork-that-exits pid");
+    assert_ne!(child, holder.pid().to_string());
+    assert_eq!(holder.tell("current"), "true");
+    let refused = format!("refused, held by pid {}", holder.pid());
+    assert_eq!(outcome(&place.lock.try_acquire()), refused);
+}
+
+#[test]
+fn s11_a_forked_child_that_acquired_releases_its_own_lock_at_its_exit() {
+    let (parents, childs) = (Place::new(), Place::new());
+    let mut holder = Participant::holding(parents.path());
+    let order = format!("in-a-fork-that-exits try {}", childs.path().display());
+    assert_eq!(holder.tell(&order), "held");
+    assert!(childs.is_empty());
+    assert_eq!(holder.tell("current"), "true");
+}
+
+#[test]
+fn s11_a_released_lock_is_not_released_again_at_exit() {
+    let place = Place::new();
+    let mut first = Participant::holding(place.path());
+    assert_eq!(first.tell("release"), "released");
+    let mut second = Participant::holding(place.path());
+    first.end("exit");
+    assert_eq!(second.tell("current"), "true");
+}

@@ -1,0 +1,181 @@
+//! The example server (examples/server.rs), as a real process: the rows of the original that are
+//! about a program and not about a lock (S10, S13, S15, S16).
+
+#![cfg(unix)]
+#![allow(unsafe_code)]
+
+#[path = "../examples/server.rs"]
+#[allow(dead_code)]
+mod example;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+
+use portlock::LockDir;
+
+const PORT: &str = "PORTLOCK_TEST_SERVER";
+
+/// Plays the server where the environment says so; by itself it only checks that nobody does.
+#[test]
+fn the_server() {
+    let Ok(port) = std::env::var(PORT) else { return };
+    if let Err(error) = example::run(port.parse().expect("a port")) {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+    std::process::exit(0);
+}
+
+struct Place {
+    dir: tempfile::TempDir,
+    port: u16,
+}
+
+impl Place {
+    /// A directory of locks, and a port that nobody has bound just now.
+    fn new() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("some port is free");
+        let port = listener.local_addr().expect("it is bound").port();
+        Self { dir: tempfile::tempdir().expect("a directory"), port }
+    }
+
+    fn start(&self) -> Server {
+        let mut command = Command::new(std::env::current_exe().expect("the test has a path"));
+        command.args(["the_server", "--exact", "--nocapture", "--test-threads=1"]);
+        command.env(PORT, self.port.to_string()).env("PORTLOCK_DIR", self.dir.path());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the server starts");
+        let said = BufReader::new(child.stdout.take().expect("its output is a pipe"));
+        Server { child, said }
+    }
+
+    fn serving(&self) -> Server {
+        let mut server = self.start();
+        server.until_it_says("serving");
+        server
+    }
+
+    fn connect(&self) -> BufReader<TcpStream> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("it serves");
+        BufReader::new(stream)
+    }
+
+    fn is_empty(&self) -> bool {
+        std::fs::read_dir(self.dir.path()).expect("the directory stands").next().is_none()
+    }
+}
+
+struct Server {
+    child: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Server {
+    fn until_it_says(&mut self, word: &str) {
+        loop {
+            let mut line = String::new();
+            let read = self.said.read_line(&mut line).expect("its output is text");
+            assert_ne!(read, 0, "it ended without saying {word:?}");
+            if line.contains(word) {
+                return;
+            }
+        }
+    }
+
+    fn signal(&self, signal: i32) {
+        let pid = i32::try_from(self.child.id()).expect("a pid");
+        // SAFETY: a signal to a child of ours that has not been reaped.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+    }
+
+    fn end(mut self) -> (ExitStatus, String) {
+        let mut errors = String::new();
+        let stderr = self.child.stderr.as_mut().expect("its errors are a pipe");
+        stderr.read_to_string(&mut errors).expect("they are text");
+        (self.child.wait().expect("it can be reaped"), errors)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has ended, or a test has failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn exchange(connection: &mut BufReader<TcpStream>, line: &str) {
+    writeln!(connection.get_mut(), "{line}").expect("it is sent");
+    let mut answer = String::new();
+    connection.read_line(&mut answer).expect("it is answered");
+    assert_eq!(answer.trim_end(), line);
+}
+
+/// The port is bound by somebody else as well, which a server that binds first would stumble over.
+#[test]
+fn s10_a_held_lock_fails_before_the_port_is_bound() {
+    let place = Place::new();
+    let guard = LockDir::at(place.dir.path()).port(place.port).unwrap().try_acquire().unwrap();
+    let _bound = TcpListener::bind((Ipv4Addr::LOCALHOST, place.port)).expect("it is free");
+    let (status, errors) = place.start().end();
+    assert_eq!(status.code(), Some(1));
+    let words = format!("port {} is locked by pid {}", place.port, std::process::id());
+    assert!(errors.contains(&words), "{errors}");
+    assert!(guard.is_current().expect("it stands"));
+}
+
+#[test]
+fn s10_a_port_that_cannot_be_bound_leaves_no_lock_behind() {
+    let place = Place::new();
+    let _bound = TcpListener::bind((Ipv4Addr::LOCALHOST, place.port)).expect("it is free");
+    let (status, errors) = place.start().end();
+    assert_eq!(status.code(), Some(1), "{errors}");
+    assert!(place.is_empty());
+}
+
+#[test]
+fn s13_the_old_words_stand_beside_the_detail() {
+    let place = Place::new();
+    let _first = place.serving();
+    let (_, errors) = place.start().end();
+    let old = format!("Percy is already running or the port {} is in use", place.port);
+    assert!(errors.contains(&old), "{errors}");
+    for detail in ["is locked by pid", "lock file: ", "next step: stop that process"] {
+        assert!(errors.contains(detail), "{detail}: {errors}");
+    }
+}
+
+#[test]
+fn s16_the_first_signal_drains_and_releases() {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let place = Place::new();
+        let mut server = place.serving();
+        let mut connection = place.connect();
+        exchange(&mut connection, "before");
+        server.signal(signal);
+        server.until_it_says("draining");
+        // What it had begun goes on, and the lock is held for as long.
+        exchange(&mut connection, "after");
+        assert!(!place.is_empty());
+        drop(connection);
+        server.until_it_says("drained");
+        let (status, errors) = server.end();
+        assert!(status.success(), "{status}: {errors}");
+        assert!(place.is_empty());
+    }
+}
+
+#[test]
+fn s16_the_second_signal_forces_and_releases_even_so() {
+    let place = Place::new();
+    let mut server = place.serving();
+    let mut connection = place.connect();
+    exchange(&mut connection, "before");
+    server.signal(libc::SIGINT);
+    server.until_it_says("draining");
+    server.signal(libc::SIGTERM);
+    let (status, errors) = server.end();
+    assert_eq!(status.code(), Some(128 + libc::SIGTERM), "{errors}");
+    assert!(place.is_empty());
+}
