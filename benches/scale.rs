@@ -1,6 +1,26 @@
 //! What a directory of ten thousand locks costs.
 //!
-//! Run with `cargo bench --bench scale`; `TMPDIR` chooses the filesystem. PENDING
+//! Run with `cargo bench --bench scale`; `TMPDIR` chooses the filesystem. Measured on x86-64, a
+//! virtual machine with 2 cores **under a load of 8**; milliseconds:
+//!
+//! | | ext4 | tmpfs |
+//! | --- | --- | --- |
+//! | list, all stale | 672 | 538 |
+//! | list, all held | 816 | 758 |
+//! | list, half held, half stale | 1195 | 835 |
+//! | sweep, all stale | 1417 | 1025 |
+//! | sweep, all held | 957 | 761 |
+//! | sweep, half held, half stale | 1403 | 753 |
+//! | status of one, held | 0.10 | 0.07 |
+//!
+//! Processor time of the command, which also prints, on ext4:
+//!
+//! - `portlock list`, all held: 0.50 s. The kernel's locks are not looked at: the process lives.
+//! - `portlock list`, all stale, with 10,000 kernel locks of others: 0.47 s. One look at so many
+//!   takes about 30 ms, which half of 20,000 descriptors make three. With `ulimit -n 1024` there
+//!   are twenty, and it takes 0.95 s.
+//! - `portlock sweep`, all stale: 0.66 s. Where ext4 is mounted with `discard`, the unlink of a file
+//!   that has reached the disk waits for it, 3 ms for us and for `rm` alike.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

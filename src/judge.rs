@@ -527,6 +527,19 @@ Old                     tw"),
         }
     }
 
+    #[test]
+    fn a_query_that_need_not_see_the_lock_says_without_it_what_it_would_say() {
+        let mut needless = Vec::new();
+        for found in evidence().filter(|&found| !depends_on_watch(found)) {
+            let all = [Watch::Free, Watch::Held, Watch::Unknown].map(|watch| assess(watch, found));
+            assert_eq!(all, [all[0]; 3], "{found:?}");
+            needless.push(found);
+        }
+        assert!(needless.contains(&Record(Here, Probe::Alive)));
+        assert!(!needless.contains(&Record(Here, Probe::Ourselves)));
+        assert!(!needless.contains(&Record(OtherNamespace, Probe::Unknown)));
+    }
+
     fn read_table(table: &str) -> impl Iterator<Item = (Evidence, &str)> {
         let mut lines = table.lines().filter(|line| !line.is_empty());
         let heading = lines.next().expect("a heading").split_whitespace();

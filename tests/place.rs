@@ -16,11 +16,20 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symli
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
 
 use portlock::{AcquireError, Holder, Listed, LockDir, PlaceError, Status};
 
 use participant::{Participant, not_checked};
+
+/// Held by tests that expect to be told what is stale: where many kernel locks come and go, a list
+/// may have to say that it cannot tell.
+static KERNEL_LOCKS: RwLock<()> = RwLock::new(());
+
+fn kernel_locks_stay() -> RwLockReadGuard<'static, ()> {
+    KERNEL_LOCKS.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A user that nobody is, with no entry in the password file.
 const STRANGER: u32 = 54_321;
@@ -127,6 +136,7 @@ fn stale() -> &'static str {
 
 #[test]
 fn a_list_has_the_locks_in_order_and_nothing_else_and_changes_nothing() {
+    let _quiet = kernel_locks_stay();
     let locks = Locks::new();
     let _live = [
         locks.held("agent-10.lock"),
@@ -180,6 +190,7 @@ fn a_list_has_the_locks_in_order_and_nothing_else_and_changes_nothing() {
 
 #[test]
 fn a_list_tells_of_each_lock_what_its_status_tells() {
+    let _quiet = kernel_locks_stay();
     let locks = Locks::new();
     let holder = locks.held("agent-1.lock");
     locks.leave_of_dead("agent-2.lock");
@@ -187,7 +198,7 @@ fn a_list_tells_of_each_lock_what_its_status_tells() {
     // Held by a child of a dead process: the kernel lock alone tells.
     let mut parent = locks.held("handed-over.lock");
     assert_eq!(parent.tell("hand-over-to-cat"), "spawned");
-    parent.end("abort");
+    parent.kill();
 
     let listed = locks.dir.list().expect("can be listed");
     assert_eq!(listed.len(), 4);
@@ -197,7 +208,8 @@ fn a_list_tells_of_each_lock_what_its_status_tells() {
     }
     let of = |at: usize| listed[at].status.as_ref().expect("is told");
     assert_eq!(of(0).holder().map(|holder| holder.pid), Some(holder.pid()));
-    assert!(matches!(of(3), Status::Held { .. }), "{:?}", of(3));
+    // In a container the locks whose taker is gone are not listed.
+    assert!(!all_locks_are_seen() || matches!(of(3), Status::Held { .. }), "{:?}", of(3));
     assert_eq!((listed[0].lock.port(), listed[2].lock.name()), (Some(1), Some("build")));
 }
 
@@ -260,8 +272,8 @@ fn a_sweep_removes_what_is_provably_stale_and_nothing_else() {
     assert!(removed[2].starts_with("agent-5.lock: removed, of "), "{removed:?}");
     assert_eq!(removed[3], "agent-7.lock: stays, a directory");
     assert!(removed[4].starts_with("other.lock: removed, of "), "{removed:?}");
-    let left: Vec<_> = locks.everything().into_keys().map(|name| String::from_utf8(name)).collect();
-    let left: Vec<String> = left.into_iter().map(|name| name.expect("UTF-8")).collect();
+    let name = |name| String::from_utf8(name).expect("UTF-8");
+    let left: Vec<String> = locks.everything().into_keys().map(name).collect();
     let expected = [
         "agent-007.lock",
         "agent-1.lock",
@@ -326,6 +338,7 @@ fn where_kernel_locks_cannot_be_watched_a_sweep_tries_them() {
 /// The kernel gives out its list of locks in pieces, between which it moves.
 #[test]
 fn locks_that_come_and_go_hide_none_that_is_held() {
+    let _alone = KERNEL_LOCKS.write().unwrap_or_else(PoisonError::into_inner);
     let locks = Locks::new();
     // Held by ourselves: only the kernel lock tells such a lock from a leftover.
     let port = |port| locks.dir.port(port).expect("a port");
@@ -357,6 +370,7 @@ fn locks_that_come_and_go_hide_none_that_is_held() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_lack_of_descriptors_changes_no_answer() {
+    let _quiet = kernel_locks_stay();
     let locks = Locks::new();
     let live = locks.held("held.lock");
     // Its number was given out again, which only /proc tells, for which it takes a descriptor.
@@ -434,7 +448,7 @@ impl Environment {
 }
 
 #[test]
-fn the_users_directory_is_what_the_environment_names_or_else_in_the_home_directory() {
+fn s15_the_users_directory_is_what_the_environment_names_or_else_in_the_home_directory() {
     let all = Environment::new();
     let home = all.path("home/.percy").display().to_string();
     let named = all.path("named").display().to_string();
@@ -502,7 +516,7 @@ fn a_directory_for_temporary_files_stands_in_as_one_of_our_own() {
 }
 
 #[test]
-fn a_home_directory_that_we_may_not_write_to_is_fallen_back_from() {
+fn s15_a_home_directory_that_we_may_not_write_to_is_fallen_back_from() {
     let all = Environment::new();
     all.permit("tmp", 0o1777);
     all.permit("home", 0o555);
@@ -536,7 +550,7 @@ fn a_home_directory_that_we_may_not_write_to_is_fallen_back_from() {
 }
 
 #[test]
-fn without_any_home_directory_it_is_fallen_back_and_without_leave_it_is_an_error() {
+fn s15_without_any_home_directory_it_is_fallen_back_and_without_leave_it_is_an_error() {
     if !is_root() {
         return not_checked("a user without a home directory: it takes root to become one");
     }

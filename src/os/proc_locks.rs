@@ -22,7 +22,7 @@
 //! or before an entry which is also in piece *n* - 1, hence not behind the end of that one, and so
 //! on down to the first, which begins the list.
 //!
-//! Where the pieces do not overlap even at the third reading, what was seen is seen, and absence
+//! Where the pieces do not overlap even at the fourth reading, what was seen is seen, and absence
 //! proves nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,9 +35,6 @@ use crate::judge::Watch;
 /// The inode number of the initial pid namespace (`PROC_PID_INIT_INO` in the kernel).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
-/// How often the list is read in the hope that the pieces overlap.
-const READINGS: u32 = 3;
-
 /// How many entries two pieces must share, or all of the later one if it has fewer.
 ///
 /// One would do, if a lock that was released and taken again did not look as it did before. So many
@@ -46,7 +43,10 @@ const SHARED: usize = 8;
 
 /// By how many bytes one reader goes beyond the other. A piece has twice that and the rest of an
 /// entry, which fits into a page, so that it is we who cut and not the kernel.
-const STEP: usize = 1792;
+///
+/// One after the other, until the pieces overlap: a last piece of few entries, one of which comes
+/// and goes, is another one where the cuts are others.
+const STEPS: [usize; 4] = [1792, 1600, 1408, 1216];
 
 /// A piece that is no longer ends where the list ended at that instant: the kernel gives out less
 /// than asked for only at the end, or before an entry (with all who wait for it, on a line each)
@@ -73,8 +73,8 @@ impl KernelLocks {
         };
         let open = || File::open("/proc/locks");
         let mut listed = Listed::default();
-        for _ in 0..READINGS {
-            listed = listed.and(Listed::read(open).unwrap_or_default());
+        for step in STEPS {
+            listed = listed.and(Listed::read(step, open).unwrap_or_default());
             if listed.is_complete {
                 break;
             }
@@ -137,19 +137,19 @@ impl Listed {
         self
     }
 
-    /// Reads the list to its end. `open` opens it.
-    fn read<R: Read>(open: impl Fn() -> io::Result<R>) -> io::Result<Self> {
+    /// Reads the list to its end, by such steps. `open` opens it.
+    fn read<R: Read>(step: usize, open: impl Fn() -> io::Result<R>) -> io::Result<Self> {
         let mut behind = Reader::of(open()?);
-        let mut pieces = vec![behind.next(STEP)?];
-        if pieces[0].length < STEP {
+        let mut pieces = vec![behind.next(step)?];
+        if pieces[0].length < step {
             // The usual case: there is no more, and one reader is enough.
-            pieces.extend(Some(behind.next(STEP)?).filter(|rest| rest.length > 0));
+            pieces.extend(Some(behind.next(step)?).filter(|rest| rest.length > 0));
         } else {
             let mut ahead = behind;
             behind = Reader::of(open()?);
             let mut at_the_end = 0;
             while at_the_end < 2 {
-                let reach = (ahead.offset + STEP).saturating_sub(behind.offset).max(STEP);
+                let reach = (ahead.offset + step).saturating_sub(behind.offset).max(step);
                 let piece = behind.next(reach)?;
                 if piece.length > 0 {
                     at_the_end = 0;
@@ -276,7 +276,8 @@ mod tests {
         for seed in 0..400 {
             let kernel = Kernel::new(seed);
             let stable = kernel.borrow().stable();
-            let listed = Listed::read(|| Ok(ListFile::of(&kernel))).expect("reads");
+            let open = || Ok(ListFile::of(&kernel));
+            let listed = Listed::read(STEPS[seed as usize % 4], open).expect("reads");
             if listed.is_complete {
                 complete += 1;
                 let missing: Vec<_> = stable.difference(&listed.flocks).collect();
