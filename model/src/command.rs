@@ -1,4 +1,4 @@
-//! The command `portlock-model`: check, variants, replay, picture, table, mutants.
+//! The command `portlock-model`: check, any-number, variants, replay, picture, table, mutants.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -6,11 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::any_number;
+use crate::any_number::closure::Closure;
+use crate::any_number::cover::Explicit;
+use crate::any_number::invariant::{invariant, promises};
 use crate::catalogue;
 use crate::explore::{Incomplete, Limits, Seen, explore};
 use crate::pictures::Picture;
 use crate::report::{Origin, report};
 use crate::schedule::{self, Schedule};
+use crate::table::wrapped;
 use crate::variants::{self, Caught, Protocol, SHIPPED};
 use crate::world::PARTICIPANTS;
 use crate::worlds::Config;
@@ -45,6 +50,8 @@ struct Command {
 enum What {
     /// Searches worlds to the end: by default all at 2 participants, and base at 3.
     Check(Check),
+    /// Proves P1 and P2 for any number of participants, in every world where that is possible.
+    AnyNumber(AnyNumber),
     /// Catches every wrong protocol and prints the table; with a name, that one's shortest trace.
     Variants {
         /// The one to show.
@@ -126,6 +133,24 @@ struct Check {
 }
 
 #[derive(Args)]
+struct AnyNumber {
+    /// Only the world of this name; and in full, with the invariant and the rules of interference.
+    #[arg(long)]
+    world: Option<String>,
+    /// A wrong protocol instead of the shipped one.
+    #[arg(long)]
+    variant: Option<String>,
+    /// Hold the proof to every state and transition of the search with so many that acquire.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=PARTICIPANTS as i64))]
+    cover: Option<u8>,
+    #[command(flatten)]
+    budgets: Budgets,
+    /// One JSON object a world on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct Replay {
     #[arg(long)]
     world: String,
@@ -149,6 +174,7 @@ struct Replay {
 pub fn main() -> ExitCode {
     let done = match Command::parse().what {
         What::Check(check) => run_check(&check),
+        What::AnyNumber(asked) => run_any_number(&asked),
         What::Variants { name: Some(name), .. } => show_variant(&name),
         What::Variants { check: true, .. } => catalogue::compare_with_readme(),
         What::Variants { json, .. } => {
@@ -277,6 +303,106 @@ fn print_seen(config: &Config, participants: usize, seen: &Seen, as_json: bool) 
             seen.took.as_secs_f64()
         );
     }
+}
+
+fn run_any_number(asked: &AnyNumber) -> Result<(), String> {
+    let protocol = protocol_of(asked.variant.as_deref())?;
+    let worlds: Vec<Config> = match &asked.world {
+        Some(name) => vec![world_of(name, 2)?],
+        None => any_number::worlds().collect(),
+    };
+    if !asked.json {
+        outln!("world                    views    steps  rules  seconds");
+    }
+    for config in worlds {
+        let closure = any_number::prove(config.name, &protocol).ok_or_else(|| {
+            let why = any_number::NOT_PROVED.iter().find(|(world, _)| *world == config.name);
+            format!("{}: not proved: {}", config.name, why.map_or("", |(_, why)| why))
+        })?;
+        print_closure(&config, &closure, asked);
+        if let Some(broken) = &closure.broken {
+            return Err(broken.to_string());
+        }
+        if let Some(participants) = asked.cover {
+            print_cover(&config, usize::from(participants), &protocol, &closure, asked)?;
+        }
+    }
+    if asked.world.is_none() && !asked.json {
+        for (world, why) in any_number::NOT_PROVED {
+            outln!("{world:<22} not proved: {why}");
+        }
+    }
+    Ok(())
+}
+
+fn print_closure(config: &Config, closure: &Closure, asked: &AnyNumber) {
+    let took = closure.took.as_secs_f64();
+    let promises = promises(config, &closure.views);
+    let (views, steps, rules) = (closure.views.len(), closure.steps.len(), &closure.rules);
+    if asked.json {
+        let facts: Vec<_> = invariant(&closure.views)
+            .into_iter()
+            .map(|fact| json!({ "states": fact.states, "views": fact.views, "true": fact.is_true }))
+            .collect();
+        let line = json!({
+            "world": config.name,
+            "variant": asked.variant,
+            "views": views,
+            "steps": steps,
+            "rules": rules.keys().map(ToString::to_string).collect::<Vec<_>>(),
+            "seconds": took,
+            "proved": closure.broken.is_none().then_some(promises),
+            "invariant": facts,
+            "broken": closure.broken.as_ref().map(|broken| broken.what.to_string()),
+        });
+        outln!("{line}");
+        return;
+    }
+    outln!("{:<22} {views:>7} {steps:>8} {:>6} {took:>8.2}", config.name, rules.len());
+    if asked.world.is_none() || closure.broken.is_some() {
+        return;
+    }
+    outln!("\nProved for any number of participants:\n");
+    promises.iter().for_each(|promise| outln!("  {promise}."));
+    outln!("\nWhat is true whenever a participant that has a file open is in a state:\n");
+    for fact in invariant(&closure.views) {
+        outln!("  {} ({} views)", fact.is_true, fact.views);
+        wrapped(&fact.states, ", ", 94).iter().for_each(|line| outln!("      {line}"));
+    }
+    outln!("\nThe rules of interference, and in how many steps each applies:\n");
+    rules.iter().for_each(|(rule, steps)| outln!("  {steps:>6}  {rule}"));
+    outln!("");
+}
+
+fn print_cover(
+    proved: &Config,
+    participants: usize,
+    protocol: &Protocol,
+    closure: &Closure,
+    asked: &AnyNumber,
+) -> Result<(), String> {
+    let mut config = world_of(proved.name, participants)?;
+    asked.budgets.put_into(&mut config);
+    let seen = Explicit::search(&config, protocol)
+        .map_err(|Incomplete { states }| format!("{}: incomplete at {states}", config.name))?;
+    if let Some(uncovered) = seen.uncovered_by(closure) {
+        return Err(format!("{}: not sound, the proof misses\n{uncovered}", config.name));
+    }
+    let (states, transitions) = (seen.states, seen.transitions);
+    if asked.json {
+        outln!(
+            "{}",
+            json!({
+                "world": config.name,
+                "participants": participants,
+                "coveredStates": states,
+                "coveredTransitions": transitions,
+            })
+        );
+    } else {
+        outln!("  covers {states} states and {transitions} transitions with {participants}");
+    }
+    Ok(())
 }
 
 fn show_variant(name: &str) -> Result<(), String> {

@@ -12,7 +12,7 @@ use portlock::protocol::{
 };
 
 use crate::machines::{Answer, Reply};
-use crate::moves::successors;
+use crate::moves::{Outcome, successors};
 use crate::properties::{Fared, check_alone, check_move};
 use crate::schedule::Schedule;
 use crate::variants::Protocol;
@@ -155,6 +155,16 @@ pub struct Incomplete {
 
 /// Searches a world to the end, or to the first broken promise.
 pub fn explore(config: &Config, protocol: &Protocol, limits: Limits) -> Result<Seen, Incomplete> {
+    explore_watched(config, protocol, limits, |_, _, _| {})
+}
+
+/// As [`explore`]; shows `watch` every move with the world before it.
+pub fn explore_watched(
+    config: &Config,
+    protocol: &Protocol,
+    limits: Limits,
+    mut watch: impl FnMut(&World, Move, &Outcome),
+) -> Result<Seen, Incomplete> {
     let began = Instant::now();
     let mut told = began;
     let mut seen = Seen::default();
@@ -183,6 +193,7 @@ pub fn explore(config: &Config, protocol: &Protocol, limits: Limits) -> Result<S
         successors(config, protocol, &world, &mut possible);
         for (number, (one, outcome)) in possible.iter().enumerate() {
             seen.transitions += 1;
+            watch(&world, *one, outcome);
             seen.coverage.note(&world, *one, outcome.reply, outcome.ended);
             if let Err(promise) = check_move(config, &world, *one, outcome) {
                 let mut schedule = way_to(&states, next);

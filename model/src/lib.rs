@@ -12,6 +12,7 @@
 //! | `schedule.rs` | a run as a list of numbers, the same for every engine |
 //! | `walk.rs` | the same with moves chosen one by one, and its shortest form |
 //! | `explore.rs` | breadth-first search to the end |
+//! | `any_number.rs` | P1 and P2 for any number of participants |
 //! | `command.rs` | the command |
 //! | `catalogue.rs` | the table of wrong protocols, each caught |
 //! | `machines.rs`, `table.rs` | the shipped machines as graphs, and their transition tables |
@@ -20,6 +21,7 @@
 //! | `diagram.rs` | the shipped machines as a state diagram |
 //! | `svg.rs`, `pictures.rs` | what they are drawn with; those that are committed |
 
+pub mod any_number;
 pub mod catalogue;
 pub mod command;
 pub mod diagram;

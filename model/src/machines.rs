@@ -189,7 +189,7 @@ pub fn graph<M: Machine>() -> BTreeMap<M, Follows<M>> {
 }
 
 /// The operations of the trait, in the order of its methods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Op {
     Create,
     Open,

@@ -31,6 +31,26 @@ pub fn successors(
     into: &mut Vec<(Move, Outcome)>,
 ) {
     into.clear();
+    for who in world.everyone() {
+        successors_of(config, protocol, world, who, into);
+    }
+    let mut try_move = |one| {
+        into.extend(apply(config, protocol, world, one).map(|outcome| (one, outcome)));
+    };
+    for inode in 0..world.files.len() as u8 {
+        try_move(Move::Age(inode));
+    }
+    try_move(Move::Remove);
+}
+
+/// Adds the moves of one participant.
+pub fn successors_of(
+    config: &Config,
+    protocol: &Protocol,
+    world: &World,
+    who: Who,
+    into: &mut Vec<(Move, Outcome)>,
+) {
     let mut try_move = |one: Move| {
         if let Some(outcome) = apply(config, protocol, world, one) {
             let choices = outcome.choices;
@@ -39,33 +59,27 @@ pub fn successors(
         }
         0
     };
-    for who in world.everyone() {
-        try_move(Move::Begin(who));
-        if asks_the_driver(world.participant(who).doing) {
-            for answer in Answer::ALL {
-                try_move(Move::Answer(who, answer));
-            }
-        } else {
-            let choices = match try_move(Move::Call(who, 0)) {
-                // A wait that blocks may still fail.
-                0 if world.faults_left > 0 => 2,
-                choices => choices,
-            };
-            for choice in 1..choices {
-                try_move(Move::Call(who, choice));
-            }
+    try_move(Move::Begin(who));
+    if asks_the_driver(world.participant(who).doing) {
+        for answer in Answer::ALL {
+            try_move(Move::Answer(who, answer));
         }
-        try_move(Move::Release(who));
-        try_move(Move::Fork(who));
-        try_move(Move::Suspend(who));
-        for &look in config.looks {
-            try_move(Move::Crash(who, look));
+    } else {
+        let choices = match try_move(Move::Call(who, 0)) {
+            // A wait that blocks may still fail.
+            0 if world.faults_left > 0 => 2,
+            choices => choices,
+        };
+        for choice in 1..choices {
+            try_move(Move::Call(who, choice));
         }
     }
-    for inode in 0..world.files.len() as u8 {
-        try_move(Move::Age(inode));
+    try_move(Move::Release(who));
+    try_move(Move::Fork(who));
+    try_move(Move::Suspend(who));
+    for &look in config.looks {
+        try_move(Move::Crash(who, look));
     }
-    try_move(Move::Remove);
 }
 
 /// Makes one move, if it is possible.

@@ -248,7 +248,7 @@ fn after_probe(found: Evidence, next: &impl Machine) -> String {
 }
 
 /// `words` in lines of at most `width`, with `separator` between them.
-fn wrapped(words: &[String], separator: &str, width: usize) -> Vec<String> {
+pub fn wrapped(words: &[String], separator: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for (number, word) in words.iter().enumerate() {
         let word =

@@ -1,0 +1,332 @@
+//! The worlds behind a view, and behind two views at once: the abstraction turned round.
+//!
+//! They are worlds of the explorer, so that a step in them is a step of the shipped machines over
+//! the explorer's filesystem. Others than the one or two that are looked at sit there as ghosts
+//! ([`SIBLING`], [`STRANGER`]): records, locks and open files are theirs, and they never move.
+
+use portlock::protocol::Age;
+
+use super::local_view::{
+    ACTOR, LocalView, ME, OpenIs, SIBLING, STRANGER, as_seen, content_as_seen,
+};
+use crate::world::{
+    Content, Creator, Doing, FILES, Inode, Kind, OpenFile, PARTICIPANTS, Participant, Who, World,
+};
+use crate::worlds::{Config, Start};
+
+/// The two that are looked at, and the ghosts.
+const EVERYBODY: [Who; 4] = [ME, ACTOR, SIBLING, STRANGER];
+
+/// Worlds that `me` may be looking at: one for each way in which what a view forgets can matter to
+/// my next step.
+pub fn behind_one(config: &Config, me: &LocalView) -> Vec<World> {
+    let mut worlds = Vec::new();
+    for orphan in orphans(config, me.open) {
+        for (&more, &kept) in pairs(more(me), kept(config)) {
+            let forgotten = Forgotten {
+                content: me.named.map_or(Content::Empty, |named| named.content),
+                seen: me.seen,
+                creator: me.named.filter(|named| named.created_by_me).map(|_| ME),
+                lock: me.named.and_then(|named| named.lock),
+                sharing: Sharing { together: false, more },
+                kept,
+                orphan,
+            };
+            worlds.push(forgotten.build(config, &[(ME, *me)]));
+        }
+    }
+    worlds
+}
+
+/// Worlds with two participants in them, of which one looks like `me` and the other like `actor`:
+/// one for each way in which what the views forget can matter to what I see of the actor's step.
+pub fn behind_two(config: &Config, me: &LocalView, actor: &LocalView) -> Vec<World> {
+    let creator = match (me.named, actor.named) {
+        (None, None) => None,
+        (Some(mine), Some(theirs)) => match (mine.created_by_me, theirs.created_by_me) {
+            (true, true) => return Vec::new(),
+            (true, false) => Some(ME),
+            (false, true) => Some(ACTOR),
+            // Of strangers and of the dead it makes no difference which one.
+            (false, false) => None,
+        },
+        (None, Some(_)) | (Some(_), None) => return Vec::new(),
+    };
+    let seated = [(ME, *me), (ACTOR, *actor)];
+    let empty = empty(config, &seated);
+    let orphan = Orphan { content: Content::Empty, age: Age::Old, lock: None };
+    let mut worlds = Vec::new();
+    for content in contents(&empty, me, actor) {
+        for seen in authored(me.seen).filter(|&seen| content_as_seen(&empty, ME, seen) == me.seen) {
+            for (lock, sharing) in locks_and_shares(&empty, me, actor) {
+                for &kept in kept(config) {
+                    let forgotten =
+                        Forgotten { content, seen, creator, lock, sharing, kept, orphan };
+                    worlds.push(forgotten.build(config, &seated));
+                }
+            }
+        }
+    }
+    // What makes it a world behind both, however it was put together.
+    worlds.retain(|world| {
+        LocalView::of(world, ME) == *me
+            && LocalView::of(world, ACTOR) == *actor
+            && is_possible(world, ME)
+            && is_possible(world, ACTOR)
+    });
+    worlds
+}
+
+/// Whether a record in the named file, and one that `who` has read from it, is by the file's
+/// creator. Other worlds need no look, since no step leads to one; the closure checks that.
+pub fn is_possible(world: &World, who: Who) -> bool {
+    let Some(file) = world.named() else { return true };
+    let by_creator = |content| match (content, file.creator) {
+        (Content::Of(author), Creator::Alive(creator)) => author == creator,
+        (Content::Of(author), Creator::Start | Creator::Dead) => author != ME && author != ACTOR,
+        _ => true,
+    };
+    // Whoever created it has read nothing from it.
+    let has_read = world.open_inode(who) == world.path && file.creator != Creator::Alive(who);
+    by_creator(file.content) && (!has_read || by_creator(world.participant(who).seen))
+}
+
+/// What may be in the named file.
+fn contents<'a>(
+    world: &'a World,
+    me: &LocalView,
+    actor: &LocalView,
+) -> impl Iterator<Item = Content> + use<'a> {
+    let stands = |view: &LocalView| view.named.map_or(Content::Empty, |named| named.content);
+    let (mine, theirs) = (stands(me), stands(actor));
+    authored(mine).filter(move |&content| {
+        content_as_seen(world, ME, content) == mine
+            && content_as_seen(world, ACTOR, content) == theirs
+    })
+}
+
+/// Who may have the named file's lock, and whether the two may share an open file.
+fn locks_and_shares(
+    world: &World,
+    me: &LocalView,
+    actor: &LocalView,
+) -> Vec<(Option<Who>, Sharing)> {
+    let related = forks(me.kind) && forks(actor.kind) && [me.kind, actor.kind] != [Kind::Parent; 2];
+    let may_share = related && me.open == actor.open && me.open != OpenIs::Nothing;
+    let togethers: &[bool] = if may_share { &[false, true] } else { &[false] };
+    let sees = |view: &LocalView| view.named.and_then(|named| named.lock);
+    let mut found = Vec::new();
+    for owner in [None].into_iter().chain(EVERYBODY.map(Some)) {
+        for (&together, &more) in pairs(togethers, more(actor)) {
+            let ours = together && [Some(ME), Some(ACTOR)].contains(&owner);
+            let seen_by =
+                |who| owner.map(|owner| if ours { ME } else { as_seen(world, who, owner) });
+            if seen_by(ME) == sees(me) && seen_by(ACTOR) == sees(actor) {
+                found.push((owner, Sharing { together, more }));
+            }
+        }
+    }
+    found
+}
+
+/// Who shares which open file. A child that is with its parent, and not with one that is looked
+/// at, is with a stranger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sharing {
+    /// The two that are looked at have one open file.
+    together: bool,
+    /// Another child has the open file of the one that acts.
+    more: bool,
+}
+
+fn forks(kind: Kind) -> bool {
+    matches!(kind, Kind::Parent | Kind::Child)
+}
+
+/// Whether another child may have the open file of `view`.
+fn more(view: &LocalView) -> &'static [bool] {
+    if forks(view.kind) && view.open != OpenIs::Nothing { &[false, true] } else { &[false] }
+}
+
+/// Whether a stranger may have the named file open: it matters only where that keeps the name.
+fn kept(config: &Config) -> &'static [bool] {
+    if config.delete_pending { &[false, true] } else { &[false] }
+}
+
+fn pairs<'a, A, B>(one: &'a [A], other: &'a [B]) -> impl Iterator<Item = (&'a A, &'a B)> {
+    one.iter().flat_map(move |one| other.iter().map(move |other| (one, other)))
+}
+
+/// The same content by each author that it may have.
+fn authored(content: Content) -> impl Iterator<Item = Content> {
+    let authors = if matches!(content, Content::Of(_) | Content::OldOf(_)) { 4 } else { 1 };
+    EVERYBODY.into_iter().take(authors).map(move |author| match content {
+        Content::Of(_) => Content::Of(author),
+        Content::OldOf(_) => Content::OldOf(author),
+        Content::Empty
+        | Content::Garbage
+        | Content::OldAlive
+        | Content::Dead(_)
+        | Content::OldDead(_) => content,
+    })
+}
+
+/// A file that is open, and not named.
+#[derive(Debug, Clone, Copy)]
+struct Orphan {
+    content: Content,
+    age: Age,
+    lock: Option<Who>,
+}
+
+/// Whatever an orphan may be, if one is open.
+fn orphans(config: &Config, open: OpenIs) -> Vec<Orphan> {
+    if open != OpenIs::Orphan {
+        return vec![Orphan { content: Content::Empty, age: Age::Old, lock: None }];
+    }
+    let mut contents = vec![Content::Empty, Content::Garbage];
+    contents.extend([ME, SIBLING, STRANGER].map(Content::Of));
+    contents.extend(config.looks.iter().map(|&look| Content::Dead(look)));
+    contents.extend(config.starts.iter().filter_map(|start| match start {
+        Start::Absent => None,
+        Start::Old(content) | Start::Young(content) => Some(*content),
+    }));
+    contents.sort();
+    contents.dedup();
+    let locks: &[_] = if config.kernel_locks { &[None, Some(ME), Some(STRANGER)] } else { &[None] };
+    let mut orphans = Vec::new();
+    for content in contents {
+        // A file with a record looks young or old at any time.
+        let ages: &[_] = if content.is_record() { &[Age::Old] } else { &[Age::Young, Age::Old] };
+        orphans.extend(pairs(ages, locks).map(|(&age, &lock)| Orphan { content, age, lock }));
+    }
+    orphans
+}
+
+/// What views forget, settled.
+#[derive(Debug, Clone, Copy)]
+struct Forgotten {
+    /// Of the named file.
+    content: Content,
+    /// What I read last.
+    seen: Content,
+    creator: Option<Who>,
+    lock: Option<Who>,
+    sharing: Sharing,
+    /// A stranger has the named file open.
+    kept: bool,
+    orphan: Orphan,
+}
+
+impl Forgotten {
+    /// The world of those who are seated, the one that acts last.
+    fn build(self, config: &Config, seated: &[(Who, LocalView)]) -> World {
+        let mut world = empty(config, seated);
+        world.participant_mut(ME).seen = self.seen;
+        for &(who, view) in seated.iter().filter(|(_, view)| view.open == OpenIs::Orphan) {
+            self.open_orphan(&mut world, who, view.with_parent);
+        }
+        self.place_named(&mut world, seated);
+        let acts = seated.last().and_then(|&(who, _)| world.participant(who).open);
+        if let Some(opened) = acts.and_then(|open| world.opened[usize::from(open)].as_mut()) {
+            opened.shared_by |= u8::from(self.sharing.more) << SIBLING;
+        }
+        world
+    }
+
+    fn open_orphan(self, world: &mut World, who: Who, with_parent: bool) {
+        let inode = world.place(self.orphan.content, self.orphan.age, Creator::Start);
+        world.path = None;
+        self.open(world, who, inode, with_parent);
+        let lock = match self.orphan.lock {
+            None => None,
+            Some(STRANGER) => Some(open_for_a_stranger(world, inode)),
+            Some(_) => world.participant(who).open,
+        };
+        world.file_mut(inode).expect("just placed").lock = lock;
+    }
+
+    fn place_named(self, world: &mut World, seated: &[(Who, LocalView)]) {
+        let Some(named) = seated[0].1.named else { return };
+        let creator = self.creator.map_or(Creator::Start, Creator::Alive);
+        let inode = world.place(self.content, named.age, creator);
+        for &(who, view) in seated.iter().filter(|(_, view)| view.open == OpenIs::Named) {
+            self.open(world, who, inode, view.with_parent);
+        }
+        let lock = match self.lock {
+            None => None,
+            Some(STRANGER) => Some(open_for_a_stranger(world, inode)),
+            Some(SIBLING) => {
+                // Its own, so that the death of its process frees it.
+                world.open(SIBLING, inode);
+                world.participant(SIBLING).open
+            }
+            Some(who) => world.participant(who).open,
+        };
+        if self.kept {
+            open_for_a_stranger(world, inode);
+        }
+        let file = world.file_mut(inode).expect("just placed");
+        (file.lock, file.pending) = (lock, named.pending);
+    }
+
+    fn open(self, world: &mut World, who: Who, inode: Inode, with_parent: bool) {
+        if who == ACTOR && self.sharing.together {
+            world.participant_mut(ACTOR).open = world.participant(ME).open;
+        } else {
+            world.open(who, inode);
+        }
+        let is_parent = |one| world.participant(one).kind == Kind::Parent;
+        let is_looked_at = self.sharing.together && (is_parent(ME) || is_parent(ACTOR));
+        let open = world.participant(who).open.expect("just opened");
+        let opened = world.opened[usize::from(open)].as_mut().expect("just opened");
+        opened.shared_by |= 1 << who;
+        if with_parent && !is_looked_at {
+            opened.shared_by |= 1 << STRANGER;
+        }
+    }
+}
+
+/// Opens a file for any number of strangers, one open file each time.
+fn open_for_a_stranger(world: &mut World, inode: Inode) -> OpenFile {
+    world.open(STRANGER, inode);
+    world.participant_mut(STRANGER).open.take().expect("just opened")
+}
+
+/// A world without files. Whatever may happen at all may happen once more.
+fn empty(config: &Config, seated: &[(Who, LocalView)]) -> World {
+    let ghost = Participant {
+        kind: Kind::Process,
+        doing: Doing::Absent,
+        open: None,
+        seen: Content::Empty,
+        witnessed: 0,
+        in_window: false,
+        suspended: false,
+    };
+    let mut participants = [ghost; PARTICIPANTS];
+    // No world has both threads and forks: with forks, the ghosts are another child and a parent.
+    let forks = seated.iter().any(|(_, view)| forks(view.kind));
+    participants[usize::from(SIBLING)].kind = if forks { Kind::Child } else { Kind::Thread };
+    participants[usize::from(STRANGER)].kind = if forks { Kind::Parent } else { Kind::Process };
+    for &(who, view) in seated {
+        let LocalView { kind, doing, seen, in_window, .. } = view;
+        participants[usize::from(who)] = Participant { kind, doing, seen, in_window, ..ghost };
+    }
+    World {
+        path: None,
+        files: [None; FILES],
+        opened: [None; FILES],
+        participants,
+        count: EVERYBODY.len() as u8,
+        guard: None,
+        aside: [None; PARTICIPANTS],
+        crashes_left: config.crashes.min(1),
+        faults_left: config.faults.min(1),
+        removals_left: config.removals.min(1),
+        // Who stops for ever has the view of one that takes its time.
+        suspensions_left: 0,
+        removal_failed: false,
+        robbed: false,
+    }
+}

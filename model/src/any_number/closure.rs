@@ -1,0 +1,311 @@
+//! The closed set: every view that steps and interference lead to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::BuildHasherDefault;
+use std::time::{Duration, Instant};
+
+use indexmap::IndexMap;
+use indexmap::map::Entry;
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
+
+use super::behind::{behind_one, behind_two, is_possible};
+use super::local_view::{ACTOR, LocalView, ME, Named, OpenIs, STRANGER};
+use super::rule::{Label, Rule};
+use crate::machines::{Op, Reply};
+use crate::moves::{Outcome, apply, successors, successors_of};
+use crate::properties::check_move;
+use crate::table::name;
+use crate::variants::Protocol;
+use crate::world::{Content, Doing, Kind, Move, World};
+use crate::worlds::{Config, Promise};
+
+/// The views, each with the one before it and what led here; a beginning has none.
+pub type Views = IndexMap<LocalView, Option<Origin>, BuildHasherDefault<FxHasher>>;
+
+/// Where a view came from first.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    pub before: u32,
+    pub label: Label,
+    /// Of the call that was made, if it was one.
+    pub reply: Reply,
+}
+
+/// A closed set of views, or what there was of it when something broke.
+pub struct Closure {
+    pub views: Views,
+    /// Which view leads to which, by their places in `views`, and how.
+    pub steps: FxHashSet<(u32, u32, Label)>,
+    /// In how many steps each rule of interference applies.
+    pub rules: BTreeMap<Rule, usize>,
+    pub broken: Option<Broken>,
+    pub took: Duration,
+}
+
+/// What does not hold in the closed set. It may be spurious: a view forgets much.
+#[derive(Debug, Clone)]
+pub struct Broken {
+    pub what: Fault,
+    /// How the view came about in which it breaks.
+    pub story: Vec<(LocalView, Option<Origin>)>,
+    pub step: (Move, Reply),
+    /// Who makes the step, if it is another.
+    pub actor: Option<LocalView>,
+}
+
+/// What can break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    Promise(Promise),
+    /// What [`is_possible`] takes for granted.
+    RecordIsItsCreators,
+}
+
+impl Closure {
+    /// What is left without a rule of interference: steps that are not by it, and views that these
+    /// still lead to. (Closed anew it would be less yet: some who interfere would not be there.)
+    pub fn without(&self, rule: Rule) -> Self {
+        let mut leads: Vec<Vec<(u32, Label)>> = vec![Vec::new(); self.views.len()];
+        for &(from, to, label) in self.steps.iter().filter(|(.., by)| *by != Label::By(rule)) {
+            leads[from as usize].push((to, label));
+        }
+        let is_beginning = |(_, origin): &(&LocalView, &Option<Origin>)| origin.is_none();
+        let mut views: Views =
+            self.views.iter().filter(is_beginning).map(|(&view, &origin)| (view, origin)).collect();
+        let (mut steps, mut next) = (FxHashSet::default(), 0);
+        while let Some((view, _)) = views.get_index(next) {
+            let old = self.views.get_index_of(view).expect("it was there");
+            for &(to, label) in &leads[old] {
+                let (&view, &origin) = self.views.get_index(to as usize).expect("a view's place");
+                let entry = views.entry(view);
+                steps.insert((next as u32, entry.index() as u32, label));
+                entry.or_insert(origin);
+            }
+            next += 1;
+        }
+        let rules = self.rules.clone().into_iter().filter(|(other, _)| *other != rule).collect();
+        Self { views, steps, rules, broken: None, took: Duration::ZERO }
+    }
+}
+
+/// Closes `beginnings` under steps and interference. Stops at the first promise of `config.owed`
+/// that breaks.
+pub fn close(config: &Config, protocol: &Protocol, beginnings: &[LocalView]) -> Closure {
+    let began = Instant::now();
+    let empty = Closure {
+        views: beginnings.iter().map(|&view| (view, None)).collect(),
+        steps: FxHashSet::default(),
+        rules: BTreeMap::new(),
+        broken: None,
+        took: Duration::ZERO,
+    };
+    let (known, actors) = (FxHashSet::default(), FxHashMap::default());
+    let mut closing = Closing { config, protocol, closure: empty, known, actors };
+    closing.run();
+    Closure { took: began.elapsed(), ..closing.closure }
+}
+
+/// What others can see of a participant and of its next call: who are alike here, interfere alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Outside {
+    kind: Kind,
+    open: OpenIs,
+    with_parent: bool,
+    named: Option<Named>,
+    in_window: bool,
+    /// Its next call, if that changes anything that others can see.
+    acts: Option<Op>,
+    /// A child that it forks has a guard.
+    guard: bool,
+}
+
+/// What all who see the path agree on: the named file, but for whose it is.
+fn common(view: &LocalView) -> Option<Named> {
+    view.named.map(|named| Named {
+        content: match named.content {
+            Content::Of(_) => Content::Of(STRANGER),
+            Content::OldOf(_) => Content::OldOf(STRANGER),
+            other => other,
+        },
+        lock: named.lock.map(|_| STRANGER),
+        created_by_me: false,
+        ..named
+    })
+}
+
+struct Closing<'a> {
+    config: &'a Config,
+    protocol: &'a Protocol,
+    closure: Closure,
+    known: FxHashSet<Outside>,
+    /// Who may interfere with a view of the same [`common`] part: one view of each [`Outside`].
+    actors: FxHashMap<Option<Named>, Vec<LocalView>>,
+}
+
+impl Closing<'_> {
+    /// Makes the steps of each view, and lets every actor act upon each view, until neither adds
+    /// anything.
+    fn run(&mut self) {
+        // Of each view: how many of the actors have acted upon it.
+        let mut suffered: Vec<usize> = Vec::new();
+        loop {
+            while suffered.len() < self.closure.views.len() {
+                self.step_of(suffered.len() as u32);
+                suffered.push(0);
+            }
+            let mut quiet = true;
+            for (number, suffered) in suffered.iter_mut().enumerate() {
+                let me = self.view(number as u32);
+                let common = common(&me);
+                while let Some(&actor) = self.actors.get(&common).and_then(|of| of.get(*suffered)) {
+                    *suffered += 1;
+                    quiet = false;
+                    self.interfere(number as u32, &me, &actor);
+                }
+            }
+            if self.closure.broken.is_some() || quiet {
+                return;
+            }
+        }
+    }
+
+    fn view(&self, number: u32) -> LocalView {
+        *self.closure.views.get_index(number as usize).expect("a view's place").0
+    }
+
+    /// My own steps, and what happens of itself.
+    fn step_of(&mut self, number: u32) {
+        let me = self.view(number);
+        let mut acts = None;
+        let mut possible = Vec::new();
+        for world in behind_one(self.config, &me) {
+            successors(self.config, self.protocol, &world, &mut possible);
+            for (one, outcome) in &possible {
+                if matches!(one, Move::Call(..)) && others_can_see(&me, &world, &outcome.world) {
+                    acts = Some(outcome.reply.op());
+                }
+                self.lead(number, None, &world, *one, outcome);
+            }
+        }
+        if me.at_work() {
+            self.add_actor(&me, acts);
+        }
+    }
+
+    fn add_actor(&mut self, me: &LocalView, acts: Option<Op>) {
+        let LocalView { kind, open, with_parent, named, in_window, .. } = *me;
+        let guard =
+            kind == Kind::Parent && matches!(me.doing, Doing::Holding | Doing::Releasing(_));
+        if self.known.insert(Outside { kind, open, with_parent, named, in_window, acts, guard }) {
+            // What it has read makes no difference to what it does to others.
+            let actor = LocalView { seen: Content::Empty, ..*me };
+            self.actors.entry(common(me)).or_default().push(actor);
+        }
+    }
+
+    /// What `me` sees of the steps of `actor`.
+    fn interfere(&mut self, number: u32, me: &LocalView, actor: &LocalView) {
+        let mut possible = Vec::new();
+        for world in behind_two(self.config, me, actor) {
+            possible.clear();
+            successors_of(self.config, self.protocol, &world, ACTOR, &mut possible);
+            // With a process all its threads die, and the first is the one that is moved.
+            let deaths = self.config.looks.iter().map(|&look| Move::Crash(ME, look));
+            for death in deaths.filter(|_| world.same_process(ME, ACTOR)) {
+                let outcome = apply(self.config, self.protocol, &world, death);
+                possible.extend(outcome.map(|outcome| (death, outcome)));
+            }
+            for (one, outcome) in &possible {
+                self.lead(number, Some(actor), &world, *one, outcome);
+            }
+        }
+    }
+
+    /// One step, from the view with this number to the next.
+    fn lead(
+        &mut self,
+        number: u32,
+        actor: Option<&LocalView>,
+        world: &World,
+        one: Move,
+        outcome: &Outcome,
+    ) {
+        let me = self.view(number);
+        let next = LocalView::of(&outcome.world, ME);
+        let reply = outcome.reply;
+        if let Some(what) = self.fault(world, one, outcome) {
+            let story = self.story(number);
+            let broken = Broken { what, story, step: (one, reply), actor: actor.copied() };
+            self.closure.broken.get_or_insert(broken);
+        }
+        let label = Label::of(world, ME, (one, reply), (&me, &next));
+        if next == me || self.closure.broken.is_some() {
+            return;
+        }
+        let entry = self.closure.views.entry(next);
+        let to = entry.index() as u32;
+        if let Entry::Vacant(vacant) = entry {
+            vacant.insert(Some(Origin { before: number, label, reply }));
+        }
+        if let (true, Label::By(rule)) = (self.closure.steps.insert((number, to, label)), label) {
+            *self.closure.rules.entry(rule).or_default() += 1;
+        }
+    }
+
+    fn fault(&self, world: &World, one: Move, outcome: &Outcome) -> Option<Fault> {
+        let broken = check_move(self.config, world, one, outcome).err().map(Fault::Promise);
+        let possible = is_possible(&outcome.world, ME);
+        broken.or((!possible).then_some(Fault::RecordIsItsCreators))
+    }
+
+    fn story(&self, number: u32) -> Vec<(LocalView, Option<Origin>)> {
+        let mut next = Some(number);
+        let mut story = Vec::new();
+        while let Some(number) = next {
+            let (view, from) =
+                self.closure.views.get_index(number as usize).expect("a view's place");
+            story.push((*view, *from));
+            next = from.map(|from| from.before);
+        }
+        story.reverse();
+        story
+    }
+}
+
+/// Whether others can see the difference that a call of `me` makes.
+fn others_can_see(me: &LocalView, before: &World, after: &World) -> bool {
+    let child_can = me.kind == Kind::Parent && me.open != OpenIs::Nothing;
+    child_can || before.path != after.path || before.named() != after.named()
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Promise(promise) => f.write_str(promise.sentence()),
+            Self::RecordIsItsCreators => {
+                f.write_str("a record in the named file is by the file's creator")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "✗ not proved: {}.\n  What one participant sees:\n", self.what)?;
+        for (view, from) in &self.story {
+            match from.map(|from| (from.label, from.reply)) {
+                None => {}
+                Some((Label::By(rule), _)) => writeln!(f, "    {rule}")?,
+                Some((Label::Own, Reply::Other(_))) => writeln!(f, "    I go on")?,
+                Some((Label::Own, reply)) => writeln!(f, "    I get {}", name(&reply))?,
+            }
+            writeln!(f, "  {view}")?;
+        }
+        let (one, reply) = self.step;
+        match &self.actor {
+            None => writeln!(f, "    and then {} {}", name(&one), name(&reply)),
+            Some(actor) => writeln!(f, "    and then, by {actor},\n    {}", name(&reply)),
+        }
+    }
+}

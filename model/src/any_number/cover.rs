@@ -1,0 +1,91 @@
+//! The soundness of the proof, tested: what the explicit search sees, the closed set has.
+
+use std::fmt;
+
+use rustc_hash::FxHashSet;
+
+use super::closure::Closure;
+use super::local_view::LocalView;
+use super::rule::Label;
+use crate::explore::{Incomplete, Limits, explore_watched};
+use crate::variants::Protocol;
+use crate::world::World;
+use crate::worlds::Config;
+
+/// What the participants of an explicit search see.
+#[derive(Default)]
+pub struct Explicit {
+    pub states: usize,
+    pub transitions: usize,
+    /// Everybody's views of every state.
+    pub views: FxHashSet<LocalView>,
+    /// Everybody's views before and after every transition that they notice.
+    pub steps: FxHashSet<(LocalView, LocalView, Label)>,
+}
+
+/// Something that the search sees and the closed set has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncovered {
+    View(LocalView),
+    Step(LocalView, LocalView, Label),
+}
+
+impl fmt::Display for Uncovered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::View(view) => write!(f, "  {view}"),
+            Self::Step(before, after, Label::Own) => {
+                write!(f, "  {before}\n    my own step\n  {after}")
+            }
+            Self::Step(before, after, Label::By(rule)) => {
+                write!(f, "  {before}\n    {rule}\n  {after}")
+            }
+        }
+    }
+}
+
+impl Explicit {
+    /// Adds what another search has seen.
+    pub fn add(&mut self, other: Self) {
+        self.states += other.states;
+        self.transitions += other.transitions;
+        self.views.extend(other.views);
+        self.steps.extend(other.steps);
+    }
+
+    /// Searches a world to the end, whatever breaks on the way.
+    pub fn search(config: &Config, protocol: &Protocol) -> Result<Self, Incomplete> {
+        let config = Config { owed: &[], ..config.clone() };
+        let mut seen = Self::default();
+        let see = |views: &mut FxHashSet<LocalView>, world: &World| {
+            views.extend(world.everyone().map(|who| LocalView::of(world, who)));
+        };
+        config.beginnings().iter().for_each(|world| see(&mut seen.views, world));
+        let end = explore_watched(&config, protocol, Limits::default(), |world, one, outcome| {
+            for who in world.everyone() {
+                let before = LocalView::of(world, who);
+                let after = LocalView::of(&outcome.world, who);
+                if before != after {
+                    let label = Label::of(world, who, (one, outcome.reply), (&before, &after));
+                    seen.views.insert(after);
+                    seen.steps.insert((before, after, label));
+                }
+            }
+        })?;
+        (seen.states, seen.transitions) = (end.states, end.transitions);
+        Ok(seen)
+    }
+
+    /// The first thing that the closed set has not, if there is any.
+    pub fn uncovered_by(&self, closure: &Closure) -> Option<Uncovered> {
+        let number =
+            |view: &LocalView| closure.views.get_index_of(view).map(|number| number as u32);
+        let missing = |&&(before, after, label): &&(LocalView, LocalView, Label)| {
+            let step = number(&before).zip(number(&after)).map(|(from, to)| (from, to, label));
+            step.is_none_or(|step| !closure.steps.contains(&step))
+        };
+        let view = self.views.iter().find(|view| number(view).is_none());
+        let step = self.steps.iter().find(missing);
+        view.map(|&view| Uncovered::View(view)).or(step.map(|&(b, a, l)| Uncovered::Step(b, a, l)))
+    }
+}
