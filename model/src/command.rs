@@ -1,4 +1,4 @@
-//! The command `portlock-model`: check, any-number, variants, replay, picture, table, mutants.
+//! The command `portlock-model`: check, any-number, variants, replay, picture, table, steps, mutants.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,6 +12,7 @@ use crate::any_number::cover::Explicit;
 use crate::any_number::invariant::{invariant, promises};
 use crate::catalogue;
 use crate::explore::{Incomplete, Limits, Seen, explore};
+use crate::export;
 use crate::pictures::Picture;
 use crate::report::{Origin, report};
 use crate::schedule::{self, Schedule};
@@ -56,6 +57,9 @@ enum What {
     Variants {
         /// The one to show.
         name: Option<String>,
+        /// Only their names, and what is known to break: one JSON object each.
+        #[arg(long, conflicts_with_all = ["name", "check"])]
+        names: bool,
         /// Compare the table with the one in README.md, and fail if it differs.
         #[arg(long, conflicts_with = "name")]
         check: bool,
@@ -73,9 +77,24 @@ enum What {
     },
     /// Prints the transition tables of the shipped machines.
     Table {
-        /// One JSON object a cell.
+        /// One JSON object a start and a cell.
         #[arg(long)]
         json: bool,
+        /// That of a wrong protocol.
+        #[arg(long, requires = "json")]
+        variant: Option<String>,
+    },
+    /// Prints every step of a world, one JSON object a line, in the words of model/smt.
+    Steps {
+        #[arg(long)]
+        world: String,
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=PARTICIPANTS as i64))]
+        participants: u8,
+        #[command(flatten)]
+        budgets: Budgets,
+        /// A wrong protocol instead of the shipped one.
+        #[arg(long)]
+        variant: Option<String>,
     },
     /// Changes each cell of the tables in turn, and counts who notices: about ten minutes.
     Mutants,
@@ -176,6 +195,10 @@ pub fn main() -> ExitCode {
         What::Check(check) => run_check(&check),
         What::AnyNumber(asked) => run_any_number(&asked),
         What::Variants { name: Some(name), .. } => show_variant(&name),
+        What::Variants { names: true, .. } => {
+            variants::all().iter().for_each(|variant| outln!("{}", export::named(variant)));
+            Ok(())
+        }
         What::Variants { check: true, .. } => catalogue::compare_with_readme(),
         What::Variants { json, .. } => {
             let caught = catalogue::catch_all();
@@ -194,11 +217,11 @@ pub fn main() -> ExitCode {
         What::Replay(replay) => run_replay(&replay),
         What::Picture { name, svg } => draw_picture(name, svg.as_deref()),
         What::Mutants => run_mutants(),
-        What::Table { json: true } => {
-            table::cells().iter().for_each(|cell| outln!("{cell}"));
-            Ok(())
+        What::Table { json: true, variant } => print_cells(variant.as_deref()),
+        What::Steps { world, participants, budgets, variant } => {
+            print_steps(&world, participants.into(), &budgets, variant.as_deref())
         }
-        What::Table { json: false } => {
+        What::Table { json: false, .. } => {
             out!("{}", table::print_tables());
             Ok(())
         }
@@ -219,6 +242,24 @@ fn protocol_of(variant: Option<&str>) -> Result<Protocol, String> {
             .map(|variant| variant.protocol)
             .ok_or_else(|| format!("there is no variant {name:?}; `variants` lists them")),
     }
+}
+
+fn print_cells(variant: Option<&str>) -> Result<(), String> {
+    let cells = export::cells(&protocol_of(variant)?)
+        .map_err(|why| format!("no table of {}: {why}", variant.unwrap_or("the protocol")))?;
+    cells.iter().for_each(|cell| outln!("{cell}"));
+    Ok(())
+}
+
+fn print_steps(
+    world: &str,
+    participants: usize,
+    budgets: &Budgets,
+    variant: Option<&str>,
+) -> Result<(), String> {
+    let mut config = world_of(world, participants)?;
+    budgets.put_into(&mut config);
+    export::steps(&config, &protocol_of(variant)?, &mut |step| outln!("{step}"))
 }
 
 fn world_of(name: &str, participants: usize) -> Result<Config, String> {

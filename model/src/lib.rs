@@ -16,6 +16,7 @@
 //! | `command.rs` | the command |
 //! | `catalogue.rs` | the table of wrong protocols, each caught |
 //! | `machines.rs`, `table.rs` | the shipped machines as graphs, and their transition tables |
+//! | `export.rs` | tables and steps for other programs |
 //! | `report.rs` | a failure that can be read |
 //! | `sequence.rs` | a run as a sequence diagram |
 //! | `diagram.rs` | the shipped machines as a state diagram |
@@ -26,6 +27,7 @@ pub mod catalogue;
 pub mod command;
 pub mod diagram;
 pub mod explore;
+pub mod export;
 pub mod machines;
 pub mod moves;
 pub mod mutants;

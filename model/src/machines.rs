@@ -164,19 +164,27 @@ impl<M> Follows<M> {
 
 /// Every state that can be reached from a start, and what follows it.
 pub fn graph<M: Machine>() -> BTreeMap<M, Follows<M>> {
+    graph_of(M::STARTS, |state, script| state.step(script))
+}
+
+/// The same of a protocol around the machine, which starts and steps in its own way.
+pub fn graph_of<M: Machine>(
+    starts: &[M],
+    step: impl Fn(M, &mut Script) -> M,
+) -> BTreeMap<M, Follows<M>> {
     let mut found = BTreeMap::new();
-    let mut open: Vec<M> = M::STARTS.to_vec();
+    let mut open: Vec<M> = starts.to_vec();
     while let Some(state) = open.pop() {
         if found.contains_key(&state) {
             continue;
         }
         let mut script = Script::new(Reply::Open(Open::Opened));
-        let _ = state.step(&mut script);
+        let _ = step(state, &mut script);
         let replies: BTreeMap<Reply, M> = script
             .asked
             .iter()
             .flat_map(|op| op.replies())
-            .map(|reply| (reply, state.step(&mut Script::new(reply))))
+            .map(|reply| (reply, step(state, &mut Script::new(reply))))
             .collect();
         let driver: BTreeMap<Answer, M> = Answer::ALL
             .into_iter()

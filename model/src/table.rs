@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write};
 
-use serde_json::{Value, json};
-
 use portlock::protocol::{Acquire, Clear, Evidence, Probe, Query, Release};
 
 use crate::machines::{self, Answer, Machine, Op, PROBES, Reply, authors, evidence, probes};
@@ -30,31 +28,6 @@ follows in the cell. A state takes every reply of its operation, so no cell is e
 Every cell is reached in some world of the model (tests/model.rs), but for:
 
 ";
-
-/// The cells for other programs: an object for each state and reply.
-pub fn cells() -> Vec<Value> {
-    fn of<M: Machine>(cells: &mut Vec<Value>) {
-        for (state, follows) in machines::graph::<M>() {
-            let driver = follows.driver.into_iter();
-            let driver = driver.map(|(answer, next)| (answer.words().to_owned(), next));
-            let replies = follows.replies.iter().map(|(reply, &next)| (name(reply), next));
-            cells.extend(replies.chain(driver).map(|(reply, next)| {
-                json!({
-                    "machine": M::NAME,
-                    "state": state.label(),
-                    "reply": reply,
-                    "next": next.label(),
-                })
-            }));
-        }
-    }
-    let mut cells = Vec::new();
-    of::<Acquire>(&mut cells);
-    of::<Release>(&mut cells);
-    of::<Query>(&mut cells);
-    of::<Clear>(&mut cells);
-    cells
-}
 
 /// Cells that no world of the model reaches, each by how it begins, and with the reason.
 pub const UNREACHED: &[Unreached] = &[

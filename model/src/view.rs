@@ -7,7 +7,7 @@ use portlock::protocol::{
     Read, Unlink, Wait, Watch, judge,
 };
 
-use crate::machines::{Reply, evidence};
+use crate::machines::{Reply, Script, evidence};
 use crate::world::{Content, Creator, Inode, Kind, Look, Who, World};
 use crate::worlds::Config;
 
@@ -48,6 +48,8 @@ pub struct View<'a> {
     pub doctor: fn(Evidence) -> Evidence,
     /// How a wrong protocol sees a confirm.
     pub confirms_itself: bool,
+    /// Gives the replies instead of the world, to which nothing happens.
+    pub script: Option<&'a mut Script>,
 }
 
 impl<'a> View<'a> {
@@ -63,6 +65,7 @@ impl<'a> View<'a> {
             removal: None,
             doctor: |evidence| evidence,
             confirms_itself: false,
+            script: None,
         }
     }
 
@@ -189,8 +192,20 @@ fn lies() -> &'static [Evidence] {
     &LIES
 }
 
+/// Gives the scripted reply, where there is a script.
+macro_rules! scripted {
+    ($view:ident.$method:ident: $kind:ident) => {
+        if let Some(script) = &mut $view.script {
+            let reply = script.$method();
+            $view.reply = Reply::$kind(reply);
+            return reply;
+        }
+    };
+}
+
 impl FileSystem for View<'_> {
     fn create(&mut self) -> Create {
+        scripted!(self.create: Create);
         let stands = self.world.named().copied();
         let reply = match stands {
             None => match self.choose(1, 1) {
@@ -218,6 +233,7 @@ impl FileSystem for View<'_> {
     }
 
     fn open(&mut self) -> Open {
+        scripted!(self.open: Open);
         self.world.participant_mut(self.me).seen = Content::Empty;
         let reply = match (self.world.path, self.world.named().copied()) {
             (Some(inode), Some(file)) => {
@@ -242,6 +258,7 @@ impl FileSystem for View<'_> {
     }
 
     fn age(&mut self) -> Dated {
+        scripted!(self.age: Age);
         let file = *self.world.file(self.inode()).expect("open files exist");
         let reply = if file.content.is_record() {
             match self.choose(2, 1) {
@@ -260,6 +277,7 @@ impl FileSystem for View<'_> {
     }
 
     fn lock(&mut self) -> Lock {
+        scripted!(self.lock: Lock);
         let open = self.world.participant(self.me).open;
         let inode = self.inode();
         let reply = if !self.config.kernel_locks {
@@ -307,6 +325,7 @@ impl FileSystem for View<'_> {
     }
 
     fn write(&mut self) -> Done {
+        scripted!(self.write: Write);
         let (me, inode) = (self.me, self.inode());
         // A failed write leaves the file empty, or with a part of the record.
         let (content, reply) = match self.choose(1, 2) {
@@ -322,6 +341,7 @@ impl FileSystem for View<'_> {
     }
 
     fn read(&mut self) -> Read {
+        scripted!(self.read: Read);
         let content = self.world.file(self.inode()).expect("open files exist").content;
         let reply = match self.choose(1, 1) {
             Ok(_) => {
@@ -336,6 +356,11 @@ impl FileSystem for View<'_> {
     }
 
     fn probe(&mut self) -> Evidence {
+        if let Some(script) = &mut self.script {
+            let reply = (self.doctor)(script.probe());
+            self.reply = Reply::Probe(reply);
+            return reply;
+        }
         let seen = self.world.participant(self.me).seen;
         let reply = if self.config.probe_lies {
             let lies = if self.config.every_lie { every_record() } else { lies() };
@@ -353,6 +378,7 @@ impl FileSystem for View<'_> {
     }
 
     fn confirm(&mut self) -> Confirm {
+        scripted!(self.confirm: Confirm);
         let same = self.confirms_itself
             || (self.world.path == Some(self.inode())
                 && !self.world.named().is_some_and(|file| file.pending));
@@ -366,6 +392,7 @@ impl FileSystem for View<'_> {
     }
 
     fn unlink(&mut self) -> Unlink {
+        scripted!(self.unlink: Unlink);
         let reply = match self.choose(1, 1) {
             Ok(_) => match self.remove_path() {
                 Some(_) => Unlink::Unlinked,
@@ -378,6 +405,7 @@ impl FileSystem for View<'_> {
     }
 
     fn void(&mut self) -> Done {
+        scripted!(self.void: Void);
         let inode = self.inode();
         let reply = match self.choose(1, 1) {
             Ok(_) => {
@@ -393,6 +421,7 @@ impl FileSystem for View<'_> {
     }
 
     fn watch(&mut self) -> Watch {
+        scripted!(self.watch: Watch);
         let locked = self.world.file(self.inode()).is_some_and(|file| file.lock.is_some());
         let reply = match self.choose(2, 0) {
             Ok(0) if locked => Watch::Held,
@@ -404,12 +433,18 @@ impl FileSystem for View<'_> {
     }
 
     fn close(&mut self) {
+        if let Some(script) = &mut self.script {
+            return script.close();
+        }
         self.world.unlock(self.me);
         self.world.close(self.me);
         self.reply = Reply::Close;
     }
 
     fn leave(&mut self) {
+        if let Some(script) = &mut self.script {
+            return script.leave();
+        }
         self.world.close(self.me);
         self.reply = Reply::Leave;
     }

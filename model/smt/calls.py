@@ -1,0 +1,284 @@
+"""What the calls do: each reply of each call, when it can come and what it changes.
+
+This is a second description of the filesystem, beside the model's `view.rs`; `compare.py` holds
+the two to each other. It says less on purpose: the age and the probe may answer anything at any
+time (P7, P8), and every call may fail at any time.
+
+In the formulas `me` is the participant that calls, `mine` the file that it has open, `new` the
+file that a create makes and `found` the one that an open opens. What is new is a file that nobody
+has open and that the path does not name: one that is gone may come back, as inode numbers do.
+"""
+
+from dataclasses import dataclass, field
+from typing import Callable, Dict, List, Mapping
+
+from formulas import Formula
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One reply of a call."""
+
+    # All of them hold when it comes.
+    when: List[Formula] = field(default_factory=list)
+    # What changes: relation by relation, for which p and f it holds afterwards.
+    then: Mapping[str, Formula] = field(default_factory=dict)
+    # Who calls has a file open, which is `mine`.
+    on_open_file: bool = False
+
+
+# What a file that is gone leaves behind is forgotten when it comes back.
+NOT_NEW = "(not (= f new))"
+NO_NAME = "(forall ((f F)) (not (path f)))"
+SOME_NAME = "(exists ((f F)) (path f))"
+# A removed file that somebody has open keeps its name for that long on some systems.
+LATE_NAME = "(and late (exists ((q P) (g F)) (and (open q g) (not (path g)))))"
+ME_MINE = "(and (= p me) (= f mine))"
+FREE_FOR_ME = "(forall ((q P)) (=> (lock q mine) (= q me)))"
+
+
+def create(reply: str) -> Effect:
+    if reply == "Created":
+        return Effect(
+            when=[NO_NAME, "(not (path new))", "(forall ((q P)) (not (open q new)))"],
+            then={
+                "path": "(= f new)",
+                "open": "(or (open p f) (and (= p me) (= f new)))",
+                "made": f"(or (and (made p f) {NOT_NEW}) (and (= p me) (= f new)))",
+                "author": f"(and (author p f) {NOT_NEW})",
+                "record": f"(and (record f) {NOT_NEW})",
+            },
+        )
+    return {
+        "Exists": Effect(when=[f"(or {SOME_NAME} {LATE_NAME})"]),
+        "Denied": Effect(when=[LATE_NAME]),
+        "Failed": Effect(),
+    }[reply]
+
+
+def open_(reply: str) -> Effect:
+    if reply == "Opened":
+        # Some systems still open a file whose name is being deleted.
+        removed = "(and late (not (path found)) (exists ((q P)) (open q found)))"
+        return Effect(
+            when=[f"(or (path found) {removed})"],
+            then={"open": "(or (open p f) (and (= p me) (= f found)))"},
+        )
+    return {
+        "Absent": Effect(when=[NO_NAME]),
+        "Denied": Effect(when=[LATE_NAME]),
+        "Failed": Effect(),
+    }[reply]
+
+
+def age(reply: str) -> Effect:
+    return {"Known": Effect(on_open_file=True), "Failed": Effect(on_open_file=True)}[reply]
+
+
+def lock(reply: str) -> Effect:
+    return {
+        "Ours": Effect(
+            when=["locks", FREE_FOR_ME],
+            then={"lock": f"(or (lock p f) {ME_MINE})"},
+            on_open_file=True,
+        ),
+        "Busy": Effect(when=["locks", f"(not {FREE_FOR_ME})"], on_open_file=True),
+        "Unsupported": Effect(when=["(not locks)"], on_open_file=True),
+        "Failed": Effect(on_open_file=True),
+    }[reply]
+
+
+def wait(reply: str) -> Effect:
+    return {"Ours": lock("Ours"), "Failed": lock("Failed")}[reply]
+
+
+def write(reply: str) -> Effect:
+    record = {
+        "Done": {
+            "record": "(or (record f) (= f mine))",
+            "author": f"(or (and (author p f) (not (= f mine))) {ME_MINE})",
+        },
+        # It leaves nothing in the file, or a part of a record, which is none.
+        "Failed": EMPTIED,
+    }[reply]
+    return Effect(then=record, on_open_file=True)
+
+
+EMPTIED = {
+    "record": "(and (record f) (not (= f mine)))",
+    "author": "(and (author p f) (not (= f mine)))",
+}
+
+
+def read(reply: str) -> Effect:
+    return {
+        "Record": Effect(when=["(record mine)"], on_open_file=True),
+        "Nothing": Effect(when=["(not (record mine))"], on_open_file=True),
+        "Failed": Effect(on_open_file=True),
+    }[reply]
+
+
+def probe(reply: str) -> Effect:
+    return {"any": Effect()}[reply]
+
+
+def confirm(reply: str) -> Effect:
+    return {
+        "Same": Effect(when=["(path mine)"], on_open_file=True),
+        "Changed": Effect(when=["(not (path mine))"], on_open_file=True),
+        "Failed": Effect(on_open_file=True),
+    }[reply]
+
+
+def unlink(reply: str) -> Effect:
+    # By name: whatever the path names is removed, and nothing need be open.
+    return {
+        "Unlinked": Effect(when=[SOME_NAME], then={"path": "false"}),
+        "Absent": Effect(when=[NO_NAME]),
+        "Failed": Effect(),
+    }[reply]
+
+
+def void(reply: str) -> Effect:
+    return {
+        "Done": Effect(then=EMPTIED, on_open_file=True),
+        "Failed": Effect(on_open_file=True),
+    }[reply]
+
+
+def watch(reply: str) -> Effect:
+    somebody = "(exists ((q P)) (lock q mine))"
+    return {
+        "Held": Effect(when=[somebody], on_open_file=True),
+        "Free": Effect(when=[f"(not {somebody})"], on_open_file=True),
+        "Unknown": Effect(on_open_file=True),
+    }[reply]
+
+
+# The kernel lock belongs to the open file, which nobody shares here.
+CLOSED = {"open": "(and (open p f) (not (= p me)))", "lock": "(and (lock p f) (not (= p me)))"}
+
+
+def close(_: str) -> Effect:
+    return Effect(then=CLOSED, on_open_file=True)
+
+
+def leave(_: str) -> Effect:
+    return Effect(then=CLOSED, on_open_file=True)
+
+
+def crash(_: str) -> Effect:
+    """The process of `me` dies, by whatever cause, between any two calls."""
+    return Effect(
+        then={
+            **CLOSED,
+            # Its records are a dead process's, and so are its files.
+            "author": "(and (author p f) (not (= p me)))",
+            "made": "(and (made p f) (not (= p me)))",
+        }
+    )
+
+
+def nothing(_: str) -> Effect:
+    """The driver answers, or a call begins: no call is made."""
+    return Effect()
+
+
+CALLS: Dict[str, Callable[[str], Effect]] = {
+    "Create": create,
+    "Open": open_,
+    "Age": age,
+    "Lock": lock,
+    "Wait": wait,
+    "Write": write,
+    "Read": read,
+    "Probe": probe,
+    "Confirm": confirm,
+    "Unlink": unlink,
+    "Void": void,
+    "Watch": watch,
+    "Close": close,
+    "Leave": leave,
+    "crash": crash,
+    "driver": nothing,
+}
+# Every reply of each call, as `machine.py` shortens them.
+REPLIES = {
+    "Create": ["Created", "Exists", "Denied", "Failed"],
+    "Open": ["Opened", "Absent", "Denied", "Failed"],
+    "Age": ["Known", "Failed"],
+    "Lock": ["Ours", "Busy", "Unsupported", "Failed"],
+    "Wait": ["Ours", "Failed"],
+    "Write": ["Done", "Failed"],
+    "Read": ["Record", "Nothing", "Failed"],
+    "Probe": ["any"],
+    "Confirm": ["Same", "Changed", "Failed"],
+    "Unlink": ["Unlinked", "Absent", "Failed"],
+    "Void": ["Done", "Failed"],
+    "Watch": ["Held", "Free", "Unknown"],
+    "Close": [""],
+    "Leave": [""],
+}
+
+
+@dataclass(frozen=True)
+class Semantics:
+    """The calls, or the calls with a slip in one of them."""
+
+    slips: Mapping[str, Effect] = field(default_factory=dict)
+
+    def effect(self, call: str, reply: str) -> Effect:
+        key = f"{call}({reply})"
+        return self.slips[key] if key in self.slips else CALLS[call](reply)
+
+
+def slips() -> Dict[str, Dict[str, Effect]]:
+    """Wrong semantics, each of which the comparison with the model must notice."""
+    free = Effect(when=["locks"], then=lock("Ours").then, on_open_file=True)
+    created = create("Created")
+    keeps_lock = {key: value for key, value in crash("").then.items() if key != "lock"}
+    stays_author = {key: value for key, value in crash("").then.items() if key != "author"}
+    return {
+        "confirm compares the open file with itself": {
+            "Confirm(Same)": Effect(on_open_file=True),
+            "Confirm(Changed)": Effect(when=["false"], on_open_file=True),
+        },
+        "the kernel lock excludes nobody": {"Lock(Ours)": free},
+        "the kernel lock is never granted": {
+            "Lock(Ours)": Effect(when=["false"], on_open_file=True)
+        },
+        "a lock that was tried is not taken": {
+            "Lock(Ours)": Effect(when=["locks", FREE_FOR_ME], on_open_file=True)
+        },
+        "unlink removes nothing": {"Unlink(Unlinked)": Effect(when=[SOME_NAME])},
+        "unlink removes only what the caller has open": {
+            "Unlink(Unlinked)": Effect(
+                when=["(exists ((f F)) (and (path f) (open me f)))"], then={"path": "false"}
+            )
+        },
+        "unlink closes the file": {
+            "Unlink(Unlinked)": Effect(when=[SOME_NAME], then={"path": "false", **CLOSED})
+        },
+        "a crash leaves the kernel lock": {"crash()": Effect(then=keeps_lock)},
+        "a crash leaves a live record": {"crash()": Effect(then=stays_author)},
+        "close keeps the kernel lock": {
+            "Close()": Effect(then={"open": CLOSED["open"]}, on_open_file=True)
+        },
+        "create is not exclusive": {
+            "Create(Created)": Effect(when=created.when[1:], then=created.then)
+        },
+        "a created file has a record": {
+            "Create(Created)": Effect(
+                when=created.when, then={**created.then, "record": "(or (record f) (= f new))"}
+            )
+        },
+        "a created file is not open": {
+            "Create(Created)": Effect(
+                when=created.when, then={**created.then, "open": "(open p f)"}
+            )
+        },
+        "open takes any file": {"Open(Opened)": Effect(then=open_("Opened").then)},
+        "write leaves the file empty": {"Write(Done)": Effect(then=EMPTIED, on_open_file=True)},
+        "void leaves the record": {"Void(Done)": Effect(on_open_file=True)},
+        "read sees a record in an empty file": {"Read(Record)": Effect(on_open_file=True)},
+    }

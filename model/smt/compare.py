@@ -1,0 +1,243 @@
+"""Holds `calls.py` to the model's filesystem, step by step.
+
+The model prints every step of some of its worlds: the state before, the call and its reply, the
+state after. Each must be allowed by the semantics here, with the same state after (`allowed`). And
+each reply that the semantics here allow in a state must be one that the model gives in some world,
+or stand in `ANY_TIME` (`surplus`). The invariant must hold in every state.
+
+The model frees a file that has no name and that nobody has open; here it stays, and says nothing.
+So states are compared in what they say of files that exist.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
+
+from calls import REPLIES, Effect, Semantics
+from formulas import RELATIONS, State, Value, both, variables
+from invariant import CLAUSES
+from machine import IDLE, Row, short, short_reply
+
+# Replies that are allowed at any time here, although the model gives them in some states only.
+ANY_TIME = {
+    "Failed": "any call may fail at any time; in the model so many fail in all",
+    "Known": "an age may be anything (P7); in the model it is there of every open file",
+    "any": "the probe may answer anything (P8)",
+    "Unknown": "a system may not be able to say whether anybody has the lock",
+}
+# And these, where the names of removed files are freed late.
+LATE = {
+    "Exists": "here any removed file that is open may keep the name; in the model only the last",
+    "Denied": "the same",
+    "Created": "the same: here the name may be free all the same",
+    "Absent": "the same",
+    "Opened": "the same: here any removed file that is open may be opened",
+}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A state of the model in the words of `formulas.py`; hashable."""
+
+    at: Tuple[str, ...]
+    relations: Tuple[Tuple[str, FrozenSet[Tuple[int, ...]]], ...]
+    files: FrozenSet[int]
+
+    def state(self, facts: Mapping[str, bool]) -> State:
+        return State(dict(enumerate(self.at)), dict(self.relations), facts)
+
+    def opened(self, who: int) -> Optional[int]:
+        return next((f for p, f in dict(self.relations)["open"] if p == who), None)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the model: `what` is a call, or crash, begin, release, again and the like."""
+
+    before: Snapshot
+    call: str
+    reply: str
+    who: Tuple[int, ...]
+    after: Snapshot
+
+
+@dataclass
+class World:
+    """Every step of one world, those that are alike in short names once."""
+
+    name: str
+    facts: Mapping[str, bool]
+    starts: Set[Snapshot]
+    steps: Set[Step]
+
+
+def read_world(lines: Iterable[str]) -> World:
+    """What `portlock-model steps` prints."""
+    head, *rest = map(json.loads, lines)
+    facts = {"locks": head["locks"], "late": head["late"]}
+    world = World(head["world"], facts, set(), set())
+    for line in rest:
+        if "start" in line:
+            world.starts.add(snapshot(line["start"]))
+            continue
+        call, reply = short_reply(line["what"])
+        call = "crash" if reply == "crash" else call
+        before, after = snapshot(line["before"]), snapshot(line["after"])
+        reply = {"release": "begin", "crash": ""}.get(reply, reply)
+        world.steps.add(Step(before, call, reply, tuple(line["who"]), after))
+    return world
+
+
+def snapshot(printed: Mapping[str, Any]) -> Snapshot:
+    people, files = printed["participants"], printed["files"]
+    of: Dict[str, Set[Tuple[Any, ...]]] = {
+        "open": {(p, person["open"]) for p, person in enumerate(people)},
+        "lock": {(file["lock"], file["file"]) for file in files},
+        "made": {(file["made"], file["file"]) for file in files},
+        "author": {(file["author"], file["file"]) for file in files},
+        "record": {(file["file"],) for file in files if file["record"]},
+        "path": {(printed["path"],)},
+    }
+    relations = tuple((name, frozenset(t for t in of[name] if None not in t)) for name in RELATIONS)
+    at = tuple(state(person["state"]) for person in people)
+    return Snapshot(at, relations, frozenset(file["file"] for file in files))
+
+
+def state(said: str) -> str:
+    machine, _, rest = said.partition(" ")
+    return said if said == IDLE else short(machine, rest)
+
+
+class Comparison:
+    """The semantics against the steps of one world."""
+
+    def __init__(self, world: World, rows: Iterable[Row], semantics: Semantics) -> None:
+        self.world = world
+        self.rows = set(rows)
+        self.semantics = semantics
+        # Rows that some step took, and how many states were looked at: filled as it goes.
+        self.taken: Set[Row] = set()
+        self.states = 0
+
+    def surprises(self, only: Optional[Set[str]] = None) -> Iterator[str]:
+        """All that the model does otherwise; of these calls alone, if any are named."""
+        given: Dict[Tuple[Snapshot, int, str], Set[str]] = {}
+        for step in sorted(self.world.steps, key=repr):
+            if only is not None and step.call not in only:
+                continue
+            if not self.allowed(step):
+                yield f"the model does what is not allowed here: {told(step)}"
+            if step.call in REPLIES:
+                (who,) = step.who
+                given.setdefault((step.before, who, step.call), set()).add(step.reply)
+        for (before, who, call), replies in given.items():
+            for reply in self.surplus(before, who, call, replies):
+                yield f"allowed here, and not what the model does: {call}({reply}) by {who} in {before}"
+
+    def allowed(self, step: Step) -> bool:
+        """Whether the semantics and the table allow this very step."""
+        now, files = step.before, step.before.files | step.after.files
+        for who in step.who:
+            if step.call == "crash":
+                row = Row(now.at[who], "crash", "", IDLE)
+            else:
+                row = Row(now.at[who], step.call, step.reply, step.after.at[who])
+            if row not in self.rows:
+                return False
+            self.taken.add(row)
+            effect = self.semantics.effect(row.call, row.reply)
+            followers = self.followers(now, who, effect, row.next, files)
+            # Of several threads that die together, only the last leaves the state that is told.
+            if who != step.who[-1]:
+                (now,) = followers
+            elif not any(alike(follower, step.after) for follower in followers):
+                return False
+        return bool(step.who) or step.before == step.after
+
+    def followers(
+        self, before: Snapshot, who: int, effect: Effect, at: str, files: Iterable[int]
+    ) -> List[Snapshot]:
+        """The states that the effect may lead to, whichever file is new or found."""
+        known = before.state(self.world.facts)
+        return [
+            changed(known, before, effect, at, files, names)
+            for names in self.enabled(before, who, effect, files)
+        ]
+
+    def enabled(
+        self, before: Snapshot, who: int, effect: Effect, files: Iterable[int]
+    ) -> List[Dict[str, Value]]:
+        """Each way to name the files so that all holds that must hold when it comes."""
+        mine = before.opened(who)
+        if effect.on_open_file and mine is None:
+            return []
+        known, said = before.state(self.world.facts), both(effect.when)
+        names: Dict[str, Value] = {"me": who, "mine": -1 if mine is None else mine}
+        candidates = sorted(files) if "new" in said or "found" in said else [-1]
+        each = [{**names, "new": file, "found": file} for file in candidates]
+        return [names for names in each if known.holds(said, files, names)]
+
+    def surplus(self, before: Snapshot, who: int, call: str, given: Set[str]) -> List[str]:
+        """Replies that are allowed here, that the model does not give, and that nothing excuses."""
+        # One more than there are, for a file to be created.
+        files = before.files | {max(before.files, default=0) + 1}
+        excused = {**ANY_TIME, **(LATE if self.world.facts["late"] else {})}
+        return [
+            reply
+            for reply in REPLIES[call]
+            if reply not in given and reply not in excused
+            if self.enabled(before, who, self.semantics.effect(call, reply), files)
+        ]
+
+    def broken_clauses(self) -> Iterator[str]:
+        """Clauses of the invariant that do not hold in a state of the model."""
+        states = {step.before for step in self.world.steps} | self.world.starts
+        states |= {step.after for step in self.world.steps}
+        self.states = len(states)
+        for one in states:
+            known = one.state(self.world.facts)
+            for clause, formula in CLAUSES.items():
+                if not known.holds(formula, one.files, {}):
+                    yield f"{clause}: not in {one}"
+
+
+def changed(
+    known: State,
+    before: Snapshot,
+    effect: Effect,
+    at: str,
+    files: Iterable[int],
+    names: Mapping[str, Value],
+) -> Snapshot:
+    """The state that follows, with every relation as the effect says it is."""
+    relations = dict(before.relations)
+    for relation, formula in effect.then.items():
+        people = known.at if len(variables(relation)) == 2 else [None]
+        now = set()
+        for person in people:
+            for file in files:
+                one = (file,) if person is None else (person, file)
+                if known.holds(formula, files, {**names, **dict(zip(variables(relation), one))}):
+                    now.add(one)
+        relations[relation] = frozenset(now)
+    places = list(before.at)
+    places[int(names["me"])] = at
+    return Snapshot(tuple(places), tuple(relations.items()), frozenset(files))
+
+
+def alike(here: Snapshot, there: Snapshot) -> bool:
+    """Whether both say the same of every file that exists there."""
+    gone = here.files - there.files
+    named = dict(here.relations)
+    if any(one[-1] in gone for relation in ("open", "lock", "path") for one in named[relation]):
+        return False
+    kept = {
+        relation: frozenset(one for one in tuples if one[-1] not in gone)
+        for relation, tuples in here.relations
+    }
+    return here.at == there.at and kept == dict(there.relations)
+
+
+def told(step: Step) -> str:
+    who = " and ".join(map(str, step.who))
+    return f"{step.call}({step.reply}) by {who}\n    before {step.before}\n    after  {step.after}"

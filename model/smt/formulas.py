@@ -1,0 +1,137 @@
+"""Formulas are SMT-LIB text. The solvers read that text, and so does `holds`, which evaluates it in
+one small state: what is proved and what is compared with the model is the same text.
+
+A state is a set of relations over participants and files:
+
+    (state p)     what participant p is at, one of the states of the machines
+    (open p f)    p has file f open
+    (lock p f)    p has the kernel lock of f
+    (made p f)    p, in its present life, created f
+    (author p f)  the record in f is p's, in its present life
+    (record f)    there is a record in f, whoever's: p's, or a dead process's
+    (path f)      the path names f
+
+and of two facts about the filesystem that never change:
+
+    locks         it has kernel locks
+    late          it frees the name of a removed file only when the last handle closes (Windows)
+"""
+
+import re
+from functools import lru_cache
+from itertools import product
+from typing import Dict, FrozenSet, Iterable, List, Mapping, Tuple, Union
+
+# The relations, with the sorts of their places: P for participants, F for files.
+RELATIONS = {
+    "open": "PF",
+    "lock": "PF",
+    "made": "PF",
+    "author": "PF",
+    "record": "F",
+    "path": "F",
+}
+VARIABLE = {"P": "p", "F": "f"}
+
+Formula = str
+Tree = Union[str, Tuple["Tree", ...]]
+Value = Union[bool, str, int]
+
+
+def both(formulas: Iterable[Formula]) -> Formula:
+    """The conjunction."""
+    return "(and true %s)" % " ".join(formulas)
+
+
+def is_in(states: Iterable[str], participant: str) -> Formula:
+    """The participant is at one of these states."""
+    return "(or false %s)" % " ".join(
+        f"(= (state {participant}) {quoted(state)})" for state in states
+    )
+
+
+def quoted(state: str) -> str:
+    """The name of a state as a symbol: it has blanks and brackets."""
+    return f"|{state}|"
+
+
+def afterwards(formula: Formula) -> Formula:
+    """The same formula about the state that follows."""
+    names = "|".join(["state", *RELATIONS])
+    return re.sub(rf"\((?P<name>{names})(?= )", r"(\g<name>-after", formula)
+
+
+def variables(relation: str) -> List[str]:
+    """The variables in which changes of the relation are written: p and f, or f."""
+    return [VARIABLE[sort] for sort in RELATIONS[relation]]
+
+
+class State:
+    """One small state: who is at what, and which tuples each relation has."""
+
+    def __init__(
+        self,
+        at: Mapping[int, str],
+        relations: Mapping[str, FrozenSet[Tuple[int, ...]]],
+        facts: Mapping[str, bool],
+    ) -> None:
+        self.at = at
+        self.relations = relations
+        self.facts = facts
+
+    def holds(self, formula: Formula, files: Iterable[int], names: Mapping[str, Value]) -> bool:
+        """Whether the formula is true here, with these files in the world."""
+        universe = {"P": tuple(self.at), "F": tuple(files)}
+        return bool(self._value(parsed(formula), universe, dict(names)))
+
+    def _value(
+        self, tree: Tree, universe: Mapping[str, Tuple[int, ...]], names: Dict[str, Value]
+    ) -> Value:
+        if isinstance(tree, str):
+            if tree in names:
+                return names[tree]
+            if tree in self.facts:
+                return self.facts[tree]
+            if tree in ("true", "false"):
+                return tree == "true"
+            return tree.strip("|")
+        operator = tree[0]
+        if operator in ("forall", "exists"):
+            bound, body = tree[1], tree[2]
+            words = [str(one[0]) for one in bound]
+            ranges = [universe[str(one[1])] for one in bound]
+            each = (
+                self._value(body, universe, {**names, **dict(zip(words, one))})
+                for one in product(*ranges)
+            )
+            return all(each) if operator == "forall" else any(each)
+        if operator == "and":
+            return all(self._value(part, universe, names) for part in tree[1:])
+        if operator == "or":
+            return any(self._value(part, universe, names) for part in tree[1:])
+        values = [self._value(part, universe, names) for part in tree[1:]]
+        if operator == "not":
+            return not values[0]
+        if operator == "=>":
+            return not values[0] or values[1]
+        if operator == "=":
+            return values[0] == values[1]
+        if operator == "state":
+            return self.at[int(values[0])]
+        return tuple(values) in self.relations[str(operator)]
+
+
+@lru_cache(maxsize=None)
+def parsed(formula: Formula) -> Tree:
+    """The formula as nested tuples of words."""
+    stack: List[List[Tree]] = [[]]
+    for word in re.findall(r"[()]|\|[^|]*\||[^\s()|]+", formula):
+        if word == "(":
+            stack.append([])
+        elif word == ")":
+            done = tuple(stack.pop())
+            stack[-1].append(done)
+        else:
+            stack[-1].append(word)
+    (tree,) = stack[0]
+    return tree

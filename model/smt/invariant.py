@@ -1,0 +1,108 @@
+"""The invariant, clause by clause, the promises that follow from it, and where all begins.
+
+Each clause is a sentence and a formula. The first ones are about the filesystem; the others say
+what a participant knows in each of its states, as `machine.KNOWN` has it.
+"""
+
+from typing import Dict, List
+
+from calls import Effect
+from formulas import Formula, both, is_in
+from machine import BELIEVES, IDLE, KNOWN, knowing
+
+
+def every(names: str, body: Formula) -> Formula:
+    """True of all participants p, q and files f, g that `names` lists."""
+    sort = {"p": "P", "q": "P", "f": "F", "g": "F"}
+    return "(forall (%s) %s)" % (" ".join(f"({name} {sort[name]})" for name in names.split()), body)
+
+
+def when_at(fact: str, body: Formula) -> Formula:
+    """True of every participant p at a state in which `fact` is known."""
+    return every("p", f"(=> {is_in(knowing(fact), 'p')} {body})")
+
+
+def of_mine(fact: str, body: Formula) -> Formula:
+    """True of the file f that a participant p has open where `fact` is known."""
+    return every("p f", f"(=> (and {is_in(knowing(fact), 'p')} (open p f)) {body})")
+
+
+IDLES = [state for state, known in KNOWN.items() if "open" not in known.split()]
+
+CLAUSES: Dict[str, Formula] = {
+    "the path names at most one file": every("f g", "(=> (and (path f) (path g)) (= f g))"),
+    "nobody has two files open": every("p f g", "(=> (and (open p f) (open p g)) (= f g))"),
+    "a kernel lock has one owner": every("p q f", "(=> (and (lock p f) (lock q f)) (= p q))"),
+    "who has a kernel lock has the file open": every("p f", "(=> (lock p f) (open p f))"),
+    "without kernel locks nobody has one": every("p f", "(=> (lock p f) locks)"),
+    "a file has one maker": every("p q f", "(=> (and (made p f) (made q f)) (= p q))"),
+    "a record has one author": every("p q f", "(=> (and (author p f) (author q f)) (= p q))"),
+    "what has an author is a record": every("p f", "(=> (author p f) (record f))"),
+    "a record is its maker's": every("p f", "(=> (author p f) (made p f))"),
+    "has nothing open": every("p f", f"(=> (open p f) (not {is_in(IDLES, 'p')}))"),
+    "has a file open": when_at("open", "(exists ((f F)) (open p f))"),
+    "made the file it has open": of_mine("made", "(made p f)"),
+    "has the kernel lock": when_at("lock", "(exists ((f F)) (lock p f))"),
+    "has the kernel lock if there are any": when_at(
+        "lock?", "(=> locks (exists ((f F)) (lock p f)))"
+    ),
+    "does without the kernel lock only where there is none": when_at("no-locks", "(not locks)"),
+    "wrote the record in the file it has open": of_mine("author", "(author p f)"),
+    "has the file open that the path names": of_mine("path", "(path f)"),
+}
+
+INITIALLY: List[Formula] = [
+    every("p", f"(= (state p) {IDLE})"),
+    # The path names nothing, or an old file: a dead process's record, an old agent's, or none.
+    every("f g", "(=> (and (path f) (path g)) (= f g))"),
+    every("p f", "(not (or (open p f) (lock p f) (made p f) (author p f)))"),
+]
+
+_P_BELIEVES, _Q_BELIEVES = is_in(BELIEVES, "p"), is_in(BELIEVES, "q")
+
+# P1 follows from the invariant.
+P1: Dict[str, Formula] = {
+    "P1: two that believe to hold are one": every(
+        "p q", f"(=> (and {_P_BELIEVES} {_Q_BELIEVES}) (= p q))"
+    ),
+    "P1: who believes to hold has a file open": every(
+        "p", f"(=> {_P_BELIEVES} (exists ((f F)) (open p f)))"
+    ),
+    "P1: the path names the file of who believes to hold": every(
+        "p f", f"(=> (and {_P_BELIEVES} (open p f)) (path f))"
+    ),
+    "P1: with its record in it": every("p f", f"(=> (and {_P_BELIEVES} (open p f)) (author p f))"),
+    "P1: and its kernel lock on it, if there are any": every(
+        "p f", f"(=> (and {_P_BELIEVES} (open p f) locks) (lock p f))"
+    ),
+    "P1: who is told that the kernel lock protects it has it": every(
+        "p f", "(=> (and (= (state p) |Acquire Held(KernelLock)|) (open p f)) (lock p f))"
+    ),
+    "P1: who is told that the create alone does is where nobody can lock": every(
+        "p", "(=> (= (state p) |Acquire Held(ExclusiveCreate)|) (not locks))"
+    ),
+}
+
+# P2, of each row that removes a file: `me` removes what the path names.
+P2: Dict[str, Formula] = {
+    "P2: what is removed is the remover's open file": every("f", "(=> (path f) (open me f))"),
+    "P2: the remover made it or has its kernel lock": every(
+        "f", "(=> (path f) (or (made me f) (lock me f)))"
+    ),
+    "P2: no other that believes to hold has it open": every(
+        "p f", f"(=> (and (path f) (open p f) {_P_BELIEVES}) (= p me))"
+    ),
+    "P2: where there are kernel locks the remover has it": every(
+        "f", "(=> (and locks (path f)) (lock me f))"
+    ),
+}
+
+
+def removes(effect: Effect) -> bool:
+    """Whether a file loses its name."""
+    return effect.then.get("path") == "false"
+
+
+def invariant() -> Formula:
+    """All clauses."""
+    return both(CLAUSES.values())

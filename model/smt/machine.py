@@ -1,0 +1,154 @@
+"""The machines, as the model prints them, and what is known in each of their states.
+
+The model prints a table for each machine by running its code: a state, the reply that it gets, the
+state that follows. Here it is read and shortened: what a state carries of reasons, ages and what
+follows a close is dropped, so that states that differ in nothing else are one. That only adds
+behaviour, so what is proved of the short table holds of the long one.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Dict, Iterable, List, Mapping, Set
+
+from calls import CALLS
+
+# Of what a state carries, safety rests on these alone.
+KEPT = ["KernelLock", "ExclusiveCreate", "Ours", "Dead", "Newborn"]
+
+IDLE = "Idle"
+HELD = ["Acquire Held(KernelLock)", "Acquire Held(ExclusiveCreate)"]
+
+# What is known in each state: the invariant, state by state. A state that is not here is an error.
+#
+#   open      it has a file open: `mine`; in all states without this, it has none
+#   made      it made that file
+#   lock      it has its kernel lock, so there are kernel locks
+#   lock?     it has its kernel lock, if there are kernel locks
+#   no-locks  there are no kernel locks
+#   author    the record in it is its own
+#   path      the path names it
+KNOWN: Dict[str, str] = {
+    IDLE: "",
+    "Acquire Creating": "",
+    "Acquire LockingNew": "open made",
+    "Acquire Recording(KernelLock)": "open made lock",
+    "Acquire Recording(ExclusiveCreate)": "open made no-locks",
+    "Acquire ConfirmingNew(KernelLock)": "open made lock author",
+    "Acquire ConfirmingNew(ExclusiveCreate)": "open made no-locks author",
+    "Acquire Held(KernelLock)": "open made lock author path",
+    "Acquire Held(ExclusiveCreate)": "open made no-locks author path",
+    "Acquire Opening": "",
+    "Acquire Dating": "open",
+    "Acquire Peeking": "open",
+    "Acquire LockingOld": "open",
+    "Acquire Reading": "open lock",
+    "Acquire Judging": "open",
+    "Acquire Judging(Ours)": "open lock",
+    "Acquire Confirming": "open",
+    "Acquire Confirming(Dead)": "open lock",
+    "Acquire Unlinking": "open lock path",
+    "Acquire Retaking": "open made",
+    "Acquire Disowning": "open made lock?",
+    "Acquire Withdrawing": "open made lock? path",
+    "Acquire Voiding": "open made lock?",
+    "Acquire Closing": "open",
+    "Acquire Pausing": "",
+    "Acquire Pausing(Newborn)": "open made",
+    "Release Confirming": "open made lock? author path",
+    "Release Unlinking": "open made lock? author path",
+    "Release Voiding": "open made lock?",
+    "Release Closing": "open",
+    "Query Opening": "",
+    "Query Dating": "open",
+    "Query Reading": "open",
+    "Query Judging": "open",
+    "Query Watching": "open",
+    "Query Confirming": "open",
+    "Query Closing": "open",
+    "Query Pausing": "",
+}
+
+# P1 speaks of these: from the confirm of its file until its release unlinks it.
+BELIEVES = [*HELD, "Release Confirming", "Release Unlinking"]
+
+# States that the words of this proof do not reach, and why.
+OUTSIDE = {"Release Leaving": "a forked child's: open files that are shared are not in the words"}
+
+_OUTSIDE_REMOVAL = "it knows that the path names its file: only somebody outside can remove that"
+# Rows that no state of the invariant allows, and why.
+UNREACHED = {
+    "Acquire Unlinking, Unlink(Absent) -> Acquire Closing": _OUTSIDE_REMOVAL,
+    "Acquire Withdrawing, Unlink(Absent) -> Acquire Closing": _OUTSIDE_REMOVAL,
+    "Release Confirming, Confirm(Changed) -> Release Closing": _OUTSIDE_REMOVAL,
+    "Release Unlinking, Unlink(Absent) -> Release Closing": _OUTSIDE_REMOVAL,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A participant that is at `state` makes `call`, gets `reply`, and is at `next`."""
+
+    state: str
+    call: str
+    reply: str
+    next: str
+
+    def __str__(self) -> str:
+        said = self.reply if self.call == "driver" else f"{self.call}({self.reply})"
+        return f"{self.state}, {said} -> {self.next}"
+
+
+def short(machine: str, state: str) -> str:
+    """The name of a state without what safety does not rest on; an end is idle."""
+    kind, *carried = re.findall(r"\w+", state)
+    if (machine, kind) in [("Acquire", "Refused"), ("Acquire", "Failed")]:
+        return IDLE
+    if (machine, kind) in [("Release", "Ended"), ("Query", "Answered"), ("Query", "Failed")]:
+        return IDLE
+    kept = [word for word in KEPT if word in carried] if machine == "Acquire" else []
+    return f"{machine} {kind}({kept[0]})" if kept else f"{machine} {kind}"
+
+
+def short_reply(reply: str) -> "tuple[str, str]":
+    """The call and its reply; any answer of the probe is one, and so is any age."""
+    call, _, answer = reply.partition("(")
+    answer = answer[:-1]
+    if call not in CALLS:
+        return "driver", reply
+    if call == "Probe":
+        return call, "any"
+    if call == "Age":
+        return call, answer.partition("(")[0]
+    return call, answer
+
+
+def rows(cells: Iterable[Mapping[str, str]]) -> List[Row]:
+    """The rows of the short table, with those in which a call or a release begins."""
+    found: Set[Row] = set()
+    for cell in cells:
+        machine = cell["machine"]
+        if "start" in cell:
+            start = short(machine, cell["start"])
+            begin = HELD if machine == "Release" else [IDLE]
+            found |= {Row(state, "driver", "begin", start) for state in begin}
+            continue
+        call, reply = short_reply(cell["reply"])
+        state, following = short(machine, cell["state"]), short(machine, cell["next"])
+        found.add(Row(state, call, reply, following))
+    inside = {row for row in found if row.state not in OUTSIDE and row.next not in OUTSIDE}
+    unknown = {state for row in inside for state in (row.state, row.next)} - set(KNOWN)
+    if unknown:
+        raise SystemExit(f"machine.py does not say what is known in {sorted(unknown)}")
+    # Every participant may die at every step.
+    crashes = {Row(state, "crash", "", IDLE) for state in states(inside)}
+    return sorted(inside | crashes, key=lambda row: (row.state, row.call, row.reply, row.next))
+
+
+def states(table: Iterable[Row]) -> List[str]:
+    """Every state of a table."""
+    return sorted({state for row in table for state in (row.state, row.next)})
+
+
+def knowing(fact: str) -> List[str]:
+    """The states in which this is known."""
+    return [state for state, known in KNOWN.items() if fact in known.split()]

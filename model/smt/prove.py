@@ -1,0 +1,269 @@
+#!/usr/bin/env python3
+"""Proves P1 and P2 for any number of participants and files, by an inductive invariant.
+
+    prove.py [obligations] [vacuity] [variants] [steps]      all four, if none is named
+
+obligations  Each row of the machines' table, printed by running the code that ships, keeps each
+             clause of the invariant (obligations.py, invariant.py). P1 follows from it, and every
+             row that removes a file keeps P2. Two solvers must find every one of them `unsat`.
+vacuity      The invariant can be satisfied, with a holder beside every state that does not exclude
+             one, and every row can be taken in some state of it. So nothing above holds for want
+             of anything to hold of.
+variants     The rows that a wrong protocol has instead of the shipped ones fail, at the
+             obligations that variants.json lists and at no others.
+steps        What the calls do is said twice: here (calls.py) and in the model's filesystem. Every
+             step of the model is allowed here and leads to the same state, every reply allowed
+             here is one that the model gives, and every slip of a list is noticed.
+
+How to read an obligation: `--write FOLDER` writes the scripts, one a row. Each begins with what is
+given and ends with a question a clause.
+
+What is assumed: a call is one indivisible step, and replies as calls.py says; participants are
+alike, finite in number, and each has at most one file open, which it shares with nobody. The age,
+the probe, failures and crashes may come out in any way at any time. Suspended participants are
+those that make no step; threads that die together are participants that die one after another.
+
+What is not proved: P3 to P6, which are about more than one step or about records; participants of
+another protocol, removals from outside and forked children, for which the model's worlds stand.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Callable, Dict, List, Optional, Sequence, Set
+
+import obligations
+from calls import Semantics, slips
+from compare import Comparison, read_world
+from machine import HELD, KNOWN, OUTSIDE, UNREACHED, Row, rows, states
+from solvers import QUESTION, Solver, counterexample
+
+HERE = Path(__file__).resolve().parent
+MODEL = "cargo run --quiet --locked --release -p portlock-model --"
+EXPECTED = HERE / "variants.json"
+
+# The worlds whose steps are compared, with what keeps them small. Between them they have every
+# reply of every call.
+WORLDS = [
+    "--world base",
+    "--world threads",
+    "--world faults --faults 2 --crashes 0",
+    "--world no-kernel-locks --faults 2 --crashes 0",
+    "--world delete-pending",
+    "--world trouble-for-queries --crashes 0 --faults 0",
+]
+# Its participants remove files that they do not have open, which those of no other world do.
+WRONG_WORLD = ("no-confirm-before-unlink", "--world base")
+# Semantics with a slip are run over that one, and this one for calls that fail.
+SLIPS_WORLD = "--world faults --faults 2 --crashes 0"
+
+
+class Failure(Exception):
+    """What was to be shown is not so."""
+
+
+class Model:
+    """The model's command."""
+
+    def __init__(self, command: str) -> None:
+        self.command = shlex.split(command)
+
+    def lines(self, arguments: str) -> List[str]:
+        done = subprocess.run(
+            [*self.command, *shlex.split(arguments)], stdout=subprocess.PIPE, text=True, check=True
+        )
+        return done.stdout.splitlines()
+
+    def rows(self, variant: Optional[str] = None) -> List[Row]:
+        more = f" --variant {variant}" if variant else ""
+        return rows(json.loads(line) for line in self.lines("table --json" + more))
+
+
+def main() -> int:
+    parts: Dict[str, Callable[["Run"], None]] = {
+        "obligations": prove_obligations,
+        "vacuity": prove_vacuity,
+        "variants": catch_variants,
+        "steps": compare_steps,
+    }
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="|".join(parts), help="all, if none is named")
+    parser.add_argument("--solver", choices=["z3", "cvc5", "both"], default="both")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="write the scripts there")
+    parser.add_argument("--model", default=MODEL, help=f"instead of: {MODEL}")
+    asked = parser.parse_args()
+    unknown = set(asked.parts) - set(parts)
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    names = ["z3", "cvc5"] if asked.solver == "both" else [asked.solver]
+    try:
+        run = Run(Model(asked.model), names, asked.write)
+        for part in asked.parts or parts:
+            print(f"{part}:")
+            parts[part](run)
+    except Failure as why:
+        print(f"\nnot proved: {why}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class Run:
+    """What all parts share."""
+
+    def __init__(self, model: Model, solvers: Sequence[str], write: Optional[Path]) -> None:
+        self.model = model
+        self.names = solvers
+        self.write = write
+        self.table = model.rows()
+
+    def solvers(self) -> List[Solver]:
+        return [Solver(name) for name in self.names]
+
+
+def prove_obligations(run: Run) -> None:
+    scripts = [obligations.initiation(), obligations.promise()]
+    scripts += [obligations.preservation(row, Semantics()) for row in run.table]
+    if run.write:
+        run.write.mkdir(parents=True, exist_ok=True)
+        for number, script in enumerate(scripts):
+            (run.write / f"{number:03}.smt2").write_text(script.text() + "\n")
+    stale = set(KNOWN) - set(states(run.table))
+    if stale:
+        raise Failure(f"machine.py knows of states that no machine has: {sorted(stale)}")
+    for state, why in OUTSIDE.items():
+        print(f"  not asked about {state}: {why}")
+    for solver in run.solvers():
+        for script in scripts:
+            for clause in failures(script, solver):
+                raise Failure(explained(script, clause, solver.name))
+        print(
+            f"  {solver.name}: {solver.asked} obligations of {len(run.table)} rows and "
+            f"{len(states(run.table))} states hold, {solver.seconds:.1f} s"
+        )
+
+
+def failures(script: obligations.Script, solver: Solver) -> List[str]:
+    """The claims that can be false."""
+    answers = solver.answers(script.text())
+    return [name for (name, _), answer in zip(script.claims, answers) if answer != "unsat"]
+
+
+def explained(script: obligations.Script, clause: str, solver: str) -> str:
+    state = counterexample(script.refutation(clause), obligations.SOMEBODY_HOLDS)
+    return "\n      ".join([f"{script.title}: not: {clause} ({solver}). Before:", *state])
+
+
+def prove_vacuity(run: Run) -> None:
+    for solver in run.solvers():
+        for row in run.table:
+            expect(solver, obligations.enabled(row, Semantics()), str(row) not in UNREACHED, row)
+        for holder in HELD:
+            company = obligations.company(holder)
+            for state, possible in company.items():
+                script = obligations.beside(holder, state)
+                expect(solver, script, possible, f"{state} beside {holder}")
+            everybody = [state for state, possible in company.items() if possible]
+            expect(solver, obligations.crowd([holder, *everybody]), True, f"all beside {holder}")
+        print(f"  {solver.name}: {solver.asked} questions, {solver.seconds:.1f} s")
+    for title, why in UNREACHED.items():
+        print(f"  never: {title}: {why}")
+
+
+def expect(solver: Solver, script: str, possible: bool, what: object) -> None:
+    (answer,) = solver.answers(script, models=possible)
+    if answer != ("sat" if possible else "unsat"):
+        raise Failure(f"{what}: {solver.name} says {answer}, so it can{'not' * possible} be")
+
+
+def catch_variants(run: Run) -> None:
+    expected = json.loads(EXPECTED.read_text())
+    known = [json.loads(line) for line in run.model.lines("variants --names")]
+    if set(expected) != {variant["variant"] for variant in known}:
+        differ = set(expected) ^ {variant["variant"] for variant in known}
+        raise Failure(f"variants.json does not list the model's variants: {sorted(differ)}")
+    for variant in known:
+        name = variant["variant"]
+        wanted = expected[name]
+        if "no table" in wanted:
+            print(f"  {name}: no table: {wanted['no table']}")
+            continue
+        found = broken(run, name, wanted.get("slip"))
+        if found != wanted.get("fails", {}):
+            raise Failure(f"{name} fails at {json.dumps(found, indent=2)}")
+        if not found:
+            print(f"  {name}: all holds: {wanted['holds']}")
+        elif variant.get("breaks") not in ("P1", "P2"):
+            print(f"  {name}: fails, and keeps P1 and P2: {wanted['although']}")
+
+
+def broken(run: Run, variant: str, slip: Optional[str]) -> Dict[str, List[str]]:
+    """Where a wrong protocol fails: the clauses, by row. The shipped rows are proved."""
+    table = run.model.rows(variant)
+    semantics = Semantics(slips()[slip]) if slip else Semantics()
+    own = [row for row in table if slip or row not in run.table]
+    found: Dict[str, List[str]] = {}
+    # One solver is enough, since its counterexamples can be read.
+    solver = run.solvers()[0]
+    for row in own:
+        script = obligations.preservation(row, semantics)
+        clauses = failures(script, solver)
+        for clause in clauses:
+            question = f"{script.refutation(clause)}\n{QUESTION}"
+            expect(solver, question, True, f"{script.title}: not: {clause}")
+        if clauses:
+            found[script.title] = clauses
+            print(f"  {variant}: " + explained(script, clauses[0], solver.name))
+    return found
+
+
+def compare_steps(run: Run) -> None:
+    taken: Set[Row] = set()
+    for world in WORLDS:
+        steps = read_world(run.model.lines(f"steps {world}"))
+        comparison = Comparison(steps, run.table, Semantics())
+        for surprise in comparison.surprises():
+            raise Failure(surprise)
+        for clause in comparison.broken_clauses():
+            raise Failure(f"a state of the model breaks the invariant: {clause}")
+        taken |= comparison.taken
+        print(
+            f"  {world}: {len(steps.steps)} steps agree, {comparison.states} states keep the invariant"
+        )
+    print(f"  {len(set(run.table) & taken)} of {len(run.table)} rows are taken")
+    taken |= compare_wrong_world(run)
+    replies = {(row.call, row.reply) for row in run.table}
+    untold = replies - {(row.call, row.reply) for row in taken}
+    if untold:
+        raise Failure(f"no step of these worlds has {sorted(untold)}")
+    print("  every reply of every call is compared")
+
+
+def compare_wrong_world(run: Run) -> Set[Row]:
+    """Of steps that no shipped machine makes; and the checks of the comparison itself."""
+    variant, world = WRONG_WORLD
+    table = run.model.rows(variant)
+    wrong = read_world(run.model.lines(f"steps {world} --variant {variant}"))
+    comparison = Comparison(wrong, table, Semantics())
+    for surprise in comparison.surprises():
+        raise Failure(surprise)
+    if not any(comparison.broken_clauses()):
+        raise Failure(f"every state of {variant} keeps the invariant: it is not looked at")
+    print(f"  {variant}: {len(wrong.steps)} steps agree, and a state breaks the invariant")
+    right = read_world(run.model.lines(f"steps {SLIPS_WORLD}"))
+    for slip, changed in slips().items():
+        calls = {reply.partition("(")[0] for reply in changed}
+        compared = [
+            Comparison(right, run.table, Semantics(changed)),
+            Comparison(wrong, table, Semantics(changed)),
+        ]
+        if not any(any(comparison.surprises(calls)) for comparison in compared):
+            raise Failure(f"nobody notices that {slip}")
+    print(f"  {len(slips())} slips in the semantics, each noticed")
+    return comparison.taken
+
+
+if __name__ == "__main__":
+    sys.exit(main())
