@@ -5,7 +5,7 @@ the two to each other. It says less on purpose: the age and the probe may answer
 time (P7, P8), and every call may fail at any time.
 
 In the formulas `me` is the participant that calls, `mine` the file that it has open, `new` the
-file that a create makes and `found` the one that an open opens. What is new is a file that nobody
+file that a create makes, `found` the one that an open opens, and `parent` who forks `me`. What is new is a file that nobody
 has open and that the path does not name: one that is gone may come back, as inode numbers do.
 """
 
@@ -34,7 +34,9 @@ SOME_NAME = "(exists ((f F)) (path f))"
 # A removed file that somebody has open keeps its name for that long on some systems.
 LATE_NAME = "(and late (exists ((q P) (g F)) (and (open q g) (not (path g)))))"
 ME_MINE = "(and (= p me) (= f mine))"
-FREE_FOR_ME = "(forall ((q P)) (=> (lock q mine) (= q me)))"
+FREE_FOR_ME = "(forall ((q P)) (=> (lock q mine) (or (= q me) (shares q me))))"
+# Who has this very open file.
+MY_HANDLE = "(and (= f mine) (or (= p me) (shares p me)))"
 
 
 def create(reply: str) -> Effect:
@@ -79,7 +81,7 @@ def lock(reply: str) -> Effect:
     return {
         "Ours": Effect(
             when=["locks", FREE_FOR_ME],
-            then={"lock": f"(or (lock p f) {ME_MINE})"},
+            then={"lock": f"(or (lock p f) {MY_HANDLE})"},
             on_open_file=True,
         ),
         "Busy": Effect(when=["locks", f"(not {FREE_FOR_ME})"], on_open_file=True),
@@ -155,23 +157,42 @@ def watch(reply: str) -> Effect:
     }[reply]
 
 
-# The kernel lock belongs to the open file, which nobody shares here.
-CLOSED = {"open": "(and (open p f) (not (= p me)))", "lock": "(and (lock p f) (not (= p me)))"}
+# The last to close an open file frees its kernel lock.
+LEFT = {
+    "open": "(and (open p f) (not (= p me)))",
+    "lock": "(and (lock p f) (not (= p me)))",
+    "shares": "(and (shares p q) (not (= p me)) (not (= q me)))",
+}
 
 
 def close(_: str) -> Effect:
-    return Effect(then=CLOSED, on_open_file=True)
+    # It unlocks before it closes, whoever shares the open file.
+    return Effect(then={**LEFT, "lock": f"(and (lock p f) (not {MY_HANDLE}))"}, on_open_file=True)
 
 
 def leave(_: str) -> Effect:
-    return Effect(then=CLOSED, on_open_file=True)
+    return Effect(then=LEFT, on_open_file=True)
+
+
+def fork(_: str) -> Effect:
+    """`me` comes to be, with the open file of `parent`."""
+    siblings = "(or (= {0} parent) (shares {0} parent))"
+    return Effect(
+        when=["(open parent found)", "(not (= parent me))"],
+        then={
+            "open": "(or (open p f) (and (= p me) (= f found)))",
+            "lock": "(or (lock p f) (and (= p me) (= f found) (lock parent found)))",
+            "shares": "(or (shares p q) (and (= p me) %s) (and (= q me) %s))"
+            % (siblings.format("q"), siblings.format("p")),
+        },
+    )
 
 
 def crash(_: str) -> Effect:
     """The process of `me` dies, by whatever cause, between any two calls."""
     return Effect(
         then={
-            **CLOSED,
+            **LEFT,
             # Its records are a dead process's, and so are its files.
             "author": "(and (author p f) (not (= p me)))",
             "made": "(and (made p f) (not (= p me)))",
@@ -200,6 +221,7 @@ CALLS: Dict[str, Callable[[str], Effect]] = {
     "Close": close,
     "Leave": leave,
     "crash": crash,
+    "fork": fork,
     "driver": nothing,
 }
 # Every reply of each call, as `machine.py` shortens them.
@@ -257,12 +279,22 @@ def slips() -> Dict[str, Dict[str, Effect]]:
             )
         },
         "unlink closes the file": {
-            "Unlink(Unlinked)": Effect(when=[SOME_NAME], then={"path": "false", **CLOSED})
+            "Unlink(Unlinked)": Effect(when=[SOME_NAME], then={"path": "false", **LEFT})
         },
         "a crash leaves the kernel lock": {"crash()": Effect(then=keeps_lock)},
         "a crash leaves a live record": {"crash()": Effect(then=stays_author)},
         "close keeps the kernel lock": {
-            "Close()": Effect(then={"open": CLOSED["open"]}, on_open_file=True)
+            "Close()": Effect(
+                then={key: value for key, value in LEFT.items() if key != "lock"}, on_open_file=True
+            )
+        },
+        "close leaves the kernel lock to a child": {"Close()": leave("")},
+        "leave drops a parent's kernel lock": {"Leave()": close("")},
+        "a child gets a handle of its own": {
+            "fork()": Effect(
+                when=fork("").when,
+                then={key: value for key, value in fork("").then.items() if key != "shares"},
+            )
         },
         "create is not exclusive": {
             "Create(Created)": Effect(when=created.when[1:], then=created.then)

@@ -11,12 +11,13 @@ So states are compared in what they say of files that exist.
 
 import json
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
 from calls import REPLIES, Effect, Semantics
-from formulas import RELATIONS, State, Value, both, variables
+from formulas import RELATIONS, SORTS, State, Value, both
 from invariant import CLAUSES
-from machine import IDLE, Row, short, short_reply
+from machine import CHILD, IDLE, Row, short, short_reply
 
 # Replies that are allowed at any time here, although the model gives them in some states only.
 ANY_TIME = {
@@ -81,18 +82,30 @@ def read_world(lines: Iterable[str]) -> World:
             world.starts.add(snapshot(line["start"]))
             continue
         call, reply = short_reply(line["what"])
-        call = "crash" if reply == "crash" else call
+        call = reply if reply in ("crash", "fork") else call
         before, after = snapshot(line["before"]), snapshot(line["after"])
-        reply = {"release": "begin", "crash": ""}.get(reply, reply)
+        reply = {"release": "begin", "crash": "", "fork": ""}.get(reply, reply)
         world.steps.add(Step(before, call, reply, tuple(line["who"]), after))
     return world
 
 
 def snapshot(printed: Mapping[str, Any]) -> Snapshot:
     people, files = printed["participants"], printed["files"]
+    handle = {p: person["handle"] for p, person in enumerate(people)}
     of: Dict[str, Set[Tuple[Any, ...]]] = {
         "open": {(p, person["open"]) for p, person in enumerate(people)},
-        "lock": {(file["lock"], file["file"]) for file in files},
+        "lock": {
+            (p, file["file"])
+            for file in files
+            for p in handle
+            if handle[p] is not None and handle[p] == file["lock"]
+        },
+        "shares": {
+            (p, q)
+            for p in handle
+            for q in handle
+            if p != q and handle[p] is not None and handle[p] == handle[q]
+        },
         "made": {(file["made"], file["file"]) for file in files},
         "author": {(file["author"], file["file"]) for file in files},
         "record": {(file["file"],) for file in files if file["record"]},
@@ -105,7 +118,7 @@ def snapshot(printed: Mapping[str, Any]) -> Snapshot:
 
 def state(said: str) -> str:
     machine, _, rest = said.partition(" ")
-    return said if said == IDLE else short(machine, rest)
+    return said if said in (IDLE, CHILD) else short(machine, rest)
 
 
 class Comparison:
@@ -173,8 +186,13 @@ class Comparison:
             return []
         known, said = before.state(self.world.facts), both(effect.when)
         names: Dict[str, Value] = {"me": who, "mine": -1 if mine is None else mine}
+        people = range(len(before.at)) if "parent" in said else [-1]
         candidates = sorted(files) if "new" in said or "found" in said else [-1]
-        each = [{**names, "new": file, "found": file} for file in candidates]
+        each = (
+            {**names, "parent": parent, "new": file, "found": file}
+            for parent in people
+            for file in candidates
+        )
         return [names for names in each if known.holds(said, files, names)]
 
     def surplus(self, before: Snapshot, who: int, call: str, given: Set[str]) -> List[str]:
@@ -212,13 +230,12 @@ def changed(
     """The state that follows, with every relation as the effect says it is."""
     relations = dict(before.relations)
     for relation, formula in effect.then.items():
-        people = known.at if len(variables(relation)) == 2 else [None]
-        now = set()
-        for person in people:
-            for file in files:
-                one = (file,) if person is None else (person, file)
-                if known.holds(formula, files, {**names, **dict(zip(variables(relation), one))}):
-                    now.add(one)
+        ranges = [known.at if SORTS[name] == "P" else files for name in RELATIONS[relation]]
+        now = {
+            one
+            for one in product(*ranges)
+            if known.holds(formula, files, {**names, **dict(zip(RELATIONS[relation], one))})
+        }
         relations[relation] = frozenset(now)
     places = list(before.at)
     places[int(names["me"])] = at
@@ -232,7 +249,9 @@ def alike(here: Snapshot, there: Snapshot) -> bool:
     if any(one[-1] in gone for relation in ("open", "lock", "path") for one in named[relation]):
         return False
     kept = {
-        relation: frozenset(one for one in tuples if one[-1] not in gone)
+        relation: frozenset(
+            one for one in tuples if RELATIONS[relation][-1] != "f" or one[-1] not in gone
+        )
         for relation, tuples in here.relations
     }
     return here.at == there.at and kept == dict(there.relations)

@@ -5,7 +5,8 @@ A state is a set of relations over participants and files:
 
     (state p)     what participant p is at, one of the states of the machines
     (open p f)    p has file f open
-    (lock p f)    p has the kernel lock of f
+    (lock p f)    p has f open with the kernel lock, which belongs to the open file
+    (shares p q)  p and q, which are not one, have the same open file: one forked the other
     (made p f)    p, in its present life, created f
     (author p f)  the record in f is p's, in its present life
     (record f)    there is a record in f, whoever's: p's, or a dead process's
@@ -22,16 +23,18 @@ from functools import lru_cache
 from itertools import product
 from typing import Dict, FrozenSet, Iterable, List, Mapping, Tuple, Union
 
-# The relations, with the sorts of their places: P for participants, F for files.
+# The relations, with the variables in which their changes are written.
 RELATIONS = {
-    "open": "PF",
-    "lock": "PF",
-    "made": "PF",
-    "author": "PF",
-    "record": "F",
-    "path": "F",
+    "open": ["p", "f"],
+    "lock": ["p", "f"],
+    "shares": ["p", "q"],
+    "made": ["p", "f"],
+    "author": ["p", "f"],
+    "record": ["f"],
+    "path": ["f"],
 }
-VARIABLE = {"P": "p", "F": "f"}
+# P for participants, F for files.
+SORTS = {"p": "P", "q": "P", "r": "P", "f": "F", "g": "F"}
 
 Formula = str
 Tree = Union[str, Tuple["Tree", ...]]
@@ -55,15 +58,15 @@ def quoted(state: str) -> str:
     return f"|{state}|"
 
 
-def afterwards(formula: Formula) -> Formula:
-    """The same formula about the state that follows."""
-    names = "|".join(["state", *RELATIONS])
-    return re.sub(rf"\((?P<name>{names})(?= )", r"(\g<name>-after", formula)
+def afterwards(formula: Formula, changed: Iterable[str]) -> Formula:
+    """The same formula about the state that follows, where these relations may be others."""
+    names = "|".join(changed)
+    return re.sub(rf"\((?P<name>{names})(?= )", r"(\g<name>-after", formula) if names else formula
 
 
-def variables(relation: str) -> List[str]:
-    """The variables in which changes of the relation are written: p and f, or f."""
-    return [VARIABLE[sort] for sort in RELATIONS[relation]]
+def places(names: Iterable[str]) -> str:
+    """The variables with their sorts, as SMT-LIB binds them."""
+    return " ".join(f"({name} {SORTS[name]})" for name in names)
 
 
 class State:

@@ -7,14 +7,13 @@ what a participant knows in each of its states, as `machine.KNOWN` has it.
 from typing import Dict, List
 
 from calls import Effect
-from formulas import Formula, both, is_in
-from machine import BELIEVES, IDLE, KNOWN, knowing
+from formulas import Formula, both, is_in, places
+from machine import BELIEVES, CHILDREN, IDLE, KNOWN, knowing
 
 
 def every(names: str, body: Formula) -> Formula:
     """True of all participants p, q and files f, g that `names` lists."""
-    sort = {"p": "P", "q": "P", "f": "F", "g": "F"}
-    return "(forall (%s) %s)" % (" ".join(f"({name} {sort[name]})" for name in names.split()), body)
+    return f"(forall ({places(names.split())}) {body})"
 
 
 def when_at(fact: str, body: Formula) -> Formula:
@@ -32,7 +31,19 @@ IDLES = [state for state, known in KNOWN.items() if "open" not in known.split()]
 CLAUSES: Dict[str, Formula] = {
     "the path names at most one file": every("f g", "(=> (and (path f) (path g)) (= f g))"),
     "nobody has two files open": every("p f g", "(=> (and (open p f) (open p g)) (= f g))"),
-    "a kernel lock has one owner": every("p q f", "(=> (and (lock p f) (lock q f)) (= p q))"),
+    "a kernel lock has one open file": every(
+        "p q f", "(=> (and (lock p f) (lock q f)) (or (= p q) (shares p q)))"
+    ),
+    "who share have the same file open": every(
+        "p q f", "(=> (and (shares p q) (open p f)) (open q f))"
+    ),
+    "sharing is mutual": every("p q", "(=> (shares p q) (and (shares q p) (not (= p q))))"),
+    "who share with one share": every(
+        "p q r", "(=> (and (shares p q) (shares q r)) (or (= p r) (shares p r)))"
+    ),
+    "only forked children share": every(
+        "p q", f"(=> (shares p q) (or {is_in(CHILDREN, 'p')} {is_in(CHILDREN, 'q')}))"
+    ),
     "who has a kernel lock has the file open": every("p f", "(=> (lock p f) (open p f))"),
     "without kernel locks nobody has one": every("p f", "(=> (lock p f) locks)"),
     "a file has one maker": every("p q f", "(=> (and (made p f) (made q f)) (= p q))"),
@@ -40,6 +51,7 @@ CLAUSES: Dict[str, Formula] = {
     "what has an author is a record": every("p f", "(=> (author p f) (record f))"),
     "a record is its maker's": every("p f", "(=> (author p f) (made p f))"),
     "has nothing open": every("p f", f"(=> (open p f) (not {is_in(IDLES, 'p')}))"),
+    "shares nothing": every("p q", f"(=> (shares p q) (not {is_in(IDLES, 'p')}))"),
     "has a file open": when_at("open", "(exists ((f F)) (open p f))"),
     "made the file it has open": of_mine("made", "(made p f)"),
     "has the kernel lock": when_at("lock", "(exists ((f F)) (lock p f))"),
@@ -56,6 +68,7 @@ INITIALLY: List[Formula] = [
     # The path names nothing, or an old file: a dead process's record, an old agent's, or none.
     every("f g", "(=> (and (path f) (path g)) (= f g))"),
     every("p f", "(not (or (open p f) (lock p f) (made p f) (author p f)))"),
+    every("p q", "(not (shares p q))"),
 ]
 
 _P_BELIEVES, _Q_BELIEVES = is_in(BELIEVES, "p"), is_in(BELIEVES, "q")

@@ -58,6 +58,8 @@ KNOWN: Dict[str, str] = {
     "Release Unlinking": "open made lock? author path",
     "Release Voiding": "open made lock?",
     "Release Closing": "open",
+    "Release Leaving": "open",
+    "Child": "open",
     "Query Opening": "",
     "Query Dating": "open",
     "Query Reading": "open",
@@ -71,8 +73,9 @@ KNOWN: Dict[str, str] = {
 # P1 speaks of these: from the confirm of its file until its release unlinks it.
 BELIEVES = [*HELD, "Release Confirming", "Release Unlinking"]
 
-# States that the words of this proof do not reach, and why.
-OUTSIDE = {"Release Leaving": "a forked child's: open files that are shared are not in the words"}
+# A participant that came to be by a fork, with its parent's open file, and its release.
+CHILD = "Child"
+CHILDREN = [CHILD, "Release Leaving"]
 
 _OUTSIDE_REMOVAL = "it knows that the path names its file: only somebody outside can remove that"
 # Rows that no state of the invariant allows, and why.
@@ -123,25 +126,32 @@ def short_reply(reply: str) -> "tuple[str, str]":
 
 
 def rows(cells: Iterable[Mapping[str, str]]) -> List[Row]:
-    """The rows of the short table, with those in which a call or a release begins."""
+    """The rows of the short table, with those in which a call begins or a process dies."""
     found: Set[Row] = set()
     for cell in cells:
         machine = cell["machine"]
         if "start" in cell:
             start = short(machine, cell["start"])
-            begin = HELD if machine == "Release" else [IDLE]
-            found |= {Row(state, "driver", "begin", start) for state in begin}
+            found |= {Row(state, "driver", "begin", start) for state in beginning(cell)}
             continue
         call, reply = short_reply(cell["reply"])
         state, following = short(machine, cell["state"]), short(machine, cell["next"])
         found.add(Row(state, call, reply, following))
-    inside = {row for row in found if row.state not in OUTSIDE and row.next not in OUTSIDE}
-    unknown = {state for row in inside for state in (row.state, row.next)} - set(KNOWN)
+    # Anybody with an open file may be forked: an idle participant comes to be its child.
+    found.add(Row(IDLE, "fork", "", CHILD))
+    unknown = set(states(found)) - set(KNOWN)
     if unknown:
         raise SystemExit(f"machine.py does not say what is known in {sorted(unknown)}")
     # Every participant may die at every step.
-    crashes = {Row(state, "crash", "", IDLE) for state in states(inside)}
-    return sorted(inside | crashes, key=lambda row: (row.state, row.call, row.reply, row.next))
+    crashes = {Row(state, "crash", "", IDLE) for state in states(found)}
+    return sorted(found | crashes, key=lambda row: (row.state, row.call, row.reply, row.next))
+
+
+def beginning(cell: Mapping[str, str]) -> List[str]:
+    """The states from which a machine is started: idle, holding, or in a forked child."""
+    if cell["machine"] != "Release":
+        return [IDLE]
+    return [CHILD] if cell["forked"] else HELD
 
 
 def states(table: Iterable[Row]) -> List[str]:

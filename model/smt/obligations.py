@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Dict, Iterable, List, Tuple
 
 from calls import Effect, Semantics
-from formulas import RELATIONS, VARIABLE, Formula, afterwards, is_in, quoted, variables
+from formulas import RELATIONS, SORTS, Formula, afterwards, is_in, places, quoted
 from invariant import CLAUSES, INITIALLY, P1, P2, invariant, removes
 from machine import HELD, KNOWN, Row
 from solvers import QUESTION
 
-# Who calls, and the files that its call is about.
-NAMES = [("me", "P"), ("mine", "F"), ("new", "F"), ("found", "F")]
+# Who calls, by whom it was forked, and the files that its call is about.
+NAMES = [("me", "P"), ("parent", "P"), ("mine", "F"), ("new", "F"), ("found", "F")]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,10 @@ def promise() -> Script:
 def preservation(row: Row, semantics: Semantics) -> Script:
     """After the row's step the invariant holds again; what it removes, it may (P2)."""
     effect = semantics.effect(row.call, row.reply)
-    claims = {clause: afterwards(formula) for clause, formula in CLAUSES.items()}
+    changed = [*effect.then, *(["state"] if row.next != row.state else [])]
+    claims = {clause: afterwards(formula, changed) for clause, formula in CLAUSES.items()}
+    # A clause that speaks of nothing that changes is among what is given: no question.
+    claims = {clause: claim for clause, claim in claims.items() if claim != CLAUSES[clause]}
     if removes(effect):
         claims.update(P2)
     given = (*asserted([invariant()]), *possible(row, effect), *change(row, effect))
@@ -98,14 +101,12 @@ def possible(row: Row, effect: Effect) -> List[str]:
 
 
 def change(row: Row, effect: Effect) -> List[str]:
-    """What holds afterwards, in terms of what held before: what is not said stays."""
+    """What changes, in terms of what held before."""
     following = f"(ite (= p me) {quoted(row.next)} (state p))"
     lines = [f"(define-fun state-after ((p P)) State {following})"]
-    for relation, sorts in RELATIONS.items():
-        places = " ".join(f"({VARIABLE[sort]} {sort})" for sort in sorts)
-        same = f"({relation} {' '.join(variables(relation))})"
-        now = effect.then.get(relation, same)
-        lines.append(f"(define-fun {relation}-after ({places}) Bool {now})")
+    for relation, now in effect.then.items():
+        bound = places(RELATIONS[relation])
+        lines.append(f"(define-fun {relation}-after ({bound}) Bool {now})")
     return lines
 
 
@@ -119,8 +120,8 @@ def declarations() -> str:
             f"(declare-datatypes ((State 0)) (({states})))",
             "(declare-fun state (P) State)",
             *(
-                f"(declare-fun {name} ({' '.join(sorts)}) Bool)"
-                for name, sorts in RELATIONS.items()
+                f"(declare-fun {relation} ({' '.join(SORTS[name] for name in names)}) Bool)"
+                for relation, names in RELATIONS.items()
             ),
             *(f"(declare-const {name} Bool)" for name in ("locks", "late")),
             *(f"(declare-const {name} {sort})" for name, sort in NAMES),

@@ -95,6 +95,9 @@ enum What {
         /// A wrong protocol instead of the shipped one.
         #[arg(long)]
         variant: Option<String>,
+        /// Look at no further states beyond so many steps.
+        #[arg(long, default_value_t = usize::MAX)]
+        limit: usize,
     },
     /// Changes each cell of the tables in turn, and counts who notices: about ten minutes.
     Mutants,
@@ -218,8 +221,12 @@ pub fn main() -> ExitCode {
         What::Picture { name, svg } => draw_picture(name, svg.as_deref()),
         What::Mutants => run_mutants(),
         What::Table { json: true, variant } => print_cells(variant.as_deref()),
-        What::Steps { world, participants, budgets, variant } => {
-            print_steps(&world, participants.into(), &budgets, variant.as_deref())
+        What::Steps { world, participants, budgets, variant, limit } => {
+            protocol_of(variant.as_deref()).and_then(|protocol| {
+                let mut config = world_of(&world, participants.into())?;
+                budgets.put_into(&mut config);
+                export::steps(&config, &protocol, limit, &mut |step| outln!("{step}"))
+            })
         }
         What::Table { json: false, .. } => {
             out!("{}", table::print_tables());
@@ -249,17 +256,6 @@ fn print_cells(variant: Option<&str>) -> Result<(), String> {
         .map_err(|why| format!("no table of {}: {why}", variant.unwrap_or("the protocol")))?;
     cells.iter().for_each(|cell| outln!("{cell}"));
     Ok(())
-}
-
-fn print_steps(
-    world: &str,
-    participants: usize,
-    budgets: &Budgets,
-    variant: Option<&str>,
-) -> Result<(), String> {
-    let mut config = world_of(world, participants)?;
-    budgets.put_into(&mut config);
-    export::steps(&config, &protocol_of(variant)?, &mut |step| outln!("{step}"))
 }
 
 fn world_of(name: &str, participants: usize) -> Result<Config, String> {

@@ -1,6 +1,8 @@
 //! What other programs read, one JSON object a line: the table of a protocol, and the steps of a
 //! world. `model/smt` proves the one and holds its own semantics of the calls to the other.
 
+use std::collections::VecDeque;
+
 use indexmap::IndexSet;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Value, json};
@@ -56,7 +58,10 @@ fn add_cells<'a, M: Machine>(
     starts: &[M],
     graph: impl IntoIterator<Item = (&'a M, &'a Follows<M>)>,
 ) -> Result<(), String> {
-    cells.extend(starts.iter().map(|start| json!({ "machine": M::NAME, "start": name(start) })));
+    // A release has a second start, in a forked child.
+    cells.extend(starts.iter().enumerate().map(
+        |(number, start)| json!({ "machine": M::NAME, "start": name(start), "forked": number > 0 }),
+    ));
     for (state, follows) in graph {
         let mut ops: Vec<_> = follows.replies.keys().map(|reply| reply.op()).collect();
         ops.dedup();
@@ -102,10 +107,12 @@ impl<'a> Bench<'a> {
 }
 
 /// Every step of a world, as far as `model/smt` has words for it: first an object that tells what
-/// kind of filesystem it is, then the beginnings, then each step that differs from all before.
+/// kind of filesystem it is, then the beginnings, then each step that differs from all before,
+/// the first ones first. Beyond `limit` steps no further state is looked at.
 pub fn steps(
     config: &Config,
     protocol: &Protocol,
+    limit: usize,
     each: &mut impl FnMut(Value),
 ) -> Result<(), String> {
     each(json!({
@@ -114,7 +121,7 @@ pub fn steps(
         "late": config.delete_pending,
     }));
     let mut words = Words { config, states: FxHashMap::default() };
-    let mut open: Vec<World> =
+    let mut open: VecDeque<World> =
         config.beginnings().iter().map(|world| world.canonical().0).collect();
     for world in &open {
         each(json!({ "start": words.world(world)? }));
@@ -122,7 +129,10 @@ pub fn steps(
     let mut worlds: FxHashSet<World> = FxHashSet::default();
     let mut told = FxHashSet::default();
     let mut next = Vec::new();
-    while let Some(world) = open.pop() {
+    while let Some(world) = open.pop_front() {
+        if told.len() >= limit {
+            break;
+        }
         if !worlds.insert(world) {
             continue;
         }
@@ -137,7 +147,7 @@ pub fn steps(
             if !untold && told.insert((before, one, outcome.reply, after)) {
                 each(words.step(&world, one, outcome)?);
             }
-            open.push(outcome.world.canonical().0);
+            open.push_back(outcome.world.canonical().0);
         }
     }
     Ok(())
@@ -184,7 +194,13 @@ impl Words<'_> {
                 let dies = |&one: &Who| world.same_process(who, one);
                 ("crash".to_owned(), world.everyone().filter(dies).collect())
             }
-            Move::Suspend(_) | Move::Age(_) | Move::Fork(_) | Move::Remove => {
+            Move::Fork(_) => {
+                let is_child = |&one: &Who| world.participant(one).doing == Doing::Absent;
+                let forked = |&one: &Who| outcome.world.participant(one).doing != Doing::Absent;
+                let children = world.everyone().filter(is_child).filter(forked);
+                ("fork".to_owned(), children.collect())
+            }
+            Move::Suspend(_) | Move::Age(_) | Move::Remove => {
                 return Err(no_word(&one));
             }
         };
@@ -201,7 +217,9 @@ impl Words<'_> {
         let mut participants = Vec::new();
         for who in world.everyone() {
             let state = self.state(world.participant(who).doing)?;
-            participants.push(json!({ "state": state, "open": world.open_inode(who) }));
+            let handle = world.participant(who).open;
+            participants
+                .push(json!({ "state": state, "open": world.open_inode(who), "handle": handle }));
         }
         let files = (0..world.files.len() as Inode).filter_map(|inode| file(world, inode));
         let files: Vec<Value> = files.collect();
@@ -220,9 +238,6 @@ impl Words<'_> {
 
 fn file(world: &World, inode: Inode) -> Option<Value> {
     let file = world.file(inode)?;
-    let owner = file
-        .lock
-        .and_then(|lock| world.everyone().find(|&who| world.participant(who).open == Some(lock)));
     let author = match file.content {
         Content::Of(who) | Content::OldOf(who) => Some(who),
         Content::Empty
@@ -237,7 +252,7 @@ fn file(world: &World, inode: Inode) -> Option<Value> {
     };
     Some(json!({
         "file": inode,
-        "lock": owner,
+        "lock": file.lock,
         "record": file.content.is_record(),
         "author": author,
         "made": maker,
@@ -246,13 +261,14 @@ fn file(world: &World, inode: Inode) -> Option<Value> {
 
 fn state(config: &Config, doing: Doing) -> Result<String, String> {
     Ok(match doing {
-        Doing::Idle => "Idle".to_owned(),
+        Doing::Idle | Doing::Absent => "Idle".to_owned(),
+        Doing::Inherited { .. } => "Child".to_owned(),
         Doing::Holding if config.kernel_locks => state(config, HELD_BY_KERNEL_LOCK)?,
         Doing::Holding => state(config, HELD_BY_CREATE)?,
         Doing::Acquiring(state) => format!("Acquire {}", name(&state)),
         Doing::Releasing(state) => format!("Release {}", name(&state)),
         Doing::Asking(state) => format!("Query {}", name(&state)),
-        Doing::Absent | Doing::Inherited { .. } | Doing::Percy(_) | Doing::Aside(_) => {
+        Doing::Percy(_) | Doing::Aside(_) => {
             return Err(no_word(&doing));
         }
     })
