@@ -272,6 +272,10 @@ def slips() -> Dict[str, Dict[str, Effect]]:
         "a lock that was tried is not taken": {
             "Lock(Ours)": Effect(when=["locks", FREE_FOR_ME], on_open_file=True)
         },
+        "a wait ends before the kernel lock is free": {"Wait(Ours)": free},
+        "who has waited does not have the kernel lock": {
+            "Wait(Ours)": Effect(when=lock("Ours").when, on_open_file=True)
+        },
         "unlink removes nothing": {"Unlink(Unlinked)": Effect(when=[SOME_NAME])},
         "unlink removes only what the caller has open": {
             "Unlink(Unlinked)": Effect(

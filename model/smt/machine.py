@@ -17,6 +17,8 @@ KEPT = ["KernelLock", "ExclusiveCreate", "Ours", "Dead", "Newborn"]
 
 IDLE = "Idle"
 HELD = ["Acquire Held(KernelLock)", "Acquire Held(ExclusiveCreate)"]
+# Holds on, after a release that failed.
+STILL_HELD = "Release Kept"
 
 # What is known in each state: the invariant, state by state. A state that is not here is an error.
 #
@@ -46,7 +48,12 @@ KNOWN: Dict[str, str] = {
     "Acquire Judging(Ours)": "open lock",
     "Acquire Confirming": "open",
     "Acquire Confirming(Dead)": "open lock",
+    "Acquire Confirming(Ours)": "open lock",
     "Acquire Unlinking": "open lock path",
+    "Acquire Standing": "open",
+    "Acquire Standing(Ours)": "open lock",
+    "Acquire Waiting": "open",
+    "Acquire Woken": "open lock",
     "Acquire Retaking": "open made",
     "Acquire Disowning": "open made lock?",
     "Acquire Withdrawing": "open made lock? path",
@@ -56,6 +63,8 @@ KNOWN: Dict[str, str] = {
     "Acquire Pausing(Newborn)": "open made",
     "Release Confirming": "open made lock? author path",
     "Release Unlinking": "open made lock? author path",
+    "Release Stuck": "open made lock? author path",
+    STILL_HELD: "open made lock? author path",
     "Release Voiding": "open made lock?",
     "Release Closing": "open",
     "Release Leaving": "open",
@@ -70,8 +79,28 @@ KNOWN: Dict[str, str] = {
     "Query Pausing": "",
 }
 
+# A clear is at states of an acquire, and knows there what that knows.
+CLEARING = [
+    "Opening",
+    "Dating",
+    "Peeking",
+    "LockingOld",
+    "Reading",
+    "Judging",
+    "Judging(Ours)",
+    "Confirming",
+    "Confirming(Dead)",
+    "Confirming(Ours)",
+    "Unlinking",
+    "Standing",
+    "Standing(Ours)",
+    "Closing",
+    "Pausing",
+]
+KNOWN.update({f"Clear {state}": KNOWN[f"Acquire {state}"] for state in CLEARING})
+
 # P1 speaks of these: from the confirm of its file until its release unlinks it.
-BELIEVES = [*HELD, "Release Confirming", "Release Unlinking"]
+BELIEVES = [*HELD, STILL_HELD, "Release Confirming", "Release Unlinking", "Release Stuck"]
 
 # A participant that came to be by a fork, with its parent's open file, and its release.
 CHILD = "Child"
@@ -82,8 +111,19 @@ _OUTSIDE_REMOVAL = "it knows that the path names its file: only somebody outside
 UNREACHED = {
     "Acquire Unlinking, Unlink(Absent) -> Acquire Closing": _OUTSIDE_REMOVAL,
     "Acquire Withdrawing, Unlink(Absent) -> Acquire Closing": _OUTSIDE_REMOVAL,
+    "Clear Unlinking, Unlink(Absent) -> Clear Closing": _OUTSIDE_REMOVAL,
     "Release Confirming, Confirm(Changed) -> Release Closing": _OUTSIDE_REMOVAL,
     "Release Unlinking, Unlink(Absent) -> Release Closing": _OUTSIDE_REMOVAL,
+}
+
+_WITHOUT_LOCKS = (
+    "without kernel locks a person may remove by force what somebody holds: outside of P1 and P2. "
+    "With them, force needs the lock, and its rows are proved"
+)
+# Rows that break the invariant, and are no part of what is proved.
+EXCEPTED = {
+    "Acquire Standing, force -> Acquire Confirming(Dead)": _WITHOUT_LOCKS,
+    "Clear Standing, force -> Clear Confirming(Dead)": _WITHOUT_LOCKS,
 }
 
 
@@ -106,9 +146,11 @@ def short(machine: str, state: str) -> str:
     kind, *carried = re.findall(r"\w+", state)
     if (machine, kind) in [("Acquire", "Refused"), ("Acquire", "Failed")]:
         return IDLE
-    if (machine, kind) in [("Release", "Ended"), ("Query", "Answered"), ("Query", "Failed")]:
+    if (machine, kind) == ("Release", "Ended") and "Kept" in carried:
+        return STILL_HELD
+    if kind == "Ended" or (machine, kind) in [("Query", "Answered"), ("Query", "Failed")]:
         return IDLE
-    kept = [word for word in KEPT if word in carried] if machine == "Acquire" else []
+    kept = [word for word in KEPT if word in carried] if machine in ("Acquire", "Clear") else []
     return f"{machine} {kind}({kept[0]})" if kept else f"{machine} {kind}"
 
 
@@ -151,7 +193,7 @@ def beginning(cell: Mapping[str, str]) -> List[str]:
     """The states from which a machine is started: idle, holding, or in a forked child."""
     if cell["machine"] != "Release":
         return [IDLE]
-    return [CHILD] if cell["forked"] else HELD
+    return [CHILD] if cell["forked"] else [*HELD, STILL_HELD]
 
 
 def states(table: Iterable[Row]) -> List[str]:

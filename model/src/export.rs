@@ -7,7 +7,7 @@ use indexmap::IndexSet;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Value, json};
 
-use portlock::protocol::{Acquire, Age, Guarantee, Query};
+use portlock::protocol::{Acquire, Age, Clear, Guarantee, Query, Release, Released};
 
 use crate::machines::{Follows, Machine, Script, graph_of};
 use crate::moves::{Outcome, successors};
@@ -49,6 +49,10 @@ pub fn cells(protocol: &Protocol) -> Result<Vec<Value>, String> {
             bench.with(script, |view| (protocol.query)(state, view))
         });
         add_cells(&mut cells, Query::STARTS, &graph)?;
+        let graph = graph_of(Clear::STARTS, |state, script| {
+            bench.with(script, |view| (protocol.clear)(state, view))
+        });
+        add_cells(&mut cells, Clear::STARTS, &graph)?;
     }
     Ok(cells.into_iter().collect())
 }
@@ -60,20 +64,19 @@ fn add_cells<'a, M: Machine>(
 ) -> Result<(), String> {
     // A release has a second start, in a forked child.
     cells.extend(starts.iter().enumerate().map(
-        |(number, start)| json!({ "machine": M::NAME, "start": name(start), "forked": number > 0 }),
+        |(number, start)| json!({ "machine": M::NAME, "start": start.label(), "forked": number > 0 }),
     ));
     for (state, follows) in graph {
         let mut ops: Vec<_> = follows.replies.keys().map(|reply| reply.op()).collect();
         ops.dedup();
         if ops.len() > 1 {
-            return Err(format!("{} makes {} calls in one step", name(state), ops.len()));
+            return Err(format!("{} makes {} calls in one step", state.label(), ops.len()));
         }
-        let driver = follows.driver.into_iter().flat_map(|[again, given_up]| {
-            [("again".to_owned(), again), ("give up".to_owned(), given_up)]
-        });
-        let replies = follows.replies.iter().map(|(reply, &next)| (name(reply), next));
+        let driver = follows.driver.iter().map(|(answer, next)| (answer.words().to_owned(), next));
+        let replies = follows.replies.iter().map(|(reply, next)| (name(reply), next));
         cells.extend(replies.chain(driver).map(|(reply, next)| {
-            json!({ "machine": M::NAME, "state": name(state), "reply": reply, "next": name(&next) })
+            let (state, next) = (state.label(), next.label());
+            json!({ "machine": M::NAME, "state": state, "reply": reply, "next": next })
         }));
     }
     Ok(())
@@ -187,8 +190,7 @@ impl Words<'_> {
         let (what, who) = match one {
             Move::Begin(who) => ("begin".to_owned(), vec![who]),
             Move::Call(who, _) => (name(&outcome.reply), vec![who]),
-            Move::Again(who) => ("again".to_owned(), vec![who]),
-            Move::GiveUp(who) => ("give up".to_owned(), vec![who]),
+            Move::Answer(who, answer) => (answer.words().to_owned(), vec![who]),
             Move::Release(who) => ("release".to_owned(), vec![who]),
             Move::Crash(who, _) => {
                 let dies = |&one: &Who| world.same_process(who, one);
@@ -206,8 +208,13 @@ impl Words<'_> {
         };
         let before = self.world(world)?;
         let mut after = self.world(&outcome.world)?;
-        // What it is told when it gets the lock, which a holder does not remember.
-        if let (Move::Call(who, _), Doing::Acquiring(Acquire::Held(_))) = (one, outcome.ended) {
+        // What it is told when it gets the lock or keeps it, which a holder does not remember.
+        if let (
+            Move::Call(who, _) | Move::Answer(who, _),
+            Doing::Acquiring(Acquire::Held(_))
+            | Doing::Releasing(Release::Ended(Released::Kept(_))),
+        ) = (one, outcome.ended)
+        {
             after["participants"][usize::from(who)]["state"] = json!(self.state(outcome.ended)?);
         }
         Ok(json!({ "before": before, "what": what, "who": who, "after": after }))
@@ -268,6 +275,7 @@ fn state(config: &Config, doing: Doing) -> Result<String, String> {
         Doing::Acquiring(state) => format!("Acquire {}", name(&state)),
         Doing::Releasing(state) => format!("Release {}", name(&state)),
         Doing::Asking(state) => format!("Query {}", name(&state)),
+        Doing::Clearing(state) => format!("Clear {}", state.label()),
         Doing::Percy(_) | Doing::Aside(_) => {
             return Err(no_word(&doing));
         }

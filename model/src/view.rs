@@ -305,6 +305,7 @@ impl FileSystem for View<'_> {
     }
 
     fn wait(&mut self) -> Wait {
+        scripted!(self.wait: Wait);
         let open = self.world.participant(self.me).open;
         let inode = self.inode();
         let reply = match self.choose(1, 1) {
