@@ -62,8 +62,8 @@ impl Clear {
     #[must_use = "the state that follows is the whole result"]
     pub fn again(self) -> Self {
         match self {
-            Self::At(_) => Self::START,
-            Self::Ended(_) => self,
+            Self::At(Acquire::Pausing(_)) => Self::START,
+            Self::At(_) | Self::Ended(_) => self,
         }
     }
 

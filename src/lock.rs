@@ -94,6 +94,9 @@ impl Lock {
     /// filesystem without kernel locks) is looked at again every 10 ms. A signal that is handled
     /// does not end the wait. Who comes first is not served first.
     ///
+    /// It waits for the file that it found locked. If somebody removes that file from under its
+    /// holder, the wait still ends when that holder does.
+    ///
     /// A process that holds the lock already waits for itself, for ever.
     ///
     /// # Errors

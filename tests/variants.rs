@@ -38,7 +38,8 @@ fn every_variant_has_a_name_of_its_own_and_an_engine_that_finds_it() {
         assert_eq!(variant.engines.contains(&Engine::Explorer), !harmless, "{}", variant.name);
     }
     // The list of the design, 28 entries (one is three variants), the order variant, one for the
-    // queries, and the pair of the harmless one; of waits five, of stuck releases two, of clears four.
+    // queries, and the pair of the harmless one; five of waits, two of stuck releases, four of
+    // clears.
     assert_eq!(variants.len(), 44);
 }
 

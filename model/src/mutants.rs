@@ -9,7 +9,7 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use portlock::protocol::{Acquire, Release};
+use portlock::protocol::{Acquire, Clear, Release};
 
 use crate::explore::{Incomplete, Limits, explore};
 use crate::machines::{Machine, Reply, graph};
@@ -34,6 +34,7 @@ impl std::fmt::Display for Mutant {
         let state = |doing: &Doing| match doing {
             Doing::Acquiring(state) => format!("Acquire {}", name(state)),
             Doing::Releasing(state) => format!("Release {}", name(state)),
+            Doing::Clearing(state) => format!("Clear {}", state.label()),
             other => format!("{other:?}"),
         };
         let reply = self.reply.map_or_else(|| "the probe".to_owned(), crate::report::words);
@@ -60,12 +61,13 @@ pub enum Verdict {
     Survives,
 }
 
-/// Every mutant of the tables of acquire and release. (A query changes nothing, so a wrong one has
+/// Every mutant of the tables of acquire, release and clear. (A query changes nothing, so a wrong one has
 /// no promise to break but P4.)
 pub fn all() -> Vec<Mutant> {
     let mut mutants = Vec::new();
     of::<Acquire>(Doing::Acquiring, &mut mutants);
     of::<Release>(Doing::Releasing, &mut mutants);
+    of::<Clear>(Doing::Clearing, &mut mutants);
     mutants
 }
 
@@ -126,7 +128,15 @@ fn release(state: Release, view: &mut View<'_>) -> Release {
     }
 }
 
-const MUTATED: Protocol = Protocol { acquire, release, ..SHIPPED };
+fn clear(state: Clear, view: &mut View<'_>) -> Clear {
+    let next = state.step(view);
+    match changed(Doing::Clearing(state), view.reply, Doing::Clearing(next)) {
+        Doing::Clearing(next) => next,
+        _ => next,
+    }
+}
+
+const MUTATED: Protocol = Protocol { acquire, release, clear, ..SHIPPED };
 
 /// Worlds to run mutants in, with what the shipped machines do there.
 pub struct Bench {
@@ -157,7 +167,10 @@ impl Bench {
     pub fn run(&self, &mutant: &Mutant) -> Verdict {
         RUNNING.set(Some(mutant));
         let mut verdict = Verdict::Survives;
-        for (config, states, transitions) in &self.worlds {
+        // A machine is looked at where it runs.
+        let clears = matches!(mutant.from, Doing::Clearing(_));
+        let runs = |config: &Config| config.kinds.contains(&Kind::Clearer) == clears;
+        for (config, states, transitions) in self.worlds.iter().filter(|(one, ..)| runs(one)) {
             // A mutant may go round for ever; shipped machines reach a known number of states.
             let limits = Limits { states: states * 4, progress: false };
             let search = AssertUnwindSafe(|| explore(config, &MUTATED, limits));

@@ -97,7 +97,8 @@ fn removes_its_own(config: &Config, outcome: &Outcome) -> bool {
     removal.is_ours && removal.locked && !of_live_other && !of_live_old_agent
 }
 
-/// P4, of acquires and clears that name a holder and of queries that say who holds, or that nobody does.
+/// P4, of acquires and clears that name a holder, and of queries that say who holds, or that nobody
+/// does.
 fn tells_the_truth(before: &World, one: Move, outcome: &Outcome) -> bool {
     let (Move::Call(who, _) | Move::Answer(who, _)) = one else { return true };
     let was = before.participant(who).doing;
@@ -180,8 +181,8 @@ pub struct Fared {
 }
 
 /// P5, and with it P3: each living participant, run alone from here, ends; one that is idle gets
-/// the lock if nobody keeps it rightly; and one that waits gets it when the others have ended. Tells
-/// the longest run, in calls.
+/// the lock if nobody keeps it rightly; and one that waits gets it when the others have ended.
+/// Tells the longest run, in calls.
 pub fn check_alone(config: &Config, protocol: &Protocol, world: &World) -> Result<u32, Fared> {
     let owes_recovery = config.owed.contains(&Promise::P3);
     let owes_bounds = config.owed.contains(&Promise::P5);

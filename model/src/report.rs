@@ -63,8 +63,8 @@ pub fn report(config: &Config, protocol: &Protocol, found: &Found, origin: Origi
     );
     text += &history(config, &run);
     if found.alone {
-        text += "\n  The last to act ran alone, or waited until the others had ended, and did not end \
-                 itself or\n  was kept from a lock that nobody holds.\n";
+        text += "\n  The last to act ran alone, or waited until the others had ended, and did not \
+                 end itself or\n  was kept from a lock that nobody holds.\n";
     }
     text
 }

@@ -510,7 +510,11 @@ pub fn all() -> Vec<Variant> {
             calls: 18,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match state.step(fs) {
-                next if names(next) => closing(Then::Refuse(Refusal::Holder)),
+                Acquire::Confirming(Confirming { claim: Claim::Stands(standing) })
+                    if standing.stance == NAMED =>
+                {
+                    Acquire::Standing(standing)
+                }
                 next => next,
             }),
         },

@@ -45,7 +45,7 @@ impl Promise {
             Self::P3 => "P3 recovery: who died blocks nobody",
             Self::P4 => "P4 truthful refusal: who is named held at some instant of the call",
             Self::P5 => {
-                "P5 bounded: run alone, a call ends, and gets a lock that nobody holds; who waits gets it when the others have ended"
+                "P5 bounded: run alone, a call ends, and gets a lock that nobody holds; who waits gets it at last"
             }
             Self::P6 => "P6 no litter: at rest nothing of the living is left",
             Self::Query => "query: it changes nothing that others can see",
@@ -166,7 +166,7 @@ impl Config {
     }
 
     /// Every world of the design, for so many participants that acquire. The child of a fork, an
-    /// old agent and an asker come on top of them, where there is room.
+    /// old agent, an asker and one that clears come on top of them, where there is room.
     pub fn all(participants: usize) -> Vec<Self> {
         let base = Self::base(participants);
         let few = participants > 2;
@@ -174,6 +174,11 @@ impl Config {
             let mut kinds = vec![Kind::Process; participants];
             kinds.push(extra);
             kinds
+        };
+        // Three of ours beside one that clears do not fit; at 3, a process dies instead.
+        let and_clearer = match participants {
+            3 => vec![Kind::Process, Kind::Process, Kind::Clearer],
+            _ => and_one(Kind::Clearer),
         };
         let mut forked = and_one(Kind::Child);
         forked[0] = Kind::Parent;
@@ -261,18 +266,19 @@ impl Config {
             Self { name: "blocking", waits: true, crashes, ..base.clone() },
             Self {
                 name: "clears",
-                kinds: and_one(Kind::Clearer),
-                crashes: 0,
-                starts: if few { FEW_STARTS } else { STARTS },
+                kinds: and_clearer.clone(),
+                crashes: u8::from(participants == 3),
+                starts: STARTS,
                 looks: &[Look::Gone],
                 asks_may_be_denied: false,
                 ..base.clone()
             },
             Self {
+                // The one live agent of the old format does not act: it is what force may rob.
                 name: "forced",
-                kinds: and_one(Kind::Clearer),
+                kinds: and_clearer,
                 forces: true,
-                crashes: 0,
+                crashes: u8::from(participants == 3),
                 starts: &[Start::Absent, Start::Old(Content::OldAlive)],
                 looks: &[Look::Gone],
                 asks_may_be_denied: false,
