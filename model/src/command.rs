@@ -1,4 +1,5 @@
-//! The command `portlock-model`: check, any-number, variants, replay, picture, table, steps, mutants.
+//! The command `portlock-model`: check, any-number, variants, replay, picture, table, steps, mutants,
+//! conform.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -101,6 +102,10 @@ enum What {
     },
     /// Changes each cell of the tables in turn, and counts who notices: about ten minutes.
     Mutants,
+    /// Makes every transition of the search on a real filesystem, and compares: by default all
+    /// worlds at 2 participants that can be had there.
+    #[cfg(all(target_os = "linux", not(feature = "crowd")))]
+    Conform(crate::conformance::command::Conform),
 }
 
 /// Numbers of a world, instead of its own.
@@ -220,6 +225,8 @@ pub fn main() -> ExitCode {
         What::Replay(replay) => run_replay(&replay),
         What::Picture { name, svg } => draw_picture(name, svg.as_deref()),
         What::Mutants => run_mutants(),
+        #[cfg(all(target_os = "linux", not(feature = "crowd")))]
+        What::Conform(conform) => crate::conformance::command::run(&conform),
         What::Table { json: true, variant } => print_cells(variant.as_deref()),
         What::Steps { world, participants, budgets, variant, limit } => {
             protocol_of(variant.as_deref()).and_then(|protocol| {

@@ -18,6 +18,7 @@
 //! | `machines.rs`, `table.rs` | the shipped machines as graphs, and their transition tables |
 //! | `export.rs` | tables and steps for other programs |
 //! | `report.rs` | a failure that can be read |
+//! | `conformance.rs`, `conformance/` | every transition made on a real filesystem, in lock-step |
 //! | `sequence.rs` | a run as a sequence diagram |
 //! | `diagram.rs` | the shipped machines as a state diagram |
 //! | `svg.rs`, `pictures.rs` | what they are drawn with; those that are committed |
@@ -25,6 +26,8 @@
 pub mod any_number;
 pub mod catalogue;
 pub mod command;
+#[cfg(all(target_os = "linux", not(feature = "crowd")))]
+pub mod conformance;
 pub mod diagram;
 pub mod explore;
 pub mod export;

@@ -405,7 +405,7 @@ pub enum Alone {
 /// What one who runs alone does where somebody stands in its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
-    /// It tries so often as [`TRIES`] says, and is refused.
+    /// It tries so often as `TRIES` says, and is refused.
     Leaves,
     /// It waits, and does not give up.
     Waits,

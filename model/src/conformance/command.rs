@@ -1,0 +1,123 @@
+//! `conform`: the model against a real filesystem.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+
+use super::filesystem::Row;
+use super::{Conformed, Grain, Scenario, cannot_be_real, random};
+use crate::world::PARTICIPANTS;
+use crate::worlds::Config;
+
+#[derive(Args)]
+pub struct Conform {
+    /// Only the worlds of these names.
+    #[arg(long)]
+    world: Vec<String>,
+    /// How many participants that acquire, 2 or more.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=PARTICIPANTS as i64))]
+    participants: u8,
+    /// Only what the filesystem and the adapters can tell apart, without the states of the machines.
+    #[arg(long)]
+    coarse: bool,
+    /// So many moves in random order instead, none of them a machine's.
+    #[arg(long)]
+    random: Option<u64>,
+    /// For the random order.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Measures what the README's table tells of a filesystem instead, and prints its row, which
+    /// begins with this name.
+    #[arg(long)]
+    row: Option<String>,
+    /// The same directory, mounted a second time.
+    #[arg(long, requires = "row")]
+    twin: Option<PathBuf>,
+    /// Where, on the filesystem in question: a directory is made in it, and removed at the end.
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    dir: PathBuf,
+}
+
+/// Runs it.
+pub fn run(args: &Conform) -> Result<(), String> {
+    let here = |error| format!("{}: {error}", args.dir.display());
+    if let Some(name) = &args.row {
+        let row = Row::measure(name, &args.dir, args.twin.as_deref()).map_err(here)?;
+        return tell(&row.to_string());
+    }
+    if let Some(moves) = args.random {
+        let began = Instant::now();
+        let calls = random::run(&args.dir, moves, args.seed, None)
+            .map_err(here)?
+            .map_err(|disagreement| format!("{disagreement}  seed {}", args.seed))?;
+        let (seed, took) = (args.seed, began.elapsed().as_secs_f64());
+        return tell(&format!(
+            "random, seed {seed}: {} calls agree, {} watches untold, {} odd ages, {} hidden names, \
+             {took:.1} s",
+            calls.made, calls.untold, calls.odd_ages, calls.hidden
+        ));
+    }
+    tell(&format!(
+        "{:<32} {:>9} {:>11} {:>7} {:>8} {:>9} {:>9} {:>7} {:>6} {:>6} {:>6} {:>7}",
+        "world",
+        "states",
+        "transitions",
+        "scenes",
+        "steps",
+        "moves",
+        "calls",
+        "instead",
+        "untold",
+        "ages",
+        "hidden",
+        "seconds"
+    ))?;
+    for config in args.worlds()? {
+        let name = config.name;
+        if let Some(why) = cannot_be_real(&config) {
+            tell(&format!("{name:<32} not made: {why}"))?;
+            continue;
+        }
+        let grain = if args.coarse { Grain::Scenes } else { Grain::Machines };
+        let seen = Scenario::new(config, grain).conform(&args.dir, None).map_err(here)?;
+        let seen = seen.map_err(|disagreement| disagreement.to_string())?;
+        let Conformed { states, transitions, scenes, steps, moves, calls, took } = seen;
+        tell(&format!(
+            "{name:<32} {states:>9} {transitions:>11} {scenes:>7} {steps:>8} {moves:>9} {:>9} {:>7} \
+             {:>6} {:>6} {:>6} {:>7.1}",
+            calls.made,
+            calls.instead,
+            calls.untold,
+            calls.odd_ages,
+            calls.hidden,
+            took.as_secs_f64()
+        ))?;
+    }
+    Ok(())
+}
+
+impl Conform {
+    fn worlds(&self) -> Result<Vec<Config>, String> {
+        let all = Config::all(usize::from(self.participants));
+        if self.world.is_empty() {
+            return Ok(all);
+        }
+        let named = |name: &String| {
+            let found = all.iter().find(|config| config.name == name).cloned();
+            found.ok_or_else(|| {
+                let names: Vec<_> = all.iter().map(|config| config.name).collect();
+                format!("there is no world {name:?} but {}", names.join(", "))
+            })
+        };
+        self.world.iter().map(named).collect()
+    }
+}
+
+/// A line on standard output, at once, since the next may take minutes.
+fn tell(line: &str) -> Result<(), String> {
+    let mut stdout = std::io::stdout();
+    let told = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    told.map_err(|error| format!("standard output: {error}"))
+}

@@ -1,0 +1,828 @@
+//! A world on a real filesystem: the same participants and files, moved by the same machines
+//! through the shipped adapter, and compared with the model after each move.
+//!
+//! One process drives all participants, since a kernel lock belongs to the open file. What is
+//! simulated is the pid probe ([`InLockStep`] lists the rest): the pids in the records are
+//! higher than any that Linux gives out.
+//!
+//! Each file has a *witness*, an open file of our own, opened right after the file was made and
+//! closed when the model forgets the file. It tells which file the path names, what is in a file,
+//! how old it looks, and, by trying the kernel lock and dropping it at once, whether anybody has it.
+
+use std::fs::{File, FileTimes, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime};
+
+use portlock::Holder;
+use portlock::protocol::{
+    Age, Confirm, Create, Dated, Done, Evidence, FileSystem, Lock, Open, Read, Unlink, Wait, Watch,
+};
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+use super::filesystem::quirks_of_time;
+use crate::machines::Reply;
+use crate::moves::Outcome;
+use crate::other::Percy;
+use crate::world::{Content, Doing, FILES, Inode, Kind, Move, PARTICIPANTS, Who, World};
+use crate::worlds::Config;
+
+/// The name of the lock file.
+const NAME: &str = "agent-5338.lock";
+
+/// Higher than any pid: Linux gives out at most 2^22.
+const FIRST_PID: u32 = 5_000_000;
+/// Whose live process the old format's records name that no participant wrote.
+const LIVES: u32 = FIRST_PID - 1;
+/// The pid of the dead who left what stands there at the start.
+const DEAD: u32 = FIRST_PID - 2;
+
+/// A file's time is renewed when it has been young for so long: well within the grace.
+const STILL_YOUNG: Duration = Duration::from_millis(700);
+/// How far back a file's time is set that is to be old: beyond the grace, and FAT's rounding.
+const LONG_AGO: Duration = Duration::from_secs(10);
+
+/// Why the two do not agree, as a sentence.
+pub type Differs = String;
+
+/// What a participant is on the real system.
+#[derive(Default)]
+struct Real {
+    /// Of its present process, which it shares with the threads of that.
+    pid: u32,
+    /// Its end of the shipped adapter. A forked child has none.
+    adapter: Option<Box<dyn FileSystem + Send>>,
+    /// The newborn that an old agent is about to write.
+    newborn: Option<File>,
+    /// What a forked child has of its parent: the same open file.
+    inherited: Option<OwnedFd>,
+    /// The number of the descriptor that its adapter has open, where children are forked.
+    descriptor: Option<i32>,
+}
+
+/// An open file of our own for each file of the model.
+struct Witness {
+    file: File,
+    identity: (u64, u64),
+    /// How old its time makes it look.
+    age: Age,
+    /// When that was set.
+    dated: Instant,
+}
+
+impl Witness {
+    fn date(&mut self, age: Age) -> io::Result<()> {
+        let now = SystemTime::now();
+        let then = match age {
+            Age::Young => now,
+            Age::Old => now - LONG_AGO,
+        };
+        // Some of FUSE do nothing if only one of the two is to be set.
+        self.file.set_times(FileTimes::new().set_accessed(then).set_modified(then))?;
+        (self.age, self.dated) = (age, Instant::now());
+        Ok(())
+    }
+
+    fn written(&mut self) {
+        (self.age, self.dated) = (Age::Young, Instant::now());
+    }
+}
+
+/// A world on a real filesystem.
+pub struct Kernel<'a> {
+    config: &'a Config,
+    /// A file may look older or younger than it is: ages are counted and not compared.
+    times_are_odd: bool,
+    directory: PathBuf,
+    path: PathBuf,
+    participants: [Real; PARTICIPANTS],
+    files: [Option<Witness>; FILES],
+    next_pid: u32,
+    pub calls: Calls,
+}
+
+/// How many calls were made, and what else was seen.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Calls {
+    /// Calls of the trait that the adapter answered.
+    pub made: u64,
+    /// Calls that the model answered instead.
+    pub instead: u64,
+    /// Watches that could not tell, where the model told.
+    pub untold: u64,
+    /// Ages other than in the model, on a filesystem whose times are odd.
+    pub odd_ages: u64,
+    /// Names that the filesystem itself left in the directory, such as `.nfs…`.
+    pub hidden: u64,
+}
+
+impl Calls {
+    pub fn add(&mut self, other: Self) {
+        self.made += other.made;
+        self.instead += other.instead;
+        self.untold += other.untold;
+        self.odd_ages += other.odd_ages;
+        self.hidden += other.hidden;
+    }
+}
+
+impl<'a> Kernel<'a> {
+    /// Makes a directory of its own in `parent`, which it removes when dropped.
+    pub fn new(config: &'a Config, parent: &Path) -> io::Result<Self> {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let directory = parent.join(format!("portlock-conform-{}-{number}", std::process::id()));
+        std::fs::create_dir(&directory)?;
+        let times_are_odd = !quirks_of_time(&directory)?.is_empty();
+        Ok(Self {
+            config,
+            times_are_odd,
+            path: directory.join(NAME),
+            directory,
+            participants: Default::default(),
+            files: Default::default(),
+            next_pid: FIRST_PID,
+            calls: Calls::default(),
+        })
+    }
+
+    /// Begins anew: nobody has anything open, and the path names what `world` says.
+    pub fn begin(&mut self, world: &World) -> io::Result<()> {
+        self.participants = Default::default();
+        self.files = Default::default();
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error);
+            }
+        }
+        for who in world.everyone() {
+            self.be_born(world, who);
+        }
+        let Some((inode, file)) = world.path.zip(world.named()) else { return Ok(()) };
+        std::fs::write(&self.path, self.bytes_of(file.content))?;
+        self.see_new_file(inode)?;
+        match &mut self.files[usize::from(inode)] {
+            Some(witness) if file.age == Age::Old => witness.date(Age::Old),
+            _ => Ok(()),
+        }
+    }
+
+    /// A new process for `who` and its threads, with nothing open.
+    fn be_born(&mut self, world: &World, who: Who) {
+        let pid = self.next_pid;
+        self.next_pid += 1;
+        for one in world.everyone().filter(|&one| world.same_process(one, who)) {
+            let is_child = world.participant(one).kind == Kind::Child;
+            let adapter = (!is_child).then(|| {
+                let adapter = portlock::adapter(self.path.clone(), Some(ours(pid)));
+                Box::new(adapter) as Box<dyn FileSystem + Send>
+            });
+            self.participants[usize::from(one)] = Real { pid, adapter, ..Real::default() };
+        }
+    }
+
+    /// Opens the witness of the file that the path has named for a moment.
+    fn see_new_file(&mut self, inode: Inode) -> io::Result<()> {
+        // For writing, since NFS grants an exclusive lock only then.
+        let file = OpenOptions::new().read(true).write(true).open(&self.path)?;
+        let identity = identity(&file.metadata()?);
+        self.files[usize::from(inode)] =
+            Some(Witness { file, identity, age: Age::Young, dated: Instant::now() });
+        Ok(())
+    }
+
+    fn bytes_of(&self, content: Content) -> Vec<u8> {
+        let pid = |who| self.participants[usize::from(who)].pid;
+        match content {
+            Content::Empty => Vec::new(),
+            Content::Garbage => GARBAGE.to_vec(),
+            Content::Of(who) => ours(pid(who)).to_bytes(),
+            Content::OldOf(who) => Holder::new(pid(who)).to_bytes(),
+            Content::OldAlive => Holder::new(LIVES).to_bytes(),
+            Content::Dead(_) => ours(DEAD).to_bytes(),
+            Content::OldDead(_) => Holder::new(DEAD).to_bytes(),
+        }
+    }
+
+    /// Makes the move that led from `before` to `outcome` in the model, and compares the replies and
+    /// the state of the machine. Both worlds must number files and participants alike.
+    pub fn make(&mut self, before: &World, one: Move, outcome: &Outcome) -> Result<(), Differs> {
+        match one {
+            Move::Begin(_) | Move::Answer(..) | Move::Release(_) | Move::Suspend(_) => Ok(()),
+            Move::Call(who, _) => match before.participant(who).doing {
+                Doing::Percy(state) => self.old_agent(state, before, who, outcome),
+                doing => self.step(doing, before, who, outcome),
+            },
+            Move::Crash(who, _) => {
+                // To drop an adapter closes its file and makes no other call, as a kill does.
+                self.be_born(before, who);
+                Ok(())
+            }
+            Move::Fork(who) => self.fork(before, who, &outcome.world),
+            Move::Age(inode) => {
+                let witness = self.files[usize::from(inode)].as_mut().ok_or("no such file")?;
+                witness.date(Age::Old).map_err(went_wrong("set a file's time"))
+            }
+            Move::Remove => std::fs::remove_file(&self.path).map_err(went_wrong("remove the path")),
+        }
+    }
+
+    /// One step of a shipped machine on the adapter.
+    fn step(
+        &mut self,
+        doing: Doing,
+        before: &World,
+        who: Who,
+        outcome: &Outcome,
+    ) -> Result<(), Differs> {
+        let mut fs = self.in_lock_step(before, who, outcome.reply, &outcome.world);
+        let ended = match doing {
+            Doing::Acquiring(state) => Doing::Acquiring(state.step(&mut fs)),
+            Doing::Releasing(state) => Doing::Releasing(state.step(&mut fs)),
+            Doing::Asking(state) => Doing::Asking(state.step(&mut fs)),
+            Doing::Clearing(state) => Doing::Clearing(state.step(&mut fs)),
+            Doing::Absent
+            | Doing::Idle
+            | Doing::Holding
+            | Doing::Inherited { .. }
+            | Doing::Percy(_)
+            | Doing::Aside(_) => return Err(format!("{doing:?} makes no call of the trait")),
+        };
+        fs.end()?;
+        if ended != outcome.ended {
+            return Err(format!("{ended:?} follows, and {:?} in the model", outcome.ended));
+        }
+        Ok(())
+    }
+
+    /// The adapter of `who`, which is to reply as the model did.
+    pub fn in_lock_step<'k>(
+        &'k mut self,
+        before: &'k World,
+        who: Who,
+        expected: Reply,
+        after: &'k World,
+    ) -> InLockStep<'k, 'a> {
+        InLockStep { kernel: self, before, who, expected, after, got: None, trouble: None }
+    }
+
+    /// One step of the old agent, which knows nothing of the trait.
+    fn old_agent(
+        &mut self,
+        state: Percy,
+        before: &World,
+        who: Who,
+        outcome: &Outcome,
+    ) -> Result<(), Differs> {
+        let real = &mut self.participants[usize::from(who)];
+        match state {
+            Percy::Creating { .. } => {
+                let created = OpenOptions::new().write(true).create_new(true).open(&self.path);
+                let said = match created {
+                    Ok(newborn) => {
+                        real.newborn = Some(newborn);
+                        "wx: created"
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => "wx: exists",
+                    Err(error) => return Err(went_wrong("wx")(error)),
+                };
+                if outcome.reply != Reply::Other(said) {
+                    return Err(format!("{said}, and {:?} in the model", outcome.reply));
+                }
+                match (said, outcome.world.path) {
+                    ("wx: created", Some(inode)) => {
+                        self.see_new_file(inode).map_err(went_wrong("see the new file"))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Percy::Writing => {
+                let mut newborn = real.newborn.take().ok_or("the old agent has nothing open")?;
+                let record = Holder::new(real.pid).to_bytes();
+                newborn.write_all(&record).map_err(went_wrong("write"))?;
+                if let Some(witness) = self.witness_of(before, who) {
+                    witness.written();
+                }
+                Ok(())
+            }
+            // What it reads is compared with the model after every move.
+            Percy::Reading => Ok(()),
+            Percy::Unlinking | Percy::Releasing => match std::fs::remove_file(&self.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(went_wrong("unlink")(error))
+                }
+                _ => Ok(()),
+            },
+            Percy::Rereading | Percy::Guarding | Percy::Holding => {
+                Err(format!("{state:?} is no state of the old agent that makes a call"))
+            }
+        }
+    }
+
+    fn witness_of(&mut self, world: &World, who: Who) -> Option<&mut Witness> {
+        self.files[usize::from(world.open_inode(who)?)].as_mut()
+    }
+
+    /// The child gets a descriptor of the same open file, as a fork gives it.
+    fn fork(&mut self, before: &World, who: Who, after: &World) -> Result<(), Differs> {
+        let is_new = |&one: &Who| {
+            before.participant(one).doing == Doing::Absent
+                && after.participant(one).doing != Doing::Absent
+        };
+        let child = after.everyone().find(is_new).ok_or("nobody is forked")?;
+        let parents = self.participants[usize::from(who)].descriptor;
+        let parents = parents.ok_or("the descriptor of the parent is not known")?;
+        let shared = itself()
+            .and_then(|me| pidfd_getfd(me, parents, PidfdGetfdFlags::empty()))
+            .map_err(|error| went_wrong("share the open file")(error.into()))?;
+        self.participants[usize::from(child)].inherited = Some(shared);
+        Ok(())
+    }
+
+    /// Which descriptor `who` has just got, told by its file and by being nobody else's.
+    fn descriptor_of(&self, who: Who, identity: (u64, u64)) -> io::Result<Option<i32>> {
+        let others =
+            self.participants.iter().enumerate().filter(|&(one, _)| one != usize::from(who));
+        let mut known: Vec<i32> = others.clone().filter_map(|(_, real)| real.descriptor).collect();
+        let witnesses = self.files.iter().flatten().map(|witness| witness.file.as_raw_fd());
+        known.extend(witnesses);
+        known.extend(others.filter_map(|(_, real)| Some(real.inherited.as_ref()?.as_raw_fd())));
+        for entry in std::fs::read_dir("/proc/self/fd")? {
+            let entry = entry?;
+            let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            // Of other threads' files some are gone by the time that they are looked at.
+            let Some((number, found)) = number.zip(std::fs::metadata(entry.path()).ok()) else {
+                continue;
+            };
+            if self::identity(&found) == identity && !known.contains(&number) {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Compares all that can be seen with the model.
+    pub fn compare(&mut self, model: &World) -> Result<(), Differs> {
+        self.compare_path(model)?;
+        self.compare_directory(model)?;
+        for inode in 0..FILES as Inode {
+            self.compare_content(model, inode)?;
+            if self.config.kernel_locks {
+                self.compare_lock(model, inode)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_path(&self, model: &World) -> Result<(), Differs> {
+        let named = match std::fs::symlink_metadata(&self.path) {
+            Ok(found) => Some(identity(&found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(went_wrong("look at the path")(error)),
+        };
+        let known =
+            |inode: Inode| self.files[usize::from(inode)].as_ref().map(|file| file.identity);
+        match (named, model.path.and_then(known)) {
+            (None, None) => Ok(()),
+            (Some(named), Some(expected)) if named == expected => Ok(()),
+            (None, Some(_)) => Err("the path names nothing, and a file in the model".to_owned()),
+            (Some(_), None) => Err("the path names a file, and nothing in the model".to_owned()),
+            (Some(_), Some(_)) => Err("the path names another file than in the model".to_owned()),
+        }
+    }
+
+    fn compare_directory(&mut self, model: &World) -> Result<(), Differs> {
+        let mut found = false;
+        for entry in std::fs::read_dir(&self.directory).map_err(went_wrong("list"))? {
+            let name = entry.map_err(went_wrong("list"))?.file_name();
+            let bytes = name.as_encoded_bytes();
+            // An open file that was removed keeps a name on NFS and on some of FUSE.
+            if bytes.starts_with(b".nfs") || bytes.starts_with(b".fuse_hidden") {
+                self.calls.hidden += 1;
+            } else if bytes == NAME.as_bytes() {
+                found = true;
+            } else {
+                return Err(format!("the directory has {name:?}"));
+            }
+        }
+        match (found, model.path.is_some()) {
+            (true, false) => Err("the directory lists a file, and none in the model".to_owned()),
+            (false, true) => Err("the directory lists no file, and one in the model".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    fn compare_content(&self, model: &World, inode: Inode) -> Result<(), Differs> {
+        let (Some(expected), Some(witness)) = (model.file(inode), &self.files[usize::from(inode)])
+        else {
+            return Ok(());
+        };
+        let mut bytes = [0; 512];
+        let length = witness.file.read_at(&mut bytes, 0).map_err(went_wrong("read"))?;
+        let found = Found::of(&bytes[..length]);
+        let pid = |who: Who| self.participants[usize::from(who)].pid;
+        let lives = |pid| pid == LIVES || self.participants.iter().any(|real| real.pid == pid);
+        let agrees = match (expected.content, found) {
+            (Content::Empty, Found::Empty) | (Content::Garbage, Found::Garbage) => true,
+            (Content::Of(who), Found::Record(found)) => found == pid(who),
+            (Content::OldOf(who), Found::OldRecord(found)) => found == pid(who),
+            (Content::OldAlive, Found::OldRecord(found)) => found == LIVES,
+            (Content::Dead(_), Found::Record(found)) => !lives(found),
+            (Content::OldDead(_), Found::OldRecord(found)) => !lives(found),
+            _ => false,
+        };
+        if agrees {
+            return Ok(());
+        }
+        Err(format!(
+            "the content of file {inode} is {found:?}, and {:?} in the model",
+            expected.content
+        ))
+    }
+
+    fn compare_lock(&mut self, model: &World, inode: Inode) -> Result<(), Differs> {
+        let (Some(expected), Some(witness)) = (model.file(inode), &self.files[usize::from(inode)])
+        else {
+            return Ok(());
+        };
+        let free = match flock(&witness.file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                flock(&witness.file, FlockOperation::Unlock)
+                    .map_err(|error| went_wrong("unlock")(error.into()))?;
+                true
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => false,
+            Err(error) => return Err(went_wrong("try the kernel lock")(error.into())),
+        };
+        let has_it =
+            |&who: &Who| expected.lock.is_some() && model.participant(who).open == expected.lock;
+        match (free, expected.lock) {
+            (true, None) => return Ok(()),
+            (true, Some(_)) => {
+                return Err(format!(
+                    "nobody has the kernel lock of file {inode}, and {:?} has it in the model",
+                    model.everyone().find(has_it)
+                ));
+            }
+            (false, None) => {
+                return Err(format!(
+                    "somebody has the kernel lock of file {inode}, and nobody in the model"
+                ));
+            }
+            (false, Some(_)) => {}
+        }
+        // Who has a lock gets it again, and nobody else does. A child that has it asks nothing.
+        for who in model.everyone().filter(has_it) {
+            let adapter = self.participants[usize::from(who)].adapter.as_mut();
+            if adapter.is_some_and(|adapter| adapter.lock() != Lock::Ours) {
+                return Err(format!(
+                    "the kernel lock of file {inode} is not of {who}, and is in the model"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows the model into its canonical form: `went` and the two worlds are those of
+    /// [`World::canonical`]. The witnesses of files that the model has forgotten are closed.
+    pub fn renumber(&mut self, world: &World, canonical: &World, went: &[Who; PARTICIPANTS]) {
+        let mut participants: [Real; PARTICIPANTS] = Default::default();
+        let mut files: [Option<Witness>; FILES] = Default::default();
+        for (old, real) in std::mem::take(&mut self.participants).into_iter().enumerate() {
+            participants[usize::from(went[old])] = real;
+        }
+        self.participants = participants;
+        let everybody = world
+            .everyone()
+            .map(|old| (world.open_inode(old), canonical.open_inode(went[usize::from(old)])));
+        for pair in everybody.chain([(world.path, canonical.path)]) {
+            let (Some(old), Some(new)) = pair else { continue };
+            if let Some(witness) = self.files[usize::from(old)].take() {
+                files[usize::from(new)] = Some(witness);
+            }
+        }
+        self.files = files;
+    }
+}
+
+impl Drop for Kernel<'_> {
+    fn drop(&mut self) {
+        self.participants = Default::default();
+        // What cannot be removed is left to the person who named the directory.
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// One call of the shipped adapter, which is to be replied to as in the model.
+///
+/// The model's reply is given **instead**, and no call made, where the real world cannot be made to
+/// give it: what a probe answers, a call that fails, a lock where there are to be none, and a watch
+/// that cannot tell.
+pub struct InLockStep<'k, 'a> {
+    kernel: &'k mut Kernel<'a>,
+    before: &'k World,
+    who: Who,
+    expected: Reply,
+    after: &'k World,
+    got: Option<Reply>,
+    trouble: Option<Differs>,
+}
+
+impl InLockStep<'_, '_> {
+    /// Whether there was one call, and its reply the model's.
+    pub fn end(self) -> Result<(), Differs> {
+        if let Some(trouble) = self.trouble {
+            return Err(trouble);
+        }
+        match self.got {
+            Some(got) if got == self.expected => Ok(()),
+            Some(got) => Err(format!("the reply is {got:?}, and {:?} in the model", self.expected)),
+            None => Err("no call was made".to_owned()),
+        }
+    }
+
+    /// Makes the call, or gives the model's reply instead.
+    fn call<T: Copy>(
+        &mut self,
+        instead: Option<T>,
+        of: impl FnOnce(T) -> Reply,
+        call: impl FnOnce(&mut dyn FileSystem) -> T,
+    ) -> Option<T> {
+        if self.got.is_some() {
+            self.trouble = Some("a second call in one step".to_owned());
+        }
+        let reply = match (instead, &mut self.kernel.participants[usize::from(self.who)].adapter) {
+            (Some(reply), _) => {
+                self.kernel.calls.instead += 1;
+                reply
+            }
+            (None, Some(adapter)) => {
+                self.kernel.calls.made += 1;
+                call(&mut **adapter)
+            }
+            (None, None) => {
+                self.trouble = Some("a child makes a call of its parent's".to_owned());
+                return None;
+            }
+        };
+        self.got = Some(of(reply));
+        Some(reply)
+    }
+
+    fn witness(&mut self) -> Option<&mut Witness> {
+        self.kernel.witness_of(self.before, self.who)
+    }
+
+    fn noted(&mut self, done: io::Result<()>, what: &'static str) {
+        if let Err(error) = done {
+            self.trouble = Some(went_wrong(what)(error));
+        }
+    }
+
+    /// A file has been opened: which descriptor is it, if there are children to share it?
+    fn opened(&mut self) {
+        if !self.before.participants.iter().any(|one| one.kind == Kind::Parent) {
+            return;
+        }
+        let Some(inode) = self.after.open_inode(self.who) else { return };
+        let Some(identity) =
+            self.kernel.files[usize::from(inode)].as_ref().map(|file| file.identity)
+        else {
+            return;
+        };
+        match self.kernel.descriptor_of(self.who, identity) {
+            Ok(number) => self.kernel.participants[usize::from(self.who)].descriptor = number,
+            Err(error) => self.trouble = Some(went_wrong("look for the descriptor")(error)),
+        }
+    }
+
+    /// A write that fails may leave a part of the record.
+    fn fail_to_write(&mut self) {
+        let (before, who) = (self.before, self.who);
+        let left = before
+            .open_inode(who)
+            .and_then(|inode| self.after.file(inode))
+            .map(|file| file.content);
+        let Some(witness) = self.witness() else { return };
+        let part: &[u8] = if left == Some(Content::Garbage) { GARBAGE } else { b"" };
+        let done = witness.file.set_len(0);
+        let done = done.and_then(|()| witness.file.write_all_at(part, 0));
+        let done = done.and_then(|()| witness.date(Age::Young));
+        self.noted(done, "leave a part of the record");
+    }
+}
+
+/// A failure that is expected, and given instead of a call.
+macro_rules! failure {
+    ($self:ident, $op:ident, $failed:expr) => {
+        matches!($self.expected, Reply::$op(reply) if reply == $failed).then_some($failed)
+    };
+}
+
+impl FileSystem for InLockStep<'_, '_> {
+    fn create(&mut self) -> Create {
+        let failed = failure!(self, Create, Create::Failed);
+        let reply = self.call(failed, Reply::Create, |fs| fs.create()).unwrap_or(Create::Failed);
+        if let (Create::Created, Some(inode)) = (reply, self.after.path) {
+            let seen = self.kernel.see_new_file(inode);
+            self.noted(seen, "see the new file");
+            self.opened();
+        }
+        reply
+    }
+
+    fn open(&mut self) -> Open {
+        let failed = failure!(self, Open, Open::Failed);
+        let reply = self.call(failed, Reply::Open, |fs| fs.open()).unwrap_or(Open::Failed);
+        if reply == Open::Opened {
+            self.opened();
+        }
+        reply
+    }
+
+    fn age(&mut self) -> Dated {
+        let is_record = self
+            .before
+            .open_inode(self.who)
+            .and_then(|inode| self.before.file(inode))
+            .is_some_and(|file| file.content.is_record());
+        let expected = self.expected;
+        let dated = match (self.witness(), expected) {
+            (Some(witness), Reply::Age(Dated::Known(age))) => {
+                let stale = witness.age == Age::Young && witness.dated.elapsed() > STILL_YOUNG;
+                // A file with a record may have any age; one without has that of its last change.
+                if is_record && witness.age != age || stale {
+                    let age = if is_record { age } else { Age::Young };
+                    witness.date(age)
+                } else {
+                    Ok(())
+                }
+            }
+            _ => Ok(()),
+        };
+        self.noted(dated, "set a file's time");
+        let failed = failure!(self, Age, Dated::Failed);
+        let may_be_odd = self.kernel.times_are_odd;
+        let mut odd = false;
+        let look = |fs: &mut dyn FileSystem| match (fs.age(), expected) {
+            (Dated::Known(told), Reply::Age(Dated::Known(age))) if may_be_odd => {
+                odd = told != age;
+                Dated::Known(age)
+            }
+            (told, _) => told,
+        };
+        let reply = self.call(failed, Reply::Age, look).unwrap_or(Dated::Failed);
+        self.kernel.calls.odd_ages += u64::from(odd);
+        reply
+    }
+
+    fn lock(&mut self) -> Lock {
+        let instead = match self.expected {
+            Reply::Lock(reply @ (Lock::Failed | Lock::Unsupported)) => Some(reply),
+            _ => None,
+        };
+        self.call(instead, Reply::Lock, |fs| fs.lock()).unwrap_or(Lock::Failed)
+    }
+
+    fn wait(&mut self) -> Wait {
+        let failed = failure!(self, Wait, Wait::Failed);
+        self.call(failed, Reply::Wait, |fs| fs.wait()).unwrap_or(Wait::Failed)
+    }
+
+    fn write(&mut self) -> Done {
+        let failed = failure!(self, Write, Done::Failed);
+        let reply = self.call(failed, Reply::Write, |fs| fs.write()).unwrap_or(Done::Failed);
+        match reply {
+            Done::Failed => self.fail_to_write(),
+            Done::Done => {
+                if let Some(witness) = self.witness() {
+                    witness.written();
+                }
+            }
+        }
+        reply
+    }
+
+    fn read(&mut self) -> Read {
+        let failed = failure!(self, Read, Read::Failed);
+        self.call(failed, Reply::Read, |fs| fs.read()).unwrap_or(Read::Failed)
+    }
+
+    fn probe(&mut self) -> Evidence {
+        let instead = match self.expected {
+            Reply::Probe(evidence) => Some(evidence),
+            _ => None,
+        };
+        self.call(instead, Reply::Probe, |fs| fs.probe()).unwrap_or(Evidence::Nothing(Age::Young))
+    }
+
+    fn confirm(&mut self) -> Confirm {
+        let failed = failure!(self, Confirm, Confirm::Failed);
+        self.call(failed, Reply::Confirm, |fs| fs.confirm()).unwrap_or(Confirm::Failed)
+    }
+
+    fn unlink(&mut self) -> Unlink {
+        let failed = failure!(self, Unlink, Unlink::Failed);
+        self.call(failed, Reply::Unlink, |fs| fs.unlink()).unwrap_or(Unlink::Failed)
+    }
+
+    fn void(&mut self) -> Done {
+        let failed = failure!(self, Void, Done::Failed);
+        let reply = self.call(failed, Reply::Void, |fs| fs.void()).unwrap_or(Done::Failed);
+        if let (Done::Done, Some(witness)) = (reply, self.witness()) {
+            witness.written();
+        }
+        reply
+    }
+
+    fn watch(&mut self) -> Watch {
+        let Reply::Watch(expected) = self.expected else { return Watch::Unknown };
+        let unknown = (expected == Watch::Unknown).then_some(Watch::Unknown);
+        let mut untold = false;
+        let look = |fs: &mut dyn FileSystem| match fs.watch() {
+            // A system may be unable to tell at any time, and the model goes on with both.
+            Watch::Unknown => {
+                untold = true;
+                expected
+            }
+            told => told,
+        };
+        let reply = self.call(unknown, Reply::Watch, look).unwrap_or(Watch::Unknown);
+        self.kernel.calls.untold += u64::from(untold);
+        reply
+    }
+
+    fn close(&mut self) {
+        let _ = self.call(None, |()| Reply::Close, |fs| fs.close());
+        self.kernel.participants[usize::from(self.who)].descriptor = None;
+    }
+
+    fn leave(&mut self) {
+        let real = &mut self.kernel.participants[usize::from(self.who)];
+        real.descriptor = None;
+        if real.adapter.is_none() {
+            real.inherited = None;
+            self.got = Some(Reply::Leave);
+            return;
+        }
+        let _ = self.call(None, |()| Reply::Leave, |fs| fs.leave());
+    }
+}
+
+/// What is in a file, as its bytes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Empty,
+    Garbage,
+    Record(u32),
+    OldRecord(u32),
+}
+
+impl Found {
+    /// The shipped parser reads the file too, through the adapter; this one only tells whose it is.
+    fn of(bytes: &[u8]) -> Self {
+        if bytes.is_empty() {
+            return Self::Empty;
+        }
+        let whole = std::str::from_utf8(bytes).ok().filter(|text| text.ends_with('}'));
+        let digits = whole.and_then(|text| text.strip_prefix("{\"pid\":")?.split_once(','));
+        match digits.and_then(|(pid, rest)| Some((pid.parse().ok()?, rest))) {
+            Some((pid, rest)) if rest.contains("\"boot\":") => Self::Record(pid),
+            Some((pid, _)) => Self::OldRecord(pid),
+            None => Self::Garbage,
+        }
+    }
+}
+
+/// The first bytes of a record.
+const GARBAGE: &[u8] = b"{\"pid\":1";
+
+/// A record of this crate's format.
+fn ours(pid: u32) -> Holder {
+    let mut holder = Holder::new(pid);
+    holder.boot = Some("conformance".to_owned());
+    holder
+}
+
+fn identity(found: &std::fs::Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
+
+fn went_wrong(what: &'static str) -> impl Fn(io::Error) -> Differs {
+    move |error| format!("{what}: {error}")
+}
+
+/// This process, as a descriptor.
+fn itself() -> rustix::io::Result<&'static OwnedFd> {
+    static ME: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(me) = ME.get() {
+        return Ok(me);
+    }
+    let opened = pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
+    Ok(ME.get_or_init(|| opened))
+}

@@ -1,0 +1,119 @@
+//! The model is the kernel: every transition of the explicit search is made on a real filesystem by
+//! the shipped adapter, in lock-step with the model, and so are calls in an order that no machine
+//! makes. Each of a list of model filesystems with one slip is noticed.
+//!
+//! The filesystem is that of the temporary directory; `.ci/filesystems` takes others. At 3
+//! participants: `cargo run --release -p portlock-model -- conform --participants 3 --world base`.
+
+#![cfg(target_os = "linux")]
+
+use std::sync::OnceLock;
+
+use portlock_model::conformance::slips::SLIPS;
+use portlock_model::conformance::{Conformed, Grain, Scenario, random};
+use portlock_model::explore::{Limits, explore};
+use portlock_model::variants::SHIPPED;
+use portlock_model::worlds::Config;
+
+fn world(name: &str) -> Config {
+    Config::named(name, 2).expect("there is such a world")
+}
+
+/// The worlds that are made as far as the kernel can tell the states of the machines apart, each
+/// searched once for all tests.
+static SCENES: [(&str, OnceLock<Scenario>); 9] = [
+    ("base", OnceLock::new()),
+    ("threads", OnceLock::new()),
+    ("blocking", OnceLock::new()),
+    ("faults", OnceLock::new()),
+    ("fork", OnceLock::new()),
+    ("outside-rm", OnceLock::new()),
+    ("queries", OnceLock::new()),
+    ("clears", OnceLock::new()),
+    ("forced", OnceLock::new()),
+];
+
+fn scenes(name: &str) -> &'static Scenario {
+    let (name, scenario) =
+        SCENES.iter().find(|(known, _)| *known == name).expect("it is one of these");
+    scenario.get_or_init(|| {
+        // Nobody dies in this one: the search is what takes long.
+        let crashes = if *name == "queries" { 0 } else { world(name).crashes };
+        Scenario::new(world(name).with_crashes(crashes), Grain::Scenes)
+    })
+}
+
+fn conforms(name: &str, scenario: &Scenario) -> Conformed {
+    let directory = tempfile::tempdir().expect("there is room");
+    match scenario.conform(directory.path(), None).expect("the filesystem works") {
+        Ok(seen) => {
+            println!(
+                "{name:<16} {:>8} transitions are {:>6} steps, {:>8} calls, {:.1?}",
+                seen.transitions, seen.steps, seen.calls.made, seen.took
+            );
+            seen
+        }
+        Err(disagreement) => panic!("\n{disagreement}"),
+    }
+}
+
+#[test]
+fn every_transition_of_base_at_2_is_made_on_the_kernel_and_agrees() {
+    let seen = conforms("base", &Scenario::new(world("base"), Grain::Machines));
+    // Those of the search, and not of some other graph.
+    let unchecked = Config { owed: &[], ..world("base") };
+    let searched = explore(&unchecked, &SHIPPED, Limits::default()).expect("searched to the end");
+    assert_eq!((seen.states, seen.transitions), (searched.states, searched.transitions));
+    assert!(seen.calls.made > seen.calls.instead, "most is answered by the kernel");
+}
+
+#[test]
+fn the_other_worlds_of_processes_agree_with_the_kernel() {
+    for name in ["threads", "blocking", "no-kernel-locks"] {
+        conforms(name, &Scenario::new(world(name), Grain::Machines));
+    }
+}
+
+/// As far as the kernel can tell the states of the machines apart.
+#[test]
+fn the_worlds_of_others_and_of_trouble_agree_with_the_kernel() {
+    for (name, _) in &SCENES {
+        conforms(name, scenes(name));
+    }
+}
+
+#[test]
+fn calls_in_random_order_agree_with_the_kernel() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let seed = std::env::var("PORTLOCK_SEED").map_or(1, |seed| seed.parse().expect("a number"));
+    println!("PORTLOCK_SEED={seed}");
+    match random::run(directory.path(), 300_000, seed, None).expect("the filesystem works") {
+        Ok(calls) => assert!(calls.made > 50_000, "{calls:?}"),
+        Err(disagreement) => panic!("\n{disagreement}"),
+    }
+}
+
+#[test]
+fn a_model_with_one_slip_is_noticed_by_the_transitions() {
+    let directory = tempfile::tempdir().expect("there is room");
+    for slip in SLIPS {
+        let seen = scenes(slip.world).conform(directory.path(), Some(slip));
+        let Err(noticed) = seen.expect("the filesystem works") else {
+            panic!("{} is not noticed", slip.name)
+        };
+        assert!(noticed.differs.contains(slip.noticed), "{}: {}", slip.name, noticed.differs);
+        println!("{:<48} {}", slip.name, noticed.differs);
+    }
+}
+
+#[test]
+fn a_model_with_one_slip_is_noticed_by_random_calls() {
+    let directory = tempfile::tempdir().expect("there is room");
+    for slip in SLIPS.iter().filter(|slip| slip.in_random_calls) {
+        let seen = random::run(directory.path(), 100_000, 1, Some(slip));
+        let Err(noticed) = seen.expect("the filesystem works") else {
+            panic!("{} is not noticed", slip.name)
+        };
+        assert!(noticed.differs.contains(slip.noticed), "{}: {}", slip.name, noticed.differs);
+    }
+}
