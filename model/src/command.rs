@@ -104,7 +104,7 @@ enum What {
     Mutants,
     /// Makes every transition of the search on a real filesystem, and compares: by default all
     /// worlds at 2 participants that can be had there.
-    #[cfg(all(target_os = "linux", not(feature = "crowd")))]
+    #[cfg(target_os = "linux")]
     Conform(crate::conformance::command::Conform),
 }
 
@@ -225,7 +225,7 @@ pub fn main() -> ExitCode {
         What::Replay(replay) => run_replay(&replay),
         What::Picture { name, svg } => draw_picture(name, svg.as_deref()),
         What::Mutants => run_mutants(),
-        #[cfg(all(target_os = "linux", not(feature = "crowd")))]
+        #[cfg(target_os = "linux")]
         What::Conform(conform) => crate::conformance::command::run(&conform),
         What::Table { json: true, variant } => print_cells(variant.as_deref()),
         What::Steps { world, participants, budgets, variant, limit } => {

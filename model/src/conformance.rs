@@ -428,18 +428,18 @@ impl Walker<'_> {
         self.moves.clear();
         let world = self.tour.graph.beginnings[&at];
         self.kernel.begin(&world)?;
-        self.to_scene(&world);
+        self.enter_scene(&world);
         Ok(())
     }
 
     /// The kernel's side numbers files and participants as the scene of `world` does.
-    fn to_scene(&mut self, world: &World) {
+    fn enter_scene(&mut self, world: &World) {
         let (scene, names) = self.tour.graph.grain.scene(world).canonical();
         self.kernel.renumber(world, &scene, &names);
     }
 
-    /// The reverse of [`to_scene`](Self::to_scene).
-    fn from_scene(&mut self, world: &World) {
+    /// The reverse of [`enter_scene`](Self::enter_scene).
+    fn leave_scene(&mut self, world: &World) {
         let (scene, names) = self.tour.graph.grain.scene(world).canonical();
         let mut back = [0; PARTICIPANTS];
         for (old, &new) in names.iter().enumerate() {
@@ -484,7 +484,7 @@ impl Walker<'_> {
         if let Some(slip) = slip {
             (slip.spoil)(&before, one, &mut outcome);
         }
-        self.from_scene(&before);
+        self.leave_scene(&before);
         let mut made = self.kernel.make(&before, one, &outcome);
         if made.is_ok() && first_time {
             made = self.kernel.compare(&outcome.world);
@@ -492,7 +492,7 @@ impl Walker<'_> {
         made.map_err(|differs| self.disagree(&before, differs))?;
         let (after, names) = outcome.world.canonical();
         self.kernel.renumber(&outcome.world, &after, &names);
-        self.to_scene(&after);
+        self.enter_scene(&after);
         self.at = to;
         Ok(())
     }

@@ -26,7 +26,7 @@
 pub mod any_number;
 pub mod catalogue;
 pub mod command;
-#[cfg(all(target_os = "linux", not(feature = "crowd")))]
+#[cfg(target_os = "linux")]
 pub mod conformance;
 pub mod diagram;
 pub mod explore;
