@@ -170,7 +170,7 @@ pub(super) fn quirks_of_time(directory: &Path) -> io::Result<Vec<String>> {
         Ok(file)
     };
     let dated = |file: &File| file.metadata()?.modified();
-    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
     let mut quirks = Vec::new();
 
     // A time of two seconds' precision is cut by just this.
