@@ -2,7 +2,7 @@
 //! the shipped adapter, in lock-step with the model, and so are calls in an order that no machine
 //! makes. Each of a list of model filesystems with one slip is noticed.
 //!
-//! The filesystem is that of the temporary directory; `.ci/filesystems` takes others. At 3
+//! The filesystem is that of the temporary directory; `conform --dir` takes others. At 3
 //! participants: `cargo run --release -p portlock-model -- conform --participants 3 --world base`.
 
 #![cfg(target_os = "linux")]
