@@ -5,31 +5,8 @@
 mod participant;
 
 use std::fs;
-use std::path::Path;
 
-use participant::{Participant, outcome};
-use portlock::Lock;
-
-struct Place {
-    dir: tempfile::TempDir,
-    lock: Lock,
-}
-
-impl Place {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let lock = Lock::at(dir.path().join("x.lock"));
-        Self { dir, lock }
-    }
-
-    fn path(&self) -> &Path {
-        self.lock.path()
-    }
-
-    fn is_empty(&self) -> bool {
-        fs::read_dir(self.dir.path()).expect("the directory stands").next().is_none()
-    }
-}
+use participant::{Participant, Place, outcome};
 
 #[test]
 fn s11_an_exit_with_the_guard_alive_removes_the_file() {

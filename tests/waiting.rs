@@ -8,47 +8,17 @@
 mod participant;
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use portlock::{AcquireError, Lock};
+use portlock::AcquireError;
 
-use participant::{Participant, outcome, until_blocked};
-
-struct Place {
-    dir: tempfile::TempDir,
-    lock: Lock,
-}
-
-impl Place {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let lock = Lock::at(dir.path().join("x.lock"));
-        Self { dir, lock }
-    }
-
-    fn path(&self) -> &Path {
-        self.lock.path()
-    }
-
-    fn is_empty(&self) -> bool {
-        fs::read_dir(self.dir.path()).expect("the directory stands").next().is_none()
-    }
-
-    /// One that has been told to acquire, and is blocked in the kernel.
-    fn waiter(&self) -> Participant {
-        let mut waiter = Participant::start();
-        waiter.order(&format!("acquire {}", self.path().display()));
-        until_blocked(waiter.pid());
-        waiter
-    }
-}
+use participant::{Participant, Place, outcome, until_blocked};
 
 #[test]
 fn a_waiter_is_woken_by_the_release_and_told_that_it_took_from_nobody() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    let mut waiter = place.waiter();
+    let mut waiter = Participant::waiting(place.path());
     assert_eq!(holder.tell("release"), "released");
     assert_eq!(waiter.answer(), "held");
     assert_eq!(waiter.tell("current"), "true");
@@ -60,7 +30,7 @@ fn a_waiter_is_woken_by_the_release_and_told_that_it_took_from_nobody() {
 fn a_waiter_is_woken_by_the_death_of_the_holder_and_told_from_whom_it_took() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    let mut waiter = place.waiter();
+    let mut waiter = Participant::waiting(place.path());
     holder.kill();
     assert_eq!(waiter.answer(), format!("held, reclaimed from pid {}", holder.pid()));
     assert_eq!(waiter.tell("release"), "released");
@@ -72,7 +42,7 @@ fn of_several_waiters_each_gets_the_lock_once_and_alone() {
     const WAITERS: usize = 5;
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    let mut waiters: Vec<_> = (0..WAITERS).map(|_| place.waiter()).collect();
+    let mut waiters: Vec<_> = (0..WAITERS).map(|_| Participant::waiting(place.path())).collect();
     assert_eq!(holder.tell("release"), "released");
     while !waiters.is_empty() {
         // Whoever of them holds is the one that others are refused by; it has answered, or will.
@@ -99,7 +69,7 @@ fn a_waiter_waits_out_a_command_that_inherited_the_lock() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
-    let mut waiter = place.waiter();
+    let mut waiter = Participant::waiting(place.path());
     holder.kill();
     // The command has the file open, so the waiter is still blocked, whatever it did meanwhile.
     until_blocked(waiter.pid());
@@ -111,8 +81,8 @@ fn a_waiter_waits_out_a_command_that_inherited_the_lock() {
 fn a_waiter_that_is_killed_leaves_nothing_and_keeps_nobody_waiting() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    let mut waiter = place.waiter();
-    let mut next = place.waiter();
+    let mut waiter = Participant::waiting(place.path());
+    let mut next = Participant::waiting(place.path());
     waiter.kill();
     assert_eq!(holder.tell("release"), "released");
     assert_eq!(next.answer(), "held");

@@ -14,8 +14,11 @@ use std::time::Duration;
 
 #[path = "../loud/mod.rs"]
 mod loud;
+mod place;
 #[allow(unused_imports)]
 pub(crate) use loud::not_checked;
+#[allow(unused_imports)]
+pub(crate) use place::{NOBODY, Place, old_record};
 
 use portlock::{AcquireError, Guard, Held, Holder, Lock, Reclaimed, Refusal, ReleaseError};
 
@@ -61,6 +64,15 @@ impl Participant {
         let mut holder = Self::start();
         assert_eq!(holder.try_acquire(path), "held");
         holder
+    }
+
+    /// One that has been told to acquire, and is blocked in the kernel.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn waiting(path: &Path) -> Self {
+        let mut waiter = Self::start();
+        waiter.order(&format!("acquire {}", path.display()));
+        until_blocked(waiter.pid());
+        waiter
     }
 
     pub(crate) fn pid(&self) -> u32 {

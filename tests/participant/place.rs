@@ -1,0 +1,50 @@
+//! What tests lock: one lock file in a directory of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use portlock::{AcquireError, Guard, Lock};
+
+/// No process ever has this number: Linux ends at 2^22, the others below that.
+pub(crate) const NOBODY: u32 = 2_147_483_646;
+
+/// A directory of its own, with one lock in it.
+pub(crate) struct Place {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) lock: Lock,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lock = Lock::at(dir.path().join("x.lock"));
+        Self { dir, lock }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.lock.path()
+    }
+
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        fs::read(self.path()).expect("the lock file stands")
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        fs::read_dir(self.dir.path()).expect("the directory stands").next().is_none()
+    }
+
+    pub(crate) fn try_acquire(&self) -> Result<Guard, AcquireError> {
+        self.lock.try_acquire()
+    }
+}
+
+/// What an agent of the old format writes.
+pub(crate) fn old_record(pid: u32, started: SystemTime) -> String {
+    let started = humantime::format_rfc3339_millis(started);
+    format!("{{\"pid\":{pid},\"port\":5338,\"startedAt\":\"{started}\"}}")
+}

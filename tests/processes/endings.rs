@@ -1,0 +1,155 @@
+//! Every way for a holder to end.
+
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, SystemTime};
+
+use portlock::AcquireError;
+
+use crate::participant::{Participant, Place, ending, old_record, outcome};
+use crate::{reclaimed_from, refused_by};
+
+#[test]
+fn after_kill_9_the_next_acquire_takes_over_at_once_and_names_the_dead() {
+    let place = Place::new();
+    for _ in 0..20 {
+        let mut holder = Participant::holding(place.path());
+        assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
+        holder.kill();
+        let guard = place.try_acquire().expect("its holder is dead");
+        let from = guard.reclaimed().expect("it was reclaimed");
+        assert_eq!(from.holder.as_ref().expect("a record").pid, holder.pid());
+        assert!(from.to_string().contains(&format!("pid {}", holder.pid())), "{from}");
+        assert_eq!(ending(&guard.release()), "released");
+        assert!(place.is_empty());
+    }
+}
+
+#[test]
+fn a_lock_that_was_free_was_taken_from_nobody() {
+    let place = Place::new();
+    assert!(place.try_acquire().expect("free").reclaimed().is_none());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_zombie_holder_blocks_nobody() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    holder.kill_and_leave_a_zombie();
+    assert_eq!(outcome(&place.try_acquire()), reclaimed_from(holder.pid()));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_zombie_that_wrote_a_record_of_the_old_format_blocks_nobody() {
+    let place = Place::new();
+    let mut agent = Participant::start();
+    fs::write(place.path(), old_record(agent.pid(), SystemTime::now())).expect("its file");
+    assert_eq!(outcome(&place.try_acquire()), refused_by(agent.pid()));
+    agent.kill_and_leave_a_zombie();
+    assert_eq!(outcome(&place.try_acquire()), reclaimed_from(agent.pid()));
+}
+
+/// The file is closed on exec, and with it goes the kernel lock; the process lives on. Others are
+/// refused, since it may still use what it had locked; itself it may take over from itself.
+#[test]
+fn a_holder_that_executes_another_program_is_alive_to_others_and_a_leftover_to_itself() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    assert_eq!(holder.tell("execute-itself"), "executed");
+    assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
+    assert_eq!(holder.try_acquire(place.path()), reclaimed_from(holder.pid()));
+    assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
+    assert_eq!(holder.tell("release"), "released");
+    assert!(place.is_empty());
+}
+
+#[test]
+fn a_holder_that_executed_another_program_and_died_blocks_nobody() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    assert_eq!(holder.tell("execute-itself"), "executed");
+    holder.kill();
+    assert_eq!(outcome(&place.try_acquire()), reclaimed_from(holder.pid()));
+}
+
+/// Neither the age of its file nor its silence is a reason (P7).
+#[test]
+fn a_suspended_holder_is_not_evicted_however_old_its_file() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    let pid = i32::try_from(holder.pid()).expect("a pid");
+    // SAFETY: a signal to a child of ours that has not been reaped.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0);
+    let file = File::options().write(true).open(place.path()).expect("it opens");
+    file.set_modified(SystemTime::UNIX_EPOCH).expect("its time is set");
+    assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGCONT) }, 0);
+    assert_eq!(holder.tell("current"), "true");
+    assert_eq!(holder.tell("release"), "released");
+}
+
+/// The record says who, by what no clock changes: pid, start since boot, boot.
+#[test]
+fn a_clock_that_jumps_evicts_nobody_and_keeps_nobody_out() {
+    let day = Duration::from_secs(24 * 3600);
+    for time in [SystemTime::now() + day, SystemTime::now() - day, SystemTime::UNIX_EPOCH] {
+        let place = Place::new();
+        let mut holder = Participant::holding(place.path());
+        let file = File::options().write(true).open(place.path()).expect("it stands");
+        file.set_modified(time).expect("as another clock would have it");
+        assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
+        holder.kill();
+        assert_eq!(outcome(&place.try_acquire()), reclaimed_from(holder.pid()));
+    }
+}
+
+#[test]
+fn a_command_that_the_holder_started_does_not_prolong_the_lock() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    assert_eq!(holder.tell("spawn-cat"), "spawned");
+    holder.kill();
+    assert_eq!(outcome(&place.try_acquire()), reclaimed_from(holder.pid()));
+    holder.dismiss();
+}
+
+#[test]
+fn a_lock_that_was_handed_over_lives_as_long_as_the_command() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
+    assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
+    holder.kill();
+    let gone = format!("refused, RecordedGone, pid {}", holder.pid());
+    let refused = place.try_acquire();
+    assert_eq!(outcome(&refused), gone);
+    #[cfg(target_os = "linux")]
+    names_the_command_that_has_it_open(&refused.expect_err("it is locked"), holder.pid());
+
+    let file = File::open(place.path()).expect("the lock file stands");
+    holder.dismiss();
+    // The command is no child of ours: its end is seen by the kernel lock that it frees.
+    // SAFETY: the file is open. This waits for the command, which has no more input.
+    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0);
+    // SAFETY: likewise.
+    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) }, 0);
+    assert_eq!(outcome(&place.try_acquire()), reclaimed_from(holder.pid()));
+}
+
+#[cfg(target_os = "linux")]
+fn names_the_command_that_has_it_open(error: &AcquireError, recorded: u32) {
+    let &[command] = error.held().expect("it is held").open_in.as_slice() else {
+        panic!("one process has it open: {error:?}");
+    };
+    let name = fs::read_to_string(format!("/proc/{command}/comm")).expect("it lives");
+    assert_eq!(name.trim(), "cat");
+    let message = error.to_string();
+    let words = format!("the recorded process, pid {recorded} (processes-",);
+    assert!(message.contains(&words), "{message}");
+    let words = format!(", is gone, but its lock file is still open in pid {command} ");
+    assert!(message.contains(&words), "{message}");
+    assert!(message.contains(&format!("wait for pid {command} to end, or stop it")), "{message}");
+}

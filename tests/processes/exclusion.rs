@@ -1,0 +1,184 @@
+//! Exclusion, witnessed by something that is not this crate.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::SystemTime;
+
+use portlock::{Guard, Lock};
+
+use crate::participant::{NOBODY, Participant, Place, ending, old_record, outcome};
+use crate::refused_by;
+
+#[test]
+fn of_two_threads_that_start_together_exactly_one_holds() {
+    const ROUNDS: usize = 5_000;
+    let place = Place::new();
+    let barrier = Barrier::new(2);
+    // The witness: how many are between an acquire and its release, by their own account.
+    let (inside, together) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    // A thread that panicked would leave the other one waiting at the barrier.
+    let contend = || {
+        let mut told = Vec::new();
+        for _ in 0..ROUNDS {
+            barrier.wait();
+            let attempt = place.try_acquire();
+            if attempt.is_ok() {
+                together.fetch_max(inside.fetch_add(1, SeqCst) + 1, SeqCst);
+            }
+            told.push(outcome(&attempt));
+            // Nobody releases before both have their answer.
+            barrier.wait();
+            if let Ok(guard) = attempt {
+                inside.fetch_sub(1, SeqCst);
+                told.push(ending(&guard.release()).to_owned());
+            }
+        }
+        told
+    };
+    let told: Vec<String> = std::thread::scope(|threads| {
+        let both = [threads.spawn(contend), threads.spawn(contend)];
+        both.into_iter().flat_map(|one| one.join().expect("no panic")).collect()
+    });
+    assert_eq!(together.load(SeqCst), 1, "held at one time");
+    let count = |word| told.iter().filter(|said| *said == word).count();
+    assert_eq!((count("held"), count("released")), (ROUNDS, ROUNDS));
+    let refused = told.iter().filter(|said| *said != "held" && *said != "released");
+    let named = refused.filter(|said| is_refused(said, std::process::id())).count();
+    println!("{named} of {ROUNDS} refusals name the holder");
+    assert!(named > 0);
+    assert!(place.is_empty());
+}
+
+/// Whether a refusal names the holder (P4). If not, it must say that the holder is not known: the
+/// winner may have lost its processor between two calls for longer than the other tries.
+fn is_refused(said: &str, holder: u32) -> bool {
+    let unknown = ["BeingCreated", "Contended", "RecordedGone"];
+    let named = said == refused_by(holder);
+    let unnamed = unknown.iter().any(|why| said.starts_with(&format!("refused, {why}, ")));
+    assert!(named || unnamed, "{said}");
+    named
+}
+
+/// The same without the second barrier: releases, creates and refusals overlap.
+#[test]
+fn threads_that_come_and_go_never_hold_together() {
+    const THREADS: usize = 4;
+    const ROUNDS: usize = 1_000;
+    let place = Place::new();
+    let barrier = Barrier::new(THREADS);
+    let (inside, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let come_and_go = || {
+        barrier.wait();
+        let mut held = 0;
+        while held < ROUNDS {
+            match place.try_acquire() {
+                Ok(guard) => {
+                    assert_eq!(inside.fetch_add(1, SeqCst), 0, "two threads hold");
+                    held += 1;
+                    inside.fetch_sub(1, SeqCst);
+                    assert_eq!(ending(&guard.release()), "released");
+                }
+                Err(error) => {
+                    assert!(error.is_held(), "{error}");
+                    refused.fetch_add(1, SeqCst);
+                }
+            }
+        }
+    };
+    std::thread::scope(|threads| {
+        for _ in 0..THREADS {
+            threads.spawn(come_and_go);
+        }
+    });
+    println!("{} acquires, {} refusals", THREADS * ROUNDS, refused.load(SeqCst));
+    assert!(place.is_empty());
+}
+
+/// The witness is a byte-range lock on another file, which the kernel gives to one process.
+#[test]
+fn processes_that_come_and_go_and_are_killed_never_hold_together() {
+    const ROUNDS: usize = 1_000;
+    let place = Place::new();
+    let witness = place.beside("witness");
+    File::create(&witness).expect("the witness");
+    let order = |rounds: usize| {
+        format!("contend {rounds} {} {}", witness.display(), place.path().display())
+    };
+    let mut others = [Participant::start(), Participant::start()];
+    let mut killed = [Participant::start(), Participant::start()];
+    // These would go on for ever.
+    killed.iter_mut().for_each(|one| one.order(&order(usize::MAX)));
+    others.iter_mut().for_each(|one| one.order(&order(ROUNDS)));
+    let first = others[0].answer();
+    assert!(first.starts_with(&format!("held {ROUNDS} times")), "{first}");
+    // Wherever they are, in whatever call.
+    killed.iter_mut().for_each(Participant::kill);
+    let last = others[1].answer();
+    assert!(last.starts_with(&format!("held {ROUNDS} times")), "{last}");
+    println!("{first}; {last}");
+    drop(others);
+    let guard = until_held(&place);
+    assert_eq!(ending(&guard.release()), "released");
+    fs::remove_file(&witness).expect("the witness stands");
+    assert!(place.is_empty());
+}
+
+/// Nobody else is about, but one may have died between its create and its write: then the lock is
+/// free when the grace is over.
+fn until_held(place: &Place) -> Guard {
+    loop {
+        match place.try_acquire() {
+            Ok(guard) => return guard,
+            attempt => assert_eq!(outcome(&attempt), "refused, BeingCreated, nobody"),
+        }
+    }
+}
+
+#[test]
+fn of_several_processes_that_find_a_stale_file_exactly_one_takes_over() {
+    const PROCESSES: usize = 4;
+    const ROUNDS: usize = 200;
+    let place = Place::new();
+    let mut contenders: Vec<Participant> = (0..PROCESSES).map(|_| Participant::start()).collect();
+    let order = format!("try {}", place.path().display());
+    let (mut winners, mut named) = (BTreeMap::new(), 0);
+    for round in 0..ROUNDS {
+        fs::write(place.path(), old_record(NOBODY, SystemTime::now())).expect("a stale file");
+        // All have their order before any has answered, and none releases before all have.
+        contenders.iter_mut().for_each(|contender| contender.order(&order));
+        let answers: Vec<String> = contenders.iter_mut().map(Participant::answer).collect();
+        let held: Vec<usize> =
+            (0..PROCESSES).filter(|&one| answers[one].starts_with("held")).collect();
+        assert_eq!(held.len(), 1, "round {round}: {answers:?}");
+        let winner = held[0];
+        *winners.entry(winner).or_insert(0) += 1;
+        let losers = (0..PROCESSES).filter(|&one| one != winner);
+        let winners_pid = contenders[winner].pid();
+        named += losers.filter(|&one| is_refused(&answers[one], winners_pid)).count();
+        assert_eq!(contenders[winner].tell("release"), "released");
+        assert!(place.is_empty(), "round {round}");
+    }
+    println!("rounds won, by contender: {winners:?}; {named} refusals name the holder");
+    assert!(named > 0);
+}
+
+#[test]
+fn different_locks_do_not_exclude_one_another() {
+    let place = Place::new();
+    let guards = ["a", "b", "c"].map(|name| Lock::at(place.beside(name)).try_acquire());
+    assert!(guards.iter().all(|guard| guard.is_ok()));
+}
+
+#[test]
+fn a_guard_can_be_sent_shared_and_kept() {
+    fn sendable<T: Send + Sync + 'static>(value: T) -> T {
+        value
+    }
+    let place = Place::new();
+    let guard = sendable(place.try_acquire().expect("free"));
+    let elsewhere = std::thread::spawn(move || ending(&guard.release()));
+    assert_eq!(elsewhere.join().expect("no panic"), "released");
+    assert!(place.is_empty());
+}

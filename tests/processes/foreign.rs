@@ -1,0 +1,235 @@
+//! What stands at the path and is no lock file, or is not ours to open.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use portlock::AcquireError;
+
+use crate::participant::{NOBODY, Participant, Place, not_checked, old_record, outcome};
+use crate::{as_root, is_locked, refused_by};
+
+/// Refused as `found`, and still what it was; nothing else appeared in the directory.
+fn is_left_alone(place: &Place, found: &str) {
+    let before = fs::symlink_metadata(place.path()).expect("it stands");
+    let entries = fs::read_dir(place.dir.path()).expect("the directory stands").count();
+    let attempt = place.try_acquire();
+    assert_eq!(outcome(&attempt), format!("not a lock file, {found}"));
+    let message = attempt.expect_err("refused").to_string();
+    assert!(message.contains(&place.path().display().to_string()), "{message}");
+    assert!(matches!(place.lock.status(), Err(AcquireError::NotALockFile { .. })));
+    let after = fs::symlink_metadata(place.path()).expect("it stands");
+    assert_eq!((before.ino(), before.mode()), (after.ino(), after.mode()));
+    assert_eq!(fs::read_dir(place.dir.path()).expect("the directory stands").count(), entries);
+}
+
+#[test]
+fn a_symbolic_link_is_neither_followed_nor_replaced() {
+    let place = Place::new();
+    let target = place.beside("target");
+    // What a stale lock file looks like: it would be reclaimed if it stood at the path itself.
+    fs::write(&target, old_record(NOBODY, SystemTime::now())).expect("the target");
+    std::os::unix::fs::symlink(&target, place.path()).expect("the link");
+    let opens = Opens::of(&target);
+    is_left_alone(&place, "a symbolic link");
+    opens.assert_none(|| drop(File::open(&target)));
+    assert_eq!(fs::read_link(place.path()).expect("a link"), target);
+}
+
+#[test]
+fn a_dangling_symbolic_link_creates_nothing_at_its_target() {
+    let place = Place::new();
+    let target = place.beside("target");
+    std::os::unix::fs::symlink(&target, place.path()).expect("the link");
+    is_left_alone(&place, "a symbolic link");
+    assert!(!target.exists());
+}
+
+#[test]
+fn a_directory_is_left_alone() {
+    let place = Place::new();
+    fs::create_dir(place.path()).expect("the directory");
+    is_left_alone(&place, "a directory");
+}
+
+/// An open for reading would wake a writer that waits, and one for both would read its data.
+#[test]
+fn a_fifo_is_not_opened_and_blocks_nobody() {
+    let place = Place::new();
+    make_node(place.path(), libc::S_IFIFO, 0).expect("the FIFO");
+    let opens = Opens::of(place.path());
+    is_left_alone(&place, "a FIFO");
+    opens.assert_none(|| drop(open_both_ways(place.path())));
+}
+
+#[test]
+fn a_socket_is_left_alone() {
+    let place = Place::new();
+    let listener = std::os::unix::net::UnixListener::bind(place.path()).expect("the socket");
+    is_left_alone(&place, "a socket");
+    listener.set_nonblocking(true).expect("it can be asked");
+    assert_eq!(
+        listener.accept().expect_err("nobody connects").kind(),
+        std::io::ErrorKind::WouldBlock
+    );
+}
+
+#[test]
+fn a_device_is_left_alone() {
+    let place = Place::new();
+    // The null device.
+    if let Err(error) = make_node(place.path(), libc::S_IFCHR, libc::makedev(1, 3)) {
+        return not_checked(&format!("no device can be made here ({error}); it takes root"));
+    }
+    let kind = fs::symlink_metadata(place.path()).expect("it stands").file_type();
+    assert!(kind.is_char_device());
+    let opens = Opens::of(place.path());
+    is_left_alone(&place, "a device");
+    opens.assert_none(|| drop(open_both_ways(place.path())));
+}
+
+fn make_node(path: &Path, kind: libc::mode_t, device: libc::dev_t) -> std::io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes()).expect("no NUL");
+    // SAFETY: the path is a C string.
+    match unsafe { libc::mknod(path.as_ptr(), kind | 0o600, device) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+fn open_both_ways(path: &Path) -> std::io::Result<File> {
+    File::options().read(true).write(true).open(path)
+}
+
+/// Sees every open of one file, by whomever (Linux: inotify). Elsewhere it sees nothing.
+struct Opens {
+    #[cfg(target_os = "linux")]
+    events: File,
+}
+
+#[cfg(target_os = "linux")]
+impl Opens {
+    fn of(path: &Path) -> Self {
+        use std::os::fd::FromRawFd;
+        let path = CString::new(path.as_os_str().as_bytes()).expect("no NUL");
+        // SAFETY: the path is a C string, and the descriptor is new and nobody else's.
+        let events = unsafe {
+            let events = libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC);
+            assert!(events >= 0, "{}", std::io::Error::last_os_error());
+            assert!(libc::inotify_add_watch(events, path.as_ptr(), libc::IN_OPEN) >= 0);
+            File::from_raw_fd(events)
+        };
+        Self { events }
+    }
+
+    /// Nobody has opened it; `control` does, and is seen.
+    fn assert_none(mut self, control: impl FnOnce()) {
+        assert!(!self.any(), "it was opened");
+        control();
+        assert!(self.any(), "an open is seen");
+    }
+
+    fn any(&mut self) -> bool {
+        use std::io::Read;
+        self.events.read(&mut [0; 4096]).is_ok()
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Opens {
+    fn of(_: &Path) -> Self {
+        not_checked("whether it was opened cannot be seen on this system");
+        Self {}
+    }
+
+    fn assert_none(self, _: impl FnOnce()) {}
+}
+
+/// S15: the original took `EACCES` for corruption and stole the live lock.
+#[test]
+fn s15_a_file_of_another_user_that_may_not_be_opened_is_an_error_and_is_not_stolen() {
+    let place = Place::new();
+    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o777)).expect("open to all");
+    let mut other = Participant::start();
+    let guard = place.try_acquire().expect("free");
+    let before = place.bytes();
+    if as_root() {
+        assert_eq!(other.tell("become-user 65534"), "done");
+    } else {
+        // Not another user's, and as little to be opened.
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o000))
+            .expect("closed to all");
+    }
+    assert_eq!(other.try_acquire(place.path()), "failed, Open, PermissionDenied");
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o600)).expect("ours again");
+    assert!(guard.is_current().expect("it can be looked at"));
+    assert_eq!(place.bytes(), before);
+}
+
+#[test]
+fn a_file_that_may_only_be_read_is_judged_all_the_same() {
+    let place = Place::new();
+    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o777)).expect("open to all");
+    let mut other = Participant::start();
+    let guard = place.try_acquire().expect("free");
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o444)).expect("readable");
+    if as_root() {
+        assert_eq!(other.tell("become-user 65534"), "done");
+    }
+    assert_eq!(other.try_acquire(place.path()), refused_by(std::process::id()));
+    assert!(guard.is_current().expect("it can be looked at"));
+}
+
+#[test]
+fn s15_a_directory_that_may_not_be_written_is_an_error_that_names_it() {
+    let place = Place::new();
+    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o555)).expect("read only");
+    let mut other = Participant::start();
+    if as_root() {
+        assert_eq!(other.tell("become-user 65534"), "done");
+    }
+    assert_eq!(other.try_acquire(place.path()), "failed, Create, PermissionDenied");
+    assert!(place.is_empty());
+}
+
+/// A participant in a directory of its own, which it may not write to from here on.
+fn holding_in_a_directory_that_became_read_only(place: &Place) -> Participant {
+    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o777)).expect("for all");
+    let mut holder = Participant::start();
+    if as_root() {
+        assert_eq!(holder.tell("become-user 65534"), "done");
+    }
+    assert_eq!(holder.try_acquire(place.path()), "held");
+    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o555)).expect("read only");
+    holder
+}
+
+#[test]
+fn a_release_that_cannot_remove_its_file_gives_the_guard_back_and_the_lock_is_still_held() {
+    let place = Place::new();
+    let mut holder = holding_in_a_directory_that_became_read_only(&place);
+    assert_eq!(holder.tell("release"), "failed");
+    assert_eq!(holder.tell("current"), "true");
+    assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
+    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o777)).expect("mended");
+    assert_eq!(holder.tell("release"), "released");
+    assert!(place.is_empty());
+}
+
+#[test]
+fn a_guard_that_is_dropped_and_cannot_remove_its_file_empties_it_and_lets_go() {
+    let place = Place::new();
+    let mut holder = holding_in_a_directory_that_became_read_only(&place);
+    assert_eq!(holder.tell("release"), "failed");
+    assert_eq!(holder.tell("drop"), "dropped");
+    assert_eq!(place.bytes(), b"", "nobody is refused in its name");
+    assert!(!is_locked(place.path()));
+    // A file without a record is taken for a creator's for two seconds, by its time.
+    let file = File::options().write(true).open(place.path()).expect("it stands");
+    file.set_modified(SystemTime::now() - Duration::from_secs(60)).expect("it grows old");
+    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o777)).expect("mended");
+    assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from nobody");
+}

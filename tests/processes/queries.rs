@@ -1,0 +1,99 @@
+//! Queries: they answer and change nothing.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::SystemTime;
+
+use portlock::{Lock, Refusal, Status, Unsure};
+
+use crate::participant::{NOBODY, Participant, Place, ending, old_record, outcome};
+use crate::{reclaimed_from, visible};
+
+#[test]
+fn a_query_answers_and_changes_nothing() {
+    let place = Place::new();
+    let ask = || {
+        let before = (visible(place.dir.path()), fs::metadata(place.dir.path()).unwrap().mtime());
+        let status = place.lock.status().expect("it can be looked at");
+        let after = (visible(place.dir.path()), fs::metadata(place.dir.path()).unwrap().mtime());
+        assert_eq!(before, after);
+        status
+    };
+    assert_eq!(ask(), Status::Free);
+
+    let mut holder = Participant::holding(place.path());
+    let Status::Held { holder: Some(named), why: Refusal::Holder, .. } = ask() else {
+        panic!("it is held: {:?}", ask());
+    };
+    assert_eq!(named.pid, holder.pid());
+
+    holder.kill();
+    match ask() {
+        Status::Stale { holder: Some(named), .. } => assert_eq!(named.pid, holder.pid()),
+        Status::CannotTell { why: Unsure::CannotWatch, .. } => {
+            println!(
+                "whether the file is locked cannot be seen here: not the initial pid namespace"
+            );
+        }
+        other => panic!("its holder is dead: {other:?}"),
+    }
+    // A query takes no lock away from an acquire, and reclaims nothing.
+    assert_eq!(outcome(&place.try_acquire()), reclaimed_from(holder.pid()));
+
+    fs::write(place.path(), "").expect("a newborn");
+    assert!(matches!(ask(), Status::CannotTell { holder: None, why: Unsure::BeingCreated, .. }));
+}
+
+#[test]
+fn a_query_in_an_absent_directory_makes_none() {
+    let place = Place::new();
+    let lock = Lock::at(place.beside("a/b/x.lock"));
+    assert_eq!(lock.status().expect("nothing stands there"), Status::Free);
+    assert!(place.is_empty());
+}
+
+#[test]
+fn no_acquire_is_refused_because_somebody_asks() {
+    const ACQUIRES: usize = 3_000;
+    let place = Place::new();
+    let over = AtomicBool::new(false);
+    let asked = AtomicUsize::new(0);
+    let started = Barrier::new(3);
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                started.wait();
+                while !over.load(SeqCst) {
+                    place.lock.status().expect("it can be looked at");
+                    asked.fetch_add(1, SeqCst);
+                }
+            });
+        }
+        started.wait();
+        // Ends the storm even if an assertion below does not hold.
+        let _storm = Ends(&over);
+        for _ in 0..ACQUIRES / 2 {
+            let attempt = place.try_acquire();
+            assert_eq!(outcome(&attempt), "held");
+            assert_eq!(ending(&attempt.expect("held").release()), "released");
+            // A stale file stands longer, and whoever locks it stops its reclaim.
+            fs::write(place.path(), old_record(NOBODY, SystemTime::now())).expect("a stale file");
+            let attempt = place.try_acquire();
+            assert_eq!(outcome(&attempt), reclaimed_from(NOBODY));
+            assert_eq!(ending(&attempt.expect("held").release()), "released");
+        }
+    });
+    println!("{ACQUIRES} acquires among {} queries", asked.load(SeqCst));
+    assert!(asked.load(SeqCst) > 0);
+    assert!(place.is_empty());
+}
+
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}

@@ -1,0 +1,51 @@
+//! Removal of what nobody holds: clear and force.
+
+use portlock::Status;
+
+use crate::identity::left_by_a_changed_self;
+use crate::participant::{Participant, Place, cleared};
+use crate::visible;
+
+#[test]
+fn a_clear_removes_what_is_provably_stale_and_leaves_what_is_held() {
+    let place = Place::new();
+    assert_eq!(cleared(&place.lock.clear()), "nothing");
+    let mut holder = Participant::holding(place.path());
+    let before = visible(place.dir.path());
+    let held = format!("refused, Holder, pid {}", holder.pid());
+    assert_eq!(cleared(&place.lock.clear()), held);
+    assert_eq!(visible(place.dir.path()), before);
+    holder.kill();
+    assert_eq!(cleared(&place.lock.clear()), format!("cleared of pid {}", holder.pid()));
+    assert!(place.is_empty());
+}
+
+/// A record of another machine: who wrote it cannot be asked after from here.
+#[test]
+fn a_forced_clear_removes_the_file_of_the_named_holder_and_of_no_other() {
+    let place = Place::new();
+    left_by_a_changed_self(&place, &[("boot", "another".into()), ("host", "build-7".into())]);
+    let Status::CannotTell { holder: Some(seen), .. } = place.lock.status().expect("it stands")
+    else {
+        panic!("a holder that cannot be asked after: {:?}", place.lock.status());
+    };
+    let refused = format!("refused, Unknown(OtherMachine), pid {}", seen.pid);
+    assert_eq!(cleared(&place.lock.clear()), refused);
+    let mut another = seen.clone();
+    another.process_start = Some(1);
+    assert_eq!(cleared(&place.lock.force_clear(&another)), refused);
+    assert_eq!(cleared(&place.lock.force_clear(&seen)), format!("cleared of pid {}", seen.pid));
+    assert!(place.is_empty());
+}
+
+#[test]
+fn a_forced_clear_never_acts_on_a_file_whose_kernel_lock_is_taken() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    let Status::Held { holder: Some(named), .. } = place.lock.status().expect("it stands") else {
+        panic!("it is held");
+    };
+    let held = format!("refused, Holder, pid {}", holder.pid());
+    assert_eq!(cleared(&place.lock.force_clear(&named)), held);
+    assert_eq!(holder.tell("current"), "true");
+}
