@@ -28,6 +28,13 @@ pub enum AcquireError {
         /// The time that the caller gave.
         limit: Duration,
     },
+    /// As [`Held`](Self::Held), when the caller cancelled the wait. Nothing is left that would take
+    /// the lock later.
+    #[non_exhaustive]
+    Cancelled {
+        /// Who held it at the last try.
+        held: Held,
+    },
     /// What stands at the path is no regular file. It was neither opened nor followed nor removed.
     #[non_exhaustive]
     NotALockFile {
@@ -61,16 +68,17 @@ pub enum AcquireError {
 }
 
 impl AcquireError {
-    /// Whether somebody else holds the lock, or may hold it: [`Held`](Self::Held) or
-    /// [`Timeout`](Self::Timeout).
+    /// Whether somebody else holds the lock, or may hold it: [`Held`](Self::Held),
+    /// [`Timeout`](Self::Timeout) or [`Cancelled`](Self::Cancelled).
     pub fn is_held(&self) -> bool {
         self.held().is_some()
     }
 
-    /// Who holds the lock, of [`Held`](Self::Held) and [`Timeout`](Self::Timeout).
+    /// Who holds the lock, of [`Held`](Self::Held), [`Timeout`](Self::Timeout) and
+    /// [`Cancelled`](Self::Cancelled).
     pub fn held(&self) -> Option<&Held> {
         match self {
-            Self::Held(held) | Self::Timeout { held, .. } => Some(held),
+            Self::Held(held) | Self::Timeout { held, .. } | Self::Cancelled { held } => Some(held),
             Self::NotALockFile { .. }
             | Self::Directory { .. }
             | Self::Io { .. }
@@ -81,7 +89,9 @@ impl AcquireError {
     /// What a person can do about it.
     pub fn next_step(&self) -> String {
         match self {
-            Self::Held(held) | Self::Timeout { held, .. } => held.next_step(),
+            Self::Held(held) | Self::Timeout { held, .. } | Self::Cancelled { held } => {
+                held.next_step()
+            }
             Self::NotALockFile { .. } => "move it away, or use another directory".to_owned(),
             Self::Directory { source, .. } => to_mend(source.kind()).to_owned(),
             Self::Io { op, source, .. } => match (op, source.kind()) {
@@ -92,6 +102,22 @@ impl AcquireError {
             }
             .to_owned(),
             Self::Place(error) => error.next_step(),
+        }
+    }
+}
+
+impl AcquireError {
+    pub(crate) fn timed_out(self, limit: Duration) -> Self {
+        match self {
+            Self::Held(held) => Self::Timeout { held, limit },
+            other => other,
+        }
+    }
+
+    pub(crate) fn cancelled(self) -> Self {
+        match self {
+            Self::Held(held) => Self::Cancelled { held },
+            other => other,
         }
     }
 }
@@ -122,6 +148,10 @@ impl fmt::Display for AcquireError {
                 write!(f, "gave up after {}: ", humantime::format_duration(*limit))?;
                 held.fmt(f)
             }
+            Self::Cancelled { held } => {
+                f.write_str("stopped waiting: ")?;
+                held.fmt(f)
+            }
             Self::NotALockFile { path, found } => {
                 write!(f, "{} is {found}, not a lock file{separator} {next}", path.display())
             }
@@ -142,9 +172,11 @@ impl Error for AcquireError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Io { source, .. } | Self::Directory { source, .. } => Some(source),
-            Self::Held(_) | Self::Timeout { .. } | Self::NotALockFile { .. } | Self::Place(_) => {
-                None
-            }
+            Self::Held(_)
+            | Self::Timeout { .. }
+            | Self::Cancelled { .. }
+            | Self::NotALockFile { .. }
+            | Self::Place(_) => None,
         }
     }
 }
@@ -156,12 +188,12 @@ impl From<PlaceError> for AcquireError {
 }
 
 impl From<AcquireError> for io::Error {
-    /// [`AcquireError::Held`] becomes [`io::ErrorKind::WouldBlock`] and
-    /// [`AcquireError::Timeout`] [`io::ErrorKind::TimedOut`]; a failed operation keeps the kind of
+    /// [`AcquireError::Held`] and [`AcquireError::Cancelled`] become
+    /// [`io::ErrorKind::WouldBlock`], [`AcquireError::Timeout`] [`io::ErrorKind::TimedOut`]; a failed operation keeps the kind of
     /// its error. The whole error is the source.
     fn from(error: AcquireError) -> Self {
         let kind = match &error {
-            AcquireError::Held(_) => io::ErrorKind::WouldBlock,
+            AcquireError::Held(_) | AcquireError::Cancelled { .. } => io::ErrorKind::WouldBlock,
             AcquireError::Timeout { .. } => io::ErrorKind::TimedOut,
             AcquireError::Io { source, .. } | AcquireError::Directory { source, .. } => {
                 source.kind()

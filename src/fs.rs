@@ -18,8 +18,8 @@ use crate::judge::{Age, Evidence, Watch};
 /// Implemented by the operating-system adapters and by the model's filesystem. Wrappers that
 /// trace, record or inject faults implement the same trait around another value.
 ///
-/// None of the methods blocks, other than for the disk, but [`wait`](Self::wait). `EINTR` is
-/// retried inside the adapter.
+/// None of the methods blocks, other than for the disk, but [`wait`](Self::wait) and
+/// [`listen`](Self::listen). `EINTR` is retried inside the adapter.
 pub trait FileSystem {
     /// `openat(O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)`: exclusive create (S1).
     ///
@@ -47,6 +47,23 @@ pub trait FileSystem {
 
     /// `flock(LOCK_EX)`: waits for the kernel lock on the open file, for as long as it takes.
     fn wait(&mut self) -> Wait;
+
+    /// `inotify_init1`, `inotify_add_watch`: from here on, events of the open file are kept for
+    /// [`listen`](Self::listen).
+    ///
+    /// Events are its unlink, and the close of an open file of it by anybody; the kernel closes
+    /// for who dies. Must be called *before* the look that decides to listen: what happened
+    /// earlier is no event. The system may have no room for another watch; then nothing is kept.
+    fn arm(&mut self);
+
+    /// `poll`: waits for an event of the file that was armed, or for the end of the time that the
+    /// driver has set. Blocks.
+    ///
+    /// An event only says that it is worth looking again. There may be one for nothing, and one
+    /// before what it tells of is done (Linux tells of a close just before it frees the lock), so
+    /// the adapter has more of them follow, after pauses that grow from 50 µs. Where nothing is
+    /// kept, these are all there is.
+    fn listen(&mut self) -> Listen;
 
     /// `write`: puts the whole record into the open file with one call.
     ///
@@ -152,6 +169,17 @@ pub enum Lock {
 pub enum Wait {
     /// The kernel lock is ours until the open file is closed.
     Ours,
+    /// Any error.
+    Failed,
+}
+
+/// Reply of [`FileSystem::listen`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Listen {
+    /// Something may have happened to the file.
+    Event,
+    /// The time is over, or the driver was told to stop.
+    Over,
     /// Any error.
     Failed,
 }

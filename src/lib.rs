@@ -60,7 +60,7 @@
 //!   the file and lived), or says that the holder is not known, and why.
 //! - **P5 bounded.** An acquire or release that runs alone ends within a small, fixed number of
 //!   calls. None blocks, unless the caller asked to wait ([`Lock::acquire`],
-//!   [`Lock::acquire_timeout`]); a caller that waits gets the lock when nobody has it.
+//!   [`Lock::acquire_timeout`], [`Lock::acquire_unless`]); a caller that waits gets the lock when nobody has it.
 //! - **P6 no litter.** An idle directory is empty, unless someone died in it or the system refused a
 //!   removal. What is left then is empty or a dead one's, and the next acquire removes it.
 //! - **P7 time is never safety** between participants that take kernel locks. For files of the old
@@ -89,6 +89,7 @@
 //! | `os/` | the real system behind the trait, and the process probe |
 //! | `place.rs`, `lock.rs`, `guard.rs`, `status.rs`, `list.rs`, `sweep.rs` | what users hold |
 //! | `held.rs`, `error.rs` | what they are told |
+//! | `attempt.rs`, `patience.rs`, `cancel.rs` | how an acquire is driven, and how long it goes on |
 //! | `exit.rs` | the release of what is held when the process exits |
 //! | `bin/portlock/` | the command, with feature `cli` |
 
@@ -96,6 +97,8 @@
 #![deny(clippy::disallowed_methods)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod attempt;
+mod cancel;
 mod clear;
 mod error;
 mod exit;
@@ -106,6 +109,7 @@ mod judge;
 mod list;
 mod lock;
 mod os;
+mod patience;
 mod place;
 pub mod protocol;
 mod query;
@@ -113,6 +117,7 @@ mod record;
 mod status;
 mod sweep;
 
+pub use cancel::Cancel;
 pub use error::{AcquireError, BadName, PlaceError, ReleaseError};
 pub use fs::Op;
 pub use guard::{Guard, Reclaimed};

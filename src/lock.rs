@@ -1,32 +1,17 @@
-//! What users hold: a lock and the driver's loop. The only place that waits.
+//! What users hold: a lock, and the ways to acquire it.
 
-use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::attempt::Attempt;
+use crate::cancel::Cancel;
 use crate::error::AcquireError;
-use crate::guard::{Guard, Reclaimed};
+use crate::guard::Guard;
 use crate::held::{Held, Subject};
-use crate::os::{self, LockFile};
-use crate::protocol::{Acquire, Op, Pausing, Refusal, Unsure};
+use crate::os::{self, LockFile, Until};
+use crate::patience::Limit;
+use crate::protocol::{Op, Refusal, Unsure};
 use crate::record::Holder;
-
-/// How often [`Lock::try_acquire`] tries before "not final" becomes a refusal (P5).
-///
-/// Another participant needs tens of microseconds to record itself, to release or to reclaim.
-/// With [`FIRST_PAUSE`] and [`LONGEST_PAUSE`] the tries spread over about 30 ms, which also rides
-/// out a participant that loses its processor for a few time slices.
-pub(crate) const TRIES: u32 = 20;
-
-/// The first pause between two tries; each is twice the one before.
-const FIRST_PAUSE: Duration = Duration::from_micros(50);
-
-/// The longest pause between two tries, for as long as what is waited for takes microseconds.
-const LONGEST_PAUSE: Duration = Duration::from_millis(2);
-
-/// The longest pause of a caller that waits for a holder and cannot wait in the kernel: a hundred
-/// looks a second, each of about 40 µs.
-const LONGEST_POLL: Duration = Duration::from_millis(10);
 
 /// A lock that can be acquired: a path, and whose it is. It holds nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +69,7 @@ impl Lock {
     ///
     /// [`AcquireError::Held`] if somebody holds it, or may; see its variants for the rest.
     pub fn try_acquire(&self) -> Result<Guard, AcquireError> {
-        self.run(Limit::NoWait)
+        Attempt::new(self, Limit::NoWait).run()
     }
 
     /// Acquires the lock, and waits for as long as somebody holds it: **blocks**.
@@ -103,63 +88,56 @@ impl Lock {
     ///
     /// As [`try_acquire`](Self::try_acquire), but never [`AcquireError::Held`].
     pub fn acquire(&self) -> Result<Guard, AcquireError> {
-        self.run(Limit::None)
+        Attempt::new(self, Limit::Wait(Until::default())).run()
     }
 
     /// Acquires the lock, and waits for at most `limit` for whoever holds it: **blocks**.
     ///
-    /// It looks again, at intervals that grow to 10 ms. At the end of the time it has nothing open,
-    /// and nothing is left that would take the lock later. With [`Duration::ZERO`] it does what
-    /// [`try_acquire`](Self::try_acquire) does; a limit that ends beyond the clock's range is none.
+    /// On Linux it is woken when the holder releases or dies (inotify), as far as the user's number
+    /// of watches reaches; beyond that, and elsewhere, it looks again at intervals that grow to
+    /// 10 ms. At the end of the time it has nothing open, and nothing is left that would take the
+    /// lock later. With [`Duration::ZERO`] it does what [`try_acquire`](Self::try_acquire) does; a
+    /// limit that ends beyond the clock's range is none.
     ///
     /// # Errors
     ///
     /// As [`try_acquire`](Self::try_acquire), with [`AcquireError::Timeout`] in the place of
     /// [`AcquireError::Held`].
-    #[expect(clippy::disallowed_methods, reason = "the one place that waits")]
+    #[expect(clippy::disallowed_methods, reason = "the clock of a wait")]
     pub fn acquire_timeout(&self, limit: Duration) -> Result<Guard, AcquireError> {
         let Some(end) = Instant::now().checked_add(limit) else { return self.acquire() };
-        self.run(Limit::Until(end)).map_err(|error| match error {
-            AcquireError::Held(held) => AcquireError::Timeout { held, limit },
-            other => other,
+        let until = Until { end: Some(end), cancelled: None };
+        Attempt::new(self, Limit::Wait(until)).run().map_err(|error| error.timed_out(limit))
+    }
+
+    /// Acquires the lock, and waits until `cancelled` is told, or for at most `limit` if there is
+    /// one: **blocks**. Waits as [`acquire_timeout`](Self::acquire_timeout) does.
+    ///
+    /// Once it is told, the wait ends with nothing open, and nothing is left that would take the
+    /// lock later. If it was told before, there is one try all the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire_timeout`](Self::acquire_timeout), and [`AcquireError::Cancelled`].
+    #[expect(clippy::disallowed_methods, reason = "the clock of a wait")]
+    pub fn acquire_unless(
+        &self,
+        cancelled: &Cancel,
+        limit: Option<Duration>,
+    ) -> Result<Guard, AcquireError> {
+        let end = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let until = Until { end, cancelled: Some(cancelled.within().clone()) };
+        Attempt::new(self, Limit::Wait(until)).run().map_err(|error| {
+            if cancelled.is_told() {
+                error.cancelled()
+            } else {
+                error.timed_out(limit.unwrap_or_default())
+            }
         })
     }
 
-    fn run(&self, limit: Limit) -> Result<Guard, AcquireError> {
-        let mut file = LockFile::new(self.path.clone(), self.record());
-        let mut patience = Patience::new(limit);
-        let mut reclaimed = None;
-        let mut state = Acquire::START;
-        loop {
-            state = match state {
-                Acquire::Pausing(pause) => {
-                    let passing = !matches!(pause, Pausing::Denied(_));
-                    if patience.again(passing) { pause.again() } else { pause.give_up() }
-                }
-                // In the kernel only who waits without a limit: no lock call has a time-out.
-                Acquire::Standing(standing) if matches!(limit, Limit::None) => {
-                    patience = Patience::new(limit);
-                    standing.wait()
-                }
-                Acquire::Standing(standing) => standing.leave(),
-                Acquire::Held(guarantee) => return Ok(Guard::new(file, guarantee, reclaimed)),
-                Acquire::Refused(_) if patience.for_holder() => Acquire::START,
-                Acquire::Refused(why) => return Err(AcquireError::Held(self.held(&file, why))),
-                Acquire::Failed(op) => return Err(self.failed(file, op)),
-                Acquire::Unlinking(_) => {
-                    let next = state.step(&mut file);
-                    if next == UNLINKED {
-                        reclaimed = Some(Reclaimed { holder: file.seen().cloned() });
-                    }
-                    next
-                }
-                unfinished => unfinished.step(&mut file),
-            };
-        }
-    }
-
     /// What a create is recorded as.
-    fn record(&self) -> Holder {
+    pub(crate) fn record(&self) -> Holder {
         let mut record = os::process::me().clone();
         record.port = self.port();
         if self.command.is_some() {
@@ -190,111 +168,5 @@ impl Lock {
             }
             (None, _, _) => AcquireError::Io { op, path, source: file.take_error() },
         }
-    }
-}
-
-/// The state that follows the unlink of a dead holder's file.
-pub(crate) const UNLINKED: Acquire =
-    Acquire::Closing(crate::protocol::Closing { then: crate::protocol::Then::Create });
-
-/// For how long a caller waits for a holder.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Limit {
-    /// Not at all.
-    NoWait,
-    /// Until then.
-    Until(Instant),
-    /// For as long as it takes.
-    None,
-}
-
-/// Counts tries, and sleeps between them: short, growing, with jitter.
-pub(crate) struct Patience {
-    limit: Limit,
-    tries_left: u32,
-    pause: Duration,
-}
-
-impl Patience {
-    pub(crate) fn new(limit: Limit) -> Self {
-        Self { limit, tries_left: TRIES, pause: FIRST_PAUSE }
-    }
-
-    /// Whether there is another try; if so, after a sleep. What is `passing` ends by itself, and a
-    /// caller that waits goes on for longer than the tries last.
-    pub(crate) fn again(&mut self, passing: bool) -> bool {
-        if self.tries_left > 1 {
-            self.tries_left -= 1;
-            self.sleep(LONGEST_PAUSE);
-            return true;
-        }
-        passing && self.for_holder()
-    }
-
-    /// Whether a caller that was refused goes on waiting; if so, after a sleep.
-    pub(crate) fn for_holder(&mut self) -> bool {
-        let goes_on = match self.limit {
-            Limit::NoWait => false,
-            Limit::Until(end) => self.until(end) > Duration::ZERO,
-            Limit::None => true,
-        };
-        if goes_on {
-            self.sleep(LONGEST_POLL);
-        }
-        goes_on
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "the one place that waits")]
-    fn until(&self, end: Instant) -> Duration {
-        end.saturating_duration_since(Instant::now())
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "the one place that waits")]
-    fn sleep(&mut self, longest: Duration) {
-        // Half to the whole of the pause, so that participants which met once do not meet at
-        // every try. The hasher's keys are random for each process and change at each use.
-        let jitter = RandomState::new().hash_one(()) % 512;
-        let pause = self.pause.mul_f64(0.5 + jitter as f64 / 1024.0);
-        std::thread::sleep(match self.limit {
-            Limit::Until(end) => pause.min(self.until(end)),
-            Limit::NoWait | Limit::None => pause,
-        });
-        self.pause = (self.pause * 2).min(longest);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patience_ends() {
-        let mut patience = Patience::new(Limit::NoWait);
-        let tries = std::iter::from_fn(|| patience.again(true).then_some(())).count();
-        assert_eq!(tries + 1, TRIES as usize);
-        assert!(!patience.for_holder());
-    }
-
-    #[test]
-    #[expect(clippy::disallowed_methods, reason = "the end must have come")]
-    fn patience_with_a_limit_ends_at_it_and_not_before_the_tries_are_used_up() {
-        let end = Instant::now();
-        let mut patience = Patience::new(Limit::Until(end));
-        let tries = std::iter::from_fn(|| patience.again(true).then_some(())).count();
-        assert_eq!(tries + 1, TRIES as usize);
-        assert!(!patience.for_holder());
-
-        let end = Instant::now() + Duration::from_millis(20);
-        let mut patience = Patience::new(Limit::Until(end));
-        while patience.for_holder() {}
-        assert!(Instant::now() >= end);
-    }
-
-    #[test]
-    fn who_waits_without_a_limit_goes_on_but_not_with_what_does_not_pass() {
-        let mut patience = Patience::new(Limit::None);
-        let tries = std::iter::from_fn(|| patience.again(false).then_some(())).count();
-        assert_eq!(tries + 1, TRIES as usize);
-        assert!(patience.again(true) && patience.for_holder());
     }
 }

@@ -33,6 +33,11 @@
 //!                                                       └── changed ─ Woken ◄── ours ┘
 //!                                                                       └─ same ─► Reading
 //!
+//!  Standing ─ listen ─► Arming ─► Noticing ── same ─► Retrying ── ours ─► Woken
+//!                                  │  ▲ event            │ busy
+//!           Closing ◄── changed ───┘  └─── Listening ◄───┘
+//!                                              └─ over ─► as leave
+//!
 //!  our own newborn, after a failure:  Retaking ─► Disowning ─► Withdrawing ─► Closing ─► Failed
 //!                                                     └───────────┴► Voiding ────┘
 //! ```
@@ -55,8 +60,9 @@
 //! 1. Start with [`Acquire::START`] and a [`FileSystem`] value that has nothing open.
 //! 2. At [`Acquire::Pausing`] decide: [`Pausing::again`], after a short sleep if you like, or
 //!    [`Pausing::give_up`]. Count the tries: the machine does not.
-//! 3. At [`Acquire::Standing`] decide: [`Standing::leave`], or [`Standing::wait`] for the kernel
-//!    lock. ([`Standing::force`] stands outside of the promises.)
+//! 3. At [`Acquire::Standing`] decide: [`Standing::leave`], [`Standing::wait`] for the kernel lock
+//!    for as long as it takes, or [`Standing::listen`] for a limited time. ([`Standing::force`]
+//!    stands outside of the promises.)
 //! 4. At `Held`, `Refused` or `Failed` stop. After `Held` keep the value with its open file, and
 //!    hand it to a [`Release`] later, in the same process.
 //! 5. At [`Release::Stuck`] decide: [`Stuck::keep`] the lock, or [`Stuck::abandon`] it.
@@ -65,12 +71,15 @@
 //! Order is what makes it right. Confirm comes after the kernel lock and after the verdict, and
 //! immediately before the act. Unlink comes before the kernel lock is dropped. The record is
 //! written under the kernel lock. What was read before the lock was taken serves only to refuse.
+//! Who listens arms first and looks afterwards, else it sleeps through what came in between.
 
 // A new reply or state must be decided on, not fall into `_`.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub use crate::clear::{Clear, Cleared};
-pub use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Lock, Op, Open, Read, Unlink, Wait};
+pub use crate::fs::{
+    Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Op, Open, Read, Unlink, Wait,
+};
 pub use crate::judge::{
     Age, Assessment, Author, Evidence, KernelLock, Probe, Unsure, Verdict, Watch, assess, judge,
 };
@@ -158,10 +167,18 @@ pub enum Acquire {
     Unlinking(Unlinking),
     /// The file is open and not ours to take. Waits for the driver: leave, or wait?
     Standing(Standing),
-    /// Waits for the kernel lock of whoever has it. The one state that blocks.
+    /// Waits for the kernel lock of whoever has it. Blocks, for as long as it takes.
     Waiting(Waiting),
     /// Has the kernel lock after a wait: does the path still name the file?
     Woken(Woken),
+    /// Waits until events of the open file are kept for it.
+    Arming(Arming),
+    /// Armed: does the path still name the file?
+    Noticing(Noticing),
+    /// Armed: tries the kernel lock again.
+    Retrying(Retrying),
+    /// Waits for an event, or for the end of its time. Blocks.
+    Listening(Listening),
     /// Our newborn after a failure: takes its kernel lock, if it can.
     Retaking(Retaking),
     /// Our newborn after a failure: does the path still name it?
@@ -208,6 +225,13 @@ impl Acquire {
             Self::Unlinking(state) => state.on_unlink(fs.unlink()),
             Self::Waiting(state) => state.on_wait(fs.wait()),
             Self::Woken(state) => state.on_confirm(fs.confirm()),
+            Self::Arming(state) => {
+                fs.arm();
+                state.on_arm()
+            }
+            Self::Noticing(state) => state.on_confirm(fs.confirm()),
+            Self::Retrying(state) => state.on_lock(fs.lock()),
+            Self::Listening(state) => state.on_listen(fs.listen()),
             Self::Retaking(state) => state.on_lock(fs.lock()),
             Self::Disowning(state) => state.on_confirm(fs.confirm()),
             Self::Withdrawing(state) => state.on_unlink(fs.unlink()),
@@ -480,6 +504,16 @@ impl Standing {
         }
     }
 
+    /// Waits as [`wait`](Self::wait) does, but for no longer than the driver's file system allows:
+    /// by events of the file, and not in the queue for its lock.
+    #[must_use = "the state that follows is the whole result"]
+    pub fn listen(self) -> Acquire {
+        match self.lock {
+            KernelLock::Busy => Acquire::Arming(Arming { standing: self }),
+            KernelLock::Ours | KernelLock::Unsupported => self.leave(),
+        }
+    }
+
     /// Removes the file, whatever the verdict was: for a person who knows better, and **outside of
     /// P1 and P2**. Still never a file whose kernel lock somebody else has: that it leaves.
     ///
@@ -525,6 +559,72 @@ impl Woken {
             // Released: create at once, as after an unlink of ours.
             Confirm::Changed => Acquire::close(Then::Create),
             Confirm::Failed => Acquire::close(Then::Fail(Op::Confirm)),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::arm`], before it looks again: what happens from here on is an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Arming {
+    /// What it found, and says when its time is over.
+    pub standing: Standing,
+}
+
+impl Arming {
+    fn on_arm(self) -> Acquire {
+        Acquire::Noticing(Noticing { standing: self.standing })
+    }
+}
+
+/// Waits for [`FileSystem::confirm`] of the file that it listens to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Noticing {
+    /// As of [`Arming`].
+    pub standing: Standing,
+}
+
+impl Noticing {
+    fn on_confirm(self, reply: Confirm) -> Acquire {
+        match reply {
+            Confirm::Same => Acquire::Retrying(Retrying { standing: self.standing }),
+            // Released: create at once. Its releaser need not have closed it yet.
+            Confirm::Changed => Acquire::close(Then::Create),
+            Confirm::Failed => Acquire::close(Then::Fail(Op::Confirm)),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::lock`] on the file that it listens to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Retrying {
+    /// As of [`Arming`].
+    pub standing: Standing,
+}
+
+impl Retrying {
+    fn on_lock(self, reply: Lock) -> Acquire {
+        match reply {
+            Lock::Ours => Acquire::Woken(Woken),
+            Lock::Busy => Acquire::Listening(Listening { standing: self.standing }),
+            // It had an owner, so the filesystem has locks.
+            Lock::Unsupported | Lock::Failed => Acquire::close(Then::Fail(Op::Lock)),
+        }
+    }
+}
+
+/// Waits for [`FileSystem::listen`] on a file that was armed before it was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Listening {
+    /// As of [`Arming`].
+    pub standing: Standing,
+}
+
+impl Listening {
+    fn on_listen(self, reply: Listen) -> Acquire {
+        match reply {
+            Listen::Event => Acquire::Noticing(Noticing { standing: self.standing }),
+            Listen::Over => self.standing.leave(),
+            Listen::Failed => Acquire::close(Then::Fail(Op::Wait)),
         }
     }
 }

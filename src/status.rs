@@ -5,8 +5,9 @@ use std::fmt;
 use crate::error::AcquireError;
 use crate::held::{Headline, Recorded, Subject};
 use crate::judge::{Assessment, Unsure, depends_on_watch};
-use crate::lock::{Limit, Lock, Patience};
+use crate::lock::Lock;
 use crate::os::{self, KernelLocks, LockFile};
+use crate::patience::{Limit, Patience};
 use crate::protocol::Refusal;
 use crate::query::Query;
 use crate::record::Holder;
@@ -100,7 +101,7 @@ impl Lock {
         loop {
             state = match state {
                 Query::Pausing(pause) => {
-                    if patience.again(true) {
+                    if patience.slept() {
                         pause.again()
                     } else {
                         pause.give_up()

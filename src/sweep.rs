@@ -4,8 +4,9 @@ use crate::error::AcquireError;
 use crate::guard::Reclaimed;
 use crate::judge::Unsure;
 use crate::list::{ListError, Listed};
-use crate::lock::{Limit, Lock, Patience};
+use crate::lock::Lock;
 use crate::os::{self, LockFile};
+use crate::patience::{Limit, Patience};
 use crate::place::LockDir;
 use crate::protocol::{Acquire, Clear, Cleared};
 use crate::record::Holder;
@@ -105,7 +106,7 @@ impl Lock {
         let mut state = Clear::START;
         loop {
             state = match state {
-                Clear::At(Acquire::Pausing(_)) if patience.again(true) => state.again(),
+                Clear::At(Acquire::Pausing(_)) if patience.slept() => state.again(),
                 Clear::At(Acquire::Pausing(_)) => state.give_up(),
                 Clear::At(Acquire::Standing(_)) if is_forced(file.seen()) => state.force(),
                 Clear::At(Acquire::Standing(_)) => state.leave(),

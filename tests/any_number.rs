@@ -109,9 +109,11 @@ fn searches(world: &str) -> Vec<Config> {
         "queries" => vec![with(&two, &[Kind::Process, Kind::Asker]), few(&two, 6, 0)],
         "trouble" => vec![Config { faults: 2, ..few(&two, 1, 1) }],
         "trouble-for-queries" => vec![Config { faults: 2, ..few(&two, 1, 1) }, two],
-        "trouble-for-clears" => vec![Config { faults: 2, ..few(&two, 1, 1) }],
+        "trouble-for-clears" | "trouble-for-listeners" => {
+            vec![Config { faults: 2, ..few(&two, 1, 1) }]
+        }
         "clears" | "forced" | "trouble-without-locks" => vec![two],
-        "blocking" | "suspended" => vec![two, few(&three, 2, 0)],
+        "blocking" | "listening" | "suspended" => vec![two, few(&three, 2, 0)],
         "delete-pending" | "no-kernel-locks" => vec![two, few(&three, 2, 1)],
         _ => panic!("no search is chosen for {world}"),
     }

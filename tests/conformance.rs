@@ -21,10 +21,11 @@ fn world(name: &str) -> Config {
 
 /// The worlds that are made as far as the kernel can tell the states of the machines apart, each
 /// searched once for all tests.
-static SCENES: [(&str, OnceLock<Scenario>); 9] = [
+static SCENES: [(&str, OnceLock<Scenario>); 10] = [
     ("base", OnceLock::new()),
     ("threads", OnceLock::new()),
     ("blocking", OnceLock::new()),
+    ("listening", OnceLock::new()),
     ("faults", OnceLock::new()),
     ("fork", OnceLock::new()),
     ("outside-rm", OnceLock::new()),
@@ -69,7 +70,7 @@ fn every_transition_of_base_at_2_is_made_on_the_kernel_and_agrees() {
 
 #[test]
 fn the_other_worlds_of_processes_agree_with_the_kernel() {
-    for name in ["threads", "blocking", "no-kernel-locks"] {
+    for name in ["threads", "blocking", "listening", "no-kernel-locks"] {
         conforms(name, &Scenario::new(world(name), Grain::Machines));
     }
 }

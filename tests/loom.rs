@@ -66,6 +66,7 @@ const RELEASES: Script = Script {
 };
 const DIES: Script = Script { end: End::Dies, ..RELEASES };
 const WAITS: Script = Script { standing: Answer::Wait, ..RELEASES };
+const LISTENS: Script = Script { standing: Answer::Listen, ..RELEASES };
 const FORCES: Script = Script { standing: Answer::Force, ..RELEASES };
 
 /// What is checked: a world, how it begins, and a script for each thread.
@@ -160,7 +161,8 @@ impl Shared {
             (Doing::Acquiring(Acquire::Unlinking(_)), Doing::Acquiring(CREATE)) => {
                 &self.sometimes.reclaimed
             }
-            (Doing::Acquiring(Acquire::Waiting(_)), Doing::Acquiring(Acquire::Woken(_))) => {
+            (Doing::Acquiring(Acquire::Listening(_)), Doing::Acquiring(Acquire::Noticing(_)))
+            | (Doing::Acquiring(Acquire::Waiting(_)), Doing::Acquiring(Acquire::Woken(_))) => {
                 &self.sometimes.woken
             }
             _ if dying => &self.sometimes.died,

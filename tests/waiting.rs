@@ -8,11 +8,13 @@
 mod participant;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime};
 
-use portlock::AcquireError;
+use portlock::{AcquireError, Cancel};
 
-use participant::{Participant, Place, outcome, until_blocked};
+use participant::{Participant, Place, not_checked, outcome, until_blocked, until_listening};
 
 #[test]
 fn a_waiter_is_woken_by_the_release_and_told_that_it_took_from_nobody() {
@@ -42,8 +44,12 @@ fn of_several_waiters_each_gets_the_lock_once_and_alone() {
     const WAITERS: usize = 5;
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    let mut waiters: Vec<_> = (0..WAITERS).map(|_| Participant::waiting(place.path())).collect();
+    let waiters: Vec<_> = (0..WAITERS).map(|_| Participant::waiting(place.path())).collect();
     assert_eq!(holder.tell("release"), "released");
+    each_gets_it(&place, waiters);
+}
+
+fn each_gets_it(place: &Place, mut waiters: Vec<Participant>) {
     while !waiters.is_empty() {
         // Whoever of them holds is the one that others are refused by; it has answered, or will.
         let held = loop {
@@ -112,6 +118,104 @@ fn a_time_out_that_has_not_come_gets_the_lock() {
     waiter.order(&format!("acquire-within 3600000 {}", place.path().display()));
     assert_eq!(holder.tell("release"), "released");
     assert_eq!(waiter.answer(), "held");
+}
+
+/// One that has been told to acquire within an hour, and has the file watched.
+fn listening(place: &Place) -> Participant {
+    let mut waiter = Participant::start();
+    waiter.order(&format!("acquire-within 3600000 {}", place.path().display()));
+    until_listening(waiter.pid());
+    waiter
+}
+
+#[test]
+fn who_waits_with_a_limit_gets_the_lock_from_who_releases_and_from_who_dies() {
+    for _ in 0..20 {
+        let place = Place::new();
+        let mut holder = Participant::holding(place.path());
+        let mut waiter = listening(&place);
+        assert_eq!(holder.tell("release"), "released");
+        assert_eq!(waiter.answer(), "held");
+
+        let mut next = listening(&place);
+        waiter.kill();
+        assert_eq!(next.answer(), format!("held, reclaimed from pid {}", waiter.pid()));
+        assert_eq!(next.tell("release"), "released");
+        assert!(place.is_empty());
+    }
+}
+
+#[test]
+fn of_several_who_wait_with_a_limit_each_gets_the_lock_once_and_alone() {
+    const WAITERS: usize = 5;
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    let waiters: Vec<_> = (0..WAITERS).map(|_| listening(&place)).collect();
+    assert_eq!(holder.tell("release"), "released");
+    each_gets_it(&place, waiters);
+}
+
+/// The number of queues is limited for each user (`max_user_instances`).
+#[test]
+fn who_waits_with_a_limit_and_has_no_watch_looks_again_and_gets_the_lock() {
+    let place = Place::new();
+    let everybody = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(place.dir.path(), everybody).expect("open to all");
+    let mut waiter = Participant::start();
+    let became = waiter.tell("become-user 64999");
+    if became != "done" {
+        // Our own would be missed by whatever else this user runs.
+        return not_checked(&format!("a wait without watches: {became}"));
+    }
+    let taken: usize = waiter.tell("take-all-watches").parse().expect("a number");
+    assert!(taken > 0);
+    let mut holder = Participant::start();
+    assert_eq!(holder.tell("become-user 64999"), "done");
+    assert_eq!(holder.try_acquire(place.path()), "held");
+    waiter.order(&format!("acquire-within 3600000 {}", place.path().display()));
+    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(waiter.answer(), "held");
+    assert_eq!(waiter.tell("take-all-watches"), "0", "none came free");
+}
+
+#[test]
+fn who_is_cancelled_is_told_the_holder_and_leaves_nothing_that_takes_the_lock_later() {
+    let place = Place::new();
+    let holder = Participant::holding(place.path());
+    let cancel = Cancel::new().expect("two descriptors");
+    let told = std::thread::scope(|threads| {
+        let waits = threads.spawn(|| place.lock.acquire_unless(&cancel, None));
+        until_listening(std::process::id());
+        cancel.tell();
+        waits.join().expect("no panic")
+    });
+    assert_eq!(outcome(&told), format!("cancelled, held by pid {}", holder.pid()));
+    let message = told.expect_err("cancelled").to_string();
+    assert!(message.starts_with("stopped waiting: "), "{message}");
+    drop(holder);
+    assert!(outcome(&place.lock.try_acquire()).starts_with("held, reclaimed from"));
+
+    // Told before: one try, and no wait.
+    let guard = place.lock.acquire_unless(&cancel, None).expect("nobody holds it");
+    let error = place.lock.acquire_unless(&cancel, None).expect_err("it is held");
+    assert!(matches!(&error, AcquireError::Cancelled { held, .. }
+        if held.holder.as_ref() == Some(guard.holder())));
+}
+
+#[test]
+fn a_cancel_that_is_not_told_ends_no_wait_and_a_limit_ends_it() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    let (told, tell) = UnixStream::pair().expect("a pair");
+    let cancel = Cancel::when_readable(told);
+    let limit = Some(Duration::from_millis(20));
+    let timed_out = place.lock.acquire_unless(&cancel, limit);
+    assert_eq!(outcome(&timed_out), format!("timed out, held by pid {}", holder.pid()));
+    assert!(!cancel.is_told());
+    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(outcome(&place.lock.acquire_unless(&cancel, limit)), "held");
+    drop(tell);
+    assert!(cancel.is_told(), "its other end is closed");
 }
 
 #[test]

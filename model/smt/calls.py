@@ -94,6 +94,15 @@ def wait(reply: str) -> Effect:
     return {"Ours": lock("Ours"), "Failed": lock("Failed")}[reply]
 
 
+def arm(_: str) -> Effect:
+    return Effect(on_open_file=True)
+
+
+def listen(_: str) -> Effect:
+    """An event may come for nothing, and the time be over at any time."""
+    return Effect(on_open_file=True)
+
+
 def write(reply: str) -> Effect:
     record = {
         "Done": {
@@ -211,6 +220,8 @@ CALLS: Dict[str, Callable[[str], Effect]] = {
     "Age": age,
     "Lock": lock,
     "Wait": wait,
+    "Arm": arm,
+    "Listen": listen,
     "Write": write,
     "Read": read,
     "Probe": probe,
@@ -231,6 +242,8 @@ REPLIES = {
     "Age": ["Known", "Failed"],
     "Lock": ["Ours", "Busy", "Unsupported", "Failed"],
     "Wait": ["Ours", "Failed"],
+    "Arm": [""],
+    "Listen": ["Event", "Over", "Failed"],
     "Write": ["Done", "Failed"],
     "Read": ["Record", "Nothing", "Failed"],
     "Probe": ["any"],

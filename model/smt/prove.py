@@ -60,6 +60,7 @@ WORLDS = [
     "--world fork --limit 12000",
     "--world trouble-for-queries --crashes 0 --faults 0",
     "--world blocking --faults 1 --crashes 1 --limit 12000",
+    "--world listening --faults 1 --crashes 1 --limit 12000",
     "--world trouble-for-clears --removals 0 --faults 1 --crashes 0",
 ]
 # Its participants remove files that they do not have open, which those of no other world do.

@@ -151,6 +151,10 @@ const ACQUIRE: &[Column] = &[
             place("Standing", Path::Refuse).note("leave, wait or force?"),
             place("Waiting", Path::Look),
             place("Woken", Path::Look),
+            place("Arming", Path::Look),
+            place("Noticing", Path::Look),
+            place("Retrying", Path::Look),
+            place("Listening", Path::Look),
         ],
     },
 ];

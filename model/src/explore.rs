@@ -77,6 +77,7 @@ impl Coverage {
                 match answer {
                     Answer::Again => self.sometimes.insert("a participant tries again"),
                     Answer::Wait => self.sometimes.insert("a participant waits"),
+                    Answer::Listen => self.sometimes.insert("a participant listens"),
                     Answer::Force => self.sometimes.insert("a file is cleared by force"),
                     Answer::Keep => self.sometimes.insert("a lock is kept that could not go"),
                     Answer::GiveUp | Answer::Leave | Answer::Abandon => false,
@@ -107,6 +108,12 @@ impl Coverage {
             }
             (Doing::Acquiring(Acquire::Woken(_)), Doing::Acquiring(CREATE)) => {
                 "who waited is woken by a release"
+            }
+            (Doing::Acquiring(Acquire::Noticing(_)), Doing::Acquiring(CREATE)) => {
+                "who listens notices a release"
+            }
+            (Doing::Acquiring(Acquire::Retrying(_)), Doing::Acquiring(Acquire::Woken(_))) => {
+                "who listens gets the lock of one who died"
             }
             (Doing::Acquiring(Acquire::Woken(_)), Doing::Acquiring(Acquire::Reading(_))) => {
                 "who waited is woken by a death"

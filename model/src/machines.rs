@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use portlock::protocol::{
-    Acquire, Age, Author, Clear, Confirm, Create, Dated, Done, Evidence, FileSystem, Lock, Open,
-    Probe, Query, Read, Release, Unlink, Wait, Watch,
+    Acquire, Age, Author, Clear, Confirm, Create, Dated, Done, Evidence, FileSystem, Listen, Lock,
+    Open, Probe, Query, Read, Release, Unlink, Wait, Watch,
 };
 
 /// A machine, whichever it is.
@@ -36,6 +36,8 @@ pub enum Answer {
     Leave,
     /// To a file that stands: waits for its kernel lock.
     Wait,
+    /// To a file that stands: waits for its events, for a limited time.
+    Listen,
     /// To a file that stands.
     Force,
     /// To a release that is stuck: the lock stays held.
@@ -45,11 +47,12 @@ pub enum Answer {
 }
 
 impl Answer {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Again,
         Self::GiveUp,
         Self::Leave,
         Self::Wait,
+        Self::Listen,
         Self::Force,
         Self::Keep,
         Self::Abandon,
@@ -61,6 +64,7 @@ impl Answer {
             Self::GiveUp => "give up",
             Self::Leave => "leave",
             Self::Wait => "wait",
+            Self::Listen => "listen",
             Self::Force => "force",
             Self::Keep => "keep",
             Self::Abandon => "abandon",
@@ -82,6 +86,7 @@ impl Machine for Acquire {
             (Self::Pausing(pause), Answer::GiveUp) => Some(pause.give_up()),
             (Self::Standing(standing), Answer::Leave) => Some(standing.leave()),
             (Self::Standing(standing), Answer::Wait) => Some(standing.wait()),
+            (Self::Standing(standing), Answer::Listen) => Some(standing.listen()),
             (Self::Standing(standing), Answer::Force) => Some(standing.force()),
             _ => None,
         }
@@ -204,6 +209,8 @@ pub enum Op {
     Age,
     Lock,
     Wait,
+    Arm,
+    Listen,
     Write,
     Read,
     Probe,
@@ -225,6 +232,8 @@ pub enum Reply {
     Age(Dated),
     Lock(Lock),
     Wait(Wait),
+    Arm,
+    Listen(Listen),
     Write(Done),
     Read(Read),
     Probe(Evidence),
@@ -246,6 +255,8 @@ impl Reply {
             Self::Age(_) => Op::Age,
             Self::Lock(_) => Op::Lock,
             Self::Wait(_) => Op::Wait,
+            Self::Arm => Op::Arm,
+            Self::Listen(_) => Op::Listen,
             Self::Write(_) => Op::Write,
             Self::Read(_) => Op::Read,
             Self::Probe(_) => Op::Probe,
@@ -283,6 +294,8 @@ impl Op {
             }
             Op::Lock => all!(Lock: Ours, Busy, Unsupported, Failed).map(Reply::Lock).into(),
             Op::Wait => all!(Wait: Ours, Failed).map(Reply::Wait).into(),
+            Op::Arm => vec![Reply::Arm],
+            Op::Listen => all!(Listen: Event, Over, Failed).map(Reply::Listen).into(),
             Op::Write => all!(Done: Done, Failed).map(Reply::Write).into(),
             Op::Read => all!(Read: Record, Nothing, Failed).map(Reply::Read).into(),
             Op::Probe => evidence().into_iter().map(Reply::Probe).collect(),
@@ -353,6 +366,7 @@ impl FileSystem for Script {
         age: Age -> Dated, or Dated::Failed;
         lock: Lock -> Lock, or Lock::Failed;
         wait: Wait -> Wait, or Wait::Failed;
+        listen: Listen -> Listen, or Listen::Failed;
         write: Write -> Done, or Done::Failed;
         read: Read -> Read, or Read::Failed;
         probe: Probe -> Evidence, or Evidence::Nothing(Age::Young);
@@ -360,6 +374,10 @@ impl FileSystem for Script {
         unlink: Unlink -> Unlink, or Unlink::Failed;
         void: Void -> Done, or Done::Failed;
         watch: Watch -> Watch, or Watch::Unknown;
+    }
+
+    fn arm(&mut self) {
+        self.asked.push(Op::Arm);
     }
 
     fn close(&mut self) {

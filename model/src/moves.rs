@@ -66,8 +66,7 @@ pub fn successors_of(
         }
     } else {
         let choices = match try_move(Move::Call(who, 0)) {
-            // A wait that blocks may still fail.
-            0 if world.faults_left > 0 => 2,
+            0 => other_ends(world, who),
             choices => choices,
         };
         for choice in 1..choices {
@@ -79,6 +78,16 @@ pub fn successors_of(
     try_move(Move::Suspend(who));
     for &look in config.looks {
         try_move(Move::Crash(who, look));
+    }
+}
+
+/// How many choices there are for a wait that goes on blocking: it may fail, or its time be over.
+fn other_ends(world: &World, who: Who) -> u8 {
+    let faults = u8::from(world.faults_left > 0);
+    match world.participant(who).doing {
+        Doing::Acquiring(Acquire::Waiting(_)) => 1 + faults,
+        Doing::Acquiring(Acquire::Listening(_)) => 2 + faults,
+        _ => 0,
     }
 }
 
@@ -129,7 +138,9 @@ pub fn apply(config: &Config, protocol: &Protocol, world: &World, one: Move) -> 
         Move::Age(inode) => next.file_mut(inode)?.age = Age::Old,
         Move::Remove => {
             next.removals_left -= 1;
-            next.path = None;
+            if let Some(inode) = next.path.take() {
+                next.tell(inode);
+            }
             open_windows(next);
             next.sweep();
         }
@@ -218,6 +229,7 @@ pub fn asks_the_driver(doing: Doing) -> bool {
 fn answered(config: &Config, doing: Doing, answer: Answer) -> Option<Doing> {
     let allowed = match answer {
         Answer::Wait => config.waits,
+        Answer::Listen => config.listens,
         Answer::Force => config.forces && matches!(doing, Doing::Clearing(_)),
         Answer::Again | Answer::GiveUp | Answer::Leave | Answer::Keep | Answer::Abandon => true,
     };
@@ -407,8 +419,10 @@ pub enum Alone {
 pub enum Manner {
     /// It tries so often as `TRIES` says, and is refused.
     Leaves,
-    /// It waits, and does not give up.
+    /// It waits in the queue for the lock, and does not give up.
     Waits,
+    /// It listens, and does not give up.
+    Listens,
 }
 
 /// More calls than any call that runs alone makes.
@@ -446,12 +460,17 @@ impl<W: FnMut(&World, Move, &Outcome)> Lonely<'_, W> {
             let doing = self.world.participant(who).doing;
             let next = match doing {
                 Doing::Holding => return Alone::Held(self.calls),
-                Doing::Acquiring(Acquire::Standing(_)) if manner == Manner::Waits => {
+                Doing::Acquiring(Acquire::Standing(_)) if manner != Manner::Leaves => {
                     // It has been here, and alone it does the same again.
                     if waited.replace(self.world) == Some(self.world) {
                         return Alone::Endless;
                     }
-                    Move::Answer(who, Answer::Wait)
+                    let listens = manner == Manner::Listens;
+                    Move::Answer(who, if listens { Answer::Listen } else { Answer::Wait })
+                }
+                // Its time is over.
+                Doing::Acquiring(Acquire::Listening(_)) if manner == Manner::Leaves => {
+                    Move::Call(who, 1)
                 }
                 Doing::Acquiring(Acquire::Standing(_))
                 | Doing::Clearing(Clear::At(Acquire::Standing(_))) => {
@@ -465,7 +484,7 @@ impl<W: FnMut(&World, Move, &Outcome)> Lonely<'_, W> {
                         _ if tries < TRIES => Move::Answer(who, Answer::Again),
                         Manner::Leaves => Move::Answer(who, Answer::GiveUp),
                         // Somebody is at work, and does not go on meanwhile.
-                        Manner::Waits => return Alone::Ended(self.calls),
+                        Manner::Waits | Manner::Listens => return Alone::Ended(self.calls),
                     }
                 }
                 _ => Move::Call(who, 0),
@@ -520,18 +539,19 @@ pub fn alone(
     Lonely { config, protocol, world: *world, calls: 0, watch }.call(who, Manner::Leaves)
 }
 
-/// Runs one participant that waits, and whenever it is blocked lets all others end what they are
+/// Runs one participant that waits in this manner, and whenever it is blocked lets all others end what they are
 /// at. Also tells the world at the end.
 pub fn patiently(
     config: &Config,
     protocol: &Protocol,
     world: &World,
     who: Who,
+    manner: Manner,
     watch: impl FnMut(&World, Move, &Outcome),
 ) -> (Alone, World) {
     let mut run = Lonely { config, protocol, world: *world, calls: 0, watch };
     loop {
-        let ended = run.call(who, Manner::Waits);
+        let ended = run.call(who, manner);
         let blocked = matches!(ended, Alone::Ended(_))
             && matches!(run.world.participant(who).doing, Doing::Acquiring(_));
         let mut others = run.world.everyone().filter(|&other| other != who);

@@ -210,11 +210,17 @@ pub fn check_alone(config: &Config, protocol: &Protocol, world: &World) -> Resul
         };
         let fared = |manner| move |broken| Fared { broken, who, manner };
         longest = longest.max(alone.map_err(fared(Manner::Leaves))?);
-        if config.waits && may_wait(participant) {
-            is_served(config, protocol, world, who).map_err(fared(Manner::Waits))?;
+        for manner in manners(config).filter(|_| may_wait(participant)) {
+            is_served(config, protocol, world, who, manner).map_err(fared(manner))?;
         }
     }
     Ok(longest)
+}
+
+/// The manners of waiting that a world allows for.
+fn manners(config: &Config) -> impl Iterator<Item = Manner> + use<> {
+    let waits = config.waits.then_some(Manner::Waits);
+    waits.into_iter().chain(config.listens.then_some(Manner::Listens))
 }
 
 fn is_acquirer(kind: Kind) -> bool {
@@ -269,9 +275,15 @@ fn clears_it(
 }
 
 /// Who waits, and whose others end what they are at, gets it.
-fn is_served(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Result<(), Promise> {
+fn is_served(
+    config: &Config,
+    protocol: &Protocol,
+    world: &World,
+    who: Who,
+    manner: Manner,
+) -> Result<(), Promise> {
     let begun = begun(config, protocol, world, who);
-    match patiently(config, protocol, &begun, who, |_, _, _| {}) {
+    match patiently(config, protocol, &begun, who, manner, |_, _, _| {}) {
         (Alone::Held(_), _) => Ok(()),
         (Alone::Ended(_), end) if is_blocked(config, &end, who) => Ok(()),
         (Alone::Ended(_), end) => owed_by(config, &end).map(|_| ()),

@@ -199,6 +199,8 @@ pub fn words(reply: Reply) -> String {
         Reply::Lock(reply) => format!("lock {}", lower(reply)),
         Reply::Wait(Wait::Ours) => "wait: lock ok".into(),
         Reply::Wait(Wait::Failed) => "wait failed".into(),
+        Reply::Arm => "arm".into(),
+        Reply::Listen(reply) => format!("listen {}", lower(reply)),
         Reply::Write(Done::Done) => "write ok".into(),
         Reply::Write(Done::Failed) => "write failed".into(),
         Reply::Read(Read::Record) => "read a record".into(),

@@ -138,8 +138,8 @@ fn lonely(
         Manner::Leaves => {
             alone(config, protocol, &from, who, watch);
         }
-        Manner::Waits => {
-            patiently(config, protocol, &from, who, watch);
+        Manner::Waits | Manner::Listens => {
+            patiently(config, protocol, &from, who, manner, watch);
         }
     }
     made

@@ -52,6 +52,11 @@ pub const UNREACHED: &[Unreached] = &[
         why: "its lock was busy before, so the filesystem has locks",
     },
     Unreached {
+        begins: "Acquire Retrying(",
+        goes_on: "Lock(Unsupported)",
+        why: "its lock was busy before, so the filesystem has locks",
+    },
+    Unreached {
         begins: "Acquire Standing(",
         goes_on: "force",
         why: "only who clears may force, and does so in the table of Clear",

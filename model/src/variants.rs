@@ -2,11 +2,11 @@
 //! evidence, around the shipped machine. The shipped code has no switch.
 
 use portlock::protocol::{
-    Acquire, Age, Claim, Clear, Closing, Confirming, Dating, Disowning, Evidence, FileSystem,
-    Guarantee, Judging, KernelLock, LockingNew, LockingOld, Op, Peeked, Peeking, Probe, Query,
-    QueryWatching, Reading, Recording, Refusal, Release, ReleaseClosing, ReleaseConfirming,
-    ReleaseUnlinking, ReleaseVoiding, Released, Retaking, Stance, Standing, Then, Unlinking,
-    Unsure, Waiting,
+    Acquire, Age, Arming, Claim, Clear, Closing, Confirming, Dating, Disowning, Evidence,
+    FileSystem, Guarantee, Judging, KernelLock, Listening, LockingNew, LockingOld, Op, Peeked,
+    Peeking, Probe, Query, QueryWatching, Reading, Recording, Refusal, Release, ReleaseClosing,
+    ReleaseConfirming, ReleaseUnlinking, ReleaseVoiding, Released, Retaking, Stance, Standing,
+    Then, Unlinking, Unsure, Waiting, Woken,
 };
 
 use crate::other::{Aside, Percy, Repairs};
@@ -628,6 +628,32 @@ pub fn all() -> Vec<Variant> {
                 leaks: true,
                 ..SHIPPED
             },
+        },
+        Variant {
+            name: "listen-without-a-look",
+            shipped_by: "",
+            caught: breaks(Promise::P5, "listening", 2),
+            calls: 13,
+            engines: EVERY_ENGINE,
+            // It looked before, and what came between the look and the arming is no event.
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Arming(Arming { standing }), _) => {
+                    Acquire::Listening(Listening { standing })
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "an-event-is-the-lock",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "listening", 2),
+            calls: 17,
+            engines: EVERY_ENGINE,
+            // It may be of somebody who only looked at the file.
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Listening(_), Acquire::Noticing(_)) => Acquire::Woken(Woken),
+                (_, next) => next,
+            }),
         },
         Variant {
             name: "keep-after-void",

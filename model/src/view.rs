@@ -3,12 +3,12 @@
 use std::sync::LazyLock;
 
 use portlock::protocol::{
-    Age, Author, Confirm, Create, Dated, Done, Evidence, FileSystem, KernelLock, Lock, Open, Probe,
-    Read, Unlink, Wait, Watch, judge,
+    Age, Author, Confirm, Create, Dated, Done, Evidence, FileSystem, KernelLock, Listen, Lock,
+    Open, Probe, Read, Unlink, Wait, Watch, judge,
 };
 
 use crate::machines::{Reply, Script, evidence};
-use crate::world::{Content, Creator, Inode, Kind, Look, Who, World};
+use crate::world::{Content, Creator, Inode, Kind, Listens, Look, Who, World};
 use crate::worlds::Config;
 
 /// A file lost its name, and what P2 asks about it.
@@ -121,6 +121,7 @@ impl<'a> View<'a> {
             in_window: world.participant(me).in_window,
         };
         let is_open = world.opened.iter().flatten().any(|opened| opened.file == inode);
+        self.world.tell(inode);
         if self.config.delete_pending && is_open {
             if let Some(file) = self.world.file_mut(inode) {
                 file.pending = true;
@@ -322,6 +323,31 @@ impl FileSystem for View<'_> {
             Err(_) => Wait::Failed,
         };
         self.reply = Reply::Wait(reply);
+        reply
+    }
+
+    fn arm(&mut self) {
+        if let Some(script) = &mut self.script {
+            return script.arm();
+        }
+        self.world.participant_mut(self.me).listens = Listens::Armed;
+        self.reply = Reply::Arm;
+    }
+
+    fn listen(&mut self) -> Listen {
+        scripted!(self.listen: Listen);
+        // The time may be over at any time.
+        let reply = match self.choose(2, 1) {
+            Ok(0) => {
+                let participant = self.world.participant_mut(self.me);
+                self.blocked = participant.listens != Listens::Event;
+                participant.listens = Listens::Armed;
+                Listen::Event
+            }
+            Ok(_) => Listen::Over,
+            Err(_) => Listen::Failed,
+        };
+        self.reply = Reply::Listen(reply);
         reply
     }
 

@@ -146,12 +146,23 @@ pub enum Kind {
     Clearer,
 }
 
+/// Whether events of the file that a participant has open are kept for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Listens {
+    No,
+    /// Nothing has happened since.
+    Armed,
+    /// Something has.
+    Event,
+}
+
 /// A participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Participant {
     pub kind: Kind,
     pub doing: Doing,
     pub open: Option<OpenFile>,
+    pub listens: Listens,
     /// What it read last.
     pub seen: Content,
     /// Files, one bit each, that had a holder at some instant of the present call (P4).
@@ -314,6 +325,7 @@ impl World {
 
     /// A participant's open file is closed; the last to share it frees the kernel lock.
     pub fn close(&mut self, who: Who) {
+        self.participant_mut(who).listens = Listens::No;
         let Some(open) = self.participant_mut(who).open.take() else { return };
         let slot = &mut self.opened[usize::from(open)];
         let Some(opened) = slot else { return };
@@ -324,8 +336,19 @@ impl World {
             if let Some(file) = self.file_mut(inode).filter(|file| file.lock == Some(open)) {
                 file.lock = None;
             }
+            self.tell(inode);
         }
         self.sweep();
+    }
+
+    /// Whoever listens to a file has an event of it.
+    pub fn tell(&mut self, inode: Inode) {
+        for who in self.everyone() {
+            let listens = self.participant(who).listens != Listens::No;
+            if listens && self.open_inode(who) == Some(inode) {
+                self.participant_mut(who).listens = Listens::Event;
+            }
+        }
     }
 
     /// Frees the files that are neither named nor open, and the names that were pending.
@@ -530,7 +553,7 @@ impl World {
         (
             participant.kind,
             participant.doing,
-            (participant.suspended, participant.in_window, seen),
+            (participant.suspended, participant.in_window, participant.listens, seen),
             (at_path, self.has_lock(who), mine, named),
             (witnessed_mine, witnessed_path),
         )

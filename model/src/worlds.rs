@@ -4,7 +4,9 @@ use std::fmt;
 
 use portlock::protocol::Age;
 
-use crate::world::{Content, Creator, Doing, FILES, Kind, Look, PARTICIPANTS, Participant, World};
+use crate::world::{
+    Content, Creator, Doing, FILES, Kind, Listens, Look, PARTICIPANTS, Participant, World,
+};
 
 /// A promise that the checks can find broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +103,8 @@ pub struct Config {
     pub kernel_locks: bool,
     /// Participants may wait in the kernel for who stands in their way.
     pub waits: bool,
+    /// Participants may wait for events of the file that stands in their way, for a limited time.
+    pub listens: bool,
     /// Who clears may do so by force.
     pub forces: bool,
     pub owed: &'static [Promise],
@@ -160,6 +164,7 @@ impl Config {
             delete_pending: false,
             kernel_locks: true,
             waits: false,
+            listens: false,
             forces: false,
             owed: ALL,
         }
@@ -264,6 +269,7 @@ impl Config {
                 ..base.clone()
             },
             Self { name: "blocking", waits: true, crashes, ..base.clone() },
+            Self { name: "listening", listens: true, crashes, ..base.clone() },
             Self {
                 name: "clears",
                 kinds: and_clearer.clone(),
@@ -302,6 +308,18 @@ impl Config {
                 kernel_locks: false,
                 probe_lies: true,
                 faults: 2,
+                removals: 1,
+                crashes: 1,
+                looks: &[Look::Gone],
+                starts: FEW_STARTS,
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                name: "trouble-for-listeners",
+                listens: true,
+                probe_lies: true,
+                faults: 1,
                 removals: 1,
                 crashes: 1,
                 looks: &[Look::Gone],
@@ -374,6 +392,7 @@ impl Config {
             kind,
             doing: if kind == Kind::Child { Doing::Absent } else { Doing::Idle },
             open: None,
+            listens: Listens::No,
             seen: Content::Empty,
             witnessed: 0,
             in_window: false,

@@ -27,6 +27,19 @@ pub(crate) mod process;
 #[path = "process_windows.rs"]
 pub(crate) mod process;
 
+#[cfg(unix)]
+#[path = "cancel_unix.rs"]
+pub(crate) mod cancel;
+#[cfg(target_os = "linux")]
+#[path = "events_linux.rs"]
+mod events;
+#[cfg(all(unix, not(target_os = "linux")))]
+#[path = "events_none.rs"]
+mod events;
+#[cfg(unix)]
+mod listener;
+mod until;
+
 #[cfg(target_os = "linux")]
 mod proc_locks;
 #[cfg(target_os = "linux")]
@@ -40,6 +53,7 @@ pub(crate) mod fallback;
 pub(crate) mod fallback;
 
 pub(crate) use imp::LockFile;
+pub(crate) use until::{Until, jittered};
 
 use std::ffi::OsString;
 use std::io;

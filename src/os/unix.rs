@@ -17,8 +17,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{KernelLocks, process};
-use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Lock, Open, Read, Unlink, Wait};
+use super::listener::Listener;
+use super::{KernelLocks, Until, process};
+use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Read, Unlink, Wait};
 use crate::judge::{Age, Evidence, Watch};
 use crate::protocol::GRACE;
 use crate::record::{Holder, MAX_RECORD};
@@ -35,6 +36,7 @@ pub(crate) struct LockFile {
     /// What a watch of the open file is answered from, if one look at the kernel's locks serves
     /// many files.
     locks: Option<Arc<KernelLocks>>,
+    listener: Listener,
 }
 
 #[derive(Debug, Clone)]
@@ -57,7 +59,13 @@ impl LockFile {
             not_a_lock_file: None,
             error: None,
             locks: None,
+            listener: Listener::default(),
         }
+    }
+
+    /// Has every wait by [`FileSystem::listen`] end then.
+    pub(crate) fn listen_until(&mut self, until: Until) {
+        self.listener = Listener::new(until);
     }
 
     /// A second view of the same open file, for a release when the process exits. As long as it
@@ -285,6 +293,19 @@ impl FileSystem for LockFile {
         match retried(|| fs4::FileExt::lock(&*opened.file)) {
             Ok(()) => Wait::Ours,
             Err(error) => self.failed(error, Wait::Failed),
+        }
+    }
+
+    fn arm(&mut self) {
+        if let Some(opened) = &self.open {
+            self.listener.arm(&self.path, &opened.file);
+        }
+    }
+
+    fn listen(&mut self) -> Listen {
+        match self.listener.listen() {
+            Ok(told) => told,
+            Err(error) => self.failed(error, Listen::Failed),
         }
     }
 

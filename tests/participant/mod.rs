@@ -169,6 +169,22 @@ pub(crate) fn until_blocked(pid: u32) {
     }
 }
 
+/// Returns when the process `pid` has a file watched: the kernel lists it with the descriptor, as
+/// `inotify wd:1 ino:5678 …`.
+#[cfg(target_os = "linux")]
+pub(crate) fn until_listening(pid: u32) {
+    let listens = || {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("it lives");
+        entries.flatten().any(|entry| {
+            let info = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            info.lines().any(|line| line.starts_with("inotify wd:"))
+        })
+    };
+    while !listens() {
+        std::thread::yield_now();
+    }
+}
+
 /// This test binary as a participant.
 pub(crate) fn this_test_binary() -> Command {
     let mut command = Command::new(std::env::current_exe().expect("the test binary has a path"));
@@ -196,6 +212,9 @@ pub(crate) fn outcome(attempt: &Result<Guard, AcquireError>) -> String {
         },
         Err(AcquireError::Timeout { held, .. }) => {
             format!("timed out, held by {}", named(held.holder.as_ref()))
+        }
+        Err(AcquireError::Cancelled { held, .. }) => {
+            format!("cancelled, held by {}", named(held.holder.as_ref()))
         }
         Err(AcquireError::NotALockFile { found, .. }) => format!("not a lock file, {found}"),
         Err(AcquireError::Io { op, source, .. }) => format!("failed, {op:?}, {:?}", source.kind()),
@@ -297,6 +316,8 @@ impl Part {
                 use std::os::unix::process::CommandExt;
                 format!("failed, {}", this_test_binary().env(AGAIN, "1").exec())
             }
+            #[cfg(target_os = "linux")]
+            "take-all-watches" => unix::take_all_watches(),
             #[cfg(unix)]
             "become-user" => unix::become_user(rest.parse().expect("a user's number")),
             #[cfg(unix)]
@@ -383,6 +404,15 @@ mod unix {
                 && libc::setuid(id) == 0
         };
         if became { "done".to_owned() } else { format!("failed, {}", Error::last_os_error()) }
+    }
+
+    /// Takes what its user may have of inotify queues, and tells how many that were. They go with
+    /// the process.
+    #[cfg(target_os = "linux")]
+    pub(super) fn take_all_watches() -> String {
+        // SAFETY: takes flags and returns a number.
+        let taken = (0..).take_while(|_| unsafe { libc::inotify_init1(libc::IN_CLOEXEC) } >= 0);
+        taken.count().to_string()
     }
 
     pub(super) fn signal_zero(pid: i32) -> String {

@@ -10,7 +10,8 @@ use super::local_view::{
     ACTOR, LocalView, ME, OpenIs, SIBLING, STRANGER, as_seen, content_as_seen,
 };
 use crate::world::{
-    Content, Creator, Doing, FILES, Inode, Kind, OpenFile, PARTICIPANTS, Participant, Who, World,
+    Content, Creator, Doing, FILES, Inode, Kind, Listens, OpenFile, PARTICIPANTS, Participant, Who,
+    World,
 };
 use crate::worlds::{Config, Start};
 
@@ -299,6 +300,8 @@ fn empty(config: &Config, seated: &[(Who, LocalView)]) -> World {
         kind: Kind::Process,
         doing: Doing::Absent,
         open: None,
+        // A view forgets events: there may be one at any time, for nothing too.
+        listens: Listens::Event,
         seen: Content::Empty,
         witnessed: 0,
         in_window: false,

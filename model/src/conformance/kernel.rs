@@ -19,7 +19,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use portlock::Holder;
 use portlock::protocol::{
-    Age, Confirm, Create, Dated, Done, Evidence, FileSystem, Lock, Open, Read, Unlink, Wait, Watch,
+    Age, Confirm, Create, Dated, Done, Evidence, FileSystem, Listen, Lock, Open, Read, Unlink,
+    Wait, Watch,
 };
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
@@ -45,6 +46,12 @@ const DEAD: u32 = FIRST_PID - 2;
 const STILL_YOUNG: Duration = Duration::from_millis(700);
 /// How far back a file's time is set that is to be old: beyond the grace, and FAT's rounding.
 const LONG_AGO: Duration = Duration::from_secs(10);
+
+/// A wait for an event that has happened is over long before. Where the system does not tell, the
+/// adapter looks by itself, after half a second at the earliest.
+const UNTOLD: Duration = Duration::from_millis(400);
+/// How often it may be late, since a machine can stall.
+const STALLS: u64 = 2;
 
 /// Why the two do not agree, as a sentence.
 pub type Differs = String;
@@ -114,6 +121,8 @@ pub struct Calls {
     pub instead: u64,
     /// Watches that could not tell, where the model told.
     pub untold: u64,
+    /// Waits for an event that the system did not tell of, until the adapter looked by itself.
+    pub late: u64,
     /// Ages other than in the model, on a filesystem whose times are odd.
     pub odd_ages: u64,
     /// Names that the filesystem itself left in the directory, such as `.nfs…`.
@@ -125,6 +134,7 @@ impl Calls {
         self.made += other.made;
         self.instead += other.instead;
         self.untold += other.untold;
+        self.late += other.late;
         self.odd_ages += other.odd_ages;
         self.hidden += other.hidden;
     }
@@ -692,6 +702,25 @@ impl FileSystem for InLockStep<'_, '_> {
     fn wait(&mut self) -> Wait {
         let failed = failure!(self, Wait, Wait::Failed);
         self.call(failed, Reply::Wait, |fs| fs.wait()).unwrap_or(Wait::Failed)
+    }
+
+    fn arm(&mut self) {
+        let _ = self.call(None, |()| Reply::Arm, |fs| fs.arm());
+    }
+
+    fn listen(&mut self) -> Listen {
+        let instead = match self.expected {
+            Reply::Listen(reply @ (Listen::Over | Listen::Failed)) => Some(reply),
+            _ => None,
+        };
+        let began = Instant::now();
+        let reply = self.call(instead, Reply::Listen, |fs| fs.listen()).unwrap_or(Listen::Failed);
+        self.kernel.calls.late += u64::from(began.elapsed() > UNTOLD);
+        if self.kernel.calls.late > STALLS {
+            self.trouble =
+                Some("the system tells of no event, and there is one in the model".into());
+        }
+        reply
     }
 
     fn write(&mut self) -> Done {

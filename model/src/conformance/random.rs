@@ -14,7 +14,7 @@ use crate::machines::{Op, Reply};
 use crate::moves::{Outcome, apply};
 use crate::variants::SHIPPED;
 use crate::view::View;
-use crate::world::{Doing, Kind, Look, Move, Who, World};
+use crate::world::{Doing, Kind, Listens, Look, Move, Who, World};
 use crate::worlds::Config;
 
 /// A forking process, two others, and the child.
@@ -108,6 +108,9 @@ impl Random<'_> {
             Op::Unlink => !is_child,
             Op::Leave => open.is_some(),
             Op::Write => open.is_some() && self.may_write[usize::from(who)],
+            Op::Listen => {
+                open.is_some_and(|_| !is_child && world.participant(who).listens == Listens::Event)
+            }
             // It would block.
             Op::Wait => {
                 open.is_some_and(|file| file.lock.is_none() || file.lock == mine) && !is_child
@@ -143,12 +146,14 @@ impl Random<'_> {
     }
 }
 
-const OPS: [Op; 13] = [
+const OPS: [Op; 15] = [
     Op::Create,
     Op::Open,
     Op::Age,
     Op::Lock,
     Op::Wait,
+    Op::Arm,
+    Op::Listen,
     Op::Write,
     Op::Read,
     Op::Confirm,
@@ -166,6 +171,8 @@ fn ask(op: Op, fs: &mut impl FileSystem) {
         Op::Age => drop(fs.age()),
         Op::Lock => drop(fs.lock()),
         Op::Wait => drop(fs.wait()),
+        Op::Arm => fs.arm(),
+        Op::Listen => drop(fs.listen()),
         Op::Write => drop(fs.write()),
         Op::Read => drop(fs.read()),
         Op::Probe => drop(fs.probe()),

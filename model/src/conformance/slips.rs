@@ -5,7 +5,7 @@ use portlock::protocol::{Age, Confirm, Create, Dated, Done, Lock, Open, Read, Un
 
 use crate::machines::Reply;
 use crate::moves::Outcome;
-use crate::world::{Content, Inode, Kind, Move, Who, World};
+use crate::world::{Content, Inode, Kind, Listens, Move, Who, World};
 
 /// A slip.
 pub struct Slip {
@@ -106,6 +106,17 @@ pub const SLIPS: &[Slip] = &[
         spoil: |before, one, outcome| {
             if outcome.reply == Reply::Wait(Wait::Ours) {
                 free(&mut outcome.world, caller(one).and_then(|who| before.open_inode(who)));
+            }
+        },
+    },
+    Slip {
+        name: "event-for-nothing",
+        world: "listening",
+        in_random_calls: true,
+        noticed: "the system tells of no event",
+        spoil: |_, one, outcome| {
+            if let (Reply::Arm, Some(who)) = (outcome.reply, caller(one)) {
+                outcome.world.participant_mut(who).listens = Listens::Event;
             }
         },
     },

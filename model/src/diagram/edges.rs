@@ -133,6 +133,8 @@ pub(super) fn op_words(op: Op) -> &'static str {
         Op::Age => "how old is it?",
         Op::Lock => "try the kernel lock",
         Op::Wait => "wait for the kernel lock",
+        Op::Arm => "keep its events",
+        Op::Listen => "wait for an event",
         Op::Write => "write the record",
         Op::Read => "read",
         Op::Probe => "ask for its process",

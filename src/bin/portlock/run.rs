@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, ValueHint};
 use portlock::{AcquireError, Guard, Lock, ReleaseError};
@@ -180,7 +180,7 @@ impl Run {
         let name = Path::new(&self.command[0]).file_name().unwrap_or(&self.command[0]);
         let lock = lock.command(name.to_string_lossy());
         let guard = acquire(&lock)?.map_err(|error| {
-            say(&naming(lock.path(), &self.patience.refusal(&error)));
+            say(&naming(lock.path(), &format!("{error:#}")));
             if error.is_held() { self.when_held } else { of_refusal(&error) }
         })?;
         if let Some(reclaimed) = guard.reclaimed() {
@@ -197,18 +197,13 @@ impl Run {
     }
 }
 
-/// For how long an acquire goes on before a signal is looked for. A person who types Ctrl-C does
-/// not notice it.
-const SLICE: Duration = Duration::from_millis(100);
-
 impl Patience {
     /// The longest wait, or `None` for one without an end.
     fn limit(&self) -> Option<Duration> {
         if self.wait { None } else { Some(self.timeout.unwrap_or_default()) }
     }
 
-    /// Acquires in slices of time, so that a signal ends the wait between two of them and never
-    /// leaves an acquire half done. `Err` is the status of that.
+    /// Acquires, and a signal ends the wait: with nothing half done. `Err` is the status of that.
     fn acquire(
         &self,
         lock: &Lock,
@@ -218,20 +213,17 @@ impl Patience {
         if limit == Some(Duration::ZERO) {
             return Ok(lock.try_acquire());
         }
-        // A limit beyond the clock's range is none.
-        let end = limit.and_then(|limit| Instant::now().checked_add(limit));
-        let left = || end.map_or(SLICE, |end| end.saturating_duration_since(Instant::now()));
-        loop {
-            let tried = lock.acquire_timeout(left().min(SLICE));
-            if let Some(signal) = signals.that_came() {
-                // A guard that came just now is released.
-                drop(tried);
-                return Err(status_of_signal(signal));
-            }
-            match tried {
-                Err(AcquireError::Timeout { .. }) if left() > Duration::ZERO => {}
-                done => return Ok(done),
-            }
+        let cancel = signals.cancel().map_err(|error| {
+            say(&format!("cannot watch for signals: {error}"));
+            SYSTEM
+        })?;
+        // What came before there was anything to cancel would cancel nothing.
+        let early = signals.that_came();
+        let tried = early.is_none().then(|| lock.acquire_unless(&cancel, limit));
+        match (early.or_else(|| signals.that_came()), tried) {
+            (None, Some(tried)) => Ok(tried),
+            // A guard that came just now is released.
+            (signal, _) => Err(signal.map_or(SYSTEM, status_of_signal)),
         }
     }
 
@@ -242,16 +234,6 @@ impl Patience {
             None => lock.acquire(),
             Some(Duration::ZERO) => lock.try_acquire(),
             Some(limit) => lock.acquire_timeout(limit),
-        }
-    }
-
-    fn refusal(&self, error: &AcquireError) -> String {
-        match (error, self.timeout) {
-            // The error knows the last slice alone.
-            (AcquireError::Timeout { held, .. }, Some(limit)) => {
-                format!("gave up after {}: {held:#}", humantime::format_duration(limit))
-            }
-            _ => format!("{error:#}"),
         }
     }
 }
@@ -296,6 +278,10 @@ impl Signals {
 
     fn that_came(&mut self) -> Option<i32> {
         None
+    }
+
+    fn cancel(&self) -> std::io::Result<portlock::Cancel> {
+        portlock::Cancel::new()
     }
 
     fn until_the_end_of(self, child: &mut std::process::Child) -> std::io::Result<ExitStatus> {

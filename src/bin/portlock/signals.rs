@@ -1,32 +1,51 @@
 //! Keeps signals for the command, waits for it, and hands them on.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, ExitStatus};
 
+use portlock::Cancel;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::origin::{Origin, WithOrigin};
+use signal_hook::low_level::pipe;
 
 /// The signals that are handed on, if they were not ignored when we started.
 const HANDED_ON: [i32; 6] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
 
 /// Signals are kept from here on, for a command that is yet to start.
-pub(crate) struct Signals(SignalsInfo<WithOrigin>);
+pub(crate) struct Signals {
+    kept: SignalsInfo<WithOrigin>,
+    handled: Vec<i32>,
+}
 
 impl Signals {
     pub(crate) fn new() -> io::Result<Self> {
         // An ignored signal stays ignored, as under nohup, and the command inherits that.
-        let handled = HANDED_ON.into_iter().filter(|&signal| !portlock::is_ignored(signal));
+        let handled: Vec<i32> =
+            HANDED_ON.into_iter().filter(|&signal| !portlock::is_ignored(signal)).collect();
+        let and_its_end = handled.iter().copied().chain([SIGCHLD]);
         // Without the last the command's end would never be told. A parent that takes its own
         // from a file has it blocked, and we inherit that.
-        portlock::undisturbed(SIGCHLD, || SignalsInfo::new(handled.chain([SIGCHLD]))).map(Self)
+        let kept = portlock::undisturbed(SIGCHLD, || SignalsInfo::new(and_its_end))?;
+        Ok(Self { kept, handled })
+    }
+
+    /// Told by the next signal that is handed on. It goes on telling for as long as we live, which
+    /// costs a signal one write.
+    pub(crate) fn cancel(&self) -> io::Result<Cancel> {
+        let (told, tell) = UnixStream::pair()?;
+        for &signal in &self.handled {
+            pipe::register(signal, tell.try_clone()?)?;
+        }
+        Ok(Cancel::when_readable(told))
     }
 
     /// A signal that came since the start: there is no command yet that it could be meant for. It
     /// is not kept any longer.
     pub(crate) fn that_came(&mut self) -> Option<i32> {
-        self.0.pending().map(|origin| origin.signal).find(|&signal| signal != SIGCHLD)
+        self.kept.pending().map(|origin| origin.signal).find(|&signal| signal != SIGCHLD)
     }
 
     /// Returns when `child` has ended.
@@ -37,14 +56,14 @@ impl Signals {
         // What came until now is handed on whoever sent it: before the fork it came to us alone,
         // and between fork and exec to our handler in the child. A key that is typed between the
         // exec and this line reaches the command twice, since it cannot be told from those.
-        for origin in self.0.pending().filter(|origin| !is_own(origin, command)) {
+        for origin in self.kept.pending().filter(|origin| !is_own(origin, command)) {
             send(command, origin.signal);
         }
         loop {
             if let Some(ended) = child.try_wait()? {
                 return Ok(ended);
             }
-            for origin in self.0.wait() {
+            for origin in self.kept.wait() {
                 if !is_own(&origin, command) && !had_it_too(&origin, command) {
                     send(command, origin.signal);
                 }

@@ -1,0 +1,159 @@
+//! Waits for a file for a limited time: events where the system has them, and a look after a pause.
+//!
+//! Events make it fast; that it ends does not rest on them. An event can be early (Linux tells of
+//! a close just before it frees the kernel lock: `__fput` in fs/file_table.c), so one is followed
+//! by more looks, after pauses that grow. And a network filesystem tells only of what this machine
+//! did, so a file that is quiet for a second is looked at all the same.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::cancel::readable;
+use super::events::Events;
+use super::until::{Until, jittered};
+use crate::fs::Listen;
+
+/// The first pause after an event; each is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_micros(50);
+
+/// The longest pause where events are kept.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The longest pause where none are: a hundred looks a second, each of two system calls.
+const LONGEST_POLL: Duration = Duration::from_millis(10);
+
+/// A wait for one lock path, over all files that come to stand there.
+#[derive(Debug, Default)]
+pub(super) struct Listener {
+    until: Until,
+    events: Option<Events>,
+    /// Whether the events are of the file that is open.
+    armed: bool,
+    /// The next pause.
+    pause: Duration,
+    /// There is one look after the end of the time.
+    looked_last: bool,
+}
+
+impl Listener {
+    pub(super) fn new(until: Until) -> Self {
+        Self { until, ..Self::default() }
+    }
+
+    /// From here on the events of `file`, which `path` names, are kept. If that is not possible
+    /// it polls: there is no error that a caller could do more about.
+    pub(super) fn arm(&mut self, path: &Path, file: &File) {
+        if self.events.is_none() {
+            self.events = Events::new().ok();
+        }
+        let armed = self.events.as_mut().map(|events| events.watch(path, file).is_ok());
+        self.armed = armed.unwrap_or(false);
+        self.pause = if self.armed { QUIET } else { FIRST_PAUSE };
+    }
+
+    /// Blocks.
+    pub(super) fn listen(&mut self) -> io::Result<Listen> {
+        let over = self.until.end.is_some_and(|end| end <= Instant::now());
+        if over && std::mem::replace(&mut self.looked_last, true) {
+            return Ok(Listen::Over);
+        }
+        let pause = if over { Duration::ZERO } else { self.next_pause() };
+        loop {
+            let events = self.events.as_ref().filter(|_| self.armed).map(Events::as_fd);
+            let cancelled = self.until.cancelled.as_ref().map(AsFd::as_fd);
+            let [happened, cancelled] = readable([events, cancelled], Some(pause))?;
+            if cancelled {
+                return Ok(Listen::Over);
+            }
+            if !happened {
+                return Ok(Listen::Event);
+            }
+            // The queue may have some of an earlier file.
+            if self.events.as_mut().map_or(Ok(true), Events::take)? {
+                self.pause = FIRST_PAUSE;
+                return Ok(Listen::Event);
+            }
+        }
+    }
+
+    /// How long to wait for an event; grows from call to call.
+    fn next_pause(&mut self) -> Duration {
+        let longest = if self.armed { QUIET } else { LONGEST_POLL };
+        let pause = jittered(self.pause);
+        self.pause = (self.pause * 2).min(longest);
+        self.until.at_most(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::cancel::Cancellation;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn armed(until: Until) -> (tempfile::TempDir, std::path::PathBuf, File, Listener) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("x");
+        let file = File::create(&path).expect("creates");
+        let mut listener = Listener::new(until);
+        listener.arm(&path, &file);
+        (dir, path, file, listener)
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn an_event_ends_the_pause_and_more_looks_follow_it() {
+        let (_dir, path, _file, mut listener) = armed(Until::default());
+        assert!(listener.armed);
+        // Without an event this test does not end.
+        listener.pause = HOUR;
+        drop(File::open(&path).expect("somebody looks"));
+        assert_eq!(listener.listen().expect("listens"), Listen::Event);
+        assert_eq!(listener.pause, FIRST_PAUSE);
+        assert_eq!(listener.listen().expect("listens"), Listen::Event);
+        assert_eq!(listener.pause, 2 * FIRST_PAUSE);
+
+        listener.pause = HOUR;
+        std::fs::remove_file(&path).expect("the holder releases");
+        assert_eq!(listener.listen().expect("listens"), Listen::Event);
+    }
+
+    #[test]
+    fn where_nothing_is_kept_it_looks_after_pauses_that_grow() {
+        let (_dir, path, file, mut listener) = armed(Until::default());
+        std::fs::remove_file(&path).expect("removes");
+        listener.arm(&path, &file);
+        assert!(!listener.armed);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            pauses.push(listener.pause);
+            assert_eq!(listener.listen().expect("listens"), Listen::Event);
+        }
+        assert!(pauses.is_sorted());
+        assert_eq!((pauses[0], pauses[11]), (FIRST_PAUSE, LONGEST_POLL));
+    }
+
+    #[test]
+    fn at_the_end_of_the_time_there_is_one_more_look_and_no_other() {
+        let end = Some(Instant::now());
+        let (_dir, path, _file, mut listener) = armed(Until { end, cancelled: None });
+        assert_eq!(listener.listen().expect("listens"), Listen::Event);
+        drop(File::open(&path).expect("somebody looks"));
+        assert_eq!(listener.listen().expect("listens"), Listen::Over);
+    }
+
+    #[test]
+    fn a_wait_that_is_cancelled_is_over_at_once() {
+        let cancelled = Cancellation::new().expect("two descriptors");
+        let until = Until { end: None, cancelled: Some(cancelled.clone()) };
+        let (_dir, _path, _file, mut listener) = armed(until);
+        listener.pause = HOUR;
+        let teller = std::thread::spawn(move || cancelled.tell());
+        assert_eq!(listener.listen().expect("listens"), Listen::Over);
+        teller.join().expect("no panic");
+    }
+}

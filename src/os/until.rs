@@ -1,0 +1,48 @@
+//! When a wait ends, and the pauses in it.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+use super::cancel::Cancellation;
+
+/// When a wait ends.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Until {
+    /// At this time.
+    pub(crate) end: Option<Instant>,
+    /// When this is told.
+    pub(crate) cancelled: Option<Cancellation>,
+}
+
+impl Until {
+    pub(crate) fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| end <= Instant::now())
+            || self.cancelled.as_ref().is_some_and(Cancellation::is_told)
+    }
+
+    /// What is left of `pause` before the end.
+    pub(crate) fn at_most(&self, pause: Duration) -> Duration {
+        match self.end {
+            Some(end) => pause.min(end.saturating_duration_since(Instant::now())),
+            None => pause,
+        }
+    }
+
+    /// For so long, or until it is cancelled.
+    pub(crate) fn sleep(&self, pause: Duration) {
+        match &self.cancelled {
+            Some(cancelled) => {
+                cancelled.sleep(pause);
+            }
+            None => std::thread::sleep(pause),
+        }
+    }
+}
+
+/// Half to the whole of a pause, so that participants which met once do not meet at every try.
+///
+/// The hasher's keys are random for each process and change at each use.
+pub(crate) fn jittered(pause: Duration) -> Duration {
+    let jitter = RandomState::new().hash_one(()) % 512;
+    pause.mul_f64(0.5 + jitter as f64 / 1024.0)
+}

@@ -1,0 +1,150 @@
+//! How often something is tried again, and the pauses between. Here, and in the adapter's waits, is
+//! all the time that passes in this crate.
+
+use std::time::Duration;
+
+use crate::os::{Until, jittered};
+
+/// How often [`Lock::try_acquire`](crate::Lock::try_acquire) tries before "not final" becomes a
+/// refusal (P5).
+///
+/// Another participant needs tens of microseconds to record itself, to release or to reclaim.
+/// With [`FIRST_PAUSE`] and [`LONGEST_PAUSE`] the tries spread over about 30 ms, which also rides
+/// out a participant that loses its processor for a few time slices.
+pub(crate) const TRIES: u32 = 20;
+
+/// The first pause between two tries; each is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_micros(50);
+
+/// The longest pause between two tries, for as long as what is waited for takes microseconds.
+const LONGEST_PAUSE: Duration = Duration::from_millis(2);
+
+/// The longest pause of a caller that waits for a holder who has no kernel lock: a hundred looks a
+/// second, each of about 40 µs.
+const LONGEST_POLL: Duration = Duration::from_millis(10);
+
+/// For how long a caller waits for a holder.
+#[derive(Debug, Clone)]
+pub(crate) enum Limit {
+    /// Not at all.
+    NoWait,
+    /// Until then.
+    Wait(Until),
+}
+
+/// Counts tries, and tells the pauses between them: short, growing, with jitter.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    limit: Limit,
+    tries_left: u32,
+    pause: Duration,
+}
+
+impl Patience {
+    pub(crate) fn new(limit: Limit) -> Self {
+        Self { limit, tries_left: TRIES, pause: FIRST_PAUSE }
+    }
+
+    /// The pause before another try, if there is one. What is `passing` ends by itself, and a
+    /// caller that waits goes on for longer than the tries last.
+    pub(crate) fn again(&mut self, passing: bool) -> Option<Duration> {
+        if self.tries_left > 1 {
+            self.tries_left -= 1;
+            return Some(self.next(LONGEST_PAUSE));
+        }
+        if passing { self.for_holder() } else { None }
+    }
+
+    /// As [`again`](Self::again), and sleeps. For who does not wait for a holder.
+    pub(crate) fn slept(&mut self) -> bool {
+        let pause = self.again(true);
+        if let Some(pause) = pause {
+            self.sleep(pause);
+        }
+        pause.is_some()
+    }
+
+    /// The pause of a caller that was refused and goes on waiting, if it does.
+    pub(crate) fn for_holder(&mut self) -> Option<Duration> {
+        let goes_on = match &self.limit {
+            Limit::NoWait => false,
+            Limit::Wait(until) => !until.is_over(),
+        };
+        goes_on.then(|| self.next(LONGEST_POLL))
+    }
+
+    /// All tries again, since something else is in the way.
+    pub(crate) fn renew(&mut self) {
+        (self.tries_left, self.pause) = (TRIES, FIRST_PAUSE);
+    }
+
+    /// Whether only the holder's end ends the wait.
+    pub(crate) fn is_endless(&self) -> bool {
+        matches!(&self.limit, Limit::Wait(Until { end: None, cancelled: None }))
+    }
+
+    pub(crate) fn waits(&self) -> bool {
+        matches!(self.limit, Limit::Wait(_))
+    }
+
+    /// For so long, or until the wait is cancelled.
+    pub(crate) fn sleep(&self, pause: Duration) {
+        match &self.limit {
+            Limit::Wait(until) => until.sleep(pause),
+            Limit::NoWait => Until::default().sleep(pause),
+        }
+    }
+
+    fn next(&mut self, longest: Duration) -> Duration {
+        let pause = jittered(self.pause);
+        self.pause = (self.pause * 2).min(longest);
+        match &self.limit {
+            Limit::Wait(until) => until.at_most(pause),
+            Limit::NoWait => pause,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn until(end: Instant) -> Limit {
+        Limit::Wait(Until { end: Some(end), cancelled: None })
+    }
+
+    #[test]
+    fn patience_ends() {
+        let mut patience = Patience::new(Limit::NoWait);
+        let tries = std::iter::from_fn(|| patience.again(true)).count();
+        assert_eq!(tries + 1, TRIES as usize);
+        assert_eq!(patience.for_holder(), None);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the end must have come")]
+    fn patience_with_a_limit_ends_at_it_and_not_before_the_tries_are_used_up() {
+        let end = Instant::now();
+        let mut patience = Patience::new(until(end));
+        let tries = std::iter::from_fn(|| patience.again(true)).count();
+        assert_eq!(tries + 1, TRIES as usize);
+        assert_eq!(patience.for_holder(), None);
+
+        let end = Instant::now() + Duration::from_millis(20);
+        let mut patience = Patience::new(until(end));
+        while let Some(pause) = patience.for_holder() {
+            patience.sleep(pause);
+        }
+        assert!(Instant::now() >= end);
+    }
+
+    #[test]
+    fn who_waits_without_a_limit_goes_on_but_not_with_what_does_not_pass() {
+        let mut patience = Patience::new(Limit::Wait(Until::default()));
+        let tries = std::iter::from_fn(|| patience.again(false)).count();
+        assert_eq!(tries + 1, TRIES as usize);
+        assert!(patience.again(true).is_some() && patience.for_holder().is_some());
+    }
+}
