@@ -131,6 +131,42 @@ impl Participant {
         self.child.wait().expect("it can be reaped");
     }
 
+    /// Waits until it has ended by itself.
+    pub(crate) fn reap(&mut self) {
+        self.child.wait().expect("it can be reaped");
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it can be asked").is_some()
+    }
+
+    /// Stops it as `kill -STOP` does, and returns when it has stopped.
+    #[cfg(unix)]
+    pub(crate) fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+        let pid = libc::pid_t::try_from(self.pid()).expect("a pid");
+        let mut status = 0;
+        // SAFETY: a child of ours that has not been reaped; `status` has room.
+        #[allow(unsafe_code)]
+        let stopped = unsafe { libc::waitpid(pid, &raw mut status, libc::WUNTRACED) };
+        assert!(stopped == pid && libc::WIFSTOPPED(status), "it did not stop: {status}");
+    }
+
+    /// Lets it go on, after [`stop`](Self::stop).
+    #[cfg(unix)]
+    pub(crate) fn resume(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    #[cfg(unix)]
+    fn signal(&self, signal: i32) {
+        let pid = libc::pid_t::try_from(self.pid()).expect("a pid");
+        // SAFETY: a signal to a child of ours that has not been reaped.
+        #[allow(unsafe_code)]
+        let sent = unsafe { libc::kill(pid, signal) };
+        assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
+    }
+
     /// Kills it, waits until it has ended, and does not reap it.
     #[cfg(unix)]
     pub(crate) fn kill_and_leave_a_zombie(&mut self) {
@@ -156,18 +192,11 @@ impl Drop for Participant {
 /// `1: -> FLOCK  ADVISORY  WRITE 20211 fe:00:5678 0 EOF`.
 #[cfg(target_os = "linux")]
 pub(crate) fn until_blocked(pid: u32) {
-    let pid = pid.to_string();
-    let is_blocked = || {
-        let locks = std::fs::read_to_string("/proc/locks").expect("/proc is there");
-        locks.lines().any(|line| {
-            let mut fields = line.split_ascii_whitespace().skip(1);
-            fields.next() == Some("->") && fields.nth(3) == Some(&pid)
-        })
-    };
-    while !is_blocked() {
+    while !is_blocked(pid) {
         std::thread::yield_now();
     }
 }
+
 
 /// Returns when the process `pid` has a file watched: the kernel lists it with the descriptor, as
 /// `inotify wd:1 ino:5678 …`.
@@ -183,6 +212,16 @@ pub(crate) fn until_listening(pid: u32) {
     while !listens() {
         std::thread::yield_now();
     }
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn is_blocked(pid: u32) -> bool {
+    let pid = pid.to_string();
+    let locks = std::fs::read_to_string("/proc/locks").expect("/proc is there");
+    locks.lines().any(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        fields.next() == Some("->") && fields.nth(3) == Some(&pid)
+    })
 }
 
 /// This test binary as a participant.
@@ -255,7 +294,7 @@ fn play() -> ! {
 /// Set for a participant that has executed itself anew.
 const AGAIN: &str = "PORTLOCK_TEST_PARTICIPANT_AGAIN";
 
-fn answer(said: &str) {
+pub(crate) fn answer(said: &str) {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{ANSWER}{said}").expect("the test listens");
     stdout.flush().expect("the test listens");
@@ -390,6 +429,10 @@ pub(crate) fn cleared(attempt: &Result<Option<Reclaimed>, AcquireError>) -> Stri
 }
 
 #[cfg(unix)]
+#[allow(unused_imports)]
+pub(crate) use unix::set_byte_lock;
+
+#[cfg(unix)]
 mod unix {
     #![allow(unsafe_code)]
 
@@ -457,7 +500,7 @@ mod unix {
         format!("held {held} times, refused {refused} times")
     }
 
-    fn set_byte_lock(file: &std::fs::File, kind: impl TryInto<libc::c_short>) -> bool {
+    pub(crate) fn set_byte_lock(file: &std::fs::File, kind: impl TryInto<libc::c_short>) -> bool {
         use std::os::fd::AsRawFd;
         // SAFETY: a structure of numbers, of which zero is a valid one each.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };

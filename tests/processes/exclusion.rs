@@ -1,14 +1,12 @@
 //! Exclusion, witnessed by something that is not this crate.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::SystemTime;
 
 use portlock::{Guard, Lock};
 
-use crate::participant::{NOBODY, Participant, Place, ending, old_record, outcome};
+use crate::participant::{Participant, Place, ending, outcome};
 use crate::refused_by;
 
 #[test]
@@ -134,34 +132,6 @@ fn until_held(place: &Place) -> Guard {
             attempt => assert_eq!(outcome(&attempt), "refused, BeingCreated, nobody"),
         }
     }
-}
-
-#[test]
-fn of_several_processes_that_find_a_stale_file_exactly_one_takes_over() {
-    const PROCESSES: usize = 4;
-    const ROUNDS: usize = 200;
-    let place = Place::new();
-    let mut contenders: Vec<Participant> = (0..PROCESSES).map(|_| Participant::start()).collect();
-    let order = format!("try {}", place.path().display());
-    let (mut winners, mut named) = (BTreeMap::new(), 0);
-    for round in 0..ROUNDS {
-        fs::write(place.path(), old_record(NOBODY, SystemTime::now())).expect("a stale file");
-        // All have their order before any has answered, and none releases before all have.
-        contenders.iter_mut().for_each(|contender| contender.order(&order));
-        let answers: Vec<String> = contenders.iter_mut().map(Participant::answer).collect();
-        let held: Vec<usize> =
-            (0..PROCESSES).filter(|&one| answers[one].starts_with("held")).collect();
-        assert_eq!(held.len(), 1, "round {round}: {answers:?}");
-        let winner = held[0];
-        *winners.entry(winner).or_insert(0) += 1;
-        let losers = (0..PROCESSES).filter(|&one| one != winner);
-        let winners_pid = contenders[winner].pid();
-        named += losers.filter(|&one| is_refused(&answers[one], winners_pid)).count();
-        assert_eq!(contenders[winner].tell("release"), "released");
-        assert!(place.is_empty(), "round {round}");
-    }
-    println!("rounds won, by contender: {winners:?}; {named} refusals name the holder");
-    assert!(named > 0);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Real threads and real processes: exclusion, witnessed by something that is not this crate, and
-//! every way for a holder to end or for its file to be lost.
+//! every way for a holder to end or for its file to be lost, at every call.
 //!
 //! Nothing here sleeps. Barriers start contenders together, and a participant's answer says that an
 //! order was carried out.
@@ -15,9 +15,12 @@ mod exclusion;
 mod foreign;
 mod forks;
 mod identity;
+mod kills;
 mod lost;
+mod naive;
 mod queries;
 mod removals;
+mod storms;
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;

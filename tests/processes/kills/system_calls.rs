@@ -1,0 +1,352 @@
+//! The library itself, struck at each system call: killed before it, or stopped after it.
+//!
+//! A participant runs under strace, which sends the signal. A run without one records the calls of
+//! each scenario, and each of them is struck in a run of its own; memory, and what reads orders and
+//! writes answers, are not the library's doing. What a process asks about itself once comes before
+//! its create, and is done before the record begins.
+//!
+//! Killed *after* a call is killed before the next one. Stopped after it is not: the call is made,
+//! and then somebody else acts.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::{Stands, give_back, next_acquire};
+use crate::participant::{Participant, Place, is_blocked, not_checked, outcome, this_test_binary};
+use crate::refused_by;
+
+#[test]
+fn killed_before_any_system_call_it_blocks_nobody() {
+    if !strace_is_there() {
+        return;
+    }
+    let mut all = 0;
+    for scenario in SCENARIOS {
+        let calls = recorded(scenario);
+        println!("{}, {} calls:", scenario.name, calls.len());
+        for (number, call) in calls.iter().enumerate() {
+            let newborn = killed(scenario, &calls, number).unwrap_or_else(|violation| {
+                panic!("{}, {}: {violation}", scenario.name, call.text)
+            });
+            println!("    {}{}", call.text, if newborn { ": empty file made old" } else { "" });
+        }
+        all += calls.len();
+    }
+    println!("{all} calls struck, in {} scenarios", SCENARIOS.len());
+    assert!(all > 100, "the record is empty: {all}");
+}
+
+#[test]
+fn stopped_after_any_system_call_and_continued_it_never_holds_beside_another() {
+    if !strace_is_there() {
+        return;
+    }
+    let (mut all, mut acquired) = (0, 0);
+    // Who is stopped while it waits is continued when nobody has ended the wait.
+    for scenario in SCENARIOS.iter().filter(|one| one.may_be_stopped()) {
+        let calls = recorded(scenario);
+        println!("{}, {} calls:", scenario.name, calls.len());
+        for (number, call) in calls.iter().enumerate() {
+            let (meanwhile, went_on) = stopped(scenario, &calls, number, "trace=all")
+                .unwrap_or_else(|violation| {
+                    panic!("{}, {}: {violation}", scenario.name, call.text)
+                });
+            println!("    {}: meanwhile: {meanwhile}; went on: {went_on}", call.text);
+            acquired += usize::from(meanwhile.starts_with("held"));
+        }
+        all += calls.len();
+    }
+    println!("{all} calls struck; {acquired} times somebody else acquired meanwhile");
+    assert!(all > 90 && acquired > 10, "{all} calls, {acquired} acquires");
+}
+
+/// The control: strace answers in the kernel's place that the kernel lock is the participant's.
+#[test]
+fn without_the_kernel_lock_it_does_not_survive_the_same_stops() {
+    if !strace_is_there() {
+        return;
+    }
+    let scenario = SCENARIOS.iter().find(|one| one.stands == Stands::DeadHolder);
+    let scenario = scenario.expect("it is listed");
+    let calls = recorded(scenario);
+    let first = calls.iter().find(|call| call.name == "flock").expect("it locks");
+    let tamper = format!("inject=flock:retval=0:when={}+", first.ordinal);
+    let mut found = 0;
+    for (number, call) in calls.iter().enumerate().filter(|(_, call)| call.name != "flock") {
+        if let Err(violation) = stopped(scenario, &calls, number, &tamper) {
+            println!("    {}: {violation}", call.text);
+            found += 1;
+        }
+    }
+    assert!(found > 0, "it was not found out");
+}
+
+struct Scenario {
+    name: &'static str,
+    stands: Stands,
+    /// Each with the path of the lock.
+    orders: &'static [&'static str],
+}
+
+impl Scenario {
+    fn waits(&self) -> bool {
+        self.orders.contains(&"acquire")
+    }
+
+    fn may_be_stopped(&self) -> bool {
+        !self.waits() && !self.orders.contains(&"end exit")
+    }
+}
+
+// Not a query: it looks at the list of all kernel locks, by as many calls as that is long, and
+// changes nothing.
+const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "acquire and release", stands: Stands::Nothing, orders: &["try", "release"] },
+    Scenario {
+        name: "acquire, and exit with the lock held",
+        stands: Stands::Nothing,
+        orders: &["try", "end exit"],
+    },
+    Scenario { name: "reclaim a dead holder's", stands: Stands::DeadHolder, orders: &["try"] },
+    Scenario {
+        name: "reclaim a dead one's of the old format",
+        stands: Stands::DeadOfOldFormat,
+        orders: &["try"],
+    },
+    Scenario { name: "reclaim an old empty file", stands: Stands::OldEmpty, orders: &["try"] },
+    Scenario { name: "refused by a live holder", stands: Stands::LiveHolder, orders: &["try"] },
+    Scenario { name: "wait for a release", stands: Stands::LiveHolder, orders: &["acquire"] },
+    Scenario { name: "clear a dead holder's", stands: Stands::DeadHolder, orders: &["clear"] },
+];
+
+/// A call of the record.
+#[derive(Debug)]
+struct Call {
+    name: String,
+    /// Which one of that name it is, by its thread, from 1.
+    ordinal: usize,
+    /// How many orders were answered before it.
+    order: usize,
+    text: String,
+}
+
+fn recorded(scenario: &Scenario) -> Vec<Call> {
+    let mut stage = Stage::set(scenario, &[]);
+    for number in 0..scenario.orders.len() {
+        stage.order(number);
+        stage.end_the_wait();
+        if scenario.orders[number] != "end exit" {
+            stage.participant.answer();
+        }
+    }
+    stage.participant.dismiss();
+    stage.participant.reap();
+    stage.calls()
+}
+
+/// The error is the promise that was broken; else, whether an empty newborn was left.
+fn killed(scenario: &Scenario, calls: &[Call], number: usize) -> Result<bool, String> {
+    let call = &calls[number];
+    let inject = format!("inject={}:signal=SIGKILL:when={}", call.name, call.ordinal);
+    let mut stage = Stage::set(scenario, &["-e", &inject]);
+    // The last one is answered by its end.
+    for number in 0..call.order {
+        stage.order(number);
+        stage.end_the_wait();
+        stage.participant.answer();
+    }
+    stage.order(call.order);
+    stage.end_the_wait();
+    stage.participant.reap();
+    let trace = stage.trace();
+    assert!(trace.contains("+++ killed by SIGKILL +++"), "{}: it was not killed", call.text);
+    stage.was_struck_at(calls, number);
+    let newborn = next_acquire(&stage.place, stage.holder.take(), false)?;
+    if newborn && !matches!(call.name.as_str(), "flock" | "write") {
+        return Err("an empty file was left, and not by one who had just created it".to_owned());
+    }
+    Ok(newborn)
+}
+
+/// What somebody else was told meanwhile, and what the stopped one when it went on. With one more
+/// option of strace.
+fn stopped(
+    scenario: &Scenario,
+    calls: &[Call],
+    number: usize,
+    tamper: &str,
+) -> Result<(String, String), String> {
+    let call = &calls[number];
+    let inject = format!("inject={}:signal=SIGSTOP:when={}", call.name, call.ordinal);
+    let mut stage = Stage::set(scenario, &["-e", &inject, "-e", tamper]);
+    for number in 0..call.order {
+        stage.order(number);
+        stage.participant.answer();
+    }
+    stage.order(call.order);
+    while !stage.trace().contains("--- stopped by SIGSTOP ---") {
+        assert!(!stage.participant.has_ended(), "{}: it was not stopped", call.text);
+        std::thread::yield_now();
+    }
+    stage.was_struck_at(calls, number);
+    let record = fs::read_to_string(stage.place.path()).unwrap_or_default();
+    let recorded = record.starts_with(&format!("{{\"pid\":{},", stage.pid));
+    let attempt = stage.place.try_acquire();
+    let meanwhile = outcome(&attempt);
+    // Whose record stands has the kernel lock, from before it wrote until after its unlink.
+    if recorded && meanwhile != refused_by(stage.pid) {
+        return Err(format!("pid {} has the lock, and another was told: {meanwhile}", stage.pid));
+    }
+    // SAFETY: a signal to a process that is stopped, so its number is still its own.
+    let sent = unsafe { libc::kill(stage.pid.try_into().expect("a pid"), libc::SIGCONT) };
+    assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
+    let went_on = stage.participant.answer();
+    if attempt.is_ok() && went_on.starts_with("held") {
+        return Err("both hold".to_owned());
+    }
+    give_back(attempt.ok())?;
+    if went_on.starts_with("held") {
+        let ended = stage.participant.tell("release");
+        if ended != "released" {
+            return Err(format!("its release ended as {ended}"));
+        }
+    }
+    stage.participant.dismiss();
+    stage.participant.reap();
+    next_acquire(&stage.place, stage.holder.take(), false)?;
+    Ok((meanwhile, went_on))
+}
+
+// ---- under strace -------------------------------------------------------------------------------
+
+/// `false` where strace is missing, which must not be in CI: a machine with Rust alone can run the
+/// tests, and is told what it did not check.
+fn strace_is_there() -> bool {
+    let version = std::process::Command::new("strace").arg("--version").output();
+    if version.is_ok_and(|version| version.status.success()) {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none(), "strace is missing: apt-get install strace");
+    not_checked("a kill at each system call: strace is missing; apt-get install strace");
+    false
+}
+
+/// How often another lock is acquired, refused and released first. strace counts the calls of each
+/// thread by itself, and strikes whichever comes to the number: by these the participant's thread
+/// is ahead of the one that started it.
+const WARM: usize = 30;
+
+struct Stage {
+    scenario: &'static [&'static str],
+    place: Place,
+    elsewhere: tempfile::TempDir,
+    holder: Option<Participant>,
+    /// strace.
+    participant: Participant,
+    /// Of whom it traces.
+    pid: u32,
+}
+
+impl Stage {
+    fn set(scenario: &Scenario, inject: &[&str]) -> Self {
+        let place = Place::new();
+        let elsewhere = tempfile::tempdir().expect("a directory");
+        let binary = this_test_binary();
+        let mut strace = std::process::Command::new("strace");
+        strace.args(["-f", "-s", "16", "-o"]).arg(elsewhere.path().join("trace")).args(inject);
+        strace.arg(binary.get_program()).args(binary.get_args());
+        for (key, value) in binary.get_envs() {
+            strace.env(key, value.expect("set"));
+        }
+        let mut participant = Participant::start_as(strace);
+        let warm = elsewhere.path().join("warm");
+        for _ in 0..WARM {
+            assert_eq!(participant.try_acquire(&warm), "held");
+            assert!(participant.try_acquire(&warm).starts_with("refused, held by"));
+            assert_eq!(participant.tell("release"), "released");
+        }
+        let pid = participant.tell("pid").parse().expect("a pid");
+        let holder = scenario.stands.put(place.path());
+        Self { scenario: scenario.orders, place, elsewhere, holder, participant, pid }
+    }
+
+    fn order(&mut self, number: usize) {
+        let path = self.place.path().display();
+        match self.scenario[number] {
+            alone @ ("release" | "end exit") => self.participant.order(alone),
+            order => self.participant.order(&format!("{order} {path}")),
+        }
+    }
+
+    /// Whom it waits for releases, unless it is struck before it waits.
+    fn end_the_wait(&mut self) {
+        if !self.scenario.contains(&"acquire") {
+            return;
+        }
+        while !self.participant.has_ended() {
+            if is_blocked(self.pid) {
+                let mut holder = self.holder.take().expect("it is waited for");
+                assert_eq!(holder.tell("release"), "released");
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn trace(&self) -> String {
+        fs::read_to_string(self.elsewhere.path().join("trace")).expect("strace writes the trace")
+    }
+
+    /// The calls that were made for the orders, so far.
+    fn calls(&self) -> Vec<Call> {
+        let trace = self.trace();
+        let path = format!("\"{}\"", self.place.path().display());
+        let lines = trace.lines().filter_map(|line| line.split_once(' '));
+        let lines: Vec<(&str, &str)> = lines.map(|(thread, call)| (thread, call.trim())).collect();
+        let reads = |call: &str| call.starts_with("read(0, ");
+        let (thread, _) = *lines.iter().find(|(_, call)| reads(call)).expect("it reads orders");
+        let (mut calls, mut counts, mut answered) = (Vec::new(), BTreeMap::new(), 0);
+        for (_, call) in lines.into_iter().filter(|(of, _)| *of == thread) {
+            let Some((name, arguments)) = call.split_once('(') else { continue };
+            if name.contains(' ') {
+                // The end of a call, of which the beginning has its own line.
+                continue;
+            }
+            let count: &mut usize = counts.entry(name.to_owned()).or_default();
+            *count += 1;
+            let warm = 3 * WARM + 1;
+            if call.starts_with("write(1, \"answer: ") {
+                answered += 1;
+            } else if answered >= warm && is_the_librarys(name, arguments) {
+                let text = call.split(" = ").next().unwrap_or(call).replace(&path, "path");
+                let text = text.trim_end_matches("<unfinished ...>").trim_end();
+                let text = text.split(", {stx_mask").next().unwrap_or(text).to_owned();
+                let order = answered - warm;
+                if order == self.scenario.len() {
+                    // The end of the participant, by an exit, is a scenario of its own.
+                    break;
+                }
+                calls.push(Call { name: name.to_owned(), ordinal: *count, order, text });
+            }
+        }
+        calls
+    }
+
+    /// The run was as recorded, and its last call is the one that was to be struck.
+    fn was_struck_at(&self, recorded: &[Call], number: usize) {
+        let names = |calls: &[Call]| {
+            calls.iter().map(|call| (call.name.clone(), call.ordinal)).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&self.calls()), names(&recorded[..=number]), "another call was struck");
+    }
+}
+
+fn is_the_librarys(name: &str, arguments: &str) -> bool {
+    let memory = ["mmap", "munmap", "mremap", "brk", "madvise", "sigaltstack"];
+    // An order, or what /proc tells, in as many calls as std needs for its length that day. The
+    // lock file is read by `pread64`.
+    let reads_else = name == "read";
+    // Where assertions are on, std checks before it closes a descriptor that it is open.
+    let checks = name == "fcntl" && arguments.contains("F_GETFD");
+    !memory.contains(&name) && !reads_else && !checks && name != "exit_group"
+}
