@@ -195,6 +195,7 @@ struct Seen {
     processes: usize,
     start: &'static str,
     trials: u32,
+    churn: bool,
     /// Trials in which two or more said that they hold, before any of them had released.
     two_or_more: u32,
     nobody: u32,
@@ -212,14 +213,19 @@ struct Seen {
 
 impl Seen {
     fn row(&self) -> String {
+        // A churn has no trials to be counted by: only the witness.
+        let by_trial = |count: u32| match self.churn {
+            true => "-".to_owned(),
+            false => count.to_string(),
+        };
         format!(
             "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} |",
             self.protocol,
             self.processes,
             self.start,
             self.trials,
-            self.two_or_more,
-            self.nobody,
+            by_trial(self.two_or_more),
+            by_trial(self.nobody),
             self.witnessed,
             self.named,
             self.unnamed,
@@ -290,13 +296,15 @@ impl Storm {
     fn churn(&mut self, protocol: Protocol, holds: u32) -> Seen {
         let began = Instant::now();
         let mut seen = self.seen(protocol, "churn, 200 us held", holds);
+        seen.churn = true;
         self.all_are_ready();
         self.board.holds_left.store(holds, SeqCst);
         self.go(Order::Churn, protocol);
         self.all(|slot| &slot.answered);
         for slot in self.slots() {
             seen.holds += slot.held.load(SeqCst);
-            seen.named += slot.refused.load(SeqCst);
+            seen.named += slot.told_whom.load(SeqCst);
+            seen.unnamed += slot.not_told.load(SeqCst);
         }
         self.board.over.store(self.round, SeqCst);
         self.all_are_ready();
@@ -426,7 +434,8 @@ struct Slot {
     named: AtomicU32,
     /// In a churn.
     held: AtomicU32,
-    refused: AtomicU32,
+    told_whom: AtomicU32,
+    not_told: AtomicU32,
 }
 
 impl Board {
@@ -653,25 +662,29 @@ impl Drop for Hold<'_> {
 }
 
 fn churn(protocol: Protocol, lock: &Lock, witness: &Witness, slot: &Slot) {
-    let (mut held, mut refused) = (0, 0);
+    let (mut held, mut told_whom, mut not_told) = (0, 0, 0);
     while witness.board.holds_left.load(SeqCst) > 0 {
         let (answer, hold) = attempt(protocol, lock, witness);
-        if answer == Answer::Held {
-            held += 1;
-            let less = |left: u32| left.checked_sub(1);
-            let _ = witness.board.holds_left.fetch_update(SeqCst, SeqCst, less);
-            // Not asleep: others need not find the processor free.
-            let began = Instant::now();
-            while began.elapsed() < HOLD {
-                std::hint::spin_loop();
+        match answer {
+            Answer::Refused(_) => told_whom += 1,
+            Answer::Unknown => not_told += 1,
+            Answer::Held => {
+                held += 1;
+                let less = |left: u32| left.checked_sub(1);
+                // None are left where others were quicker.
+                let _ = witness.board.holds_left.fetch_update(SeqCst, SeqCst, less);
+                // Not asleep: others need not find the processor free.
+                let began = Instant::now();
+                while began.elapsed() < HOLD {
+                    std::hint::spin_loop();
+                }
             }
-        } else {
-            refused += 1;
         }
         drop(hold);
     }
     slot.held.store(held, SeqCst);
-    slot.refused.store(refused, SeqCst);
+    slot.told_whom.store(told_whom, SeqCst);
+    slot.not_told.store(not_told, SeqCst);
 }
 
 /// A file elsewhere: `O_EXCL` gives it to one at a time.
