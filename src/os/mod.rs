@@ -85,10 +85,15 @@ pub(crate) fn directory_of_environment() -> Option<PathBuf> {
 
 /// The names of what stands in the directory `dir`, in no order; none if it is absent.
 pub(crate) fn names_in(dir: &Path) -> io::Result<Vec<OsString>> {
-    match std::fs::read_dir(dir) {
-        Ok(entries) => entries.map(|entry| Ok(entry?.file_name())).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
+    let names = || -> io::Result<Vec<_>> {
+        std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect()
+    };
+    loop {
+        match names() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            listed => return listed,
+        }
     }
 }
 

@@ -31,6 +31,11 @@ impl<T: Send + Sync + 'static> PerProcess<T> {
         Self { slot }
     }
 
+    /// The value of this generation, if anybody has computed it.
+    pub(crate) fn known(&self, generation: usize) -> Option<&'static T> {
+        Self::of(self.slot.load(Ordering::Acquire), generation)
+    }
+
     /// The value of this generation, computed now if nobody has. Never blocks: threads that come
     /// at the same time may compute it twice, and all of them get the same one.
     pub(crate) fn get(&self, generation: usize, compute: impl FnOnce() -> T) -> &'static T {

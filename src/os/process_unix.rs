@@ -31,20 +31,66 @@ pub(crate) fn generation() -> usize {
     FORKS.load(Ordering::Relaxed)
 }
 
-/// This process, as its records describe it: all but port and time. Asked once a process.
+/// This process, as its records describe it: all but port and time.
+///
+/// Asked once a process, if there was an answer to everything: what failed, as it does where no
+/// descriptor is free, is asked for again the next time.
 pub(crate) fn me() -> &'static Holder {
-    static ME: PerProcess<Holder> = PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
-    ME.get(generation(), || {
-        let mut me = Holder::new(std::process::id());
-        me.command = std::env::args_os().next().and_then(|program| {
+    &myself().record
+}
+
+/// What this process knows of itself.
+struct Myself {
+    record: Holder,
+    #[cfg(target_os = "linux")]
+    view: linux::View,
+}
+
+fn myself() -> &'static Myself {
+    // One for each set of facts, so that what is kept is bounded however often one is missing.
+    static KNOWING: [PerProcess<Myself>; 1 + ALL_FACTS] =
+        [const { PerProcess::new(AtomicPtr::new(std::ptr::null_mut())) }; 1 + ALL_FACTS];
+    let generation = generation();
+    KNOWING[ALL_FACTS].known(generation).unwrap_or_else(|| {
+        let found = Myself::ask();
+        KNOWING[found.facts()].get(generation, || found)
+    })
+}
+
+/// The set of all facts that the system may fail to tell, as bits: boot, pid namespace, start, and
+/// how the system's answers are to be read.
+const ALL_FACTS: usize = 0b1111;
+
+impl Myself {
+    fn ask() -> Self {
+        let mut record = Holder::new(std::process::id());
+        record.command = std::env::args_os().next().and_then(|program| {
             let name = std::path::Path::new(&program).file_name()?;
             crate::record::printable(&name.to_string_lossy())
         });
-        me.host = host();
+        record.host = host();
         #[cfg(target_os = "linux")]
-        linux::describe(&mut me);
-        me
-    })
+        let view = linux::describe(&mut record);
+        Self {
+            record,
+            #[cfg(target_os = "linux")]
+            view,
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn facts(&self) -> usize {
+        let Holder { boot, pid_namespace, process_start, .. } = &self.record;
+        [boot.is_some(), pid_namespace.is_some(), process_start.is_some(), self.view.is_known()]
+            .iter()
+            .fold(0, |facts, &is_known| facts << 1 | usize::from(is_known))
+    }
+
+    /// Nobody is asked for more.
+    #[cfg(not(target_os = "linux"))]
+    fn facts(&self) -> usize {
+        ALL_FACTS
+    }
 }
 
 /// Has `call` run when the process exits in an orderly way: `exit`, or the return from `main`
@@ -97,20 +143,33 @@ fn host() -> Option<String> {
 ///
 /// `kernel_wide` tells whether the locks of the file's filesystem are those of the whole kernel.
 pub(crate) fn author(holder: &Holder, kernel_wide: impl FnOnce() -> bool) -> Author {
-    let me = me();
+    author_seen_by(me(), holder, kernel_wide)
+}
+
+fn author_seen_by(me: &Holder, holder: &Holder, kernel_wide: impl FnOnce() -> bool) -> Author {
+    let is_same_namespace = holder.pid_namespace == me.pid_namespace;
     if holder.boot.is_none() || me.boot.is_none() {
         return match (&holder.host, &me.host) {
             (Some(theirs), Some(ours)) if theirs != ours => Author::OtherMachine,
+            // Not the old format: one of the two could not find out its boot.
+            _ if holder.pid_namespace.is_some() && !is_same_namespace && !kernel_wide() => {
+                Author::OtherNamespaceUnproved
+            }
             (Some(_) | None, Some(_) | None) => Author::OldFormat,
         };
     }
     if holder.boot == me.boot {
-        if holder.pid_namespace == me.pid_namespace {
+        // One of the two could not find out its own. The probe may then speak of another process,
+        // which is no harm where the kernel lock decides.
+        let may_be_same = holder.pid_namespace.is_none() || me.pid_namespace.is_none();
+        if is_same_namespace {
             Author::Here
-        } else if kernel_wide() {
-            Author::OtherNamespace
-        } else {
+        } else if !kernel_wide() {
             Author::OtherNamespaceUnproved
+        } else if may_be_same {
+            Author::Here
+        } else {
+            Author::OtherNamespace
         }
     } else if holder.host.is_some() && holder.host == me.host {
         Author::EarlierBoot
@@ -135,7 +194,7 @@ pub(crate) fn probe(holder: &Holder, author: Author, written: Option<SystemTime>
         return Probe::Ourselves;
     }
     #[cfg(target_os = "linux")]
-    if let Some(probe) = linux::probe(holder.pid, start, written) {
+    if let Some(probe) = linux::probe(&myself().view, holder.pid, start, written) {
         return probe;
     }
     #[cfg(not(target_os = "linux"))]
@@ -147,14 +206,18 @@ pub(crate) fn probe(holder: &Holder, author: Author, written: Option<SystemTime>
 fn signal_zero(pid: u32) -> Probe {
     // 0 and negative numbers mean process groups; a record with one is unreadable.
     let Ok(pid @ 1..) = libc::pid_t::try_from(pid) else { return Probe::Unknown };
-    // SAFETY: signal 0 sends nothing.
-    if unsafe { libc::kill(pid, 0) } == 0 {
-        return Probe::Alive;
-    }
-    match std::io::Error::last_os_error().raw_os_error() {
-        Some(libc::ESRCH) => Probe::Gone,
-        Some(libc::EPERM) => Probe::NotPermitted,
-        Some(_) | None => Probe::Unknown,
+    let asked = super::unix::retried(|| {
+        // SAFETY: signal 0 sends nothing.
+        match unsafe { libc::kill(pid, 0) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    });
+    match asked.map_err(|error| error.raw_os_error()) {
+        Ok(()) => Probe::Alive,
+        Err(Some(libc::ESRCH)) => Probe::Gone,
+        Err(Some(libc::EPERM)) => Probe::NotPermitted,
+        Err(_) => Probe::Unknown,
     }
 }
 
@@ -216,6 +279,7 @@ mod linux {
     use std::path::{Path, PathBuf};
     use std::time::Duration;
 
+    use super::super::unix::retried;
     use super::*;
 
     /// By how much a process must have started after an old-format record to be another process.
@@ -225,16 +289,81 @@ mod linux {
     /// NTP step; a clock that is set by more, while an old agent runs, is the risk (P7).
     const START_SLACK: Duration = Duration::from_secs(60);
 
+    /// How what /proc says is to be read by this process.
+    pub(super) struct View {
+        /// Whether /proc numbers processes as this one does. It does not where a process entered a
+        /// pid namespace, and nobody mounted a /proc of that one.
+        is_of_our_namespace: Option<bool>,
+        /// By how many ticks every start is shifted for this process: it may be in a time namespace
+        /// (time_namespaces(7)), and others, who compare the starts, in another.
+        shift: Option<i64>,
+    }
+
+    impl View {
+        /// Asks once: the mount, and the namespace of this process.
+        fn ask() -> Self {
+            let itself = retried(|| std::fs::read_link("/proc/self")).ok();
+            let is_of_our_namespace =
+                itself.and_then(|pid| Some(pid.to_str()? == std::process::id().to_string()));
+            Self { is_of_our_namespace, shift: shift() }
+        }
+
+        pub(super) fn is_known(&self) -> bool {
+            self.is_of_our_namespace.is_some() && self.shift.is_some()
+        }
+
+        /// The same for all processes of this boot, whatever their time namespace.
+        fn unshifted(&self, start: u64) -> Option<u64> {
+            start.checked_add_signed(self.shift?.checked_neg()?)
+        }
+    }
+
+    /// By how many ticks starts are shifted here. `None` where that is not told, or is no number of
+    /// whole ticks, so that nobody could undo it.
+    fn shift() -> Option<i64> {
+        let offsets = match std::fs::read_to_string("/proc/self/timens_offsets") {
+            Ok(offsets) => offsets,
+            // A kernel without time namespaces.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Some(0),
+            Err(_) => return None,
+        };
+        let shift = parse_shift(&offsets, hertz()?)?;
+        // What is told is of the namespace for children, which is another one after an unshare.
+        let is_ours = shift == 0 || namespace("time")? == namespace("time_for_children")?;
+        is_ours.then_some(shift)
+    }
+
+    /// The number of a namespace of this process (namespaces(7)).
+    fn namespace(kind: &str) -> Option<u64> {
+        let found = retried(|| std::fs::metadata(format!("/proc/self/ns/{kind}")));
+        found.ok().map(|found| found.ino())
+    }
+
+    /// `boottime     -7          500000000`: seconds and nanoseconds.
+    fn parse_shift(offsets: &str, hertz: u64) -> Option<i64> {
+        let boottime = offsets.lines().find_map(|line| line.strip_prefix("boottime"))?;
+        let mut fields = boottime.split_ascii_whitespace();
+        let mut field = || fields.next()?.parse::<i64>().ok();
+        let (seconds, nanoseconds, hertz) = (field()?, field()?, i64::try_from(hertz).ok()?);
+        let tick = 1_000_000_000 / hertz;
+        if nanoseconds % tick != 0 {
+            return None;
+        }
+        seconds.checked_mul(hertz)?.checked_add(nanoseconds / tick)
+    }
+
     /// Fills in what the kernel knows of this process: start, boot, pid namespace.
-    pub(super) fn describe(me: &mut Holder) {
+    pub(super) fn describe(me: &mut Holder) -> View {
+        let view = View::ask();
         me.boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .ok()
             .and_then(|id| crate::record::printable(id.trim()));
-        me.pid_namespace = std::fs::metadata("/proc/self/ns/pid").ok().map(|ns| ns.ino());
+        me.pid_namespace = namespace("pid");
         me.process_start = std::fs::read("/proc/self/stat")
             .ok()
             .and_then(|stat| Stat::parse(&stat))
-            .map(|stat| stat.start);
+            .and_then(|stat| view.unshifted(stat.start));
+        view
     }
 
     /// `/proc/PID/fd` of every process whose files we may look at (proc_pid_fd(5)).
@@ -260,19 +389,24 @@ mod linux {
         std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect()
     }
 
-    /// `None` where /proc does not tell: it is not mounted, or hides other users' processes.
+    /// `None` where /proc does not tell: it is not mounted, or is another pid namespace's, or hides
+    /// other users' processes.
     pub(super) fn probe(
+        view: &View,
         pid: u32,
         start: Option<u64>,
         written: Option<SystemTime>,
     ) -> Option<Probe> {
+        view.is_of_our_namespace.filter(|&is_of_ours| is_of_ours)?;
         let stat = Stat::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         if status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim() != pid.to_string() {
             return Some(Probe::Thread);
         }
-        if start.is_some_and(|start| start != stat.start) {
-            return Some(Probe::Other);
+        if let (Some(recorded), Some(found)) = (start, view.unshifted(stat.start)) {
+            if recorded != found {
+                return Some(Probe::Other);
+            }
         }
         // A leader that left before its other threads looks like a zombie and is a live process.
         if matches!(stat.state, b'Z' | b'X' | b'x') && stat.threads <= 1 {
@@ -286,11 +420,7 @@ mod linux {
 
     /// Whether a process that started `start` ticks after boot started after `written`.
     fn started_after(start: u64, written: SystemTime) -> bool {
-        // SAFETY: sysconf only looks up a number.
-        let hertz = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-        let Some(hertz) = u64::try_from(hertz).ok().filter(|&hertz| hertz > 0) else {
-            return false;
-        };
+        let Some(hertz) = hertz() else { return false };
         let mut since_boot = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: `since_boot` has room for the answer. CLOCK_BOOTTIME counts what the start of a
         // process counts: time since boot, suspended time included.
@@ -302,6 +432,13 @@ mod linux {
         };
         let clocks = Clocks { now: SystemTime::now(), uptime };
         clocks.place_after(Duration::from_secs(start / hertz), written)
+    }
+
+    /// How many ticks a second has, of those in which /proc counts.
+    fn hertz() -> Option<u64> {
+        // SAFETY: sysconf only looks up a number.
+        let hertz = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+        u64::try_from(hertz).ok().filter(|&hertz| hertz > 0)
     }
 
     /// The two clocks that are compared, read at one time.
@@ -355,6 +492,26 @@ mod linux {
         }
 
         #[test]
+        fn a_shift_of_whole_ticks_is_read_and_undone_and_any_other_is_not_known() {
+            let told = |boottime: &str| {
+                parse_shift(&format!("monotonic           0         0\n{boottime}\n"), 100)
+            };
+            assert_eq!(told("boottime            0         0"), Some(0));
+            assert_eq!(told("boottime        86400         0"), Some(8_640_000));
+            assert_eq!(told("boottime           -7 500000000"), Some(-650));
+            assert_eq!(told("boottime            1   1000000"), None, "a tenth of a tick");
+            assert_eq!(told("boottime"), None);
+            assert_eq!(told(""), None);
+            for shift in [0, 8_640_000, -650] {
+                let view = View { is_of_our_namespace: Some(true), shift: Some(shift) };
+                let shown = 1_000_u64.checked_add_signed(shift).expect("positive");
+                assert_eq!(view.unshifted(shown), Some(1_000));
+            }
+            let unknown = View { is_of_our_namespace: Some(true), shift: None };
+            assert_eq!(unknown.unshifted(1_000), None);
+        }
+
+        #[test]
         fn an_old_agent_is_not_taken_for_a_later_process_by_a_clock_that_ntp_stepped() {
             let (none, step) = (Duration::ZERO, Duration::from_secs(59));
             assert!(!after_seven_hours(none, none));
@@ -396,6 +553,35 @@ mod linux {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What each of two processes could find out of itself, and whether all mounts share the locks.
+    #[test]
+    fn what_one_of_two_could_not_find_out_never_proves_a_death_where_locks_are_a_mounts_own() {
+        let known = |boot: bool, namespace: Option<u64>| {
+            let mut record = Holder::new(7);
+            record.host = Some("here".into());
+            record.boot = boot.then(|| "a boot".into());
+            record.pid_namespace = namespace;
+            record
+        };
+        let all = known(true, Some(1));
+        for less in [known(false, Some(2)), known(true, None), known(false, None)] {
+            for (me, holder) in [(&all, &less), (&less, &all)] {
+                let author = |kernel_wide| author_seen_by(me, holder, || kernel_wide);
+                // Without any namespace in the record it is one of the old format.
+                if holder.pid_namespace.is_some() || holder.boot.is_some() {
+                    assert_eq!(author(false), Author::OtherNamespaceUnproved, "{me:?} {holder:?}");
+                }
+                // A process that lost its kernel lock is asked after, and not taken for dead.
+                assert!(matches!(author(true), Author::Here | Author::OldFormat));
+            }
+        }
+        let other = known(true, Some(2));
+        assert_eq!(author_seen_by(&all, &all, || false), Author::Here);
+        assert_eq!(author_seen_by(&all, &other, || true), Author::OtherNamespace);
+        assert_eq!(author_seen_by(&all, &other, || false), Author::OtherNamespaceUnproved);
+        assert_eq!(author_seen_by(&all, &Holder::new(7), || false), Author::OldFormat);
+    }
 
     fn recorded(pid: u32) -> Holder {
         let mut holder = me().clone();

@@ -135,9 +135,9 @@ impl LockFile {
         let Some(opened) = &self.open else { return Ok(false) };
         let ours = match opened.identity {
             Some(identity) => identity,
-            None => identity(&opened.file.metadata()?),
+            None => identity(&retried(|| opened.file.metadata())?),
         };
-        match std::fs::symlink_metadata(&self.path) {
+        match retried(|| std::fs::symlink_metadata(&self.path)) {
             Ok(named) => Ok(identity(&named) == ours),
             Err(error) if is_absent(&error) => Ok(false),
             Err(error) => Err(error),
@@ -163,7 +163,7 @@ impl LockFile {
     }
 
     fn open_existing(&mut self) -> io::Result<Option<Opened>> {
-        let before = match std::fs::symlink_metadata(&self.path) {
+        let before = match retried(|| std::fs::symlink_metadata(&self.path)) {
             Ok(before) => before,
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(error),
@@ -188,7 +188,7 @@ impl LockFile {
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let found = file.metadata()?;
+        let found = retried(|| file.metadata())?;
         self.only_a_regular_file(found.file_type())?;
         Ok(Some(Opened { file: file.into(), identity: Some(identity(&found)), changed: None }))
     }
@@ -226,7 +226,7 @@ impl FileSystem for LockFile {
         let created = self.create_new().or_else(|error| {
             let parent = self.path.parent().filter(|_| error.kind() == ErrorKind::NotFound);
             let parent = parent.ok_or(error)?;
-            DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+            retried(|| DirBuilder::new().recursive(true).mode(0o700).create(parent))?;
             self.create_new()
         });
         match created {
@@ -257,7 +257,7 @@ impl FileSystem for LockFile {
         let Some(opened) = &mut self.open else {
             return self.failed(nothing_open(), Dated::Failed);
         };
-        match opened.file.metadata().and_then(|found| found.modified()) {
+        match retried(|| opened.file.metadata()).and_then(|found| found.modified()) {
             Ok(changed) => {
                 opened.changed = Some(changed);
                 // A time of more than the grace in the future tells of a clock that was set, not
@@ -344,7 +344,7 @@ impl FileSystem for LockFile {
 
     fn confirm(&mut self) -> Confirm {
         if let Some(opened) = self.open.as_mut().filter(|opened| opened.identity.is_none()) {
-            match opened.file.metadata() {
+            match retried(|| opened.file.metadata()) {
                 Ok(ours) => opened.identity = Some(identity(&ours)),
                 Err(error) => return self.failed(error, Confirm::Failed),
             }
