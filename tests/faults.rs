@@ -374,7 +374,7 @@ enum Scenario {
     Removed,
     Replaced,
     Wait,
-    WaitWithLimit,
+    TimedOut,
     Clear,
     ForceClear,
     StatusOfHeld,
@@ -392,7 +392,7 @@ const SCENARIOS: [Scenario; 15] = [
     Scenario::Removed,
     Scenario::Replaced,
     Scenario::Wait,
-    Scenario::WaitWithLimit,
+    Scenario::TimedOut,
     Scenario::Clear,
     Scenario::ForceClear,
     Scenario::StatusOfHeld,
@@ -471,10 +471,20 @@ impl Stage {
             strace.arg(format!("--inject={names}:error={error}:when={struck}"));
         }
         strace.arg(std::env::current_exe().expect("the test binary has a path"));
+        Self::played_by(strace, dir, struck)
+    }
+
+    /// Nobody looks on.
+    fn untraced() -> Self {
+        let binary = Command::new(std::env::current_exe().expect("the test binary has a path"));
+        Self::played_by(binary, tempfile::tempdir().expect("a directory"), 0)
+    }
+
+    fn played_by(mut command: Command, dir: tempfile::TempDir, struck: usize) -> Self {
         let entry = "a_process_is_struck_while_it_carries_out_its_orders";
-        strace.args([entry, "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, "1");
+        command.args([entry, "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, "1");
         let mut strace =
-            strace.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("strace starts");
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
         let orders = strace.stdin.take();
         let answers = BufReader::new(strace.stdout.take().expect("a pipe"));
         let locks = dir.path().join("locks");
@@ -532,7 +542,9 @@ impl Stage {
         let locks = self.dir.path().join("locks");
         let path = match scenario {
             Scenario::AbsentDirectory => locks.join("a/b/x.lock"),
-            Scenario::Refused | Scenario::StatusOfHeld => self.dir.path().join("held.lock"),
+            Scenario::Refused | Scenario::TimedOut | Scenario::StatusOfHeld => {
+                self.dir.path().join("held.lock")
+            }
             _ => locks.join("x.lock"),
         };
         match scenario {
@@ -564,7 +576,7 @@ impl Stage {
 
     /// What the next one finds. Returns whether anything was left.
     fn clear_up(&mut self, scenario: Scenario, path: &Path, problems: &mut Vec<String>) -> bool {
-        if matches!(scenario, Scenario::Refused | Scenario::StatusOfHeld) {
+        if matches!(scenario, Scenario::Refused | Scenario::TimedOut | Scenario::StatusOfHeld) {
             if self.holder.tell("current") != "true" {
                 problems.push("the holder lost its file".to_owned());
             }
@@ -671,8 +683,8 @@ impl Run<'_> {
                     }
                 }
             }
-            Scenario::Wait => self.wait("acquire"),
-            Scenario::WaitWithLimit => self.wait("acquire-within"),
+            Scenario::Wait => self.wait(),
+            Scenario::TimedOut => drop(self.tell("acquire-within-no-time")),
             Scenario::Clear => drop(self.tell("clear")),
             Scenario::ForceClear => drop(self.tell("force-clear")),
             Scenario::StatusOfHeld | Scenario::StatusOfDead => drop(self.tell("status")),
@@ -714,30 +726,30 @@ impl Run<'_> {
     }
 
     /// A release that failed has kept the lock, and works the next time.
-    fn release(&mut self, _expected: &str) {
+    fn release(&mut self, expected: &str) {
         if self.tell("release") == "failed" {
             // The file of the holder may have been removed by somebody else.
-            if witness(&self.path, self.pid).is_err() && _expected == "released" {
+            if witness(&self.path, self.pid).is_err() && expected == "released" {
                 self.problems.push("a lock that was kept is not held".to_owned());
             }
             self.stage.order("release");
             let again = self.stage.answer();
-            if again != _expected {
+            if again != expected {
                 self.problems.push(format!("the second release: {again}"));
             }
         }
     }
 
-    /// It waits for the holder, who releases when it is blocked, or polls, or has given up.
-    fn wait(&mut self, order: &str) {
+    /// It waits for the holder, who releases when it is blocked or has given up.
+    fn wait(&mut self) {
         let holder = Lock::at(&self.path).try_acquire().expect("free");
-        self.stage.order(&format!("{order} {}", self.path.display()));
+        self.stage.order(&format!("acquire {}", self.path.display()));
         let inode = fs::metadata(&self.path).expect("stands").ino();
-        while order == "acquire" && !self.stage.has_answered() && !is_waited_for(inode) {
+        while !self.stage.has_answered() && !is_waited_for(inode) {
             std::thread::yield_now();
         }
         holder.release().expect("removes");
-        if self.hear(order) == "held" && self.check_that_it_holds() {
+        if self.hear("acquire") == "held" && self.check_that_it_holds() {
             self.release("released");
         }
     }
@@ -894,6 +906,185 @@ fn without_pids(text: &str) -> String {
     text.join("/")
 }
 
+// ---- the real ones ------------------------------------------------------------------------------
+
+/// A directory on a filesystem of its own, which only one process sees, and we by way of that one.
+struct Mounted {
+    process: Child,
+    dir: PathBuf,
+    _outer: tempfile::TempDir,
+}
+
+impl Mounted {
+    /// `script` mounts something on `$DIR`. `None` where nothing can be mounted, which is said.
+    fn by(script: &str) -> Option<Self> {
+        let outer = tempfile::tempdir().expect("a directory");
+        let dir = outer.path().join("locks");
+        fs::create_dir(&dir).expect("creates");
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "--", "sh", "-c", &format!("{script} && echo there && exec cat")]);
+        unshare.env("DIR", &dir).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = unshare.spawn().ok()?;
+        let mut said = String::new();
+        let out = process.stdout.take().expect("a pipe");
+        BufReader::new(out).read_line(&mut said).expect("its output can be read");
+        if said != "there\n" {
+            process.wait().expect("ours");
+            not_checked("a filesystem of our own: nothing can be mounted here; it takes root");
+            return None;
+        }
+        let dir = PathBuf::from(format!("/proc/{}/root{}", process.id(), dir.display()));
+        Some(Self { process, dir, _outer: outer })
+    }
+
+    /// By the path that everybody sees.
+    fn outside(&self) -> PathBuf {
+        self._outer.path().join("locks")
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // It ends with its input, and the mount with it.
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
+
+/// The operation failed with this error of the system, and its message names operation and path.
+fn is_told(error: &dyn Error, words: &str, path: &Path, code: i32) {
+    let message = error.to_string();
+    assert!(message.starts_with(&format!("{words} {}: ", path.display())), "{message}");
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    assert_eq!(source.and_then(io::Error::raw_os_error), Some(code), "{message}");
+}
+
+#[test]
+fn a_full_filesystem_is_told_and_what_was_begun_is_gone() {
+    let script = "mount -t tmpfs -o size=64k none \"$DIR\" && \
+                  ! head -c 1000000 /dev/zero 2>/dev/null > \"$DIR/fill\"";
+    let Some(mounted) = Mounted::by(script) else { return };
+    let lock = LockDir::at(&mounted.dir).port(5338).expect("a port");
+    for _ in 0..3 {
+        let error = lock.try_acquire().expect_err("no room for a record");
+        is_told(&error, "cannot write the record to", lock.path(), libc::ENOSPC);
+        assert!(error.to_string().contains("free some space"), "{error}");
+        assert!(!fs::exists(lock.path()).expect("looks"), "the newborn is gone");
+    }
+    // Space that is freed makes it work at once.
+    fs::remove_file(mounted.dir.join("fill")).expect("removes");
+    let guard = lock.try_acquire().expect("free");
+    // A release needs no space.
+    let rest = fs::write(mounted.dir.join("fill"), vec![0; 1_000_000]).expect_err("full");
+    assert_eq!(rest.raw_os_error(), Some(libc::ENOSPC), "the control");
+    guard.release().expect("removes");
+}
+
+#[test]
+fn a_filesystem_without_a_free_inode_is_told() {
+    let script = "mount -t tmpfs -o nr_inodes=2 none \"$DIR\" && : > \"$DIR/last\"";
+    let Some(mounted) = Mounted::by(script) else { return };
+    let lock = LockDir::at(&mounted.dir).port(5338).expect("a port");
+    let error = lock.try_acquire().expect_err("no inode");
+    let words = "cannot create a lock file in the directory";
+    is_told(&error, words, &mounted.dir, libc::ENOSPC);
+    fs::remove_file(mounted.dir.join("last")).expect("removes");
+    lock.try_acquire().expect("free").release().expect("removes");
+}
+
+#[test]
+fn on_a_read_only_mount_a_holder_is_seen_and_nothing_else_works() {
+    let script = "mount --bind \"$DIR\" \"$DIR\" && mount -o remount,ro,bind \"$DIR\"";
+    let Some(mounted) = Mounted::by(script) else { return };
+    let within = LockDir::at(&mounted.dir).port(5338).expect("a port");
+    let outside = LockDir::at(mounted.outside()).port(5338).expect("a port");
+    let error = within.try_acquire().expect_err("read only");
+    let words = "cannot create a lock file in the directory";
+    is_told(&error, words, &mounted.dir, libc::EROFS);
+
+    let mut holder = Participant::holding(outside.path());
+    let error = within.try_acquire().expect_err("held");
+    let held = error.held().unwrap_or_else(|| panic!("{error}"));
+    assert_eq!(held.holder.as_ref().map(|holder| holder.pid), Some(holder.pid()));
+
+    // A dead one's cannot be removed there, and nobody is kept out where it can.
+    holder.kill();
+    let error = within.try_acquire().expect_err("read only");
+    is_told(&error, "cannot remove", within.path(), libc::EROFS);
+    let error = within.clear().expect_err("read only");
+    is_told(&error, "cannot remove", within.path(), libc::EROFS);
+    let guard = outside.try_acquire().expect("its holder is dead");
+    assert!(guard.reclaimed().is_some());
+}
+
+/// A sticky directory, as /tmp: what another user left may be opened by all and removed by nobody.
+#[test]
+fn a_dead_file_of_another_user_in_a_sticky_directory_is_told_and_stays() {
+    use std::os::unix::fs::PermissionsExt;
+    // SAFETY: geteuid only returns a number.
+    if unsafe { libc::geteuid() } != 0 {
+        return not_checked("another user's directory: it takes root to become another user");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let permit = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permits");
+    };
+    permit(dir.path(), 0o1777);
+    let path = dir.path().join("x.lock");
+    let mut dead = Participant::holding(&path);
+    dead.kill();
+    permit(&path, 0o666);
+    let before = fs::read(&path).expect("stands");
+    let mut other = Participant::start();
+    assert_eq!(other.tell("become-user 65534"), "done");
+    assert_eq!(other.try_acquire(&path), "failed, Unlink, PermissionDenied");
+    let said = other.tell(&format!("clear {}", path.display()));
+    assert!(said.starts_with(&format!("failed, cannot remove {}: ", path.display())), "{said}");
+    assert_eq!(fs::read(&path).expect("stands"), before);
+    permit(dir.path(), 0o700);
+    assert_eq!(other.try_acquire(&path), "failed, Create, PermissionDenied");
+    let guard = Lock::at(&path).try_acquire().expect("its owner may remove it");
+    assert!(guard.reclaimed().is_some());
+}
+
+/// Asked for the first time without a free descriptor, a process does not know its boot, nor when
+/// it started. That must not stay so.
+#[test]
+fn without_a_free_descriptor_it_is_told_and_with_one_it_works_and_the_record_is_whole() {
+    let mut stage = Stage::untraced();
+    let path = stage.dir.path().join("locks/x.lock");
+    let whole: serde_json::Value = serde_json::from_slice(&stage.dead).expect("JSON");
+    let mut tell = |order: &str| {
+        stage.order(order);
+        stage.answer()
+    };
+    let acquire = format!("try {}", path.display());
+    tell("fork");
+    for _ in 0..3 {
+        assert_eq!(tell("limit 0"), "limited");
+        let said = tell(&acquire);
+        let words = format!(
+            "failed\t{}\tcannot create a lock file in the directory {}: ",
+            libc::EMFILE,
+            path.parent().expect("a directory").display()
+        );
+        assert!(said.starts_with(&words), "{said}");
+        assert!(!fs::exists(&path).expect("looks"));
+        assert_eq!(tell("limit 1024"), "limited");
+        assert_eq!(tell(&acquire), "held");
+        let record = fs::read(&path).expect("stands");
+        let record: serde_json::Value = serde_json::from_slice(&record).expect("JSON");
+        for key in ["boot", "host", "pidNamespace"] {
+            assert_eq!(record[key], whole[key], "{record}");
+        }
+        assert!(record["processStart"].is_u64(), "{record}");
+        // The release needs none.
+        assert_eq!(tell("limit 0"), "limited");
+        assert_eq!(tell("release"), "released");
+    }
+    assert_eq!(tell("end"), "ended 0");
+}
+
 // ---- the process that is struck -----------------------------------------------------------------
 
 const ROLE: &str = "PORTLOCK_TEST_STRUCK";
@@ -942,7 +1133,7 @@ fn play() {
 }
 
 fn carry_out(order: &str, rest: &str, guard: &mut Option<Guard>) -> String {
-    let lock = Lock::at(if order == "burn" { "/" } else { rest });
+    let lock = Lock::at(if rest.starts_with('/') { rest } else { "/" });
     let mut keep = |attempt: Result<Guard, portlock::AcquireError>| match attempt {
         Ok(got) => {
             *guard = Some(got);
@@ -957,13 +1148,17 @@ fn carry_out(order: &str, rest: &str, guard: &mut Option<Guard>) -> String {
             burn(name, times.parse().expect("a number"));
             "burnt".to_owned()
         }
+        "limit" => {
+            limit_descriptors(rest.parse().expect("a number"));
+            "limited".to_owned()
+        }
         "try" => keep(lock.try_acquire()),
         "claim-try" => {
             keep(lock.try_acquire());
             "held".to_owned()
         }
         "acquire" => keep(lock.acquire()),
-        "acquire-within" => keep(lock.acquire_timeout(Duration::from_secs(60))),
+        "acquire-within-no-time" => keep(lock.acquire_timeout(Duration::ZERO)),
         "release" => match guard.take().expect("holds").release() {
             Ok(()) => "released".to_owned(),
             Err(ReleaseError::Lost { .. }) => "lost".to_owned(),
@@ -1081,6 +1276,18 @@ fn burn(name: &str, times: usize) {
             }
         }
     }
+}
+
+/// No descriptor from this number on is given out.
+fn limit_descriptors(number: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a valid pointer.
+    let limited = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = number;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit)
+    };
+    assert_eq!(limited, 0, "{}", io::Error::last_os_error());
 }
 
 /// The orders come, and the answers go, by calls that the library does not make.
