@@ -3,11 +3,14 @@
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use portlock::{Refusal, Status, Unsure};
 
-use crate::participant::{NOBODY, Participant, Place, ending, not_checked, old_record, outcome};
+use crate::participant::{
+    NOBODY, Participant, Place, ending, not_checked, old_record, outcome, this_test_binary,
+};
 use crate::{reclaimed_from, refused_by};
 
 /// Our own record, with some of its keys changed, in a file that nobody has locked.
@@ -133,4 +136,250 @@ fn s15_a_pid_that_another_process_has_got_since_blocks_nobody() {
     // Our own start time, so not that process's.
     left_by_a_changed_self(&place, &[("pid", reuser.pid().into()), ("processStart", 1.into())]);
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(reuser.pid()));
+}
+
+/// A thread has a number of the same kind, and a file in /proc, and is no process.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_number_of_a_live_thread_blocks_nobody_in_either_format() {
+    let place = Place::new();
+    let (send, receive) = std::sync::mpsc::channel();
+    let (finish, wait) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        // SAFETY: gettid only returns a number.
+        send.send(unsafe { libc::gettid() }).expect("the test listens");
+        wait.recv().ok();
+    });
+    let tid = receive.recv().expect("the thread runs").cast_unsigned();
+    assert_ne!(tid, std::process::id());
+    // SAFETY: signal 0 sends nothing.
+    assert_eq!(unsafe { libc::kill(tid.cast_signed(), 0) }, 0, "the number is in use");
+    fs::write(place.path(), old_record(tid, SystemTime::now())).expect("the lock file");
+    assert_eq!(outcome(&place.try_acquire()), reclaimed_from(tid));
+    left_by_a_changed_self(&place, &[("pid", tid.into())]);
+    assert_eq!(outcome(&place.try_acquire()), reclaimed_from(tid));
+    drop(finish);
+    thread.join().expect("the thread ends");
+}
+
+// ---- namespaces ---------------------------------------------------------------------------------
+
+/// This test binary as a participant, run by `unshare` with these arguments. `None` where that is
+/// not permitted, which is said.
+#[cfg(target_os = "linux")]
+fn elsewhere(arguments: &[&str]) -> Option<Participant> {
+    let unshare = |arguments: &[&str]| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(arguments);
+        unshare
+    };
+    if !unshare(arguments).arg("true").status().is_ok_and(|status| status.success()) {
+        not_checked(&format!("unshare {arguments:?} does not work here; it takes root"));
+        return None;
+    }
+    let binary = this_test_binary();
+    let mut command = unshare(arguments);
+    command.arg(binary.get_program()).args(binary.get_args());
+    for (key, value) in binary.get_envs() {
+        command.env(key, value.expect("set"));
+    }
+    Some(Participant::start_as(command))
+}
+
+/// One there holds and we are refused; then the other way round; and whoever dies blocks nobody.
+#[cfg(target_os = "linux")]
+fn exclude_each_other_by_name(mut other: Participant) {
+    let pid = other.tell("pid").parse().expect("a pid");
+    let place = Place::new();
+    assert_eq!(other.try_acquire(place.path()), "held");
+    assert_eq!(outcome(&place.try_acquire()), refused_by(pid));
+    assert!(matches!(place.lock.status(), Ok(Status::Held { why: Refusal::Holder, .. })));
+    assert_eq!(other.tell("release"), "released");
+
+    let guard = place.try_acquire().expect("free");
+    assert_eq!(other.try_acquire(place.path()), refused_by(std::process::id()));
+    drop(guard);
+    // One that lost its kernel lock and lives is known by the probe alone.
+    let mut here = Participant::holding(place.path());
+    assert_eq!(here.tell("execute-itself"), "executed");
+    assert_eq!(other.try_acquire(place.path()), refused_by(here.pid()));
+    here.kill();
+    assert_eq!(other.try_acquire(place.path()), reclaimed_from(here.pid()));
+    // An agent of the old format takes no kernel lock at all.
+    assert_eq!(other.tell("release"), "released");
+    let agent = Participant::start();
+    fs::write(place.path(), old_record(agent.pid(), SystemTime::now())).expect("its file");
+    assert_eq!(other.try_acquire(place.path()), refused_by(agent.pid()));
+    fs::remove_file(place.path()).expect("it leaves");
+
+    assert_eq!(other.try_acquire(place.path()), "held");
+    assert_eq!(other.tell("execute-itself"), "executed");
+    assert_eq!(outcome(&place.try_acquire()), refused_by(pid));
+    // It may be the child of one that waits for it. After its exec it has no guard to release.
+    other.end("exit");
+    assert_eq!(outcome(&place.try_acquire()), reclaimed_from(pid));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_holder_in_another_user_namespace_is_known_by_name() {
+    let Some(other) = elsewhere(&["--user", "--map-root-user", "--"]) else { return };
+    exclude_each_other_by_name(other);
+}
+
+/// The name of the machine is not asked after where the boot is known: containers have their own.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_holder_to_whom_the_machine_has_another_name_is_known_by_name() {
+    let renamed = ["--uts", "--", "sh", "-c", "hostname elsewhere && exec \"$0\" \"$@\""];
+    let Some(mut other) = elsewhere(&renamed) else { return };
+    let place = Place::new();
+    assert_eq!(other.try_acquire(place.path()), "held");
+    let record: serde_json::Value = serde_json::from_slice(&place.bytes()).expect("JSON");
+    assert_eq!(record["host"], "elsewhere", "the control");
+    assert_eq!(other.tell("release"), "released");
+    exclude_each_other_by_name(other);
+}
+
+/// There every process seems to have started at another time: `/proc/PID/stat` is shifted.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_holder_in_another_time_namespace_is_known_by_name() {
+    for offset in ["86400", "-1"] {
+        let shifted = ["--time", "--boottime", offset, "--fork", "--kill-child", "--"];
+        let Some(mut other) = elsewhere(&shifted) else { return };
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/time")).expect("a link");
+        assert_ne!(namespace(&other.tell("pid")), namespace("self"), "the control");
+        exclude_each_other_by_name(other);
+    }
+}
+
+/// A child does what can be done in a pid namespace of its own alone, and says how it went.
+#[cfg(target_os = "linux")]
+fn in_a_pid_namespace(arguments: &[&str], order: &str, pid: u32, place: &Place) -> Option<String> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--kill-child"]).args(arguments).arg("--");
+    unshare.arg(std::env::current_exe().expect("the test binary has a path"));
+    let entry = "identity::a_child_in_a_pid_namespace";
+    unshare.args([entry, "--exact", "--nocapture", "--test-threads=1"]);
+    unshare.env(ORDER, order).env(PID, pid.to_string()).env(PATH, place.path());
+    let output = unshare.output().expect("unshare runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = text.lines().find_map(|line| Some(line.split_once("said: ")?.1.to_owned()));
+    if said.is_none() {
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!why.contains("panicked"), "{why}");
+        not_checked(&format!("pids in a namespace of our own ({}); it takes root", why.trim()));
+    }
+    said
+}
+
+const ORDER: &str = "PORTLOCK_TEST_IN_A_PID_NAMESPACE";
+const PID: &str = "PORTLOCK_TEST_PID";
+const PATH: &str = "PORTLOCK_TEST_PATH";
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_child_in_a_pid_namespace() {
+    let Ok(order) = std::env::var(ORDER) else { return };
+    let pid = std::env::var(PID).expect("set").parse().expect("a number");
+    let lock = portlock::Lock::at(std::env::var(PATH).expect("set"));
+    let tried = || outcome(&lock.try_acquire());
+    let said = match &*order {
+        "reuse" => {
+            let holder = Forked::with_pid(pid, || std::mem::forget(lock.try_acquire()));
+            assert_eq!(tried(), refused_by(pid), "the first one lives");
+            holder.kill();
+            until_the_next_tick();
+            let _another = Forked::with_pid(pid, || ());
+            // SAFETY: signal 0 sends nothing.
+            assert_eq!(unsafe { libc::kill(pid.cast_signed(), 0) }, 0, "the number is in use");
+            tried()
+        }
+        "live-agent" => {
+            let _agent = Forked::with_pid(pid, || ());
+            fs::write(lock.path(), old_record(pid, SystemTime::now())).expect("its file");
+            tried()
+        }
+        other => unreachable!("{other}"),
+    };
+    println!("said: {said}");
+}
+
+/// The number of a killed holder, given out again by the kernel to another process, that lives.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_pid_that_the_kernel_gave_out_again_blocks_nobody() {
+    let place = Place::new();
+    let Some(said) = in_a_pid_namespace(&["--mount-proc"], "reuse", 4242, &place) else { return };
+    assert_eq!(said, reclaimed_from(4242));
+    assert!(place.is_empty());
+}
+
+/// A process that entered a pid namespace and still sees the /proc of the one outside: what stands
+/// there under the same number is another process, here a zombie.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_proc_of_another_pid_namespace_takes_no_live_agent_for_dead() {
+    let place = Place::new();
+    let mut outside = Participant::start();
+    outside.kill_and_leave_a_zombie();
+    let Some(said) = in_a_pid_namespace(&[], "live-agent", outside.pid(), &place) else { return };
+    assert_eq!(said, refused_by(outside.pid()));
+}
+
+/// A forked process, which does one thing and then waits to be killed.
+#[cfg(target_os = "linux")]
+struct Forked(libc::pid_t);
+
+#[cfg(target_os = "linux")]
+impl Forked {
+    /// In a pid namespace of our own the next number is ours to say (`ns_last_pid`, proc_sys(5)).
+    fn with_pid(pid: u32, first: impl FnOnce()) -> Self {
+        use std::io::Read;
+        let (mut done, will_be_done) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("root may");
+        // SAFETY: the only other thread is the harness's, which waits for this one and holds no
+        // lock, so the child may do anything.
+        match unsafe { libc::fork() } {
+            0 => {
+                drop(done);
+                first();
+                drop(will_be_done);
+                loop {
+                    // SAFETY: waits for a signal.
+                    unsafe { libc::pause() };
+                }
+            }
+            child => {
+                assert_eq!(child, pid.cast_signed(), "nothing else is forked here");
+                drop(will_be_done);
+                done.read_to_end(&mut Vec::new()).expect("it says when it is done");
+                Self(child)
+            }
+        }
+    }
+
+    fn kill(self) {}
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Forked {
+    fn drop(&mut self) {
+        // SAFETY: a child of ours that has not been reaped; null asks for no status.
+        unsafe {
+            libc::kill(self.0, libc::SIGKILL);
+            libc::waitpid(self.0, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
+/// Two processes that start in one tick of the kernel's cannot be told apart by their starts.
+#[cfg(target_os = "linux")]
+fn until_the_next_tick() {
+    let start = std::time::Instant::now();
+    // A hundred a second (USER_HZ).
+    while start.elapsed() < Duration::from_millis(20) {
+        std::thread::yield_now();
+    }
 }
