@@ -133,7 +133,9 @@ fn to_mend(kind: io::ErrorKind) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "free some space, or use another directory"
         }
-        io::ErrorKind::NotADirectory => "move away what stands there, or use another directory",
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            "move away what stands there, or use another directory"
+        }
         _ => "mend the cause, or use another directory",
     }
 }

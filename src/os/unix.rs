@@ -223,12 +223,18 @@ impl LockFile {
 
 impl FileSystem for LockFile {
     fn create(&mut self) -> Create {
-        let created = self.create_new().or_else(|error| {
-            let parent = self.path.parent().filter(|_| error.kind() == ErrorKind::NotFound);
-            let parent = parent.ok_or(error)?;
-            retried(|| DirBuilder::new().recursive(true).mode(0o700).create(parent))?;
-            self.create_new()
-        });
+        let mut created = self.create_new();
+        if created.as_ref().is_err_and(is_absent) {
+            if let Some(parent) = self.path.parent() {
+                let mut make = DirBuilder::new();
+                // Something else may stand there, as a link that leads nowhere: that says nothing
+                // of the lock file.
+                if let Err(error) = retried(|| make.recursive(true).mode(0o700).create(parent)) {
+                    return self.failed(error, Create::Failed);
+                }
+                created = self.create_new();
+            }
+        }
         match created {
             Ok(file) => {
                 self.open = Some(Opened { file: file.into(), identity: None, changed: None });

@@ -91,7 +91,11 @@ fn a_device_is_left_alone() {
     opens.assert_none(|| drop(open_both_ways(place.path())));
 }
 
-fn make_node(path: &Path, kind: libc::mode_t, device: libc::dev_t) -> std::io::Result<()> {
+pub(crate) fn make_node(
+    path: &Path,
+    kind: libc::mode_t,
+    device: libc::dev_t,
+) -> std::io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes()).expect("no NUL");
     // SAFETY: the path is a C string.
     match unsafe { libc::mknod(path.as_ptr(), kind | 0o600, device) } {
@@ -100,19 +104,19 @@ fn make_node(path: &Path, kind: libc::mode_t, device: libc::dev_t) -> std::io::R
     }
 }
 
-fn open_both_ways(path: &Path) -> std::io::Result<File> {
+pub(crate) fn open_both_ways(path: &Path) -> std::io::Result<File> {
     File::options().read(true).write(true).open(path)
 }
 
 /// Sees every open of one file, by whomever (Linux: inotify). Elsewhere it sees nothing.
-struct Opens {
+pub(crate) struct Opens {
     #[cfg(target_os = "linux")]
     events: File,
 }
 
 #[cfg(target_os = "linux")]
 impl Opens {
-    fn of(path: &Path) -> Self {
+    pub(crate) fn of(path: &Path) -> Self {
         use std::os::fd::FromRawFd;
         let path = CString::new(path.as_os_str().as_bytes()).expect("no NUL");
         // SAFETY: the path is a C string, and the descriptor is new and nobody else's.
@@ -126,7 +130,7 @@ impl Opens {
     }
 
     /// Nobody has opened it; `control` does, and is seen.
-    fn assert_none(mut self, control: impl FnOnce()) {
+    pub(crate) fn assert_none(mut self, control: impl FnOnce()) {
         assert!(!self.any(), "it was opened");
         control();
         assert!(self.any(), "an open is seen");
@@ -140,12 +144,12 @@ impl Opens {
 
 #[cfg(not(target_os = "linux"))]
 impl Opens {
-    fn of(_: &Path) -> Self {
+    pub(crate) fn of(_: &Path) -> Self {
         not_checked("whether it was opened cannot be seen on this system");
         Self {}
     }
 
-    fn assert_none(self, _: impl FnOnce()) {}
+    pub(crate) fn assert_none(self, _: impl FnOnce()) {}
 }
 
 /// S15: the original took `EACCES` for corruption and stole the live lock.

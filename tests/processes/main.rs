@@ -14,6 +14,7 @@ mod endings;
 mod exclusion;
 mod foreign;
 mod forks;
+mod hostile;
 mod identity;
 mod kills;
 mod lost;
