@@ -855,11 +855,11 @@ impl Reader {
             self.open.remove(&(pid, first));
         }
         // Of the calls of std in a build with assertions; of what the process was born with.
-        let is_ours = !NOT_STRUCK.contains(&name)
-            && !(name == "fcntl" && arguments.ends_with("F_GETFD"))
-            && !arguments.starts_with(VOID)
-            && !arguments.contains(VOID_KILL);
-        if is_ours {
+        let is_foreign = NOT_STRUCK.contains(&name)
+            || (name == "fcntl" && arguments.ends_with("F_GETFD"))
+            || arguments.starts_with(VOID)
+            || arguments.contains(VOID_KILL);
+        if !is_foreign {
             self.calls
                 .entry(pid)
                 .or_default()

@@ -32,6 +32,7 @@ impl<T: Send + Sync + 'static> PerProcess<T> {
     }
 
     /// The value of this generation, if anybody has computed it.
+    #[allow(dead_code, reason = "not asked on Windows, nor by tests/loom.rs")]
     pub(crate) fn known(&self, generation: usize) -> Option<&'static T> {
         Self::of(self.slot.load(Ordering::Acquire), generation)
     }

@@ -150,10 +150,11 @@ fn the_number_of_a_live_thread_blocks_nobody_in_either_format() {
         send.send(unsafe { libc::gettid() }).expect("the test listens");
         wait.recv().ok();
     });
-    let tid = receive.recv().expect("the thread runs").cast_unsigned();
+    let number: libc::pid_t = receive.recv().expect("the thread runs");
+    let tid = u32::try_from(number).expect("positive");
     assert_ne!(tid, std::process::id());
     // SAFETY: signal 0 sends nothing.
-    assert_eq!(unsafe { libc::kill(tid.cast_signed(), 0) }, 0, "the number is in use");
+    assert_eq!(unsafe { libc::kill(number, 0) }, 0, "the number is in use");
     fs::write(place.path(), old_record(tid, SystemTime::now())).expect("the lock file");
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(tid));
     left_by_a_changed_self(&place, &[("pid", tid.into())]);
@@ -292,8 +293,9 @@ fn a_child_in_a_pid_namespace() {
             holder.kill();
             until_the_next_tick();
             let _another = Forked::with_pid(pid, || ());
+            let number = libc::pid_t::try_from(pid).expect("a pid");
             // SAFETY: signal 0 sends nothing.
-            assert_eq!(unsafe { libc::kill(pid.cast_signed(), 0) }, 0, "the number is in use");
+            assert_eq!(unsafe { libc::kill(number, 0) }, 0, "the number is in use");
             tried()
         }
         "live-agent" => {
@@ -352,7 +354,7 @@ impl Forked {
                 }
             }
             child => {
-                assert_eq!(child, pid.cast_signed(), "nothing else is forked here");
+                assert_eq!(u32::try_from(child), Ok(pid), "nothing else is forked here");
                 drop(will_be_done);
                 done.read_to_end(&mut Vec::new()).expect("it says when it is done");
                 Self(child)
