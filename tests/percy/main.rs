@@ -2,10 +2,12 @@
 //! after its row, on the real filesystem and through the public interface.
 //!
 //! S9 (a reclaim is unlink and exclusive create, no rename) is in `tests/syscalls.rs`, which sees
-//! the calls themselves: `s9_nothing_renames`.
+//! the calls themselves: `s9_nothing_renames`. `old_agents` has the published JavaScript itself.
 
 #![cfg(unix)]
 
+mod old_agents;
+#[path = "../participant/mod.rs"]
 mod participant;
 
 use std::fs;

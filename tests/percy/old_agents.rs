@@ -1,0 +1,369 @@
+//! The published JavaScript itself, `@percy/core` at one version, against the library and the
+//! command, in both directions: who lives is refused, who died is reclaimed, records are read.
+//!
+//! The package comes from the npm registry and is never committed: one tarball, kept below the
+//! target directory, whose SHA-512 must be the pinned one before anything of it is run. Of it only
+//! the lock's module is taken, which imports nothing but Node's own. No script of it is run by npm.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+use portlock::{Guard, LockDir};
+use serde_json::{Value, json};
+
+use super::PORT;
+use crate::participant::{Participant, ending, not_checked, outcome};
+
+const VERSION: &str = "1.32.12";
+
+/// As the registry tells it, `dist.integrity`: the SHA-512 of the tarball, in base 64.
+const INTEGRITY: &str =
+    "/la9BIUYMtCD5hk/EHxAGFrvNLAo4l6XreE/dkIuTzg41z1oQqYInoeehQzDjLtIlkdEYp4h935TAuWJkXa36g==";
+
+/// Takes orders and answers each with a line of JSON. It does with the lock what `percy start` and
+/// `percy stop` do: `handle` is what they keep.
+const AGENT: &str = r"
+    import { createInterface } from 'node:readline';
+    import { acquireLock, releaseLockSync, LockHeldError } from './lock.mjs';
+    let handle;
+    const orders = {
+        acquire(port) {
+            try {
+                handle = acquireLock({ port });
+                return { did: 'held', path: handle.path, record: JSON.parse(handle.payload) };
+            } catch (error) {
+                if (!(error instanceof LockHeldError)) return { did: 'failed', error: `${error}` };
+                return { did: 'refused', path: error.lockPath, record: error.meta,
+                         message: error.message };
+            }
+        },
+        release() { releaseLockSync(handle); return { did: 'released' }; },
+    };
+    for await (const line of createInterface({ input: process.stdin })) {
+        const [order, port] = line.split(' ');
+        console.log(JSON.stringify(orders[order](Number(port))));
+    }";
+
+// ---- theirs lives, or died ----------------------------------------------------------------------
+
+#[test]
+fn a_live_old_agent_is_refused_by_the_library_and_the_command_which_name_its_pid_and_path() {
+    let Some(home) = Home::new() else { return };
+    let agent = home.agent_that_holds();
+    let before = (home.record(), fs::read(home.lock_file()).expect("it stands"));
+
+    let error = home.lock().try_acquire().expect_err("it is held");
+    let held = error.held().expect("held");
+    assert_eq!(held.holder.as_ref().map(|holder| holder.pid), Some(agent.pid()));
+    assert_eq!(held.path, home.lock_file());
+
+    let done = home.portlock(&["run", "5338", "--", "echo", "ran"]);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!((done.status.code(), &*done.stdout), (Some(75), &b""[..]), "{said}");
+    assert!(said.contains(&format!("is locked by pid {}", agent.pid())), "{said}");
+    assert!(said.contains(&home.lock_file().display().to_string()), "{said}");
+    let after = (home.record(), fs::read(home.lock_file()).expect("it stands"));
+    assert_eq!(after, before, "nothing was changed");
+}
+
+#[test]
+fn a_dead_old_agent_is_reclaimed_by_the_library() {
+    let Some(home) = Home::new() else { return };
+    let mut agent = home.agent_that_holds();
+    agent.kill();
+    assert_eq!(home.record()["pid"], agent.pid(), "it died with the lock held");
+    let attempt = home.lock().try_acquire();
+    assert_eq!(outcome(&attempt), format!("held, reclaimed from pid {}", agent.pid()));
+}
+
+#[test]
+fn a_dead_old_agent_is_reclaimed_by_the_command() {
+    let Some(home) = Home::new() else { return };
+    let mut agent = home.agent_that_holds();
+    agent.kill();
+    let done = home.portlock(&["run", "5338", "--", "echo", "ran"]);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!((done.status.code(), &*done.stdout), (Some(0), &b"ran\n"[..]), "{said}");
+    assert!(said.contains(&format!("from pid {}", agent.pid())), "{said}");
+    assert!(home.is_idle());
+}
+
+#[test]
+fn an_old_agents_record_is_read_by_the_library_and_the_command() {
+    let Some(home) = Home::new() else { return };
+    let agent = home.agent_that_holds();
+    let record = home.record();
+    let since = record["startedAt"].as_str().expect("a time");
+
+    let error = home.lock().try_acquire().expect_err("it is held");
+    let holder = error.held().and_then(|held| held.holder.as_ref()).expect("its record is read");
+    assert_eq!((holder.pid, holder.port), (agent.pid(), Some(PORT)));
+    assert_eq!(holder.since, humantime::parse_rfc3339(since).ok());
+
+    let done = home.portlock(&["status", "--json", "5338"]);
+    let status: Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    let told = &status["holder"];
+    let keys = ["pid", "port", "startedAt"];
+    assert_eq!(keys.map(|key| &told[key]), keys.map(|key| &record[key]), "{status}");
+}
+
+// ---- ours lives, or died ------------------------------------------------------------------------
+
+#[test]
+fn an_old_agent_is_refused_by_the_library_and_reads_its_record() {
+    let Some(home) = Home::new() else { return };
+    let guard = home.lock().try_acquire().expect("free");
+    let said = home.agent().tell("acquire 5338");
+    is_refused_in_the_name_of(&said, &guard, &home);
+    assert!(guard.is_current().expect("it stands"));
+    assert_eq!(ending(&guard.release()), "released");
+}
+
+#[test]
+fn an_old_agent_is_refused_by_the_command_and_names_the_pid() {
+    let Some(home) = Home::new() else { return };
+    let mut holder = home.running();
+    let said = home.agent().tell("acquire 5338");
+    assert_eq!(said["did"], "refused", "{said}");
+    assert_eq!(said["record"]["pid"], holder.id());
+    assert_eq!(said["record"]["port"], PORT);
+    drop(holder.stdin.take());
+    assert!(holder.wait().expect("it ends").success());
+    assert!(home.is_idle());
+}
+
+#[test]
+fn an_old_agent_reclaims_what_a_killed_holder_left_and_removes_it_at_its_stop() {
+    let Some(home) = Home::new() else { return };
+    let mut holder = Participant::holding(&home.lock_file());
+    holder.kill();
+    assert_eq!(home.record()["pid"], holder.pid(), "it died with the lock held");
+    let mut agent = home.agent_that_holds();
+    assert_eq!(home.record()["pid"], agent.pid());
+    assert_eq!(agent.tell("release")["did"], "released");
+    assert!(home.is_idle());
+}
+
+/// The control of the refusals above: they depend on the record, since its reader takes for stale
+/// whatever is none. That is why P1 holds beside an old agent only once the record is written.
+#[test]
+fn an_old_agent_takes_a_live_holders_lock_whose_record_it_cannot_read() {
+    let Some(home) = Home::new() else { return };
+    let guard = home.lock().try_acquire().expect("free");
+    fs::write(home.lock_file(), "").expect("somebody empties it");
+    let mut agent = home.agent_that_holds();
+    assert!(!guard.is_current().expect("another file stands there"));
+    assert_eq!(ending(&guard.release()), "lost");
+    assert_eq!(home.record()["pid"], agent.pid(), "nothing of the agent's was removed");
+    agent.tell("release");
+}
+
+/// Its stop unlinks whatever stands at the path, here ours, as soon as somebody followed its advice
+/// to remove the file by hand. The holder can notice, and its release says so.
+#[test]
+fn an_old_agents_stop_removes_our_file_which_is_a_loss_that_is_told() {
+    let Some(home) = Home::new() else { return };
+    let mut agent = home.agent_that_holds();
+    fs::remove_file(home.lock_file()).expect("a person follows its advice");
+    let guard = home.lock().try_acquire().expect("nothing stands there");
+    assert!(guard.is_current().expect("it stands"));
+    assert_eq!(agent.tell("release")["did"], "released");
+    assert!(home.is_idle(), "it removed ours");
+    assert!(!guard.is_current().expect("it can be told"));
+    assert_eq!(ending(&guard.release()), "lost");
+}
+
+fn is_refused_in_the_name_of(said: &Value, guard: &Guard, home: &Home) {
+    let holder = guard.holder();
+    let since = humantime::format_rfc3339_millis(holder.since.expect("recorded")).to_string();
+    assert_eq!(said["did"], "refused", "{said}");
+    assert_eq!(said["path"], home.lock_file().to_str().expect("UTF-8"));
+    let keys = ["pid", "port", "startedAt"];
+    let record = keys.map(|key| said["record"][key].clone());
+    assert_eq!(record, [json!(std::process::id()), json!(PORT), json!(since)]);
+    let message = said["message"].as_str().expect("words");
+    assert!(message.contains(&format!("pid {}, started {since}", holder.pid)), "{message}");
+}
+
+// ---- the stage ----------------------------------------------------------------------------------
+
+/// A home directory of the test's own, with the JavaScript beside it.
+struct Home {
+    home: tempfile::TempDir,
+    scripts: tempfile::TempDir,
+}
+
+impl Home {
+    /// `None`, said loudly, where the JavaScript cannot be run.
+    fn new() -> Option<Self> {
+        static LOCK: OnceLock<Result<Vec<u8>, String>> = OnceLock::new();
+        let lock = match LOCK.get_or_init(published_lock) {
+            Ok(lock) => lock,
+            Err(why) => {
+                let test = std::thread::current();
+                let test = test.name().unwrap_or("a test");
+                not_checked(&format!("{test}: {why}"));
+                return None;
+            }
+        };
+        let new = || tempfile::tempdir().expect("a directory");
+        let home = Self { home: new(), scripts: new() };
+        fs::write(home.scripts.path().join("lock.mjs"), lock).expect("written");
+        fs::write(home.scripts.path().join("agent.mjs"), AGENT).expect("written");
+        Some(home)
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.home.path().join(format!(".percy/agent-{PORT}.lock"))
+    }
+
+    fn lock(&self) -> portlock::Lock {
+        LockDir::at(self.home.path().join(".percy")).port(PORT).expect("a port")
+    }
+
+    fn record(&self) -> Value {
+        let bytes = fs::read(self.lock_file()).expect("the lock file stands");
+        serde_json::from_slice(&bytes).expect("JSON")
+    }
+
+    fn is_idle(&self) -> bool {
+        let mut entries = fs::read_dir(self.home.path().join(".percy")).expect("it was made");
+        entries.next().is_none()
+    }
+
+    fn agent(&self) -> Agent {
+        Agent::start(self.home.path(), &self.scripts.path().join("agent.mjs"))
+    }
+
+    fn agent_that_holds(&self) -> Agent {
+        let mut agent = self.agent();
+        let said = agent.tell("acquire 5338");
+        assert_eq!((&said["did"], &said["record"]), (&json!("held"), &self.record()), "{said}");
+        assert_eq!(said["record"]["pid"], agent.pid());
+        agent
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portlock"));
+        command.args(arguments).env("HOME", self.home.path()).env_remove("PORTLOCK_DIR");
+        command
+    }
+
+    fn portlock(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("portlock runs")
+    }
+
+    /// `portlock run`, which holds the lock until its input is closed.
+    fn running(&self) -> Child {
+        let script = ["run", "5338", "--", "sh", "-c", "echo ready; exec cat"];
+        let mut running = self
+            .command(&script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("portlock runs");
+        let mut line = String::new();
+        let output = running.stdout.as_mut().expect("a pipe");
+        BufReader::new(output).read_line(&mut line).expect("reads");
+        assert_eq!(line, "ready\n");
+        running
+    }
+}
+
+/// A Node.js process with the published lock. Killed and reaped when dropped.
+struct Agent {
+    process: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Agent {
+    fn start(home: &Path, script: &Path) -> Self {
+        let mut command = Command::new("node");
+        command.arg(script).env("HOME", home).env_remove("NODE_OPTIONS");
+        let mut process =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("node starts");
+        let orders = process.stdin.take().expect("a pipe");
+        let answers = BufReader::new(process.stdout.take().expect("a pipe"));
+        Self { process, orders, answers }
+    }
+
+    fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    fn tell(&mut self, order: &str) -> Value {
+        writeln!(self.orders, "{order}").expect("it lives");
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("reads");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"))
+    }
+
+    /// Kills it as `kill -9` does, and reaps it.
+    fn kill(&mut self) {
+        self.process.kill().expect("it is ours");
+        self.process.wait().expect("it is ours");
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have been killed and reaped before.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+// ---- the package --------------------------------------------------------------------------------
+
+/// The lock's module out of the published package, or why it is not to be had here.
+fn published_lock() -> Result<Vec<u8>, String> {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("percy-core-{VERSION}.tgz"));
+    output(Command::new("node").arg("--version"))?;
+    if !kept.exists() {
+        fetch(&kept)?;
+    }
+    let hash = "process.stdout.write(require('crypto').createHash('sha512')
+        .update(require('fs').readFileSync(process.argv[1])).digest('base64'))";
+    let found = output(Command::new("node").args(["-e", hash]).arg(&kept))?;
+    assert_eq!(
+        String::from_utf8_lossy(&found),
+        INTEGRITY,
+        "{} is not the package that was pinned: remove it, and look where it came from",
+        kept.display()
+    );
+    output(Command::new("tar").arg("-xzOf").arg(&kept).arg("package/dist/lock.js"))
+}
+
+/// Downloads the one tarball, nothing that it depends on, in two tries of bounded length.
+fn fetch(kept: &Path) -> Result<(), String> {
+    let started = SystemTime::now();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let mut npm = Command::new("npm");
+    npm.args(["pack", &format!("@percy/core@{VERSION}"), "--silent", "--ignore-scripts"])
+        .args(["--fetch-timeout=30000", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"])
+        .current_dir(folder.path());
+    output(&mut npm)?;
+    // Whoever else fetches at this time puts the same bytes there.
+    let fetched = folder.path().join(format!("percy-core-{VERSION}.tgz"));
+    fs::rename(fetched, kept).expect("moved within one directory");
+    println!("fetched @percy/core {VERSION} in {:?}", started.elapsed().unwrap_or_default());
+    Ok(())
+}
+
+/// What it prints, or in one line why it did not.
+fn output(command: &mut Command) -> Result<Vec<u8>, String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    match command.stdin(Stdio::null()).output() {
+        Ok(done) if done.status.success() => Ok(done.stdout),
+        Ok(done) => {
+            let said = String::from_utf8_lossy(&done.stderr).trim().replace('\n', "; ");
+            Err(format!("{program} ended with {}: {said}", done.status))
+        }
+        Err(error) => Err(format!("{program} does not run here ({error})")),
+    }
+}
