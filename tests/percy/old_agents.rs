@@ -344,7 +344,7 @@ fn fetch(kept: &Path) -> Result<(), String> {
     let started = SystemTime::now();
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let mut npm = Command::new("npm");
-    npm.args(["pack", &format!("@percy/core@{VERSION}"), "--silent", "--ignore-scripts"])
+    npm.args(["pack", &format!("@percy/core@{VERSION}"), "--loglevel=error", "--ignore-scripts"])
         .args(["--fetch-timeout=30000", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"])
         .current_dir(folder.path());
     output(&mut npm)?;
