@@ -229,6 +229,7 @@ impl<'a> Part<'a> {
     }
 
     /// A command that keeps the lock file open, for longer than this process perhaps.
+    #[expect(clippy::zombie_processes, reason = "waited for by pid at the end of the hold")]
     fn hand_over(&mut self, guard: &Guard) {
         let mut command = Command::new("sleep");
         command.arg("0.01").stdin(Stdio::null());
