@@ -132,3 +132,17 @@ impl Clear {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_driver_answers_nothing_but_a_pause_and_a_file_that_stands() {
+        let ends = [Cleared::Nothing, Cleared::Removed, Cleared::Failed(Op::Open)];
+        for state in ends.map(Clear::Ended).into_iter().chain([Clear::START]) {
+            let answered = [state.again(), state.give_up(), state.leave(), state.force()];
+            assert_eq!(answered, [state; 4]);
+        }
+    }
+}

@@ -163,3 +163,19 @@ impl fmt::Display for Reclaimed {
         crate::held::Recorded(self.holder.as_ref()).fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::Lock;
+
+    #[test]
+    fn a_guard_shows_its_path_and_holder_and_not_its_file() {
+        let home = tempfile::tempdir().expect("a directory");
+        let guard = Lock::at(home.path().join("x.lock")).try_acquire().expect("free");
+        let shown = format!("{guard:?}");
+        let (path, holder) = (guard.path(), guard.holder());
+        let start = format!("Guard {{ path: {path:?}, holder: {holder:?}, guarantee: KernelLock");
+        assert!(shown.starts_with(&start), "{shown}");
+        assert!(shown.ends_with("reclaimed: None, .. }"), "{shown}");
+    }
+}

@@ -170,3 +170,16 @@ impl Lock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_no_time_out() {
+        let home = tempfile::tempdir().expect("a directory");
+        let error = Lock::at(home.path()).acquire_timeout(Duration::from_secs(3600));
+        let error = error.expect_err("a directory is no lock file");
+        assert!(matches!(error, AcquireError::NotALockFile { .. }), "{error:?}");
+    }
+}
