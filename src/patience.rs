@@ -66,11 +66,7 @@ impl Patience {
 
     /// The pause of a caller that was refused and goes on waiting, if it does.
     pub(crate) fn for_holder(&mut self) -> Option<Duration> {
-        let goes_on = match &self.limit {
-            Limit::NoWait => false,
-            Limit::Wait(until) => !until.is_over(),
-        };
-        goes_on.then(|| self.next(LONGEST_POLL))
+        self.waits().then(|| self.next(LONGEST_POLL))
     }
 
     /// All tries again, since something else is in the way.
@@ -83,8 +79,12 @@ impl Patience {
         matches!(&self.limit, Limit::Wait(Until { end: None, cancelled: None }))
     }
 
+    /// Whether a holder is waited for, and the time is not over.
     pub(crate) fn waits(&self) -> bool {
-        matches!(self.limit, Limit::Wait(_))
+        match &self.limit {
+            Limit::NoWait => false,
+            Limit::Wait(until) => !until.is_over(),
+        }
     }
 
     /// For so long, or until the wait is cancelled.

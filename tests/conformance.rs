@@ -9,7 +9,7 @@
 
 use std::sync::OnceLock;
 
-use portlock_model::conformance::slips::SLIPS;
+use portlock_model::conformance::slips::{EVENT_FOR_NOTHING, SLIPS};
 use portlock_model::conformance::{Conformed, Grain, Scenario, random};
 use portlock_model::explore::{Limits, explore};
 use portlock_model::variants::SHIPPED;
@@ -110,7 +110,8 @@ fn a_model_with_one_slip_is_noticed_by_the_transitions() {
 #[test]
 fn a_model_with_one_slip_is_noticed_by_random_calls() {
     let directory = tempfile::tempdir().expect("there is room");
-    for slip in SLIPS.iter().filter(|slip| slip.in_random_calls) {
+    let slips = SLIPS.iter().chain([&EVENT_FOR_NOTHING]);
+    for slip in slips.filter(|slip| slip.in_random_calls) {
         let seen = random::run(directory.path(), 100_000, 1, Some(slip));
         let Err(noticed) = seen.expect("the filesystem works") else {
             panic!("{} is not noticed", slip.name)

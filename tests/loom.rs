@@ -511,6 +511,31 @@ fn threads_that_wait_for_each_other_keep_every_promise_and_all_are_woken() {
     }
 }
 
+/// The same by events. Nobody misses the one that frees it.
+#[test]
+fn threads_that_listen_keep_every_promise_and_miss_no_event() {
+    for (how, first) in [("listens", LISTENS), ("dies holding", DIES)] {
+        for others in [1, 2] {
+            let scripts = [vec![first], vec![LISTENS; others]].concat();
+            let scenario = Scenario::new("listening", others + 1, ABSENT, &scripts);
+            let what = format!("{others} threads that listen, the first {how}, bound 2");
+            holds(&what, &scenario, Some(2), &[EVERYTHING, &["woken"]].concat());
+        }
+    }
+}
+
+/// What happens between the look and the arming is no event, and nobody tells it again.
+#[test]
+fn a_thread_that_misses_an_event_is_found() {
+    let variant = variants::named("listen-without-a-look").expect("its name");
+    let scripts = [RELEASES, LISTENS];
+    let scenario = Scenario::new("listening", 2, ABSENT, &scripts).owing(Promise::P1);
+    let check = AssertUnwindSafe(|| scenario.check(variant.protocol, Some(2), CAP));
+    let panic = catch_unwind(check).expect_err("it sleeps for ever");
+    let said = panic.downcast_ref::<String>().map_or("", String::as_str);
+    assert!(said.starts_with("deadlock"), "{said}");
+}
+
 /// A waiter whose caller has left gets the lock, and the next one sleeps for ever.
 #[test]
 fn a_thread_that_nobody_wakes_is_found() {
@@ -588,6 +613,7 @@ fn finds(variant: &str, world: &str, participants: usize, promise: Promise) -> (
         "release-by-name" => (ABSENT, &[RELEASES, RELEASES], 3),
         "drop-lock-then-unlink" | "compare-open-file-with-itself" => (ABSENT, &[RELEASES, DIES], 2),
         "hold-after-wait-without-confirm" => (ABSENT, &[RELEASES, WAITS], 2),
+        "an-event-is-the-lock" => (ABSENT, &[DIES, LISTENS], 2),
         "timed-out-waiter-stays" => (ABSENT, &[DIES, WAITS], 2),
         "keep-after-void" => (ABSENT, &[fails(4), RELEASES], 1),
         "abandon-without-void" => (ABSENT, &[stays(fails(4)), stays(RELEASES)], 1),

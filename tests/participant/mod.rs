@@ -197,7 +197,6 @@ pub(crate) fn until_blocked(pid: u32) {
     }
 }
 
-
 /// Returns when the process `pid` has a file watched: the kernel lists it with the descriptor, as
 /// `inotify wd:1 ino:5678 …`.
 #[cfg(target_os = "linux")]

@@ -183,6 +183,10 @@ enum Action {
     Wait,
     /// Waits in the kernel, until the holder has been killed.
     WaitForDeath,
+    /// Listens to the file; the holder has released before it is told.
+    Listen,
+    /// Listens to the file; the holder has been killed before it is told.
+    ListenForDeath,
     /// It holds already.
     HoldAndRelease,
     Clear,
@@ -207,6 +211,8 @@ const SCENARIOS: &[Scenario] = &[
     scenario("acquire: waits for a release", Stands::LiveHolder, Action::Wait),
     #[cfg(target_os = "linux")]
     scenario("acquire: waits for a death", Stands::LiveHolder, Action::WaitForDeath),
+    scenario("acquire: listens for a release", Stands::LiveHolder, Action::Listen),
+    scenario("acquire: listens for a death", Stands::LiveHolder, Action::ListenForDeath),
     faulty("acquire: the write fails", "write"),
     faulty("acquire: the lock fails", "lock"),
     faulty("acquire: the write and the unlink fail", "write unlink"),
@@ -393,6 +399,8 @@ struct Stage {
     child: Participant,
     /// The child is about to wait in the kernel.
     waits: bool,
+    /// The child is about to wait for an event.
+    listens: bool,
 }
 
 #[derive(Debug)]
@@ -423,6 +431,7 @@ impl Stage {
             holder,
             child,
             waits: false,
+            listens: false,
         };
         stage.begin();
         stage
@@ -432,6 +441,7 @@ impl Stage {
         let order = match self.action {
             Action::Acquire => "acquire 0",
             Action::Wait | Action::WaitForDeath => "acquire 1",
+            Action::Listen | Action::ListenForDeath => "acquire-listening",
             Action::HoldAndRelease => {
                 assert_eq!(self.child.tell("hold"), "held, and the witness was free");
                 "release"
@@ -448,6 +458,7 @@ impl Stage {
     fn stop(&mut self) -> Stop {
         let said = self.child.answer();
         self.waits = said == "before Waiting wait";
+        self.listens = said == "before Listening listen";
         match said.strip_prefix("ended ") {
             Some(how) => Stop::Ended(how.to_owned()),
             None => Stop::At(said),
@@ -456,18 +467,22 @@ impl Stage {
 
     /// Lets it make its call, or go on after it.
     fn go(&mut self) {
+        if self.listens {
+            // Ended whole, so that it is one event that leads on, and not one or two.
+            self.end_the_holder();
+        }
         self.child.order("go");
         if self.waits {
-            self.end_the_wait();
+            #[cfg(target_os = "linux")]
+            crate::participant::until_blocked(self.child.pid());
+            self.end_the_holder();
         }
     }
 
-    fn end_the_wait(&mut self) {
+    fn end_the_holder(&mut self) {
         let Some(mut holder) = self.holder.take() else { return };
-        #[cfg(target_os = "linux")]
-        crate::participant::until_blocked(self.child.pid());
         match self.action {
-            Action::WaitForDeath => holder.kill(),
+            Action::WaitForDeath | Action::ListenForDeath => holder.kill(),
             _ => assert_eq!(holder.tell("release"), "released"),
         }
     }

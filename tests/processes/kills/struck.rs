@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use portlock::protocol::{
-    Acquire, Clear, Cleared, Confirm, Create, Dated, Done, Evidence, FileSystem, Lock, Open, Probe,
-    Query, Read, Release, Released, Stuck, Unlink, Wait, Watch,
+    Acquire, Clear, Cleared, Confirm, Create, Dated, Done, Evidence, FileSystem, Listen, Lock,
+    Open, Probe, Query, Read, Release, Released, Standing, Stuck, Unlink, Wait, Watch,
 };
 
 use crate::participant::{answer, ending, outcome, set_byte_lock};
@@ -101,13 +101,16 @@ impl Child {
         match order {
             "hold" => {
                 fs.silent = true;
-                let held = self.acquire(0, fs);
+                let held = self.acquire(0, Standing::leave, fs);
                 fs.silent = false;
                 held
             }
             "acquire" => {
                 let waits = rest.parse().expect("a number of waits");
-                format!("ended {}", self.acquire(waits, fs))
+                format!("ended {}", self.acquire(waits, Standing::wait, fs))
+            }
+            "acquire-listening" => {
+                format!("ended {}", self.acquire(1, Standing::listen, fs))
             }
             "release" => format!("ended {}", self.release(fs)),
             "clear" => format!("ended {}", clear(fs)),
@@ -116,8 +119,13 @@ impl Child {
         }
     }
 
-    /// Waits in the kernel so many times, and tries again as often as that takes.
-    fn acquire<F: FileSystem>(&self, mut waits: u32, fs: &mut Announced<F>) -> String {
+    /// Waits in this way so many times, and tries again as often as that takes.
+    fn acquire<F: FileSystem>(
+        &self,
+        mut waits: u32,
+        wait: fn(Standing) -> Acquire,
+        fs: &mut Announced<F>,
+    ) -> String {
         if self.wrong == "Naive" {
             return match naively(fs) {
                 true => self.held(),
@@ -136,7 +144,7 @@ impl Child {
                 Acquire::Pausing(pause) => pause.give_up(),
                 Acquire::Standing(standing) if waits > 0 => {
                     waits -= 1;
-                    standing.wait()
+                    wait(standing)
                 }
                 Acquire::Standing(standing) => standing.leave(),
                 Acquire::Held(_) => return self.held(),
@@ -345,6 +353,14 @@ impl<F: FileSystem> FileSystem for Announced<F> {
             "NoLock" => self.call("lock", |_| Lock::Ours),
             _ => self.or_fail("lock", Lock::Failed, F::lock),
         }
+    }
+
+    fn arm(&mut self) {
+        self.call("arm", |this| this.inner.arm());
+    }
+
+    fn listen(&mut self) -> Listen {
+        self.or_fail("listen", Listen::Failed, F::listen)
     }
 
     fn wait(&mut self) -> Wait {
