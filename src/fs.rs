@@ -87,6 +87,11 @@ pub trait FileSystem {
     /// Compares device and inode number. The open file's own pair cannot change and cannot be
     /// given out again while it is open (PLATFORMS: inode numbers are reused at once), so only the
     /// second call looks at something shared: one step.
+    ///
+    /// Where that call may tell of the past (NFS, and whatever is not known to be local), the Unix
+    /// adapter goes on: `openat(O_DIRECTORY)` of the directory, which changes only what this
+    /// machine remembers of it, then `openat(O_RDONLY)` of the path and `fstat`, and the open is
+    /// the step. A difference seen before it is one already.
     fn confirm(&mut self) -> Confirm;
 
     /// `unlinkat`: removes the path.

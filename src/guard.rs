@@ -63,8 +63,8 @@ impl Guard {
     }
 
     /// Whether the path still names our lock file: `false` once somebody has removed or replaced
-    /// it, and in a forked child. Two system calls at most; worth asking before something that
-    /// must not happen twice.
+    /// it, and in a forked child. Two system calls at most on a local filesystem; worth asking
+    /// before something that must not happen twice.
     ///
     /// # Errors
     ///

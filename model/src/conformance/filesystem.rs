@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use portlock::protocol::{self, Confirm, Create, Done, FileSystem};
 use portlock::{AcquireError, Guarantee, Holder, Lock};
 use rustix::fs::{FlockOperation, flock};
 
@@ -46,7 +47,7 @@ impl Row {
         remarks.extend(link_count(directory)?);
         remarks.extend(quirks_of_time(directory)?);
         if let Some(twin) = twin {
-            remarks.push(across(directory, twin)?);
+            remarks.extend(across(directory, twin)?);
         }
         Ok(Self {
             name: name.to_owned(),
@@ -198,17 +199,107 @@ pub(super) fn quirks_of_time(directory: &Path) -> io::Result<Vec<String>> {
     Ok(quirks)
 }
 
-/// What a second mount sees of the first.
-fn across(directory: &Path, twin: &Path) -> io::Result<String> {
+/// What a second mount sees of the first, and the first of what the second does.
+fn across(directory: &Path, twin: &Path) -> io::Result<Vec<String>> {
     let file = make(directory, "twin")?;
     try_lock(&file)?;
     let other = OpenOptions::new().read(true).write(true).open(twin.join("twin"))?;
-    let told = match try_lock(&other) {
-        Err(rustix::io::Errno::WOULDBLOCK) => "two mounts see each other's kernel locks",
-        Ok(()) => "**two mounts do not see each other's kernel locks**",
+    let excludes = match try_lock(&other) {
+        Err(rustix::io::Errno::WOULDBLOCK) => true,
+        Ok(()) => false,
         Err(error) => return Err(error.into()),
     };
     drop(other);
     std::fs::remove_file(directory.join("twin"))?;
+    let mut told = Vec::new();
+    if excludes {
+        told.push("two mounts see each other's kernel locks".to_owned());
+        told.push(refusal_across(directory, twin)?);
+    } else {
+        told.push("**two mounts do not see each other's kernel locks**".to_owned());
+    }
+    told.extend(removal_across(directory, twin)?);
+    Ok(told)
+}
+
+/// What one is told who comes by the second mount while the lock is held through the first, and
+/// whether it gets the lock as soon as that is released.
+fn refusal_across(directory: &Path, twin: &Path) -> io::Result<String> {
+    let other = Lock::at(twin.join("held.lock"));
+    // So that the second mount remembers that nothing stands there.
+    let guard = other.try_acquire().map_err(io::Error::other)?;
+    guard.release().map_err(io::Error::other)?;
+    let guard = Lock::at(directory.join("held.lock")).try_acquire().map_err(io::Error::other)?;
+    let told = match other.try_acquire() {
+        Ok(_) => return Err(io::Error::other("two hold, through two mounts")),
+        Err(AcquireError::Held(held)) if held.holder.is_some() => {
+            "who comes by the other is told by whom it is held"
+        }
+        Err(AcquireError::Held(_)) => "who comes by the other is refused, but may not read by whom",
+        Err(error) => return Err(io::Error::other(error)),
+    };
+    guard.release().map_err(io::Error::other)?;
+    let next = other.try_acquire().map_err(io::Error::other)?;
+    next.release().map_err(io::Error::other)?;
     Ok(told.to_owned())
+}
+
+/// Goes on until the clock by which the filesystem dates changes has passed this time, which it
+/// does in ticks of some milliseconds. `directory` itself is not changed.
+fn until_later_than(time: SystemTime, directory: &Path) -> io::Result<()> {
+    let path = directory.with_extension("tick");
+    loop {
+        let written = File::create_new(&path)?.metadata()?.modified()?;
+        std::fs::remove_file(&path)?;
+        if written > time {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether a confirm sees at once that the file was removed, or replaced, through the other mount;
+/// and whether the attributes of the path alone would have shown it.
+fn removal_across(directory: &Path, twin: &Path) -> io::Result<Vec<String>> {
+    let (mut stale, mut missed) = (false, Vec::new());
+    // The second mount renames a file that it has open instead of removing it, on NFS.
+    for (replaced, has_it_open) in [(false, false), (false, true), (true, false), (true, true)] {
+        // A name of its own, since a mount remembers what it has removed, too.
+        let name = format!("removed-{replaced}-{has_it_open}.lock");
+        let path = directory.join(&name);
+        let mut ours = portlock::adapter(&path, None);
+        let calls = (ours.create(), ours.lock(), ours.write(), ours.confirm());
+        if calls != (Create::Created, protocol::Lock::Ours, Done::Done, Confirm::Same) {
+            return Err(io::Error::other(format!("a new file: {calls:?}")));
+        }
+        let before = std::fs::symlink_metadata(&path)?.ino();
+        // NFS 3 knows that names have changed by the time of the directory's last change alone.
+        until_later_than(std::fs::metadata(directory)?.modified()?, directory)?;
+        let there = twin.join(&name);
+        let open = has_it_open.then(|| File::open(&there)).transpose()?;
+        std::fs::remove_file(&there)?;
+        let new = replaced.then(|| make(twin, &name)).transpose()?;
+        stale |= std::fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == before);
+        if ours.confirm() != Confirm::Changed {
+            missed.push(match (replaced, has_it_open) {
+                (false, false) => "removed",
+                (false, true) => "removed while open",
+                (true, false) => "replaced",
+                (true, true) => "replaced while open",
+            });
+        }
+        ours.close();
+        drop((open, new));
+        if replaced {
+            std::fs::remove_file(&there)?;
+        }
+    }
+    let stale = stale.then(|| "`stat` tells of the past".to_owned());
+    let missed = match missed.as_slice() {
+        [] => "a removal through the other mount is confirmed at once".to_owned(),
+        missed => format!(
+            "**not seen at once that a file was {} through the other mount**",
+            missed.join(", ")
+        ),
+    };
+    Ok(stale.into_iter().chain([missed]).collect())
 }
