@@ -400,7 +400,12 @@ mod linux {
         view.is_of_our_namespace.filter(|&is_of_ours| is_of_ours)?;
         let stat = Stat::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        if status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim() != pid.to_string() {
+        let leader = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim();
+        // Told of a process that has been reaped since its files were opened.
+        if leader == "0" {
+            return None;
+        }
+        if leader != pid.to_string() {
             return Some(Probe::Thread);
         }
         if let (Some(recorded), Some(found)) = (start, view.unshifted(stat.start)) {
