@@ -19,6 +19,7 @@
 //! | `export.rs` | tables and steps for other programs |
 //! | `report.rs` | a failure that can be read |
 //! | `conformance.rs`, `conformance/` | every transition made on a real filesystem, in lock-step |
+//! | `trace.rs` | recorded runs of real processes: is there an order that the model could have made? |
 //! | `sequence.rs` | a run as a sequence diagram |
 //! | `diagram.rs` | the shipped machines as a state diagram |
 //! | `svg.rs`, `pictures.rs` | what they are drawn with; those that are committed |
@@ -42,6 +43,8 @@ pub mod schedule;
 pub mod sequence;
 pub mod svg;
 pub mod table;
+#[cfg(target_os = "linux")]
+pub mod trace;
 pub mod variants;
 pub mod view;
 pub mod walk;
