@@ -8,7 +8,7 @@ use crate::guard::{Guard, Reclaimed};
 use crate::lock::Lock;
 use crate::os::{LockFile, Until};
 use crate::patience::{Limit, Patience};
-use crate::protocol::{Acquire, Closing, Pausing, Then};
+use crate::protocol::{Acquire, Closing, Pausing, Refusal, Then, Unsure};
 
 /// An acquire under way.
 #[derive(Debug)]
@@ -64,7 +64,8 @@ impl<'a> Attempt<'a> {
         loop {
             self.state = match self.state {
                 Acquire::Pausing(pause) => {
-                    let passing = !matches!(pause, Pausing::Denied(_));
+                    let passing =
+                        !matches!(pause, Pausing::Denied(_)) || self.file.is_being_deleted();
                     match self.patience.again(passing) {
                         Some(time) => return Next::Sleep(self, time),
                         None => pause.give_up(),
@@ -91,6 +92,12 @@ impl<'a> Attempt<'a> {
                 Acquire::Held(guarantee) => {
                     self.file.listen_until(Until::default());
                     return Next::Ended(Ok(Guard::new(self.file, guarantee, self.reclaimed)));
+                }
+                // No permission lacks: a program keeps a removed file open, and its name taken.
+                Acquire::Failed(_) if self.file.is_being_deleted() => {
+                    let contended = Refusal::Unknown(Unsure::Contended);
+                    let held = self.lock.held(&self.file, contended);
+                    return Next::Ended(Err(AcquireError::Held(held)));
                 }
                 Acquire::Failed(op) => {
                     return Next::Ended(Err(self.lock.failed(self.file, op)));

@@ -170,6 +170,35 @@ pub fn leads_its_session() -> bool {
     os::process::leads_its_session()
 }
 
+/// Keeps the console's events from ending this process. What is returned is told of each.
+///
+/// # Errors
+///
+/// The system's.
+#[cfg(all(windows, feature = "cli"))]
+#[doc(hidden)]
+pub fn keep_console_events() -> std::io::Result<Cancel> {
+    os::command::keep_console_events().map(Cancel::of)
+}
+
+/// The console's event that came since the last call, as the signal that it is on Unix.
+#[cfg(all(windows, feature = "cli"))]
+#[doc(hidden)]
+pub fn console_event() -> Option<i32> {
+    os::command::console_event()
+}
+
+/// Has all that this process starts end with it, for as long as the value lives.
+///
+/// # Errors
+///
+/// The system's.
+#[cfg(all(windows, feature = "cli"))]
+#[doc(hidden)]
+pub fn tie_to_this_process() -> std::io::Result<impl Drop> {
+    os::command::Job::of_this_process()
+}
+
 /// Acquires the lock of `port` in the user's directory: `$PORTLOCK_DIR/agent-<port>.lock`, or
 /// `~/.percy/agent-<port>.lock` where that is not set.
 ///

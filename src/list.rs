@@ -232,13 +232,12 @@ impl From<ListError> for io::Error {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
     /// The order of a list, and the wrong one, around an acquire that comes between.
     #[test]
-    #[cfg(target_os = "linux")]
     fn a_look_at_the_kernels_locks_from_before_the_read_takes_a_held_lock_for_stale() {
         let dir = tempfile::tempdir().expect("a directory");
         let lock = LockDir::at(dir.path()).port(5338).expect("a port");

@@ -113,6 +113,11 @@ impl Lock {
                     state.step(&mut file)
                 }
                 Query::Answered(answer) => return Ok(self.answered(&file, answer)),
+                // No permission lacks: a program keeps a removed file open, and its name taken.
+                Query::Failed(_) if file.is_being_deleted() => {
+                    let why = Unsure::Contended;
+                    return Ok(Status::CannotTell { holder: None, why });
+                }
                 Query::Failed(op) => return Err(self.failed(file, op)),
                 unfinished => unfinished.step(&mut file),
             };

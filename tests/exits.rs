@@ -1,16 +1,23 @@
 //! What becomes of a lock whose guard is alive when its process ends (S11), whichever way.
 
-#![cfg(unix)]
-
 mod participant;
 
 use std::fs;
 
 use participant::{Participant, Place, outcome};
 
+#[cfg(unix)]
+const WAYS: [&str; 2] = ["exit", "exit-in-a-thread"];
+#[cfg(windows)]
+const WAYS: [&str; 3] = ["exit-of-c", "exit", "exit-in-a-thread"];
+
 #[test]
 fn s11_an_exit_with_the_guard_alive_removes_the_file() {
-    for how in ["exit", "exit-in-a-thread"] {
+    for how in WAYS {
+        if how != "exit-of-c" && std::env::var_os("WINEPREFIX").is_some() {
+            participant::not_checked("std::process::exit: Wine does not tell a program of its end");
+            continue;
+        }
         let place = Place::new();
         let mut holder = Participant::holding(place.path());
         holder.end(how);
@@ -32,6 +39,9 @@ fn s11_an_abort_leaves_the_file_for_the_next_to_reclaim() {
 
 #[test]
 fn s11_an_exit_removes_nothing_of_a_successors() {
+    if !participant::frees_names_at_once() {
+        return;
+    }
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     fs::remove_file(place.path()).expect("a person removes it");
@@ -41,6 +51,7 @@ fn s11_an_exit_removes_nothing_of_a_successors() {
 }
 
 #[test]
+#[cfg(unix)]
 fn s11_only_the_process_that_took_the_lock_releases_it_at_its_exit() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
@@ -52,6 +63,7 @@ fn s11_only_the_process_that_took_the_lock_releases_it_at_its_exit() {
 }
 
 #[test]
+#[cfg(unix)]
 fn s11_a_forked_child_that_acquired_releases_its_own_lock_at_its_exit() {
     let (parents, childs) = (Place::new(), Place::new());
     let mut holder = Participant::holding(parents.path());

@@ -14,11 +14,17 @@
 //! the next. So most steps are made with a long history behind them, which a replay of shortest ways
 //! from the start would not have.
 
+#[cfg(not(windows))]
 pub mod command;
+#[cfg(not(windows))]
 pub mod filesystem;
 pub mod kernel;
 pub mod random;
+#[cfg(not(windows))]
+mod sharing;
 pub mod slips;
+#[cfg_attr(windows, path = "conformance/witness_windows.rs")]
+mod witness;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -30,7 +36,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use indexmap::IndexSet;
-use portlock::protocol::{Acquire, Age, Closing, Release, ReleaseClosing, Released, Then};
+use portlock::protocol::{
+    Acquire, Age, Closing, Create, Open, Release, ReleaseClosing, Released, Then,
+};
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use self::kernel::{Calls, Differs, Kernel};
@@ -38,6 +46,8 @@ use self::slips::Slip;
 use crate::machines::Reply;
 use crate::moves::{apply, successors};
 use crate::variants::SHIPPED;
+#[cfg(windows)]
+use crate::world::Kind;
 use crate::world::{Content, Creator, Doing, Look, Move, PARTICIPANTS, Who, World};
 use crate::worlds::Config;
 
@@ -93,8 +103,33 @@ impl fmt::Display for Disagreement {
 }
 
 /// Why a world cannot be had on a real filesystem; `None` if it can.
+#[cfg(not(windows))]
 pub fn cannot_be_real(config: &Config) -> Option<&'static str> {
     config.delete_pending.then_some("Linux frees a name at once, whoever has the file open")
+}
+
+/// Why a world cannot be had on a real filesystem; `None` if it can.
+#[cfg(windows)]
+pub fn cannot_be_real(config: &Config) -> Option<&'static str> {
+    if config.kinds.contains(&Kind::Parent) {
+        return Some("Windows has no fork");
+    }
+    match (config.delete_pending, witness::names_stay()) {
+        (true, false) => Some("this Windows frees a name at once, whoever has the file open"),
+        (false, true) => Some("a name stays here until the last handle is closed"),
+        // Only our own removal is told to those who have the file open (see `BEING_DELETED`).
+        (true, true) if config.removals > 0 || config.kinds.contains(&Kind::OldAgent) => {
+            Some("Wine does not tell that somebody else has removed a file")
+        }
+        (true, true) | (false, false) => None,
+    }
+}
+
+/// Whether a reply of the model is one that this system gives: of the several to who creates or
+/// opens a name that is being deleted, Wine gives one each.
+fn is_given_here(before: &World, reply: Reply) -> bool {
+    let pending = before.named().is_some_and(|file| file.pending);
+    !pending || !matches!(reply, Reply::Create(Create::Denied) | Reply::Open(Open::Opened))
 }
 
 /// A world whose search is done and sorted, to be made on any filesystem.
@@ -239,7 +274,7 @@ struct Graph {
 }
 
 /// Who did what, with which reply, and the scene that followed.
-type Kind = (Who, Discriminant<Move>, Reply, u32);
+type StepKind = (Who, Discriminant<Move>, Reply, u32);
 
 impl Graph {
     fn of(config: &Config, grain: Grain) -> Self {
@@ -258,13 +293,16 @@ impl Graph {
             let scene = graph.scene(&world, None).0;
             graph.beginnings.insert(scene, world);
         }
-        let mut known: FxHashSet<(u32, Kind)> = FxHashSet::default();
+        let mut known: FxHashSet<(u32, StepKind)> = FxHashSet::default();
         let mut possible = Vec::new();
         let mut next = 0;
         while let Some(&world) = graph.worlds.get_index(next) {
             let (from, names) = graph.scene(&world, None);
             successors(config, &SHIPPED, &world, &mut possible);
             for &(one, outcome) in &possible {
+                if !is_given_here(&world, outcome.reply) {
+                    continue;
+                }
                 graph.transitions += 1;
                 let after = outcome.world.canonical().0;
                 graph.worlds.insert(after);
@@ -302,7 +340,7 @@ impl Graph {
     }
 }
 
-fn kind(grain: Grain, one: Move, names: &[Who; PARTICIPANTS], reply: Reply, to: u32) -> Kind {
+fn kind(grain: Grain, one: Move, names: &[Who; PARTICIPANTS], reply: Reply, to: u32) -> StepKind {
     let who = match one {
         Move::Begin(who)
         | Move::Call(who, _)

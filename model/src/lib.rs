@@ -27,7 +27,7 @@
 pub mod any_number;
 pub mod catalogue;
 pub mod command;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 pub mod conformance;
 pub mod diagram;
 pub mod explore;

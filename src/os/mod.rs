@@ -30,6 +30,9 @@ pub(crate) mod process;
 #[cfg(unix)]
 #[path = "cancel_unix.rs"]
 pub(crate) mod cancel;
+#[cfg(windows)]
+#[path = "cancel_windows.rs"]
+pub(crate) mod cancel;
 #[cfg(target_os = "linux")]
 #[path = "events_linux.rs"]
 mod events;
@@ -52,6 +55,10 @@ pub(crate) mod fallback;
 #[path = "fallback_windows.rs"]
 pub(crate) mod fallback;
 
+#[cfg(all(windows, feature = "cli"))]
+#[path = "command_windows.rs"]
+pub(crate) mod command;
+
 pub(crate) use imp::LockFile;
 pub(crate) use until::{Until, jittered};
 
@@ -60,13 +67,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicPtr;
 
-/// The home directory: `$HOME`, or else what the system says, which is asked once.
+/// The home directory: `$HOME`, or else what the system says, which is asked once. On Windows
+/// `%USERPROFILE%`, where Node looks and hence Percy.
 pub(crate) fn home() -> Option<PathBuf> {
     static ASKED: per_process::PerProcess<Option<PathBuf>> =
         per_process::PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
     // With the variable set this makes no system call, and a program may change the variable.
-    if std::env::var_os("HOME").is_some_and(|home| !home.is_empty()) {
-        return dirs::home_dir();
+    let named = std::env::var_os(if cfg!(windows) { "USERPROFILE" } else { "HOME" });
+    if let Some(named) = named.filter(|named| !named.is_empty()) {
+        return Some(named.into());
     }
     ASKED.get(0, dirs::home_dir).clone()
 }

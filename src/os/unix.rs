@@ -101,6 +101,11 @@ impl LockFile {
         self.error.take().unwrap_or_else(|| io::Error::other("the reason is not known"))
     }
 
+    /// Whether a name is being deleted: never, since it is free as soon as its file is removed.
+    pub(crate) fn is_being_deleted(&self) -> bool {
+        false
+    }
+
     /// Whether the first error was a lack of file descriptors: of this process, or of the system.
     pub(crate) fn lacked_descriptors(&self) -> bool {
         let code = self.error.as_ref().and_then(io::Error::raw_os_error);

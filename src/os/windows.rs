@@ -1,37 +1,92 @@
-//! The Windows adapter: a stub. Every operation fails, so nothing is locked and nothing touched.
+//! The Windows adapter: one lock path, as calls of the system.
 //!
-//! It shows that the trait fits: each operation says what it will be. `LockFileEx` is mandatory
-//! where `flock` is advisory, so the kernel lock will cover one byte far past the end of the file,
-//! at offset 2^64 - 2, and the record stays readable while it is held.
+//! Windows differs from Unix in three ways that matter here. A kernel lock is mandatory, so it
+//! covers one byte far past the end of the file, and the record stays readable while it is held. A
+//! file that is removed may keep its name until its last handle is closed ("delete pending"); the
+//! name is then denied to everybody, which is tried again. And a file is removed through a handle:
+//! what is removed is the very file that was compared with ours, whatever the path names by then.
+
+#![allow(unsafe_code)]
+
+mod open_file;
+mod owner;
 
 use std::io::{self, ErrorKind};
+use std::os::windows::io::AsHandle;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
-use super::{KernelLocks, process};
-use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Lock, Open, Read, Unlink, Wait};
+use windows_sys::Win32::Foundation::{
+    ERROR_ACCESS_DENIED, ERROR_DELETE_PENDING, ERROR_SHARING_VIOLATION, ERROR_TOO_MANY_OPEN_FILES,
+};
+
+use self::open_file::{Kind, OpenFile, Tried, Waited, code};
+use super::{KernelLocks, Until, process};
+use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Read, Unlink, Wait};
 use crate::judge::{Age, Evidence, Watch};
-use crate::record::Holder;
+use crate::protocol::GRACE;
+use crate::record::{Holder, MAX_RECORD};
 
-/// One participant's view of one lock path, of which nothing can be opened yet.
+pub(crate) use self::open_file::{hundreds_of_ns, milliseconds, new_event, time_of};
+
+/// How often a removal is tried while somebody has the file open who does not share it for that:
+/// an indexer or a virus scanner, for a moment.
+const REMOVALS: u32 = 30;
+
+/// The pause between two such tries. All of them take less than 0.1 s, unless the clock of the
+/// system is coarse (16 ms): then half a second.
+const BETWEEN_REMOVALS: Duration = Duration::from_millis(3);
+
+/// One participant's view of one lock path.
 #[derive(Debug)]
 pub(crate) struct LockFile {
     path: PathBuf,
     record: Holder,
+    open: Option<Opened>,
     seen: Option<Holder>,
+    not_a_lock_file: Option<&'static str>,
     error: Option<io::Error>,
+    /// The last denial that may have been a passing one: not yet an error.
+    denial: Option<io::Error>,
+    /// When a wait by `listen` ends, and whether it has looked once more since.
+    until: Until,
+    looked_last: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Opened {
+    /// Shared with the copy that is released at exit.
+    file: Arc<OpenFile>,
+    changed: Option<SystemTime>,
 }
 
 impl LockFile {
-    /// A view of `path`. `record` is what a create would be recorded as.
+    /// A view of `path` with nothing open. `record` is what a create would be recorded as.
     pub(crate) fn new(path: PathBuf, record: Holder) -> Self {
-        Self { path, record, seen: None, error: None }
+        Self {
+            path,
+            record,
+            open: None,
+            seen: None,
+            not_a_lock_file: None,
+            error: None,
+            denial: None,
+            until: Until::default(),
+            looked_last: false,
+        }
     }
 
-    /// A second view of the same open file: there is none.
+    /// Has every wait by [`FileSystem::listen`] end then.
+    pub(crate) fn listen_until(&mut self, until: Until) {
+        (self.until, self.looked_last) = (until, false);
+    }
+
+    /// A second view of the same open file, for a release when the process exits. As long as it
+    /// exists, a close through the first leaves the file open.
     pub(crate) fn for_exit(&self) -> Self {
-        Self::new(self.path.clone(), self.record.clone())
+        Self { open: self.open.clone(), ..Self::new(self.path.clone(), self.record.clone()) }
     }
 
     /// The path.
@@ -39,158 +94,391 @@ impl LockFile {
         &self.path
     }
 
-    /// Our own record.
+    /// Our own record, as it was written last.
     pub(crate) fn record(&self) -> &Holder {
         &self.record
     }
 
-    /// The record that was read last: none ever is.
+    /// The record that was read last.
     pub(crate) fn seen(&self) -> Option<&Holder> {
         self.seen.as_ref()
     }
 
-    /// What stands at the path, if it is no regular file: nothing is ever looked at.
-    ///
-    /// Will be "a directory", "a symbolic link" for any reparse point, or "a device" for the
-    /// reserved names (NUL, CON, COM1).
+    /// What stands at the path, if it is no regular file.
     pub(crate) fn not_a_lock_file(&self) -> Option<&'static str> {
-        None
+        self.not_a_lock_file
     }
 
-    /// The first error since the last call.
+    /// The first error since the last call, or else the denial that lasted.
     pub(crate) fn take_error(&mut self) -> io::Error {
-        self.error.take().unwrap_or_else(unsupported)
+        let error = self.error.take().or(self.denial.take());
+        error.unwrap_or_else(|| io::Error::other("the reason is not known"))
     }
 
-    /// Nothing is opened, so nothing lacks.
+    /// Whether the denial that lasted was of a name that is being deleted, and not of a permission:
+    /// some program still has the file open, and nobody holds it.
+    pub(crate) fn is_being_deleted(&self) -> bool {
+        self.error.is_none() && self.denial.as_ref().and_then(code) == Some(ERROR_DELETE_PENDING)
+    }
+
+    /// Whether the first error was a lack of handles. The system has room for 16 million.
     pub(crate) fn lacked_descriptors(&self) -> bool {
-        false
+        self.error.as_ref().and_then(code) == Some(ERROR_TOO_MANY_OPEN_FILES)
     }
 
-    /// No watch is answered yet.
+    /// No watch is answered: see [`watch`](FileSystem::watch).
     pub(crate) fn watch_in(&mut self, _: Arc<KernelLocks>) {}
 
-    /// Makes `command` inherit the open file. There is none.
-    ///
-    /// Will mark the handle inheritable for one `CreateProcess`, with a handle list
-    /// (`PROC_THREAD_ATTRIBUTE_HANDLE_LIST`), so that no other child gets it. A lock of
-    /// `LockFileEx` belongs to the process that took it and is not inherited with the handle, so
-    /// the child will have to take its own: an open question of the port.
+    /// Nothing is handed over: a kernel lock of Windows belongs to the process that took it, and
+    /// does not go with the handle.
     pub(crate) fn hand_over(&self, _: &mut Command) {}
 
-    /// Does the path still name our open file? There is none, so it does not.
+    /// Does the path still name our open file? With the error, if that cannot be told.
+    ///
+    /// Both files are looked at anew: the number of a file on FAT changes when it is moved there.
     pub(crate) fn is_named(&self) -> io::Result<bool> {
-        Ok(false)
+        let Some(opened) = &self.open else { return Ok(false) };
+        let ours = opened.file.look()?;
+        if ours.pending {
+            return Ok(false);
+        }
+        match OpenFile::open_to_look(&self.path).and_then(|named| named.look()) {
+            Ok(named) => Ok(named.identity == ours.identity),
+            Err(error) if is_absent(&error) => Ok(false),
+            // Before Windows 10 a name that is being deleted is denied as any other.
+            Err(error) if is_denied(&error) && opened.file.look()?.pending => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Keeps the first error, as the other adapters do.
-    fn failed<T>(&mut self, reply: T) -> T {
-        self.error.get_or_insert_with(unsupported);
+    /// Keeps the first error: what fails afterwards, while cleaning up, explains nothing.
+    fn failed<T>(&mut self, error: io::Error, reply: T) -> T {
+        self.error.get_or_insert(error);
         reply
+    }
+
+    /// Keeps the last denial, which is an error only if it lasts.
+    fn denied<T>(&mut self, error: io::Error, reply: T) -> T {
+        self.denial = Some(error);
+        reply
+    }
+
+    fn create_new(&self) -> io::Result<OpenFile> {
+        OpenFile::create_new(&self.path).or_else(|error| {
+            let parent = self.path.parent().filter(|_| error.kind() == ErrorKind::NotFound);
+            owner::make_directory(parent.ok_or(error)?)?;
+            OpenFile::create_new(&self.path)
+        })
+    }
+
+    fn open_existing(&mut self) -> io::Result<Option<Opened>> {
+        match OpenFile::glance(&self.path) {
+            Ok((kind, pending)) => {
+                self.only_a_regular_file(kind)?;
+                not_pending(pending)?;
+            }
+            Err(error) if is_absent(&error) => return Ok(None),
+            // A device has no attributes; of all else the open tells what is wrong.
+            Err(_) => {}
+        }
+        let file = match OpenFile::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let found = file.look()?;
+        self.only_a_regular_file(found.kind)?;
+        not_pending(found.pending)?;
+        Ok(Some(Opened { file: file.into(), changed: None }))
+    }
+
+    fn only_a_regular_file(&mut self, found: Kind) -> io::Result<()> {
+        let kind = match found {
+            Kind::File => return Ok(()),
+            Kind::Directory => "a directory",
+            Kind::ReparsePoint => "a symbolic link or another reparse point",
+            Kind::Device => "a device",
+        };
+        self.not_a_lock_file = Some(kind);
+        Err(io::Error::new(ErrorKind::InvalidInput, format!("it is {kind}")))
+    }
+
+    fn read_record(file: &OpenFile) -> io::Result<Option<Holder>> {
+        let mut bytes = [0; MAX_RECORD + 1];
+        let filled = file.read(&mut bytes)?;
+        Ok(Holder::parse(&bytes[..filled]))
+    }
+
+    /// Removes our open file, if the path names it.
+    fn remove(&self, ours: &OpenFile) -> io::Result<Unlink> {
+        let named = match self.open_to_remove() {
+            Ok(named) => named,
+            Err(error) if is_absent(&error) => return Ok(Unlink::Absent),
+            Err(error) if is_denied(&error) && ours.look()?.pending => return Ok(Unlink::Absent),
+            Err(error) => return Err(error),
+        };
+        let found = named.look()?;
+        if found.pending || found.identity != ours.look()?.identity {
+            return Ok(Unlink::Absent);
+        }
+        named.remove(ours)?;
+        Ok(Unlink::Unlinked)
+    }
+
+    fn open_to_remove(&self) -> io::Result<OpenFile> {
+        let mut tries_left = REMOVALS;
+        loop {
+            match OpenFile::open_to_remove(&self.path) {
+                Err(error) if code(&error) == Some(ERROR_SHARING_VIOLATION) && tries_left > 0 => {
+                    tries_left -= 1;
+                    std::thread::sleep(BETWEEN_REMOVALS);
+                }
+                done => return done,
+            }
+        }
     }
 }
 
 impl FileSystem for LockFile {
-    /// Will be `CreateFileW(CREATE_NEW)`, sharing read, write and delete, with
-    /// `FILE_FLAG_OPEN_REPARSE_POINT` and a handle that is not inherited.
+    /// `CreateFileW(CREATE_NEW)`, for the user alone, sharing everything, not inherited.
     ///
     /// `ERROR_FILE_EXISTS` is [`Create::Exists`]. `ERROR_ACCESS_DENIED` is [`Create::Denied`]: the
-    /// name may be that of a file which was deleted and is still open somewhere.
+    /// name may be that of a file which was removed and is still open somewhere.
     fn create(&mut self) -> Create {
-        self.failed(Create::Failed)
-    }
-
-    /// Will be `CreateFileW(OPEN_EXISTING)`, sharing and flags as in `create`, then
-    /// `GetFileInformationByHandle`: a directory or a reparse point is not a lock file.
-    ///
-    /// `ERROR_FILE_NOT_FOUND` and `ERROR_PATH_NOT_FOUND` are [`Open::Absent`],
-    /// `ERROR_ACCESS_DENIED` and `ERROR_DELETE_PENDING` are [`Open::Denied`].
-    fn open(&mut self) -> Open {
-        self.failed(Open::Failed)
-    }
-
-    /// Will be `GetSystemTimePreciseAsFileTime`, then `GetFileInformationByHandle` for the time of
-    /// the last write: the clock first, as on Unix.
-    fn age(&mut self) -> Dated {
-        self.failed(Dated::Failed)
-    }
-
-    /// Will be `LockFileEx(LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY)` on one byte at
-    /// offset 2^64 - 2.
-    ///
-    /// `ERROR_LOCK_VIOLATION` is [`Lock::Busy`]; `ERROR_INVALID_FUNCTION` and
-    /// `ERROR_NOT_SUPPORTED` are [`Lock::Unsupported`]. fs4 and std lock the whole file, so
-    /// that a contender could not read the record (`ERROR_LOCK_VIOLATION` from `ReadFile`).
-    fn lock(&mut self) -> Lock {
-        self.failed(Lock::Failed)
-    }
-
-    /// Will be `LockFileEx(LOCKFILE_EXCLUSIVE_LOCK)` on the same byte: it waits.
-    fn wait(&mut self) -> Wait {
-        self.failed(Wait::Failed)
-    }
-
-    /// Will be one `WriteFile` at offset 0.
-    fn write(&mut self) -> Done {
-        self.failed(Done::Failed)
-    }
-
-    /// Will be `ReadFile` at explicit offsets, 4097 bytes at most.
-    fn read(&mut self) -> Read {
-        self.failed(Read::Failed)
-    }
-
-    /// Will be `OpenProcess(SYNCHRONIZE | PROCESS_QUERY_LIMITED_INFORMATION)`,
-    /// `WaitForSingleObject(0)` and `GetProcessTimes`, whose creation time tells a pid that was
-    /// given out again.
-    ///
-    /// The exit code proves nothing, since a process may exit with 259 (`STILL_ACTIVE`). A pid is
-    /// rounded down to a multiple of 4, so only the creation time identifies.
-    fn probe(&mut self) -> Evidence {
-        // There are no pid namespaces, so what the filesystem's locks prove is never asked.
-        match &self.seen {
-            Some(holder) => {
-                let author = process::author(holder, || true);
-                Evidence::Record(author, process::probe(holder, author, holder.since))
-            }
-            None => Evidence::Nothing(Age::Young),
+        match self.create_new() {
+            Ok(file) => match file.look().and_then(|new| self.only_a_regular_file(new.kind)) {
+                Ok(()) => {
+                    self.open = Some(Opened { file: file.into(), changed: None });
+                    Create::Created
+                }
+                // A device takes any exclusive create. Of a file it is not known what it is, and
+                // it is left empty, as by one that died here.
+                Err(error) => self.failed(error, Create::Failed),
+            },
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Create::Exists,
+            Err(error) if is_denied(&error) => self.denied(error, Create::Denied),
+            Err(error) => self.failed(error, Create::Failed),
         }
     }
 
-    /// Will open the path again, without rights to read or write, and compare volume serial number
-    /// and file index of both handles (`GetFileInformationByHandle`).
+    /// `GetFileAttributesExW`, `CreateFileW(OPEN_EXISTING)`, sharing everything, links not followed;
+    /// then `GetFileInformationByHandle`: a directory, link or device is neither opened nor followed.
+    /// What a file is never changes, so nobody can tell the calls from one.
     ///
-    /// The index cannot be given out again while a handle is open. A denial that may come from a
-    /// name which is being deleted is [`Confirm::Changed`].
+    /// `ERROR_FILE_NOT_FOUND` and `ERROR_PATH_NOT_FOUND` are [`Open::Absent`];
+    /// `ERROR_ACCESS_DENIED`, `ERROR_DELETE_PENDING` and `ERROR_SHARING_VIOLATION` are
+    /// [`Open::Denied`], and so is a file that is being deleted where it can be opened all the same.
+    fn open(&mut self) -> Open {
+        self.seen = None;
+        match self.open_existing() {
+            Ok(Some(opened)) => {
+                self.open = Some(opened);
+                Open::Opened
+            }
+            Ok(None) => Open::Absent,
+            Err(error) if is_denied(&error) => self.denied(error, Open::Denied),
+            Err(error) => self.failed(error, Open::Failed),
+        }
+    }
+
+    /// `GetSystemTimePreciseAsFileTime`, `GetFileInformationByHandle`: the clock first, as on Unix.
+    fn age(&mut self) -> Dated {
+        let now = SystemTime::now();
+        let Some(opened) = &mut self.open else {
+            return self.failed(nothing_open(), Dated::Failed);
+        };
+        match opened.file.look() {
+            Ok(found) => {
+                opened.changed = Some(found.written);
+                let apart = match now.duration_since(found.written) {
+                    Ok(ago) => ago,
+                    Err(ahead) => ahead.duration(),
+                };
+                Dated::Known(if apart < GRACE { Age::Young } else { Age::Old })
+            }
+            Err(error) => self.failed(error, Dated::Failed),
+        }
+    }
+
+    /// `LockFileEx(LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY)` on one byte at 2^64 - 2.
+    ///
+    /// `ERROR_LOCK_VIOLATION` is [`Lock::Busy`]; `ERROR_INVALID_FUNCTION` and
+    /// `ERROR_NOT_SUPPORTED` are [`Lock::Unsupported`].
+    fn lock(&mut self) -> Lock {
+        let Some(opened) = &self.open else { return self.failed(nothing_open(), Lock::Failed) };
+        match opened.file.try_lock() {
+            Ok(Tried::Ours) => Lock::Ours,
+            Ok(Tried::Busy) => Lock::Busy,
+            Ok(Tried::Unsupported) => Lock::Unsupported,
+            Err(error) => self.failed(error, Lock::Failed),
+        }
+    }
+
+    /// `LockFileEx(LOCKFILE_EXCLUSIVE_LOCK)` on the same byte, overlapped: it waits.
+    fn wait(&mut self) -> Wait {
+        let Some(opened) = &self.open else { return self.failed(nothing_open(), Wait::Failed) };
+        match opened.file.wait(None, None) {
+            Ok(Waited::Ours) => Wait::Ours,
+            Ok(Waited::TimeOver | Waited::Cancelled) => {
+                self.failed(ErrorKind::TimedOut.into(), Wait::Failed)
+            }
+            Err(error) => self.failed(error, Wait::Failed),
+        }
+    }
+
+    /// Nothing: what is listened to is the kernel lock of the open file.
+    fn arm(&mut self) {}
+
+    /// The same as `wait`, with a time-out and an event that cancels it; then `UnlockFileEx`.
+    ///
+    /// To have the lock for an instant is what every participant has that looks at an old file and
+    /// leaves it, so nobody can tell. No event is early, or for nothing.
+    fn listen(&mut self) -> Listen {
+        let Some(opened) = &self.open else { return self.failed(nothing_open(), Listen::Failed) };
+        let over = self.until.end.is_some_and(|end| end <= Instant::now());
+        if over && std::mem::replace(&mut self.looked_last, true) {
+            return Listen::Over;
+        }
+        let limit = self.until.end.map(|end| end.saturating_duration_since(Instant::now()));
+        let cancelled = self.until.cancelled.as_ref().map(AsHandle::as_handle);
+        match opened.file.wait(limit, cancelled) {
+            Ok(Waited::Ours) => {
+                opened.file.unlock();
+                Listen::Event
+            }
+            // There is one look after the end of the time.
+            Ok(Waited::TimeOver) => Listen::Event,
+            Ok(Waited::Cancelled) => Listen::Over,
+            Err(error) => self.failed(error, Listen::Failed),
+        }
+    }
+
+    /// One `WriteFile` at the start.
+    fn write(&mut self) -> Done {
+        self.record.since = Some(whole_milliseconds(SystemTime::now()));
+        let bytes = self.record.to_bytes();
+        let Some(opened) = &self.open else { return self.failed(nothing_open(), Done::Failed) };
+        match opened.file.write(&bytes) {
+            Ok(written) if written == bytes.len() => Done::Done,
+            Ok(_) => self.failed(ErrorKind::StorageFull.into(), Done::Failed),
+            Err(error) => self.failed(error, Done::Failed),
+        }
+    }
+
+    /// `ReadFile` at explicit offsets, 4097 bytes at most.
+    fn read(&mut self) -> Read {
+        let Some(opened) = &self.open else { return self.failed(nothing_open(), Read::Failed) };
+        match Self::read_record(&opened.file) {
+            Ok(seen) => {
+                self.seen = seen;
+                if self.seen.is_some() { Read::Record } else { Read::Nothing }
+            }
+            Err(error) => self.failed(error, Read::Failed),
+        }
+    }
+
+    /// `OpenProcess`, `WaitForSingleObject(0)`, `GetProcessTimes`: see `process_windows.rs`.
+    fn probe(&mut self) -> Evidence {
+        let (Some(opened), Some(holder)) = (&self.open, &self.seen) else {
+            // The machines probe only what they have read.
+            return Evidence::Nothing(Age::Young);
+        };
+        // There are no pid namespaces, so what the filesystem's locks prove is never asked.
+        let author = process::author(holder, || false);
+        // The later of the two: a copied file keeps an old record, a touched one an old text.
+        let written = opened.changed.max(holder.since);
+        Evidence::Record(author, process::probe(holder, author, written))
+    }
+
+    /// `GetFileInformationByHandleEx` of the open file, and of the path, opened once more without a
+    /// right to read or write: the same volume and file number, and not being deleted?
+    ///
+    /// The number cannot be given out again while the file is open.
     fn confirm(&mut self) -> Confirm {
-        self.failed(Confirm::Failed)
+        match self.is_named() {
+            Ok(true) => Confirm::Same,
+            Ok(false) => Confirm::Changed,
+            Err(error) => self.failed(error, Confirm::Failed),
+        }
     }
 
-    /// Will be `SetFileInformationByHandle(FileDispositionInfoEx)` with POSIX semantics, which
-    /// frees the name at once, or `DeleteFileW` where the filesystem refuses that (FAT, older
-    /// systems): there the name stays taken until the last handle is closed.
+    /// `CreateFileW(OPEN_EXISTING)` with the right to delete, `GetFileInformationByHandleEx`: is it
+    /// our open file? Then `SetFileInformationByHandle(FileDispositionInfoEx)` with POSIX
+    /// semantics, which frees the name at once; or `FileDispositionInfo` where the filesystem
+    /// refuses that: there the name stays taken until the last handle is closed.
+    ///
+    /// The file that is removed is the one that was compared, so somebody else's at the path stays
+    /// whenever it came. That answers [`Unlink::Absent`]: ours was gone. While a program that does
+    /// not share the file for it has it open, the removal is tried again, for 0.1 s.
     fn unlink(&mut self) -> Unlink {
-        self.failed(Unlink::Failed)
+        let Some(opened) = &self.open else { return self.failed(nothing_open(), Unlink::Failed) };
+        match self.remove(&opened.file) {
+            Ok(reply) => reply,
+            Err(error) => self.failed(error, Unlink::Failed),
+        }
     }
 
-    /// Will be `SetFileInformationByHandle(FileEndOfFileInfo)` with 0.
+    /// `SetFileInformationByHandle(FileEndOfFileInfo)` with 0.
     fn void(&mut self) -> Done {
-        self.failed(Done::Failed)
+        let Some(opened) = &self.open else { return self.failed(nothing_open(), Done::Failed) };
+        match opened.file.empty() {
+            Ok(()) => Done::Done,
+            Err(error) => self.failed(error, Done::Failed),
+        }
     }
 
-    /// Not settled: `LockFileEx`, even shared, would take the lock for a moment, which a query must
-    /// not. Until a way is found the answer is "unknown", and the probe decides.
+    /// Windows lists nobody's locks, and to try the lock, even shared, would take it for a moment,
+    /// which a query must not. So the answer is "unknown", and the probe decides.
     fn watch(&mut self) -> Watch {
         Watch::Unknown
     }
 
-    /// Will be `UnlockFileEx`, then `CloseHandle`. There is nothing to close.
-    fn close(&mut self) {}
+    /// `UnlockFileEx`, `CloseHandle`.
+    fn close(&mut self) {
+        if let Some(opened) = self.open.take() {
+            opened.file.unlock();
+        }
+    }
 
-    /// Will be `CloseHandle`. There is nothing to close.
-    fn leave(&mut self) {}
+    /// `CloseHandle`.
+    fn leave(&mut self) {
+        self.open = None;
+    }
 }
 
-fn unsupported() -> io::Error {
-    io::Error::new(ErrorKind::Unsupported, "portlock does not support Windows yet")
+/// Nothing stands at the path, or its directory is absent.
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound
 }
+
+/// What may come from a name that is being deleted, or from one who has the file open for a moment
+/// and does not share it.
+fn is_denied(error: &io::Error) -> bool {
+    matches!(
+        code(error),
+        Some(ERROR_ACCESS_DENIED | ERROR_DELETE_PENDING | ERROR_SHARING_VIOLATION)
+    )
+}
+
+fn not_pending(pending: bool) -> io::Result<()> {
+    if pending {
+        // Not kept open: the name is free when the last who has it open has closed it.
+        return Err(io::Error::from_raw_os_error(ERROR_DELETE_PENDING as i32));
+    }
+    Ok(())
+}
+
+fn nothing_open() -> io::Error {
+    io::Error::other("no file is open, which is a defect of the driver")
+}
+
+/// As precise as the record, so that what was written is what is read back.
+fn whole_milliseconds(time: SystemTime) -> SystemTime {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => time - Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000_000)),
+        Err(_) => time,
+    }
+}
+
+#[cfg(test)]
+mod tests;

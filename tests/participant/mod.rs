@@ -15,10 +15,11 @@ use std::time::Duration;
 #[path = "../loud/mod.rs"]
 mod loud;
 mod place;
+mod witness;
 #[allow(unused_imports)]
 pub(crate) use loud::not_checked;
 #[allow(unused_imports)]
-pub(crate) use place::{NOBODY, Place, old_record};
+pub(crate) use place::{NOBODY, Place, frees_names_at_once, old_record};
 
 use portlock::{AcquireError, Guard, Held, Holder, Lock, Reclaimed, Refusal, ReleaseError};
 
@@ -105,6 +106,19 @@ impl Participant {
                 return answer.to_owned();
             }
         }
+    }
+
+    /// Waits for the end of all that could answer. `false` if something answered instead.
+    #[cfg(windows)]
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("its output can be read") == 0
+    }
+
+    /// Waits for its end.
+    #[cfg(windows)]
+    pub(crate) fn status(&mut self) -> std::process::ExitStatus {
+        self.child.wait().expect("it can be waited for")
     }
 
     /// Gives no more orders: it ends, and so does a `cat` that it left with the same input.
@@ -337,12 +351,13 @@ impl Part {
             }
             // Ends the process in this way, with the guard alive; nothing is answered.
             "end" => end(rest, self.guard.take()),
-            #[cfg(unix)]
-            "contend" => unix::contend(rest),
+            "contend" => witness::contend(rest),
             "current" => {
                 self.guard.as_ref().expect("holds").is_current().expect("looks").to_string()
             }
+            #[cfg(unix)]
             "spawn-cat" => self.spawn_cat(false),
+            #[cfg(unix)]
             "hand-over-to-cat" => self.spawn_cat(true),
             #[cfg(unix)]
             "in-a-fork" => self.in_a_fork(rest, unix::leave),
@@ -375,6 +390,7 @@ impl Part {
 
     /// A command that lives until nobody gives orders: it reads what this participant reads, which
     /// is therefore to be given none.
+    #[cfg(unix)]
     fn spawn_cat(&self, handed_over: bool) -> String {
         let mut cat = Command::new("cat");
         cat.stdout(Stdio::null());
@@ -401,6 +417,9 @@ fn end(how: &str, guard: Option<Guard>) -> ! {
     let _guard = std::mem::ManuallyDrop::new(guard);
     match how {
         "exit" => std::process::exit(0),
+        // As a return from `main` does it.
+        #[cfg(windows)]
+        "exit-of-c" => witness::exit_of_c(),
         "exit-in-a-thread" => {
             let thread = std::thread::spawn(|| std::process::exit(0));
             thread.join().expect("never returns");
@@ -467,36 +486,6 @@ mod unix {
             Some(libc::EPERM) => "EPERM".to_owned(),
             other => format!("{other:?}"),
         }
-    }
-
-    /// `ROUNDS WITNESS PATH`: comes and goes until it has held the lock so many times. Whoever
-    /// holds it takes a byte-range lock on the witness file, which another that held at the same
-    /// time would have.
-    pub(super) fn contend(order: &str) -> String {
-        let mut words = order.splitn(3, ' ');
-        let mut word = || words.next().expect("three words");
-        let rounds: u64 = word().parse().expect("a number");
-        let witness = std::fs::File::options().write(true).open(word()).expect("the witness opens");
-        let lock = portlock::Lock::at(word());
-        let (mut held, mut refused) = (0, 0);
-        while held < rounds {
-            match lock.try_acquire() {
-                Ok(guard) => {
-                    if !set_byte_lock(&witness, libc::F_WRLCK) {
-                        return "two hold".to_owned();
-                    }
-                    assert!(set_byte_lock(&witness, libc::F_UNLCK), "it can be unlocked");
-                    held += 1;
-                    let released = super::ending(&guard.release());
-                    if released != "released" {
-                        return released.to_owned();
-                    }
-                }
-                Err(error) if error.is_held() => refused += 1,
-                Err(error) => return error.to_string(),
-            }
-        }
-        format!("held {held} times, refused {refused} times")
     }
 
     pub(crate) fn set_byte_lock(file: &std::fs::File, kind: impl TryInto<libc::c_short>) -> bool {

@@ -48,3 +48,17 @@ pub(crate) fn old_record(pid: u32, started: SystemTime) -> String {
     let started = humantime::format_rfc3339_millis(started);
     format!("{{\"pid\":{pid},\"port\":5338,\"startedAt\":\"{started}\"}}")
 }
+
+/// Whether a name is free as soon as its file is removed, though somebody has the file open. Says
+/// so if not: then nothing can take the place of a file that its holder has open.
+pub(crate) fn frees_names_at_once() -> bool {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("x");
+    let _open = fs::File::create(&path).expect("it is made");
+    fs::remove_file(&path).expect("it is removed");
+    let frees = fs::symlink_metadata(&path).is_err();
+    if !frees {
+        super::not_checked("the loss of a held file: a name stays here until the last close");
+    }
+    frees
+}

@@ -1,12 +1,9 @@
 //! Every way for a holder to end.
 
-use std::fs::{self, File};
-use std::os::fd::AsRawFd;
+use std::fs::File;
 use std::time::{Duration, SystemTime};
 
-use portlock::AcquireError;
-
-use crate::participant::{Participant, Place, ending, old_record, outcome};
+use crate::participant::{Participant, Place, ending, outcome};
 use crate::{reclaimed_from, refused_by};
 
 #[test]
@@ -45,7 +42,8 @@ fn a_zombie_holder_blocks_nobody() {
 fn a_zombie_that_wrote_a_record_of_the_old_format_blocks_nobody() {
     let place = Place::new();
     let mut agent = Participant::start();
-    fs::write(place.path(), old_record(agent.pid(), SystemTime::now())).expect("its file");
+    let record = crate::participant::old_record(agent.pid(), SystemTime::now());
+    std::fs::write(place.path(), record).expect("its file");
     assert_eq!(outcome(&place.try_acquire()), refused_by(agent.pid()));
     agent.kill_and_leave_a_zombie();
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(agent.pid()));
@@ -54,6 +52,7 @@ fn a_zombie_that_wrote_a_record_of_the_old_format_blocks_nobody() {
 /// The file is closed on exec, and with it goes the kernel lock; the process lives on. Others are
 /// refused, since it may still use what it had locked; itself it may take over from itself.
 #[test]
+#[cfg(unix)]
 fn a_holder_that_executes_another_program_is_alive_to_others_and_a_leftover_to_itself() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
@@ -66,6 +65,7 @@ fn a_holder_that_executes_another_program_is_alive_to_others_and_a_leftover_to_i
 }
 
 #[test]
+#[cfg(unix)]
 fn a_holder_that_executed_another_program_and_died_blocks_nobody() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
@@ -76,6 +76,7 @@ fn a_holder_that_executed_another_program_and_died_blocks_nobody() {
 
 /// Neither the age of its file nor its silence is a reason (P7).
 #[test]
+#[cfg(unix)]
 fn a_suspended_holder_is_not_evicted_however_old_its_file() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
@@ -100,6 +101,7 @@ fn a_clock_that_jumps_evicts_nobody_and_keeps_nobody_out() {
         let mut holder = Participant::holding(place.path());
         let file = File::options().write(true).open(place.path()).expect("it stands");
         file.set_modified(time).expect("as another clock would have it");
+        drop(file);
         assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
         holder.kill();
         assert_eq!(outcome(&place.try_acquire()), reclaimed_from(holder.pid()));
@@ -107,6 +109,7 @@ fn a_clock_that_jumps_evicts_nobody_and_keeps_nobody_out() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_command_that_the_holder_started_does_not_prolong_the_lock() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
@@ -117,7 +120,9 @@ fn a_command_that_the_holder_started_does_not_prolong_the_lock() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_lock_that_was_handed_over_lives_as_long_as_the_command() {
+    use std::os::fd::AsRawFd;
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
@@ -140,11 +145,11 @@ fn a_lock_that_was_handed_over_lives_as_long_as_the_command() {
 }
 
 #[cfg(target_os = "linux")]
-fn names_the_command_that_has_it_open(error: &AcquireError, recorded: u32) {
+fn names_the_command_that_has_it_open(error: &portlock::AcquireError, recorded: u32) {
     let &[command] = error.held().expect("it is held").open_in.as_slice() else {
         panic!("one process has it open: {error:?}");
     };
-    let name = fs::read_to_string(format!("/proc/{command}/comm")).expect("it lives");
+    let name = std::fs::read_to_string(format!("/proc/{command}/comm")).expect("it lives");
     assert_eq!(name.trim(), "cat");
     let message = error.to_string();
     let words = format!("the recorded process, pid {recorded} (processes-",);

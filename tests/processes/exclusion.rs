@@ -11,7 +11,7 @@ use crate::refused_by;
 
 #[test]
 fn of_two_threads_that_start_together_exactly_one_holds() {
-    const ROUNDS: usize = 5_000;
+    const ROUNDS: usize = if cfg!(windows) { 500 } else { 5_000 };
     let place = Place::new();
     let barrier = Barrier::new(2);
     // The witness: how many are between an acquire and its release, by their own account.
@@ -63,7 +63,7 @@ fn is_refused(said: &str, holder: u32) -> bool {
 #[test]
 fn threads_that_come_and_go_never_hold_together() {
     const THREADS: usize = 4;
-    const ROUNDS: usize = 1_000;
+    const ROUNDS: usize = if cfg!(windows) { 200 } else { 1_000 };
     let place = Place::new();
     let barrier = Barrier::new(THREADS);
     let (inside, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -97,7 +97,7 @@ fn threads_that_come_and_go_never_hold_together() {
 /// The witness is a byte-range lock on another file, which the kernel gives to one process.
 #[test]
 fn processes_that_come_and_go_and_are_killed_never_hold_together() {
-    const ROUNDS: usize = 1_000;
+    const ROUNDS: usize = if cfg!(windows) { 200 } else { 1_000 };
     let place = Place::new();
     let witness = place.beside("witness");
     File::create(&witness).expect("the witness");

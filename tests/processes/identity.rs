@@ -1,16 +1,19 @@
 //! Records from elsewhere: other boots, machines, pid namespaces, and pids that were reused.
 
 use std::fs::{self, File};
+#[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
+#[cfg(target_os = "linux")]
 use std::path::Path;
+#[cfg(target_os = "linux")]
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use portlock::{Refusal, Status, Unsure};
 
-use crate::participant::{
-    NOBODY, Participant, Place, ending, not_checked, old_record, outcome, this_test_binary,
-};
+use crate::participant::{NOBODY, Participant, Place, ending, old_record, outcome};
+#[cfg(target_os = "linux")]
+use crate::participant::{not_checked, this_test_binary};
 use crate::{reclaimed_from, refused_by};
 
 /// Our own record, with some of its keys changed, in a file that nobody has locked.
@@ -29,7 +32,7 @@ const ANOTHER_BOOT: &str = "00000000-0000-4000-8000-000000000000";
 
 /// The pid is a live process's: on this boot it would be refused.
 #[test]
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 fn a_record_of_an_earlier_boot_blocks_nobody_even_if_its_pid_lives() {
     let place = Place::new();
     let other = Participant::start();
@@ -40,7 +43,7 @@ fn a_record_of_an_earlier_boot_blocks_nobody_even_if_its_pid_lives() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 fn a_record_of_another_machine_is_refused_and_left_alone() {
     let place = Place::new();
     left_by_a_changed_self(
@@ -99,7 +102,8 @@ fn a_live_holder_in_another_pid_namespace_is_not_taken_for_dead() {
 }
 
 #[cfg(target_os = "linux")]
-fn is_on_a_local_filesystem(path: &Path) -> bool {
+fn is_on_a_local_filesystem(path: &std::path::Path) -> bool {
+    use std::os::fd::AsRawFd;
     let file = File::open(path).expect("it opens");
     let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: the file is open, and `found` has room; it is filled in when 0 is returned.
@@ -114,7 +118,7 @@ fn is_on_a_local_filesystem(path: &Path) -> bool {
 
 /// The number was given to a new process after the record had been written (pid reuse).
 #[test]
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 fn a_record_of_the_old_format_from_before_its_process_started_blocks_nobody() {
     let place = Place::new();
     let reuser = Participant::start();
@@ -129,7 +133,7 @@ fn a_record_of_the_old_format_from_before_its_process_started_blocks_nobody() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 fn s15_a_pid_that_another_process_has_got_since_blocks_nobody() {
     let place = Place::new();
     let reuser = Participant::start();

@@ -4,7 +4,6 @@
 //! Nothing here sleeps. Barriers start contenders together, and a participant's answer says that an
 //! order was carried out.
 
-#![cfg(unix)]
 #![allow(unsafe_code)]
 
 #[path = "../participant/mod.rs"]
@@ -12,23 +11,28 @@ mod participant;
 
 mod endings;
 mod exclusion;
+#[cfg(unix)]
 mod foreign;
+#[cfg(unix)]
 mod forks;
+#[cfg(unix)]
 mod hostile;
 mod identity;
+#[cfg(unix)]
 mod kills;
 mod lost;
+#[cfg(unix)]
 mod naive;
 mod queries;
 mod removals;
+#[cfg(unix)]
 mod storms;
 
-use std::fs::{self, File};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+#[cfg(unix)]
 fn as_root() -> bool {
     // SAFETY: geteuid only returns a number.
     unsafe { libc::geteuid() == 0 }
@@ -43,14 +47,16 @@ fn reclaimed_from(pid: u32) -> String {
 }
 
 /// Whether somebody has the kernel lock, found out by trying it: no query of this crate.
+#[cfg(unix)]
 fn is_locked(path: &Path) -> bool {
-    let file = File::open(path).expect("the lock file opens");
+    use std::os::fd::AsRawFd;
+    let file = fs::File::open(path).expect("the lock file opens");
     // SAFETY: flock on a number; the file is open.
     unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) != 0 }
 }
 
 /// All that others can see of a directory, except when its files were last read.
-fn visible(dir: &Path) -> Vec<(PathBuf, u64, u32, u64, SystemTime, Vec<u8>)> {
+fn visible(dir: &Path) -> Vec<(PathBuf, [u64; 3], SystemTime, Vec<u8>)> {
     let mut entries: Vec<_> = fs::read_dir(dir)
         .expect("the directory stands")
         .map(|entry| {
@@ -58,9 +64,23 @@ fn visible(dir: &Path) -> Vec<(PathBuf, u64, u32, u64, SystemTime, Vec<u8>)> {
             let found = fs::symlink_metadata(&path).expect("it stands");
             let modified = found.modified().expect("a time");
             let bytes = fs::read(&path).expect("it can be read");
-            (path, found.ino(), found.mode(), found.nlink(), modified, bytes)
+            (path, numbers(&found), modified, bytes)
         })
         .collect();
     entries.sort();
     entries
+}
+
+/// Which file it is, its mode, and how many names it has.
+#[cfg(unix)]
+fn numbers(found: &fs::Metadata) -> [u64; 3] {
+    use std::os::unix::fs::MetadataExt;
+    [found.ino(), u64::from(found.mode()), found.nlink()]
+}
+
+/// Its attributes, its size, and when it was made.
+#[cfg(windows)]
+fn numbers(found: &fs::Metadata) -> [u64; 3] {
+    use std::os::windows::fs::MetadataExt;
+    [u64::from(found.file_attributes()), found.file_size(), found.creation_time()]
 }

@@ -1,23 +1,25 @@
 //! Queries: they answer and change nothing.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::SystemTime;
 
 use portlock::{Lock, Refusal, Status, Unsure};
 
-use crate::participant::{NOBODY, Participant, Place, ending, old_record, outcome};
+use crate::participant::{
+    NOBODY, Participant, Place, ending, frees_names_at_once, old_record, outcome,
+};
 use crate::{reclaimed_from, visible};
 
 #[test]
 fn a_query_answers_and_changes_nothing() {
     let place = Place::new();
     let ask = || {
-        let before = (visible(place.dir.path()), fs::metadata(place.dir.path()).unwrap().mtime());
+        let before = (visible(place.dir.path()), changed(place.dir.path()));
         let status = place.lock.status().expect("it can be looked at");
-        let after = (visible(place.dir.path()), fs::metadata(place.dir.path()).unwrap().mtime());
+        let after = (visible(place.dir.path()), changed(place.dir.path()));
         assert_eq!(before, after);
         status
     };
@@ -46,6 +48,10 @@ fn a_query_answers_and_changes_nothing() {
     assert!(matches!(ask(), Status::CannotTell { holder: None, why: Unsure::BeingCreated, .. }));
 }
 
+fn changed(dir: &Path) -> SystemTime {
+    fs::metadata(dir).and_then(|found| found.modified()).expect("it stands")
+}
+
 #[test]
 fn a_query_in_an_absent_directory_makes_none() {
     let place = Place::new();
@@ -56,7 +62,11 @@ fn a_query_in_an_absent_directory_makes_none() {
 
 #[test]
 fn no_acquire_is_refused_because_somebody_asks() {
-    const ACQUIRES: usize = 3_000;
+    const ACQUIRES: usize = if cfg!(windows) { 600 } else { 3_000 };
+    // Elsewhere who looks keeps a removed file open, and its name taken.
+    if !frees_names_at_once() {
+        return;
+    }
     let place = Place::new();
     let over = AtomicBool::new(false);
     let asked = AtomicUsize::new(0);

@@ -5,16 +5,12 @@
 //! simulated is the pid probe ([`InLockStep`] lists the rest): the pids in the records are
 //! higher than any that Linux gives out.
 //!
-//! Each file has a *witness*, an open file of our own, opened right after the file was made and
-//! closed when the model forgets the file. It tells which file the path names, what is in a file,
-//! how old it looks, and, by trying the kernel lock and dropping it at once, whether anybody has it.
+//! Each file has a *witness* (`witness.rs`), opened right after the file was made and closed when the
+//! model forgets the file.
 
-use std::fs::{File, FileTimes, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
 use portlock::Holder;
@@ -22,10 +18,12 @@ use portlock::protocol::{
     Age, Confirm, Create, Dated, Done, Evidence, FileSystem, Listen, Lock, Open, Read, Unlink,
     Wait, Watch,
 };
-use rustix::fs::{FlockOperation, flock};
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
+#[cfg(not(windows))]
 use super::filesystem::quirks_of_time;
+#[cfg(not(windows))]
+use super::sharing::{self, Shared};
+use super::witness::{self, Witness};
 use crate::machines::Reply;
 use crate::moves::Outcome;
 use crate::other::Percy;
@@ -66,30 +64,26 @@ struct Real {
     /// The newborn that an old agent is about to write.
     newborn: Option<File>,
     /// What a forked child has of its parent: the same open file.
-    inherited: Option<OwnedFd>,
+    inherited: Option<Shared>,
     /// The number of the descriptor that its adapter has open, where children are forked.
     descriptor: Option<i32>,
 }
 
-/// An open file of our own for each file of the model.
-struct Witness {
-    file: File,
-    identity: (u64, u64),
-    /// How old its time makes it look.
+/// A witness, and how old its file looks.
+struct Aged {
+    witness: Witness,
     age: Age,
     /// When that was set.
     dated: Instant,
 }
 
-impl Witness {
+impl Aged {
     fn date(&mut self, age: Age) -> io::Result<()> {
         let now = SystemTime::now();
-        let then = match age {
+        self.witness.date(match age {
             Age::Young => now,
             Age::Old => now - LONG_AGO,
-        };
-        // Some of FUSE do nothing if only one of the two is to be set.
-        self.file.set_times(FileTimes::new().set_accessed(then).set_modified(then))?;
+        })?;
         (self.age, self.dated) = (age, Instant::now());
         Ok(())
     }
@@ -107,7 +101,7 @@ pub struct Kernel<'a> {
     directory: PathBuf,
     path: PathBuf,
     participants: [Real; PARTICIPANTS],
-    files: [Option<Witness>; FILES],
+    files: [Option<Aged>; FILES],
     next_pid: u32,
     pub calls: Calls,
 }
@@ -148,7 +142,10 @@ impl<'a> Kernel<'a> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let directory = parent.join(format!("portlock-conform-{}-{number}", std::process::id()));
         std::fs::create_dir(&directory)?;
+        #[cfg(not(windows))]
         let times_are_odd = !quirks_of_time(&directory)?.is_empty();
+        #[cfg(windows)]
+        let times_are_odd = false;
         Ok(Self {
             config,
             times_are_odd,
@@ -198,11 +195,9 @@ impl<'a> Kernel<'a> {
 
     /// Opens the witness of the file that the path has named for a moment.
     fn see_new_file(&mut self, inode: Inode) -> io::Result<()> {
-        // For writing, since NFS grants an exclusive lock only then.
-        let file = OpenOptions::new().read(true).write(true).open(&self.path)?;
-        let identity = identity(&file.metadata()?);
+        let witness = Witness::open(&self.path)?;
         self.files[usize::from(inode)] =
-            Some(Witness { file, identity, age: Age::Young, dated: Instant::now() });
+            Some(Aged { witness, age: Age::Young, dated: Instant::now() });
         Ok(())
     }
 
@@ -334,11 +329,12 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    fn witness_of(&mut self, world: &World, who: Who) -> Option<&mut Witness> {
+    fn witness_of(&mut self, world: &World, who: Who) -> Option<&mut Aged> {
         self.files[usize::from(world.open_inode(who)?)].as_mut()
     }
 
     /// The child gets a descriptor of the same open file, as a fork gives it.
+    #[cfg(not(windows))]
     fn fork(&mut self, before: &World, who: Who, after: &World) -> Result<(), Differs> {
         let is_new = |&one: &Who| {
             before.participant(one).doing == Doing::Absent
@@ -347,32 +343,31 @@ impl<'a> Kernel<'a> {
         let child = after.everyone().find(is_new).ok_or("nobody is forked")?;
         let parents = self.participants[usize::from(who)].descriptor;
         let parents = parents.ok_or("the descriptor of the parent is not known")?;
-        let shared = itself()
-            .and_then(|me| pidfd_getfd(me, parents, PidfdGetfdFlags::empty()))
-            .map_err(|error| went_wrong("share the open file")(error.into()))?;
+        let shared = sharing::share(parents).map_err(went_wrong("share the open file"))?;
         self.participants[usize::from(child)].inherited = Some(shared);
         Ok(())
     }
 
+    #[cfg(windows)]
+    fn fork(&mut self, _: &World, _: Who, _: &World) -> Result<(), Differs> {
+        Err("Windows has no fork".to_owned())
+    }
+
     /// Which descriptor `who` has just got, told by its file and by being nobody else's.
-    fn descriptor_of(&self, who: Who, identity: (u64, u64)) -> io::Result<Option<i32>> {
+    #[cfg(not(windows))]
+    fn descriptor_of(&self, who: Who, identity: witness::Identity) -> io::Result<Option<i32>> {
+        use std::os::fd::AsRawFd;
         let others =
             self.participants.iter().enumerate().filter(|&(one, _)| one != usize::from(who));
         let mut known: Vec<i32> = others.clone().filter_map(|(_, real)| real.descriptor).collect();
-        let witnesses = self.files.iter().flatten().map(|witness| witness.file.as_raw_fd());
+        let witnesses = self.files.iter().flatten().map(|aged| aged.witness.descriptor());
         known.extend(witnesses);
         known.extend(others.filter_map(|(_, real)| Some(real.inherited.as_ref()?.as_raw_fd())));
-        for entry in std::fs::read_dir("/proc/self/fd")? {
-            let entry = entry?;
-            let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            // Of other threads' files some are gone by the time that they are looked at.
-            let Some((number, found)) = number.zip(std::fs::metadata(entry.path()).ok()) else {
-                continue;
-            };
-            if self::identity(&found) == identity && !known.contains(&number) {
-                return Ok(Some(number));
-            }
-        }
+        sharing::descriptor_of(identity, &known)
+    }
+
+    #[cfg(windows)]
+    fn descriptor_of(&self, _: Who, _: witness::Identity) -> io::Result<Option<i32>> {
         Ok(None)
     }
 
@@ -390,13 +385,10 @@ impl<'a> Kernel<'a> {
     }
 
     fn compare_path(&self, model: &World) -> Result<(), Differs> {
-        let named = match std::fs::symlink_metadata(&self.path) {
-            Ok(found) => Some(identity(&found)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(went_wrong("look at the path")(error)),
+        let named = witness::named(&self.path).map_err(went_wrong("look at the path"))?;
+        let known = |inode: Inode| {
+            self.files[usize::from(inode)].as_ref().map(|file| file.witness.identity)
         };
-        let known =
-            |inode: Inode| self.files[usize::from(inode)].as_ref().map(|file| file.identity);
         match (named, model.path.and_then(known)) {
             (None, None) => Ok(()),
             (Some(named), Some(expected)) if named == expected => Ok(()),
@@ -428,13 +420,12 @@ impl<'a> Kernel<'a> {
     }
 
     fn compare_content(&self, model: &World, inode: Inode) -> Result<(), Differs> {
-        let (Some(expected), Some(witness)) = (model.file(inode), &self.files[usize::from(inode)])
+        let (Some(expected), Some(aged)) = (model.file(inode), &self.files[usize::from(inode)])
         else {
             return Ok(());
         };
-        let mut bytes = [0; 512];
-        let length = witness.file.read_at(&mut bytes, 0).map_err(went_wrong("read"))?;
-        let found = Found::of(&bytes[..length]);
+        let bytes = aged.witness.read().map_err(went_wrong("read"))?;
+        let found = Found::of(&bytes);
         let pid = |who: Who| self.participants[usize::from(who)].pid;
         let lives = |pid| pid == LIVES || self.participants.iter().any(|real| real.pid == pid);
         let agrees = match (expected.content, found) {
@@ -456,22 +447,14 @@ impl<'a> Kernel<'a> {
     }
 
     fn compare_lock(&mut self, model: &World, inode: Inode) -> Result<(), Differs> {
-        let (Some(expected), Some(witness)) = (model.file(inode), &self.files[usize::from(inode)])
+        let (Some(expected), Some(aged)) = (model.file(inode), &self.files[usize::from(inode)])
         else {
             return Ok(());
         };
-        let free = match flock(&witness.file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {
-                flock(&witness.file, FlockOperation::Unlock)
-                    .map_err(|error| went_wrong("unlock")(error.into()))?;
-                true
-            }
-            Err(rustix::io::Errno::WOULDBLOCK) => false,
-            Err(error) => return Err(went_wrong("try the kernel lock")(error.into())),
-        };
+        let locked = aged.witness.is_locked().map_err(went_wrong("try the kernel lock"))?;
         let has_it =
             |&who: &Who| expected.lock.is_some() && model.participant(who).open == expected.lock;
-        match (free, expected.lock) {
+        match (!locked, expected.lock) {
             (true, None) => return Ok(()),
             (true, Some(_)) => {
                 return Err(format!(
@@ -502,7 +485,7 @@ impl<'a> Kernel<'a> {
     /// [`World::canonical`]. The witnesses of files that the model has forgotten are closed.
     pub fn renumber(&mut self, world: &World, canonical: &World, went: &[Who; PARTICIPANTS]) {
         let mut participants: [Real; PARTICIPANTS] = Default::default();
-        let mut files: [Option<Witness>; FILES] = Default::default();
+        let mut files: [Option<Aged>; FILES] = Default::default();
         for (old, real) in std::mem::take(&mut self.participants).into_iter().enumerate() {
             participants[usize::from(went[old])] = real;
         }
@@ -584,7 +567,7 @@ impl InLockStep<'_, '_> {
         Some(reply)
     }
 
-    fn witness(&mut self) -> Option<&mut Witness> {
+    fn witness(&mut self) -> Option<&mut Aged> {
         self.kernel.witness_of(self.before, self.who)
     }
 
@@ -601,7 +584,7 @@ impl InLockStep<'_, '_> {
         }
         let Some(inode) = self.after.open_inode(self.who) else { return };
         let Some(identity) =
-            self.kernel.files[usize::from(inode)].as_ref().map(|file| file.identity)
+            self.kernel.files[usize::from(inode)].as_ref().map(|file| file.witness.identity)
         else {
             return;
         };
@@ -620,9 +603,7 @@ impl InLockStep<'_, '_> {
             .map(|file| file.content);
         let Some(witness) = self.witness() else { return };
         let part: &[u8] = if left == Some(Content::Garbage) { GARBAGE } else { b"" };
-        let done = witness.file.set_len(0);
-        let done = done.and_then(|()| witness.file.write_all_at(part, 0));
-        let done = done.and_then(|()| witness.date(Age::Young));
+        let done = witness.witness.fill(part).and_then(|()| witness.date(Age::Young));
         self.noted(done, "leave a part of the record");
     }
 }
@@ -838,20 +819,10 @@ fn ours(pid: u32) -> Holder {
     holder
 }
 
-fn identity(found: &std::fs::Metadata) -> (u64, u64) {
-    (found.dev(), found.ino())
-}
-
 fn went_wrong(what: &'static str) -> impl Fn(io::Error) -> Differs {
     move |error| format!("{what}: {error}")
 }
 
-/// This process, as a descriptor.
-fn itself() -> rustix::io::Result<&'static OwnedFd> {
-    static ME: OnceLock<OwnedFd> = OnceLock::new();
-    if let Some(me) = ME.get() {
-        return Ok(me);
-    }
-    let opened = pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
-    Ok(ME.get_or_init(|| opened))
-}
+/// Nothing is inherited on Windows.
+#[cfg(windows)]
+type Shared = std::convert::Infallible;

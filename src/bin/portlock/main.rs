@@ -6,6 +6,8 @@
 
 mod clear;
 mod completions;
+#[cfg(windows)]
+mod console;
 mod found;
 mod list;
 mod man;

@@ -18,7 +18,8 @@ use crate::wait::seconds;
 /// The lock is taken before the command starts, or the command is not run. It lives as long as
 /// the command does, even if portlock itself is killed, and is released when the command ends.
 /// INT, TERM, HUP, QUIT, USR1 and USR2 are handed on to the command; while portlock waits for the
-/// lock there is none, and each of them ends the wait.
+/// lock there is none, and each of them ends the wait. On Windows these are Ctrl-C and Ctrl-Break,
+/// and a portlock that is killed takes the command along.
 ///
 /// Whoever waits looks a hundred times a second, and who comes first is not served first.
 #[derive(Debug, Args)]
@@ -113,6 +114,14 @@ impl Run {
         })?;
         let mut command = self.to_run();
         let guard = self.guard(&mut command, |lock| self.patience.acquire(lock, &mut signals))?;
+        // The console has told it to us alone, since there is no command yet.
+        #[cfg(windows)]
+        if let Some(signal) = signals.that_came() {
+            drop(guard);
+            return Err(status_of_signal(signal));
+        }
+        #[cfg(windows)]
+        let tied = guard.as_ref().filter(|_| !self.close).map(|_| self.tied()).transpose()?;
         let ended = command
             .spawn()
             .map_err(|error| (CANNOT_RUN, self.cannot_run(&error)))
@@ -121,8 +130,13 @@ impl Run {
                     .until_the_end_of(&mut child)
                     .map_err(|error| (SYSTEM, format!("cannot wait for the command: {error}")))
             });
+        // What the command has left behind goes on, as elsewhere.
+        #[cfg(windows)]
+        drop(tied);
         // Before any message, so that a script that reads it can start again.
         let released = guard.map_or(Ok(()), Guard::release);
+        #[cfg(windows)]
+        let wide = ended.as_ref().ok().copied();
         let status = ended.map(status_of_command).map_err(|(status, why)| {
             say(&why);
             status
@@ -133,7 +147,20 @@ impl Run {
             drop(error);
             say(&format!("warning: {warning}"));
         }
+        #[cfg(windows)]
+        if let Some(ended) = wide {
+            crate::console::exit_if_wide(ended);
+        }
         status
+    }
+
+    /// Has the command end with us: on Windows it cannot take the lock over.
+    #[cfg(windows)]
+    fn tied(&self) -> Result<impl Drop, u8> {
+        portlock::tie_to_this_process().map_err(|error| {
+            say(&format!("cannot have the command end with portlock: {error}; -o runs it without"));
+            SYSTEM
+        })
     }
 
     /// Becomes the command; returns if that cannot be.
@@ -263,28 +290,7 @@ fn status_of_signal(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
 
+#[cfg(windows)]
+use crate::console::Signals;
 #[cfg(unix)]
 use crate::signals::Signals;
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    /// There are no signals to hand on.
-    fn new() -> std::io::Result<Self> {
-        Ok(Self)
-    }
-
-    fn that_came(&mut self) -> Option<i32> {
-        None
-    }
-
-    fn cancel(&self) -> std::io::Result<portlock::Cancel> {
-        portlock::Cancel::new()
-    }
-
-    fn until_the_end_of(self, child: &mut std::process::Child) -> std::io::Result<ExitStatus> {
-        child.wait()
-    }
-}

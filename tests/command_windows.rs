@@ -1,0 +1,97 @@
+//! The command on Windows: exit codes, the job that ends its command with it, the console's events.
+
+#![cfg(windows)]
+#![allow(unsafe_code)]
+
+mod participant;
+
+use std::os::windows::process::CommandExt;
+use std::process::Command;
+
+use participant::{Participant, Place, not_checked, outcome, this_test_binary};
+use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent};
+use windows_sys::Win32::System::Threading::CREATE_NEW_PROCESS_GROUP;
+
+/// `portlock run` with these options, in the directory of a place, whose lock it takes.
+fn run(place: &Place, options: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portlock"));
+    command.arg("run").args(options).arg("--dir").arg(place.dir.path()).args(["x", "--"]);
+    command
+}
+
+/// The same with a participant as its command, which answers through it.
+fn run_participant(place: &Place, options: &[&str]) -> (Participant, u32) {
+    let binary = this_test_binary();
+    let mut command = run(place, options);
+    command.arg(binary.get_program()).args(binary.get_args());
+    for (name, value) in binary.get_envs() {
+        command.env(name, value.expect("it is set"));
+    }
+    command.creation_flags(CREATE_NEW_PROCESS_GROUP);
+    let mut portlock = Participant::start_as(command);
+    let commands = portlock.tell("pid").parse().expect("a number");
+    assert_ne!(commands, portlock.pid());
+    (portlock, commands)
+}
+
+fn exit_code(place: &Place, code: &str) -> Option<i32> {
+    let status = run(place, &[]).args(["cmd", "/c", "exit", code]).status();
+    status.expect("portlock runs").code()
+}
+
+#[test]
+fn the_whole_exit_code_of_the_command_is_passed_through() {
+    let place = Place::new();
+    for code in [0, 3, 255, 256, 259, -1] {
+        assert_eq!(exit_code(&place, &code.to_string()), Some(code));
+        assert!(place.is_empty(), "{code}");
+    }
+}
+
+#[test]
+fn while_it_runs_others_are_refused_with_75() {
+    let place = Place::new();
+    let (mut portlock, _) = run_participant(&place, &[]);
+    let held = format!("refused, held by pid {}", portlock.pid());
+    assert_eq!(outcome(&place.try_acquire()), held);
+    assert_eq!(exit_code(&place, "0"), Some(75));
+    portlock.dismiss();
+    portlock.finish();
+    assert!(place.is_empty());
+}
+
+/// The lock is free when portlock is dead, and so its command must be.
+#[test]
+fn a_portlock_that_is_killed_takes_its_command_along() {
+    let place = Place::new();
+    let (mut portlock, _) = run_participant(&place, &[]);
+    portlock.kill();
+    assert!(portlock.has_ended(), "nobody has the command's end of the pipe any more");
+    let reclaimed = format!("held, reclaimed from pid {}", portlock.pid());
+    assert_eq!(outcome(&place.try_acquire()), reclaimed);
+}
+
+/// The control, and what `-o` is for.
+#[test]
+fn a_command_that_does_not_keep_the_lock_outlives_a_portlock_that_is_killed() {
+    let place = Place::new();
+    let (mut portlock, commands) = run_participant(&place, &["-o"]);
+    portlock.kill();
+    assert_eq!(portlock.tell("pid"), commands.to_string());
+    portlock.dismiss();
+}
+
+#[test]
+fn ctrl_break_ends_the_command_and_not_portlock_which_releases() {
+    let place = Place::new();
+    let (mut portlock, _) = run_participant(&place, &[]);
+    // SAFETY: takes numbers. Sent to the group of the new portlock, in which its command is.
+    if unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, portlock.pid()) } == 0 {
+        let why = std::io::Error::last_os_error();
+        return not_checked(&format!("Ctrl-C and Ctrl-Break: no console here ({why})"));
+    }
+    assert!(portlock.has_ended());
+    // What the system ends a process with that handles no Ctrl-C (STATUS_CONTROL_C_EXIT).
+    assert_eq!(portlock.status().code(), Some(0xC000_013A_u32 as i32));
+    assert!(place.is_empty());
+}

@@ -1,0 +1,119 @@
+//! The model is Windows, as far as one system can be: every transition of worlds at 2 participants
+//! is made by the shipped adapter, in lock-step with the model. Under Wine these are worlds in which
+//! a name stays taken until the last handle is closed; on Windows 10 and later those in which it is
+//! free at once.
+
+#![cfg(windows)]
+
+#[path = "loud/mod.rs"]
+mod loud;
+
+use portlock_model::conformance::slips::Slip;
+use portlock_model::conformance::{Conformed, Grain, Scenario, cannot_be_real};
+use portlock_model::explore::{Limits, explore};
+use portlock_model::machines::Reply;
+use portlock_model::variants::SHIPPED;
+use portlock_model::worlds::Config;
+
+use portlock::protocol::{Confirm, Create, Lock};
+
+fn world(name: &str, delete_pending: bool) -> Config {
+    let config = Config::named(name, 2).expect("there is such a world");
+    Config { delete_pending, removals: 0, owed: &[], ..config }
+}
+
+/// The world with names that stay as long as here.
+fn as_here(name: &str) -> Config {
+    let pending = world(name, true);
+    if cannot_be_real(&pending).is_none() { pending } else { world(name, false) }
+}
+
+fn conforms(config: Config, grain: Grain) -> Conformed {
+    let (name, pending) = (config.name, config.delete_pending);
+    assert_eq!(cannot_be_real(&config), None, "{name}");
+    let directory = tempfile::tempdir().expect("there is room");
+    match Scenario::new(config, grain).conform(directory.path(), None).expect("it works") {
+        Ok(seen) => {
+            println!(
+                "{name:<16} names stay: {pending}, {} transitions are {} steps, {} calls, {:.1?}",
+                seen.transitions, seen.steps, seen.calls.made, seen.took
+            );
+            assert!(seen.calls.made > seen.calls.instead, "most is answered by the system");
+            seen
+        }
+        Err(disagreement) => panic!("\n{disagreement}"),
+    }
+}
+
+#[test]
+fn every_transition_of_the_base_world_is_made_and_agrees() {
+    let config = as_here("base");
+    if config.delete_pending {
+        loud::not_checked("names that are free at once: here one stays until the last close");
+    } else {
+        loud::not_checked("names that stay until the last close: here one is free at once");
+    }
+    let searched = explore(&config, &SHIPPED, Limits::default()).expect("searched to the end");
+    let seen = conforms(config, Grain::Machines);
+    println!("of {} transitions of the search", searched.transitions);
+    assert!(seen.states <= searched.states && seen.states * 2 > searched.states);
+}
+
+#[test]
+fn the_transitions_of_threads_waits_faults_queries_and_clears_agree() {
+    for name in ["threads", "blocking", "faults", "queries", "clears"] {
+        conforms(as_here(name).with_crashes(0), Grain::Scenes);
+    }
+}
+
+/// The controls: a model that is wrong in one respect disagrees.
+#[test]
+fn a_model_with_one_slip_is_noticed() {
+    let pending = as_here("base").delete_pending;
+    for slip in SLIPS.iter().filter(|slip| pending || !slip.name.starts_with("pending")) {
+        let directory = tempfile::tempdir().expect("there is room");
+        let config = as_here("base").with_crashes(0);
+        let seen = Scenario::new(config, Grain::Scenes).conform(directory.path(), Some(slip));
+        let Err(noticed) = seen.expect("it works") else { panic!("{} is not noticed", slip.name) };
+        assert!(noticed.differs.contains(slip.noticed), "{}: {}", slip.name, noticed.differs);
+        println!("{:<32} {}", slip.name, noticed.differs);
+    }
+}
+
+const SLIPS: &[Slip] = &[
+    Slip {
+        name: "lock-does-not-exclude",
+        world: "base",
+        in_random_calls: false,
+        noticed: "the reply is Lock(Busy), and Lock(Ours)",
+        spoil: |_, _, outcome| {
+            if outcome.reply == Reply::Lock(Lock::Busy) {
+                outcome.reply = Reply::Lock(Lock::Ours);
+            }
+        },
+    },
+    Slip {
+        name: "pending-is-not-told",
+        world: "base",
+        in_random_calls: false,
+        noticed: "the reply is Confirm(Changed), and Confirm(Same)",
+        spoil: |before, _, outcome| {
+            let pending = before.named().is_some_and(|file| file.pending);
+            if pending && outcome.reply == Reply::Confirm(Confirm::Changed) {
+                outcome.reply = Reply::Confirm(Confirm::Same);
+            }
+        },
+    },
+    Slip {
+        name: "pending-name-is-free",
+        world: "base",
+        in_random_calls: false,
+        noticed: "the reply is Create(Exists), and Create(Created)",
+        spoil: |before, _, outcome| {
+            let pending = before.named().is_some_and(|file| file.pending);
+            if pending && outcome.reply == Reply::Create(Create::Exists) {
+                outcome.reply = Reply::Create(Create::Created);
+            }
+        },
+    },
+];
