@@ -1,4 +1,5 @@
-//! The command on Windows: exit codes, the job that ends its command with it, the console's events.
+//! Waits on Windows; and the command: exit codes, the job that ends its command with it, the
+//! console's events.
 
 #![cfg(windows)]
 #![allow(unsafe_code)]
@@ -34,6 +35,43 @@ fn run_participant(place: &Place, options: &[&str]) -> (Participant, u32) {
     (portlock, commands)
 }
 
+#[test]
+fn who_waits_gets_the_lock_when_its_holder_releases_or_is_killed() {
+    let place = Place::new();
+    for order in ["acquire".to_owned(), "acquire-within 3600000".to_owned()] {
+        let mut holder = Participant::holding(place.path());
+        let mut waiter = Participant::start();
+        waiter.order(&format!("{order} {}", place.path().display()));
+        assert_eq!(holder.tell("release"), "released");
+        assert_eq!(waiter.answer(), "held");
+
+        let mut next = Participant::start();
+        next.order(&format!("{order} {}", place.path().display()));
+        waiter.kill();
+        assert_eq!(next.answer(), format!("held, reclaimed from pid {}", waiter.pid()));
+        assert_eq!(next.tell("release"), "released");
+        assert!(place.is_empty());
+    }
+}
+
+#[test]
+fn a_wait_ends_at_its_limit_or_when_it_is_cancelled_and_takes_nothing_later() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    let mut waiter = Participant::start();
+    let order = format!("acquire-within 50 {}", place.path().display());
+    assert_eq!(waiter.tell(&order), format!("timed out, held by pid {}", holder.pid()));
+    let cancel = portlock::Cancel::new().expect("an event");
+    std::thread::scope(|threads| {
+        let waits = threads.spawn(|| place.lock.acquire_unless(&cancel, None));
+        cancel.tell();
+        let error = waits.join().expect("no panic").expect_err("it was cancelled");
+        assert!(error.is_held(), "{error}");
+    });
+    assert_eq!(holder.tell("release"), "released");
+    assert!(place.is_empty());
+}
+
 fn exit_code(place: &Place, code: &str) -> Option<i32> {
     let status = run(place, &[]).args(["cmd", "/c", "exit", code]).status();
     status.expect("portlock runs").code()
@@ -66,7 +104,7 @@ fn a_portlock_that_is_killed_takes_its_command_along() {
     let place = Place::new();
     let (mut portlock, _) = run_participant(&place, &[]);
     portlock.kill();
-    assert!(portlock.has_ended(), "nobody has the command's end of the pipe any more");
+    assert!(portlock.will_answer_no_more(), "nobody has the command's end of the pipe any more");
     let reclaimed = format!("held, reclaimed from pid {}", portlock.pid());
     assert_eq!(outcome(&place.try_acquire()), reclaimed);
 }
@@ -90,7 +128,7 @@ fn ctrl_break_ends_the_command_and_not_portlock_which_releases() {
         let why = std::io::Error::last_os_error();
         return not_checked(&format!("Ctrl-C and Ctrl-Break: no console here ({why})"));
     }
-    assert!(portlock.has_ended());
+    assert!(portlock.will_answer_no_more());
     // What the system ends a process with that handles no Ctrl-C (STATUS_CONTROL_C_EXIT).
     assert_eq!(portlock.status().code(), Some(0xC000_013A_u32 as i32));
     assert!(place.is_empty());

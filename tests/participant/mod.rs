@@ -110,7 +110,7 @@ impl Participant {
 
     /// Waits for the end of all that could answer. `false` if something answered instead.
     #[cfg(windows)]
-    pub(crate) fn has_ended(&mut self) -> bool {
+    pub(crate) fn will_answer_no_more(&mut self) -> bool {
         let mut line = String::new();
         self.answers.read_line(&mut line).expect("its output can be read") == 0
     }

@@ -279,8 +279,11 @@ fn in_a_pid_namespace(arguments: &[&str], order: &str, pid: u32, place: &Place) 
     said
 }
 
+#[cfg(target_os = "linux")]
 const ORDER: &str = "PORTLOCK_TEST_IN_A_PID_NAMESPACE";
+#[cfg(target_os = "linux")]
 const PID: &str = "PORTLOCK_TEST_PID";
+#[cfg(target_os = "linux")]
 const PATH: &str = "PORTLOCK_TEST_PATH";
 
 #[test]
