@@ -76,6 +76,11 @@ fn hold(dir: &Path) {
     drop(guards);
 }
 
+/// Handles of Windows are not limited.
+#[cfg(windows)]
+fn raise_descriptor_limit() {}
+
+#[cfg(unix)]
 #[allow(unsafe_code)]
 fn raise_descriptor_limit() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -91,7 +96,8 @@ fn raise_descriptor_limit() {
 
 /// Leaves the lock files of dead holders.
 fn leave(dir: &LockDir, ports: std::ops::RangeInclusive<u16>) {
-    let mut gone = Command::new("true").spawn().expect("runs");
+    let mut gone = if cfg!(windows) { Command::new("whoami") } else { Command::new("true") };
+    let mut gone = gone.stdout(Stdio::null()).spawn().expect("runs");
     gone.wait().expect("ends");
     let mut dead: Holder =
         dir.port(65_535).expect("a port").try_acquire().expect("free").holder().clone();

@@ -97,6 +97,9 @@ impl Guard {
     /// Makes `command` inherit the open lock file when it is spawned, so that the kernel lock
     /// lives for as long as the command does, even if this process is killed.
     ///
+    /// Not on Windows, where a kernel lock belongs to the process that took it and does not go with
+    /// the open file: there nothing is handed over.
+    ///
     /// Others are then refused with [`Unsure::RecordedGone`](crate::Unsure::RecordedGone): the
     /// record goes on naming this process. The release by this guard ends the lock for both.
     pub fn hand_over_to(&self, command: &mut Command) {

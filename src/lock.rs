@@ -94,10 +94,12 @@ impl Lock {
     /// Acquires the lock, and waits for at most `limit` for whoever holds it: **blocks**.
     ///
     /// On Linux it is woken when the holder releases or dies (inotify), as far as the user's number
-    /// of watches reaches; beyond that, and elsewhere, it looks again at intervals that grow to
-    /// 10 ms. At the end of the time it has nothing open, and nothing is left that would take the
-    /// lock later, but for the queue of the events, which is kept for the next wait: a descriptor
-    /// for each wait at the same time, at most 16. With [`Duration::ZERO`] it does what [`try_acquire`](Self::try_acquire) does; a
+    /// of watches reaches; on macOS and FreeBSD too (kqueue); on Windows it waits for the kernel lock
+    /// itself. Beyond that, and elsewhere, it looks again at intervals that grow to 10 ms. At the end
+    /// of the time it has nothing open, and nothing is left that would take the lock later, but for
+    /// the queue of inotify's events, which is kept for the next wait: a descriptor for each wait at
+    /// the same time, at most 16. With [`Duration::ZERO`] it does what
+    /// [`try_acquire`](Self::try_acquire) does; a
     /// limit that ends beyond the clock's range is none.
     ///
     /// # Errors

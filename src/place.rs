@@ -78,7 +78,8 @@ impl LockDir {
         Ok(Self { path: os::fallback::directory()?, instead_of: Some(instead_of) })
     }
 
-    /// The directory `.app` in the home directory: `$HOME`, or the system's if that is unset.
+    /// The directory `.app` in the home directory: `$HOME` (on Windows `%USERPROFILE%`), or the
+    /// system's if that is unset.
     ///
     /// `app` has 1 to 64 letters, digits, `-`, `_` and `.`, and does not start with `-` or `.`.
     ///

@@ -8,6 +8,13 @@
     reason = "files, clocks and processes are banned everywhere else so that they are all here"
 )]
 
+// Without an adapter there is no lock: better no program than one that holds nothing.
+#[cfg(not(any(unix, windows)))]
+compile_error!(
+    "portlock has no adapter for this platform: src/os knows Unix and Windows. \
+     A new one is a `LockFile` with the operations of src/fs.rs, and a `process`."
+);
+
 pub(crate) mod per_process;
 
 #[cfg(unix)]
@@ -36,7 +43,10 @@ pub(crate) mod cancel;
 #[cfg(target_os = "linux")]
 #[path = "events_linux.rs"]
 mod events;
-#[cfg(all(unix, not(target_os = "linux")))]
+#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+#[path = "events_kqueue.rs"]
+mod events;
+#[cfg(all(unix, not(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd"))))]
 #[path = "events_none.rs"]
 mod events;
 #[cfg(unix)]

@@ -71,6 +71,8 @@ impl Myself {
         record.host = host();
         #[cfg(target_os = "linux")]
         let view = linux::describe(&mut record);
+        #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+        system::describe(&mut record);
         Self {
             record,
             #[cfg(target_os = "linux")]
@@ -147,6 +149,8 @@ pub(crate) fn author(holder: &Holder, kernel_wide: impl FnOnce() -> bool) -> Aut
 }
 
 fn author_seen_by(me: &Holder, holder: &Holder, kernel_wide: impl FnOnce() -> bool) -> Author {
+    // The Windows below a Linux (WSL) has this machine's name, and locks that are not seen here.
+    let is_windows = holder.boot.as_deref().is_some_and(|boot| boot.starts_with("windows-"));
     let is_same_namespace = holder.pid_namespace == me.pid_namespace;
     if holder.boot.is_none() || me.boot.is_none() {
         return match (&holder.host, &me.host) {
@@ -171,7 +175,7 @@ fn author_seen_by(me: &Holder, holder: &Holder, kernel_wide: impl FnOnce() -> bo
         } else {
             Author::OtherNamespace
         }
-    } else if holder.host.is_some() && holder.host == me.host {
+    } else if !is_windows && holder.host.is_some() && holder.host == me.host {
         Author::EarlierBoot
     } else {
         Author::OtherMachine
@@ -197,7 +201,11 @@ pub(crate) fn probe(holder: &Holder, author: Author, written: Option<SystemTime>
     if let Some(probe) = linux::probe(&myself().view, holder.pid, start, written) {
         return probe;
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+    if let Some(probe) = system::probe(holder.pid, start, written) {
+        return probe;
+    }
+    #[cfg(not(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd")))]
     let _ = written;
     signal_zero(holder.pid)
 }
@@ -269,6 +277,21 @@ pub(crate) fn is_in_our_group(pid: i32) -> bool {
 pub(crate) fn leads_its_session() -> bool {
     // SAFETY: both calls only take and return numbers.
     unsafe { libc::getsid(0) == libc::getpid() }
+}
+
+#[cfg(target_vendor = "apple")]
+#[path = "process_apple.rs"]
+mod system;
+#[cfg(target_os = "freebsd")]
+#[path = "process_freebsd.rs"]
+mod system;
+
+/// Whether a process that was started then is another than the one that had written a record of the
+/// old format. Both times are of the wall clock, which may have been set in between: a minute is
+/// more than clocks that are kept by NTP step; one that is set by more is the risk (P7).
+#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+fn started_after(started: SystemTime, written: SystemTime) -> bool {
+    started > written + std::time::Duration::from_secs(60)
 }
 
 #[cfg(target_os = "linux")]
@@ -643,11 +666,13 @@ mod tests {
         let now = Some(SystemTime::now());
         assert_eq!(probe(&old, Author::OldFormat, now), Probe::Alive);
         let long_ago = Some(SystemTime::UNIX_EPOCH);
-        let reused = if cfg!(target_os = "linux") { Probe::StartedLater } else { Probe::Alive };
+        let knows_starts =
+            cfg!(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd"));
+        let reused = if knows_starts { Probe::StartedLater } else { Probe::Alive };
         assert_eq!(probe(&old, Author::OldFormat, long_ago), reused);
         let mut here = recorded(child.id());
         here.process_start = Some(1);
-        let other = if cfg!(target_os = "linux") { Probe::Other } else { Probe::Alive };
+        let other = if knows_starts { Probe::Other } else { Probe::Alive };
         assert_eq!(probe(&here, Author::Here, None), other);
 
         drop(child.stdin.take());
@@ -656,7 +681,7 @@ mod tests {
         let flags = libc::WEXITED | libc::WNOWAIT;
         // SAFETY: `info` has room for the answer.
         unsafe { libc::waitid(libc::P_PID, child.id(), info.as_mut_ptr(), flags) };
-        let zombie = if cfg!(target_os = "linux") { Probe::Zombie } else { Probe::Alive };
+        let zombie = if knows_starts { Probe::Zombie } else { Probe::Alive };
         assert_eq!(probe(&old, Author::OldFormat, now), zombie);
         child.wait().expect("the child is reaped");
         assert_eq!(probe(&old, Author::OldFormat, now), Probe::Gone);

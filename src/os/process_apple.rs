@@ -1,0 +1,74 @@
+//! What macOS and its relatives say of processes and of the boot: sysctl(3), `proc_pidinfo` of
+//! libproc.h.
+
+use std::mem::MaybeUninit;
+use std::time::{Duration, SystemTime};
+
+use super::started_after;
+use crate::judge::Probe;
+use crate::record::Holder;
+
+/// Fills in what the kernel knows of this process: start and boot.
+pub(super) fn describe(me: &mut Holder) {
+    me.boot = boot();
+    me.process_start = look(me.pid).map(|found| start_of(&found));
+}
+
+/// The UUID that this boot of the machine has and no other (`kern.bootsessionuuid`).
+fn boot() -> Option<String> {
+    let mut text = [0_u8; 64];
+    let mut length = text.len();
+    let name = c"kern.bootsessionuuid".as_ptr();
+    let room = text.as_mut_ptr().cast();
+    // SAFETY: the name is a C string, and `text` has the room that is said.
+    if unsafe { libc::sysctlbyname(name, room, &raw mut length, std::ptr::null_mut(), 0) } != 0 {
+        return None;
+    }
+    let text = std::str::from_utf8(text.get(..length)?).ok()?;
+    crate::record::printable(text.trim_end_matches('\0'))
+}
+
+/// `None` where the kernel does not tell: there is no such process, or it may not be looked at.
+pub(super) fn probe(pid: u32, start: Option<u64>, written: Option<SystemTime>) -> Option<Probe> {
+    let found = look(pid)?;
+    // The number is that of its process, and not of a thread.
+    if found.pbi_pid != pid {
+        return None;
+    }
+    if start.is_some_and(|start| start != start_of(&found)) {
+        return Some(Probe::Other);
+    }
+    if found.pbi_status == libc::SZOMB {
+        return Some(Probe::Zombie);
+    }
+    let started = SystemTime::UNIX_EPOCH + Duration::from_micros(start_of(&found));
+    if start.is_none() && started_after(started, written?) {
+        return Some(Probe::StartedLater);
+    }
+    Some(Probe::Alive)
+}
+
+/// Microseconds since 1970, by the clock at that time: no later step of the clock changes it.
+fn start_of(found: &libc::proc_bsdinfo) -> u64 {
+    found.pbi_start_tvsec * 1_000_000 + found.pbi_start_tvusec
+}
+
+fn look(pid: u32) -> Option<libc::proc_bsdinfo> {
+    let pid = libc::c_int::try_from(pid).ok()?;
+    let mut found = MaybeUninit::<libc::proc_bsdinfo>::uninit();
+    let size = libc::c_int::try_from(size_of::<libc::proc_bsdinfo>()).ok()?;
+    // With 1 zombies are looked at too (bsd/kern/proc_info.c, `proc_pidinfo`).
+    let zombies_too = 1;
+    // SAFETY: `found` has the room that is said.
+    let told = unsafe {
+        libc::proc_pidinfo(
+            pid,
+            libc::PROC_PIDTBSDINFO,
+            zombies_too,
+            found.as_mut_ptr().cast(),
+            size,
+        )
+    };
+    // SAFETY: the call filled in as much as it says.
+    (told == size).then(|| unsafe { found.assume_init() })
+}
