@@ -47,10 +47,10 @@ impl Witness {
 
     /// `None` if another process has it.
     fn take(&self) -> Option<Alone<'_>> {
-        self.set(libc::F_WRLCK as i32).then_some(Alone(self))
+        self.set(libc::F_WRLCK).then_some(Alone(self))
     }
 
-    fn set(&self, kind: i32) -> bool {
+    fn set(&self, kind: impl TryInto<libc::c_short>) -> bool {
         super::set_byte_lock(&self.0, kind)
     }
 }
@@ -58,7 +58,7 @@ impl Witness {
 #[cfg(unix)]
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
-        assert!(self.0.set(libc::F_UNLCK as i32), "it can be unlocked");
+        assert!(self.0.set(libc::F_UNLCK), "it can be unlocked");
     }
 }
 
