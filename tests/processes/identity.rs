@@ -2,10 +2,6 @@
 
 use std::fs::{self, File};
 #[cfg(target_os = "linux")]
-use std::os::fd::AsRawFd;
-#[cfg(target_os = "linux")]
-use std::path::Path;
-#[cfg(target_os = "linux")]
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
