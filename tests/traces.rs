@@ -96,6 +96,7 @@ fn run<M: Machine + PartialEq>(
         let answer = match asks(Answer::Again) {
             true if tries < TRIES => Some(Answer::Again),
             true => Some(Answer::GiveUp),
+            false if asks(Answer::Listen) && random.u8(..3) == 0 => Some(Answer::Listen),
             false if asks(Answer::Wait) && random.bool() => Some(Answer::Wait),
             false if asks(Answer::Leave) => Some(Answer::Leave),
             false if asks(Answer::Abandon) => Some(Answer::Abandon),

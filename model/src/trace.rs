@@ -13,6 +13,7 @@
 //! What a run may do that the model's single steps do not show is excused by name:
 //!
 //! - A zombie is `Gone` a moment later, so the two are one reply.
+//! - An event may come for nothing: the adapter looks again after a pause.
 //! - A process that ends has lost its files before the probe finds it dead. Until it has been
 //!   reaped, a probe may find it alive.
 
@@ -21,8 +22,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use portlock::protocol::{
-    Age, Author, Confirm, Create, Dated, Done, Evidence, FileSystem, Lock, Open, Probe, Read,
-    Unlink, Wait, Watch,
+    Acquire, Age, Author, Confirm, Create, Dated, Done, Evidence, FileSystem, Listen, Lock, Open,
+    Probe, Read, Unlink, Wait, Watch,
 };
 use rustc_hash::FxHashSet;
 use rustix::time::{ClockId, clock_gettime};
@@ -30,7 +31,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::machines::{Answer, Op, Reply, Script};
 use crate::moves::{Outcome, apply};
 use crate::variants::SHIPPED;
-use crate::world::{Content, Doing, Inode, Kind, Look, Move, Who, World};
+use crate::world::{Content, Doing, Inode, Kind, Listens, Look, Move, Who, World};
 use crate::worlds::{Config, Start};
 
 /// The time by the clock that all processes share.
@@ -104,6 +105,7 @@ impl<F: FileSystem, W: Write> FileSystem for Recorder<F, W> {
         age: Age -> Dated, Some(Dated::Failed);
         lock: Lock -> Lock, Some(Lock::Failed);
         wait: Wait -> Wait, Some(Wait::Failed);
+        listen: Listen -> Listen, Some(Listen::Failed);
         write: Write -> Done, Some(Done::Failed);
         read: Read -> Read, Some(Read::Failed);
         probe: Probe -> Evidence, None;
@@ -111,6 +113,10 @@ impl<F: FileSystem, W: Write> FileSystem for Recorder<F, W> {
         unlink: Unlink -> Unlink, Some(Unlink::Failed);
         void: Void -> Done, Some(Done::Failed);
         watch: Watch -> Watch, None;
+    }
+
+    fn arm(&mut self) {
+        self.call(Op::Arm, |fs| fs.arm(), |()| Reply::Arm);
     }
 
     fn close(&mut self) {
@@ -228,12 +234,14 @@ pub fn parse<'l>(
     Ok(events)
 }
 
-const OPS: [Op; 14] = [
+const OPS: [Op; 16] = [
     Op::Create,
     Op::Open,
     Op::Age,
     Op::Lock,
     Op::Wait,
+    Op::Arm,
+    Op::Listen,
     Op::Write,
     Op::Read,
     Op::Probe,
@@ -360,6 +368,7 @@ impl<'a> Search<'a> {
             looks: &[Look::Gone],
             asks_may_be_denied: false,
             waits: true,
+            listens: true,
             ..base
         };
         Self { trace, config, known: FxHashSet::default(), tried: 0 }
@@ -419,7 +428,12 @@ impl<'a> Search<'a> {
 
     /// Every way in which the one call of `who` can end in the model.
     fn outcomes(&self, world: &World, who: Who) -> Vec<Outcome> {
-        let make = |choice| apply(&self.config, &SHIPPED, world, Move::Call(who, choice));
+        let mut world = *world;
+        let participant = world.participant_mut(who);
+        if matches!(participant.doing, Doing::Acquiring(Acquire::Listening(_))) {
+            participant.listens = Listens::Event;
+        }
+        let make = |choice| apply(&self.config, &SHIPPED, &world, Move::Call(who, choice));
         let first = make(0);
         // A wait that blocks may still fail.
         let blocked = if world.faults_left > 0 { 2 } else { 0 };
