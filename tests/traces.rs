@@ -382,6 +382,10 @@ impl Place<'_> {
             (Reply::Create(_) | Reply::Open(_) | Reply::Confirm(_) | Reply::Unlink(_), _) => {
                 self.explanation_by(changes_names, "the name changed at the time of the call")
             }
+            (Reply::Listen(_), _) => {
+                let acted = self.onwards().nth(1).is_some();
+                (!acted).then_some("its process was killed before it did anything about it")
+            }
             (Reply::Read(_), _) => self.explanation_by(
                 changes_contents,
                 "the file was written or emptied at the time of the call",
