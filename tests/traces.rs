@@ -419,6 +419,11 @@ impl Place<'_> {
         if read != Some(Read::Nothing) {
             return Some("a file with a record may look young or old at any time");
         }
+        let only_looked =
+            |event: &Event| matches!(event.what, What::Calls(Op::Read | Op::Watch, _));
+        if self.onwards().skip(1).all(only_looked) {
+            return Some("its process was killed before it made anything of the age");
+        }
         // To set the time of an empty file is without effect on one that has just been written.
         let is_newer = |what| what == What::Ages || is_create(what);
         (self.meanwhile(|what| what == What::Ages) || self.last(is_newer) == Some(What::Ages))
