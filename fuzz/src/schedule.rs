@@ -188,6 +188,10 @@ mod tests {
             "standing",
             "waiting",
             "woken",
+            "arming",
+            "noticing",
+            "retrying",
+            "listening",
             "closing",
             "pausing",
         ];
