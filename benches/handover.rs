@@ -4,6 +4,20 @@
 //! processes acquire, hold and release as fast as they can. A hand-over is from just before the
 //! release of one process to the return of another's acquire. Jain's index is 1 if all acquired
 //! equally often, and 1/n if one did alone. Recovery is from the SIGKILL of the holder.
+//!
+//! Measured on x86-64, an idle virtual machine with 2 cores, ext4, a second each; the median of the
+//! hand-overs in microseconds, and Jain's index, with 200 µs held:
+//!
+//! | processes | flock | acquire | acquire_timeout |
+//! | --- | --- | --- | --- |
+//! | 4 | 14, 0.60 | 52, 0.96 | 82, 0.98 |
+//! | 16 | 13, 0.83 | 61, 0.97 | 54, 0.96 |
+//! | 64 | 16, 0.76 | 75, 0.77 | 99, 0.75 |
+//! | recovery | 256 | 515 | 707 |
+//!
+//! Each of ours makes a new file, which `flock` on a file that stays does not: an acquire and a release
+//! alone take 29 µs. And everybody who waits for a file is woken when it goes, finds it gone, and opens
+//! the next one: the processor time of a hand-over grows with them, from 330 to 770 µs.
 
 #![cfg_attr(not(unix), allow(unused))]
 #![allow(unsafe_code)]
