@@ -104,9 +104,7 @@ impl AcquireError {
             Self::Place(error) => error.next_step(),
         }
     }
-}
 
-impl AcquireError {
     pub(crate) fn timed_out(self, limit: Duration) -> Self {
         match self {
             Self::Held(held) => Self::Timeout { held, limit },
@@ -191,8 +189,8 @@ impl From<PlaceError> for AcquireError {
 
 impl From<AcquireError> for io::Error {
     /// [`AcquireError::Held`] and [`AcquireError::Cancelled`] become
-    /// [`io::ErrorKind::WouldBlock`], [`AcquireError::Timeout`] [`io::ErrorKind::TimedOut`]; a failed operation keeps the kind of
-    /// its error. The whole error is the source.
+    /// [`io::ErrorKind::WouldBlock`], [`AcquireError::Timeout`] [`io::ErrorKind::TimedOut`]; a
+    /// failed operation keeps the kind of its error. The whole error is the source.
     fn from(error: AcquireError) -> Self {
         let kind = match &error {
             AcquireError::Held(_) | AcquireError::Cancelled { .. } => io::ErrorKind::WouldBlock,

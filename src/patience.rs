@@ -3,25 +3,18 @@
 
 use std::time::Duration;
 
-use crate::os::{Until, jittered};
+use crate::os::{Pauses, Until};
 
 /// How often [`Lock::try_acquire`](crate::Lock::try_acquire) tries before "not final" becomes a
 /// refusal (P5).
 ///
 /// Another participant needs tens of microseconds to record itself, to release or to reclaim.
-/// With [`FIRST_PAUSE`] and [`LONGEST_PAUSE`] the tries spread over about 30 ms, which also rides
+/// With [`Pauses::FIRST`] and [`LONGEST_PAUSE`] the tries spread over about 30 ms, which also rides
 /// out a participant that loses its processor for a few time slices.
 pub(crate) const TRIES: u32 = 20;
 
-/// The first pause between two tries; each is twice the one before.
-const FIRST_PAUSE: Duration = Duration::from_micros(50);
-
 /// The longest pause between two tries, for as long as what is waited for takes microseconds.
 const LONGEST_PAUSE: Duration = Duration::from_millis(2);
-
-/// The longest pause of a caller that waits for a holder who has no kernel lock: a hundred looks a
-/// second, each of about 40 µs.
-const LONGEST_POLL: Duration = Duration::from_millis(10);
 
 /// For how long a caller waits for a holder.
 #[derive(Debug, Clone)]
@@ -37,12 +30,12 @@ pub(crate) enum Limit {
 pub(crate) struct Patience {
     limit: Limit,
     tries_left: u32,
-    pause: Duration,
+    pauses: Pauses,
 }
 
 impl Patience {
     pub(crate) fn new(limit: Limit) -> Self {
-        Self { limit, tries_left: TRIES, pause: FIRST_PAUSE }
+        Self { limit, tries_left: TRIES, pauses: Pauses::from(Pauses::FIRST) }
     }
 
     /// The pause before another try, if there is one. What is `passing` ends by itself, and a
@@ -66,12 +59,12 @@ impl Patience {
 
     /// The pause of a caller that was refused and goes on waiting, if it does.
     pub(crate) fn for_holder(&mut self) -> Option<Duration> {
-        self.waits().then(|| self.next(LONGEST_POLL))
+        self.waits().then(|| self.next(Pauses::LONGEST_POLL))
     }
 
     /// All tries again, since something else is in the way.
     pub(crate) fn renew(&mut self) {
-        (self.tries_left, self.pause) = (TRIES, FIRST_PAUSE);
+        (self.tries_left, self.pauses) = (TRIES, Pauses::from(Pauses::FIRST));
     }
 
     /// Whether only the holder's end ends the wait.
@@ -96,11 +89,9 @@ impl Patience {
     }
 
     fn next(&mut self, longest: Duration) -> Duration {
-        let pause = jittered(self.pause);
-        self.pause = (self.pause * 2).min(longest);
         match &self.limit {
-            Limit::Wait(until) => until.at_most(pause),
-            Limit::NoWait => pause,
+            Limit::Wait(until) => self.pauses.next(longest, until),
+            Limit::NoWait => self.pauses.next(longest, &Until::default()),
         }
     }
 }

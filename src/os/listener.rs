@@ -13,17 +13,11 @@ use std::time::{Duration, Instant};
 
 use super::cancel::readable;
 use super::events::Events;
-use super::until::{Until, jittered};
+use super::until::{Pauses, Until};
 use crate::fs::Listen;
-
-/// The first pause after an event; each is twice the one before.
-const FIRST_PAUSE: Duration = Duration::from_micros(50);
 
 /// The longest pause where events are kept.
 const QUIET: Duration = Duration::from_secs(1);
-
-/// The longest pause where none are: a hundred looks a second, each of two system calls.
-const LONGEST_POLL: Duration = Duration::from_millis(10);
 
 /// A wait for one lock path, over all files that come to stand there.
 #[derive(Debug, Default)]
@@ -32,8 +26,7 @@ pub(super) struct Listener {
     events: Option<Events>,
     /// Whether the events are of the file that is open.
     armed: bool,
-    /// The next pause.
-    pause: Duration,
+    pauses: Pauses,
     /// There is one look after the end of the time.
     looked_last: bool,
 }
@@ -51,7 +44,7 @@ impl Listener {
         }
         let armed = self.events.as_mut().map(|events| events.watch(path, file).is_ok());
         self.armed = armed.unwrap_or(false);
-        self.pause = if self.armed { QUIET } else { FIRST_PAUSE };
+        self.pauses = Pauses::from(if self.armed { QUIET } else { Pauses::FIRST });
     }
 
     /// Blocks.
@@ -73,7 +66,7 @@ impl Listener {
             }
             // The queue may have some of an earlier file.
             if self.events.as_mut().map_or(Ok(true), Events::take)? {
-                self.pause = FIRST_PAUSE;
+                self.pauses = Pauses::from(Pauses::FIRST);
                 return Ok(Listen::Event);
             }
         }
@@ -81,10 +74,8 @@ impl Listener {
 
     /// How long to wait for an event; grows from call to call.
     fn next_pause(&mut self) -> Duration {
-        let longest = if self.armed { QUIET } else { LONGEST_POLL };
-        let pause = jittered(self.pause);
-        self.pause = (self.pause * 2).min(longest);
-        self.until.at_most(pause)
+        let longest = if self.armed { QUIET } else { Pauses::LONGEST_POLL };
+        self.pauses.next(longest, &self.until)
     }
 }
 
@@ -110,14 +101,14 @@ mod tests {
         let (_dir, path, _file, mut listener) = armed(Until::default());
         assert!(listener.armed);
         // Without an event this test does not end.
-        listener.pause = HOUR;
+        listener.pauses.next = HOUR;
         drop(File::open(&path).expect("somebody looks"));
         assert_eq!(listener.listen().expect("listens"), Listen::Event);
-        assert_eq!(listener.pause, FIRST_PAUSE);
+        assert_eq!(listener.pauses.next, Pauses::FIRST);
         assert_eq!(listener.listen().expect("listens"), Listen::Event);
-        assert_eq!(listener.pause, 2 * FIRST_PAUSE);
+        assert_eq!(listener.pauses.next, 2 * Pauses::FIRST);
 
-        listener.pause = HOUR;
+        listener.pauses.next = HOUR;
         std::fs::remove_file(&path).expect("the holder releases");
         assert_eq!(listener.listen().expect("listens"), Listen::Event);
     }
@@ -130,11 +121,11 @@ mod tests {
         assert!(!listener.armed);
         let mut pauses = Vec::new();
         for _ in 0..12 {
-            pauses.push(listener.pause);
+            pauses.push(listener.pauses.next);
             assert_eq!(listener.listen().expect("listens"), Listen::Event);
         }
         assert!(pauses.is_sorted());
-        assert_eq!((pauses[0], pauses[11]), (FIRST_PAUSE, LONGEST_POLL));
+        assert_eq!((pauses[0], pauses[11]), (Pauses::FIRST, Pauses::LONGEST_POLL));
     }
 
     #[test]
@@ -151,7 +142,7 @@ mod tests {
         let cancelled = Cancellation::new().expect("two descriptors");
         let until = Until { end: None, cancelled: Some(cancelled.clone()) };
         let (_dir, _path, _file, mut listener) = armed(until);
-        listener.pause = HOUR;
+        listener.pauses.next = HOUR;
         let teller = std::thread::spawn(move || cancelled.tell());
         assert_eq!(listener.listen().expect("listens"), Listen::Over);
         teller.join().expect("no panic");

@@ -70,12 +70,13 @@ pub(crate) mod fallback;
 pub(crate) mod command;
 
 pub(crate) use imp::LockFile;
-pub(crate) use until::{Until, jittered};
+pub(crate) use until::{Pauses, Until};
 
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicPtr;
+use std::time::{Duration, SystemTime};
 
 /// The home directory: `$HOME`, or else what the system says, which is asked once. On Windows
 /// `%USERPROFILE%`, where Node looks and hence Percy.
@@ -113,6 +114,19 @@ pub(crate) fn names_in(dir: &Path) -> io::Result<Vec<OsString>> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             listed => return listed,
         }
+    }
+}
+
+/// An adapter was asked about its open file, and has none.
+pub(crate) fn nothing_open() -> io::Error {
+    io::Error::other("no file is open, which is a defect of the driver")
+}
+
+/// As precise as the record, so that what was written is what is read back.
+pub(crate) fn whole_milliseconds(time: SystemTime) -> SystemTime {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => time - Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000_000)),
+        Err(_) => time,
     }
 }
 

@@ -17,10 +17,10 @@ use std::process::Command;
 use std::sync::Arc;
 #[cfg(target_os = "linux")]
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::listener::Listener;
-use super::{KernelLocks, Until, process};
+use super::{KernelLocks, Until, nothing_open, process, whole_milliseconds};
 use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Read, Unlink, Wait};
 use crate::judge::{Age, Evidence, Watch};
 use crate::protocol::GRACE;
@@ -458,18 +458,6 @@ fn is_absent(error: &io::Error) -> bool {
     error.kind() == ErrorKind::NotFound
 }
 
-fn nothing_open() -> io::Error {
-    io::Error::other("no file is open, which is a defect of the driver")
-}
-
-/// As precise as the record, so that what was written is what is read back.
-fn whole_milliseconds(time: SystemTime) -> SystemTime {
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(since) => time - Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000_000)),
-        Err(_) => time,
-    }
-}
-
 /// Whether what the path names is seen as it is at once, since the file is this kernel's own.
 ///
 /// A device with a number of its own is a disk here. For the others the filesystem is asked, and
@@ -535,6 +523,8 @@ fn locks_are_kernel_wide(_: &File) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn in_a_new_directory() -> (tempfile::TempDir, LockFile) {

@@ -23,7 +23,7 @@ use windows_sys::Win32::Foundation::{
 };
 
 use self::open_file::{Kind, OpenFile, Tried, Waited, code};
-use super::{KernelLocks, Until, process};
+use super::{KernelLocks, Until, nothing_open, process, whole_milliseconds};
 use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Read, Unlink, Wait};
 use crate::judge::{Age, Evidence, Watch};
 use crate::protocol::GRACE;
@@ -466,18 +466,6 @@ fn not_pending(pending: bool) -> io::Result<()> {
         return Err(io::Error::from_raw_os_error(ERROR_DELETE_PENDING as i32));
     }
     Ok(())
-}
-
-fn nothing_open() -> io::Error {
-    io::Error::other("no file is open, which is a defect of the driver")
-}
-
-/// As precise as the record, so that what was written is what is read back.
-fn whole_milliseconds(time: SystemTime) -> SystemTime {
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(since) => time - Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000_000)),
-        Err(_) => time,
-    }
 }
 
 #[cfg(test)]
