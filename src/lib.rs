@@ -134,12 +134,24 @@ pub use sweep::Swept;
 /// The shipped adapter on `path`, for programs that check it against the model or record its calls.
 /// A create is recorded as `record`: this process, if `None`. **Not covered by semantic versioning.**
 #[doc(hidden)]
-pub fn adapter(
-    path: impl AsRef<std::path::Path>,
-    record: Option<Holder>,
-) -> impl protocol::FileSystem + Send {
+pub fn adapter(path: impl AsRef<std::path::Path>, record: Option<Holder>) -> impl Adapter {
     let record = record.unwrap_or_else(|| os::process::me().clone());
     os::LockFile::new(os::absolute(path.as_ref()), record)
+}
+
+/// What [`adapter`] gives. **Not covered by semantic versioning.**
+#[doc(hidden)]
+pub trait Adapter: protocol::FileSystem + Send {
+    /// Another descriptor of the open file, as a forked child has one.
+    #[cfg(unix)]
+    fn another_descriptor(&self) -> std::io::Result<std::fs::File>;
+}
+
+impl Adapter for os::LockFile {
+    #[cfg(unix)]
+    fn another_descriptor(&self) -> std::io::Result<std::fs::File> {
+        self.another_descriptor()
+    }
 }
 
 /// Whether `signal` is ignored by this process: the command keeps it so for its child.

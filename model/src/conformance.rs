@@ -20,8 +20,6 @@ pub mod command;
 pub mod filesystem;
 pub mod kernel;
 pub mod random;
-#[cfg(not(windows))]
-mod sharing;
 pub mod slips;
 #[cfg_attr(windows, path = "conformance/witness_windows.rs")]
 mod witness;

@@ -76,6 +76,11 @@ impl LockFile {
         Self { open: self.open.clone(), ..Self::new(self.path.clone(), self.record.clone()) }
     }
 
+    /// Another descriptor of the open file.
+    pub(crate) fn another_descriptor(&self) -> io::Result<File> {
+        self.open.as_ref().ok_or_else(nothing_open)?.file.try_clone()
+    }
+
     /// The path.
     pub(crate) fn path(&self) -> &Path {
         &self.path

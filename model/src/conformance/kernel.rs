@@ -13,16 +13,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use portlock::Holder;
 use portlock::protocol::{
     Age, Confirm, Create, Dated, Done, Evidence, FileSystem, Listen, Lock, Open, Read, Unlink,
     Wait, Watch,
 };
+use portlock::{Adapter, Holder};
 
 #[cfg(not(windows))]
 use super::filesystem::quirks_of_time;
-#[cfg(not(windows))]
-use super::sharing::{self, Shared};
 use super::witness::{self, Witness};
 use crate::machines::Reply;
 use crate::moves::Outcome;
@@ -60,13 +58,11 @@ struct Real {
     /// Of its present process, which it shares with the threads of that.
     pid: u32,
     /// Its end of the shipped adapter. A forked child has none.
-    adapter: Option<Box<dyn FileSystem + Send>>,
+    adapter: Option<Box<dyn Adapter>>,
     /// The newborn that an old agent is about to write.
     newborn: Option<File>,
     /// What a forked child has of its parent: the same open file.
-    inherited: Option<Shared>,
-    /// The number of the descriptor that its adapter has open, where children are forked.
-    descriptor: Option<i32>,
+    inherited: Option<File>,
 }
 
 /// A witness, and how old its file looks.
@@ -187,7 +183,7 @@ impl<'a> Kernel<'a> {
             let is_child = world.participant(one).kind == Kind::Child;
             let adapter = (!is_child).then(|| {
                 let adapter = portlock::adapter(self.path.clone(), Some(ours(pid)));
-                Box::new(adapter) as Box<dyn FileSystem + Send>
+                Box::new(adapter) as Box<dyn Adapter>
             });
             self.participants[usize::from(one)] = Real { pid, adapter, ..Real::default() };
         }
@@ -341,9 +337,9 @@ impl<'a> Kernel<'a> {
                 && after.participant(one).doing != Doing::Absent
         };
         let child = after.everyone().find(is_new).ok_or("nobody is forked")?;
-        let parents = self.participants[usize::from(who)].descriptor;
-        let parents = parents.ok_or("the descriptor of the parent is not known")?;
-        let shared = sharing::share(parents).map_err(went_wrong("share the open file"))?;
+        let parent = self.participants[usize::from(who)].adapter.as_ref();
+        let parent = parent.ok_or("a child is to fork")?;
+        let shared = parent.another_descriptor().map_err(went_wrong("share the open file"))?;
         self.participants[usize::from(child)].inherited = Some(shared);
         Ok(())
     }
@@ -351,24 +347,6 @@ impl<'a> Kernel<'a> {
     #[cfg(windows)]
     fn fork(&mut self, _: &World, _: Who, _: &World) -> Result<(), Differs> {
         Err("Windows has no fork".to_owned())
-    }
-
-    /// Which descriptor `who` has just got, told by its file and by being nobody else's.
-    #[cfg(not(windows))]
-    fn descriptor_of(&self, who: Who, identity: witness::Identity) -> io::Result<Option<i32>> {
-        use std::os::fd::AsRawFd;
-        let others =
-            self.participants.iter().enumerate().filter(|&(one, _)| one != usize::from(who));
-        let mut known: Vec<i32> = others.clone().filter_map(|(_, real)| real.descriptor).collect();
-        let witnesses = self.files.iter().flatten().map(|aged| aged.witness.descriptor());
-        known.extend(witnesses);
-        known.extend(others.filter_map(|(_, real)| Some(real.inherited.as_ref()?.as_raw_fd())));
-        sharing::descriptor_of(identity, &known)
-    }
-
-    #[cfg(windows)]
-    fn descriptor_of(&self, _: Who, _: witness::Identity) -> io::Result<Option<i32>> {
-        Ok(None)
     }
 
     /// Compares all that can be seen with the model.
@@ -544,7 +522,7 @@ impl InLockStep<'_, '_> {
         &mut self,
         instead: Option<T>,
         of: impl FnOnce(T) -> Reply,
-        call: impl FnOnce(&mut dyn FileSystem) -> T,
+        call: impl FnOnce(&mut dyn Adapter) -> T,
     ) -> Option<T> {
         if self.got.is_some() {
             self.trouble = Some("a second call in one step".to_owned());
@@ -577,23 +555,6 @@ impl InLockStep<'_, '_> {
         }
     }
 
-    /// A file has been opened: which descriptor is it, if there are children to share it?
-    fn opened(&mut self) {
-        if !self.before.participants.iter().any(|one| one.kind == Kind::Parent) {
-            return;
-        }
-        let Some(inode) = self.after.open_inode(self.who) else { return };
-        let Some(identity) =
-            self.kernel.files[usize::from(inode)].as_ref().map(|file| file.witness.identity)
-        else {
-            return;
-        };
-        match self.kernel.descriptor_of(self.who, identity) {
-            Ok(number) => self.kernel.participants[usize::from(self.who)].descriptor = number,
-            Err(error) => self.trouble = Some(went_wrong("look for the descriptor")(error)),
-        }
-    }
-
     /// A write that fails may leave a part of the record.
     fn fail_to_write(&mut self) {
         let (before, who) = (self.before, self.who);
@@ -622,18 +583,13 @@ impl FileSystem for InLockStep<'_, '_> {
         if let (Create::Created, Some(inode)) = (reply, self.after.path) {
             let seen = self.kernel.see_new_file(inode);
             self.noted(seen, "see the new file");
-            self.opened();
         }
         reply
     }
 
     fn open(&mut self) -> Open {
         let failed = failure!(self, Open, Open::Failed);
-        let reply = self.call(failed, Reply::Open, |fs| fs.open()).unwrap_or(Open::Failed);
-        if reply == Open::Opened {
-            self.opened();
-        }
-        reply
+        self.call(failed, Reply::Open, |fs| fs.open()).unwrap_or(Open::Failed)
     }
 
     fn age(&mut self) -> Dated {
@@ -660,7 +616,7 @@ impl FileSystem for InLockStep<'_, '_> {
         let failed = failure!(self, Age, Dated::Failed);
         let may_be_odd = self.kernel.times_are_odd;
         let mut odd = false;
-        let look = |fs: &mut dyn FileSystem| match (fs.age(), expected) {
+        let look = |fs: &mut dyn Adapter| match (fs.age(), expected) {
             (Dated::Known(told), Reply::Age(Dated::Known(age))) if may_be_odd => {
                 odd = told != age;
                 Dated::Known(age)
@@ -754,7 +710,7 @@ impl FileSystem for InLockStep<'_, '_> {
         let Reply::Watch(expected) = self.expected else { return Watch::Unknown };
         let unknown = (expected == Watch::Unknown).then_some(Watch::Unknown);
         let mut untold = false;
-        let look = |fs: &mut dyn FileSystem| match fs.watch() {
+        let look = |fs: &mut dyn Adapter| match fs.watch() {
             // A system may be unable to tell at any time, and the model goes on with both.
             Watch::Unknown => {
                 untold = true;
@@ -769,12 +725,10 @@ impl FileSystem for InLockStep<'_, '_> {
 
     fn close(&mut self) {
         let _ = self.call(None, |()| Reply::Close, |fs| fs.close());
-        self.kernel.participants[usize::from(self.who)].descriptor = None;
     }
 
     fn leave(&mut self) {
         let real = &mut self.kernel.participants[usize::from(self.who)];
-        real.descriptor = None;
         if real.adapter.is_none() {
             real.inherited = None;
             self.got = Some(Reply::Leave);
@@ -822,7 +776,3 @@ fn ours(pid: u32) -> Holder {
 fn went_wrong(what: &'static str) -> impl Fn(io::Error) -> Differs {
     move |error| format!("{what}: {error}")
 }
-
-/// Nothing is inherited on Windows.
-#[cfg(windows)]
-type Shared = std::convert::Infallible;

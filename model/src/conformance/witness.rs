@@ -4,7 +4,6 @@
 
 use std::fs::{File, FileTimes, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
@@ -67,9 +66,5 @@ impl Witness {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
             Err(error) => Err(error.into()),
         }
-    }
-
-    pub(super) fn descriptor(&self) -> RawFd {
-        self.file.as_raw_fd()
     }
 }
