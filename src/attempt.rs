@@ -36,11 +36,14 @@ const UNLINKED: Acquire = Acquire::Closing(Closing { then: Then::Create });
 
 impl<'a> Attempt<'a> {
     pub(crate) fn new(lock: &'a Lock, limit: Limit) -> Self {
-        let mut file = LockFile::new(lock.path().to_owned(), lock.record());
+        let mut file = LockFile::new(lock.shared_path(), lock.record());
         if let Limit::Wait(until) = &limit {
             file.listen_until(until.clone());
         }
         let patience = Patience::new(limit);
+        if patience.is_endless() {
+            file.wait_without_end();
+        }
         Self { lock, file, patience, reclaimed: None, state: Acquire::START }
     }
 

@@ -49,11 +49,10 @@ impl Guard {
     /// [`ReleaseError::Forked`] in a child that was forked: both are told of a lock that this
     /// process does not hold, and removed nothing.
     pub fn release(mut self) -> Result<(), ReleaseError> {
-        let path = self.path().to_owned();
         match self.run_release(Stuck::keep) {
             Released::Removed => Ok(()),
-            Released::Lost => Err(ReleaseError::Lost { path }),
-            Released::Left => Err(ReleaseError::Forked { path }),
+            Released::Lost => Err(ReleaseError::Lost { path: self.path().to_owned() }),
+            Released::Left => Err(ReleaseError::Forked { path: self.path().to_owned() }),
             Released::Kept(op) | Released::Failed(op) => {
                 let source = self.file.take_error();
                 self.registered = Some(exit::register(&self.file));

@@ -1,6 +1,7 @@
 //! What users hold: a lock, and the ways to acquire it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::attempt::Attempt;
@@ -16,14 +17,14 @@ use crate::record::Holder;
 /// A lock that can be acquired: a path, and whose it is. It holds nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lock {
-    path: PathBuf,
+    path: Arc<Path>,
     subject: Subject,
     command: Option<String>,
 }
 
 impl Lock {
-    pub(crate) fn new(path: PathBuf, subject: Subject) -> Self {
-        Self { path, subject, command: None }
+    pub(crate) fn new(path: impl Into<Arc<Path>>, subject: Subject) -> Self {
+        Self { path: path.into(), subject, command: None }
     }
 
     /// The lock whose file is `path`. A relative one counts from the working directory now.
@@ -54,6 +55,10 @@ impl Lock {
     /// The name that it locks; `None` for a lock by port or path.
     pub fn name(&self) -> Option<&str> {
         self.subject.name()
+    }
+
+    pub(crate) fn shared_path(&self) -> Arc<Path> {
+        self.path.clone()
     }
 
     pub(crate) fn subject(&self) -> &Subject {
@@ -155,7 +160,7 @@ impl Lock {
             Refusal::Unknown(Unsure::Contended | Unsure::BeingCreated) => None,
             Refusal::Holder | Refusal::Unknown(_) => file.seen().cloned(),
         };
-        let mut held = Held::new(self.subject.clone(), self.path.clone(), holder, why);
+        let mut held = Held::new(self.subject.clone(), self.path.to_path_buf(), holder, why);
         if why == Refusal::Unknown(Unsure::RecordedGone) {
             held.open_in = os::process::that_have_open(&self.path);
         }
@@ -163,7 +168,7 @@ impl Lock {
     }
 
     pub(crate) fn failed(&self, mut file: LockFile, op: Op) -> AcquireError {
-        let path = self.path.clone();
+        let path = self.path.to_path_buf();
         match (file.not_a_lock_file(), op, self.path.parent()) {
             (Some(found), _, _) => AcquireError::NotALockFile { path, found },
             (None, Op::Create, Some(dir)) => {

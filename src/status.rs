@@ -87,7 +87,7 @@ impl Lock {
     ///
     /// As [`Lock::try_acquire`], other than [`AcquireError::Held`].
     pub fn status(&self) -> Result<Status, AcquireError> {
-        let file = LockFile::new(self.path().to_owned(), os::process::me().clone());
+        let file = LockFile::new(self.shared_path(), os::process::me().clone());
         self.finished(file, Query::START)
     }
 

@@ -143,9 +143,11 @@ fn a_wait_is_one_call_and_the_hand_over_after_it_eight() {
         calls.of(wait).iter().position(|call| call == "flock(file, LOCK_EX|LOCK_NB) EAGAIN");
     let standing = 1 + tried.expect("it was busy");
     assert_eq!(
-        calls.of(wait)[standing + 3..],
+        calls.of(wait)[standing..],
         [
-            // Blocks. Before it: the probe, and a confirm, as for a refusal.
+            // A confirm, as for a refusal. Nobody is asked after: whoever it is, he is waited for.
+            "statx(path)",
+            // Blocks.
             "flock(file, LOCK_EX)",
             // Released, so the path names it no longer: as after an unlink of our own.
             "statx(path) ENOENT",

@@ -66,7 +66,7 @@ impl Myself {
         let mut record = Holder::new(std::process::id());
         record.command = std::env::args_os().next().and_then(|program| {
             let name = std::path::Path::new(&program).file_name()?;
-            crate::record::printable(&name.to_string_lossy())
+            crate::record::printable(&name.to_string_lossy()).map(|text| text.into_owned())
         });
         record.host = host();
         #[cfg(target_os = "linux")]
@@ -138,7 +138,7 @@ fn host() -> Option<String> {
         return None;
     }
     let end = name.iter().position(|&byte| byte == 0)?;
-    crate::record::printable(&String::from_utf8_lossy(&name[..end]))
+    crate::record::printable(&String::from_utf8_lossy(&name[..end])).map(|text| text.into_owned())
 }
 
 /// Where the author of a record runs, seen from this process.
@@ -298,6 +298,8 @@ fn started_after(started: SystemTime, written: SystemTime) -> bool {
 mod linux {
     //! What /proc says (proc_pid_stat(5), proc_pid_status(5)).
 
+    use std::fs::File;
+    use std::io::Read;
     use std::os::unix::fs::MetadataExt;
     use std::path::{Path, PathBuf};
     use std::time::Duration;
@@ -380,7 +382,7 @@ mod linux {
         let view = View::ask();
         me.boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .ok()
-            .and_then(|id| crate::record::printable(id.trim()));
+            .and_then(|id| crate::record::printable(id.trim()).map(|text| text.into_owned()));
         me.pid_namespace = namespace("pid");
         me.process_start = std::fs::read("/proc/self/stat")
             .ok()
@@ -421,14 +423,15 @@ mod linux {
         written: Option<SystemTime>,
     ) -> Option<Probe> {
         view.is_of_our_namespace.filter(|&is_of_ours| is_of_ours)?;
-        let stat = Stat::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let leader = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim();
+        let mut room = [0; 4096];
+        let stat = Stat::parse(told(&format!("/proc/{pid}/stat"), &mut room)?)?;
+        let status = told(&format!("/proc/{pid}/status"), &mut room)?;
+        let leader = tgid(status)?;
         // Told of a process that has been reaped since its files were opened.
-        if leader == "0" {
+        if leader == 0 {
             return None;
         }
-        if leader != pid.to_string() {
+        if leader != pid {
             return Some(Probe::Thread);
         }
         if let (Some(recorded), Some(found)) = (start, view.unshifted(stat.start)) {
@@ -444,6 +447,22 @@ mod linux {
             return Some(Probe::StartedLater);
         }
         Some(Probe::Alive)
+    }
+
+    /// What a file of /proc tells at once. It is not read to its end, which takes as long again: what
+    /// matters stands at its beginning, and the whole of it is made up by the first read.
+    fn told<'a>(path: &str, room: &'a mut [u8]) -> Option<&'a [u8]> {
+        let mut file = retried(|| File::open(path)).ok()?;
+        let length = retried(|| file.read(room)).ok()?;
+        room.get(..length)
+    }
+
+    /// Which process a thread is of (proc_pid_status(5)). The name above it has no line break that
+    /// is not escaped.
+    fn tgid(status: &[u8]) -> Option<u32> {
+        let mut lines = status.split(|&byte| byte == b'\n');
+        let leader = lines.find_map(|line| line.strip_prefix(b"Tgid:"))?;
+        std::str::from_utf8(leader).ok()?.trim().parse().ok()
     }
 
     /// Whether a process that started `start` ticks after boot started after `written`.

@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 #[cfg(target_os = "linux")]
@@ -22,15 +22,16 @@ use std::time::SystemTime;
 use super::listener::Listener;
 use super::{KernelLocks, Until, nothing_open, process, whole_milliseconds};
 use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Read, Unlink, Wait};
-use crate::judge::{Age, Evidence, Watch};
+use crate::judge::{Age, Evidence, Probe, Watch};
 use crate::protocol::GRACE;
 use crate::record::{Holder, MAX_RECORD};
 
 /// One participant's view of one lock path.
 #[derive(Debug)]
 pub(crate) struct LockFile {
-    path: PathBuf,
-    record: Holder,
+    /// Shared, as the record is, with the copy that is released at exit.
+    path: Arc<Path>,
+    record: Arc<Holder>,
     open: Option<Opened>,
     seen: Option<Holder>,
     not_a_lock_file: Option<&'static str>,
@@ -39,6 +40,10 @@ pub(crate) struct LockFile {
     /// many files.
     locks: Option<Arc<KernelLocks>>,
     listener: Listener,
+    /// Whether a holder is waited for as long as it takes.
+    waits_without_end: bool,
+    /// Whether somebody else had the kernel lock when it was tried last.
+    is_busy: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -52,17 +57,28 @@ struct Opened {
 
 impl LockFile {
     /// A view of `path` with nothing open. `record` is what a create would be recorded as.
-    pub(crate) fn new(path: PathBuf, record: Holder) -> Self {
+    pub(crate) fn new(path: impl Into<Arc<Path>>, record: impl Into<Arc<Holder>>) -> Self {
         Self {
-            path,
-            record,
+            path: path.into(),
+            record: record.into(),
             open: None,
             seen: None,
             not_a_lock_file: None,
             error: None,
             locks: None,
             listener: Listener::default(),
+            waits_without_end: false,
+            is_busy: false,
         }
+    }
+
+    /// Says that no holder is ever refused: what has the kernel lock is waited for, whoever it is,
+    /// so that nobody needs to be asked after. The judge is told that it cannot be known, which any
+    /// probe may say at any time (P8).
+    ///
+    /// The probe is the dearest part of a look, and every waiter looks at every holder.
+    pub(crate) fn wait_without_end(&mut self) {
+        self.waits_without_end = true;
     }
 
     /// Has every wait by [`FileSystem::listen`] end then.
@@ -323,11 +339,15 @@ impl FileSystem for LockFile {
     }
 
     fn lock(&mut self) -> Lock {
+        self.is_busy = false;
         let Some(opened) = &self.open else { return self.failed(nothing_open(), Lock::Failed) };
         loop {
             let error = match fs4::FileExt::try_lock(&*opened.file) {
                 Ok(()) => return Lock::Ours,
-                Err(fs4::TryLockError::WouldBlock) => return Lock::Busy,
+                Err(fs4::TryLockError::WouldBlock) => {
+                    self.is_busy = true;
+                    return Lock::Busy;
+                }
                 Err(fs4::TryLockError::Error(error)) => error,
             };
             match error.raw_os_error() {
@@ -339,6 +359,7 @@ impl FileSystem for LockFile {
     }
 
     fn wait(&mut self) -> Wait {
+        self.is_busy = false;
         let Some(opened) = &self.open else { return self.failed(nothing_open(), Wait::Failed) };
         match retried(|| fs4::FileExt::lock(&*opened.file)) {
             Ok(()) => Wait::Ours,
@@ -360,7 +381,7 @@ impl FileSystem for LockFile {
     }
 
     fn write(&mut self) -> Done {
-        self.record.since = Some(whole_milliseconds(SystemTime::now()));
+        Arc::make_mut(&mut self.record).since = Some(whole_milliseconds(SystemTime::now()));
         let bytes = self.record.to_bytes();
         let Some(opened) = &mut self.open else { return self.failed(nothing_open(), Done::Failed) };
         match retried(|| (&*opened.file).write(&bytes)) {
@@ -387,6 +408,9 @@ impl FileSystem for LockFile {
             return Evidence::Nothing(Age::Young);
         };
         let author = process::author(holder, || locks_are_kernel_wide(&opened.file));
+        if self.is_busy && self.waits_without_end {
+            return Evidence::Record(author, Probe::Unknown);
+        }
         // The later of the two: a copied file keeps an old record, a touched one an old text.
         let written = opened.changed.max(holder.since);
         Evidence::Record(author, process::probe(holder, author, written))
@@ -606,10 +630,36 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_without_end_asks_after_the_holder_only_when_nobody_has_the_kernel_lock() {
+        let (_dir, mut holder) = in_a_new_directory();
+        assert_eq!(holder.create(), Create::Created);
+        assert_eq!((holder.lock(), holder.write()), (Lock::Ours, Done::Done));
+        let mut look = |waits_without_end: bool, expected, lock| {
+            let mut file = LockFile::new(holder.path(), holder.record().clone());
+            if waits_without_end {
+                file.wait_without_end();
+            }
+            assert_eq!((file.open(), file.read(), file.lock()), (Open::Opened, Read::Record, lock));
+            let Evidence::Record(_, probe) = file.probe() else { panic!("there is a record") };
+            assert_eq!(probe, expected);
+            if lock == Lock::Busy {
+                holder.close();
+                // Ours, and hence to be judged by what is so.
+                assert_eq!(file.wait(), Wait::Ours);
+                assert!(matches!(file.probe(), Evidence::Record(_, Probe::Ourselves)));
+            }
+        };
+        look(true, Probe::Unknown, Lock::Busy);
+        look(true, Probe::Ourselves, Lock::Ours);
+        look(false, Probe::Ourselves, Lock::Ours);
+    }
+
+    #[test]
     fn the_first_error_is_kept() {
-        let (_dir, mut file) = in_a_new_directory();
-        file.path.push("below-a-file");
-        std::fs::write(file.path.parent().expect("a parent"), b"").expect("writes");
+        let (dir, _) = in_a_new_directory();
+        let no_directory = dir.path().join("x.lock");
+        std::fs::write(&no_directory, b"").expect("writes");
+        let mut file = LockFile::new(no_directory.join("below-a-file"), process::me().clone());
         assert_eq!(file.open(), Open::Failed);
         assert_eq!(file.lock(), Lock::Failed);
         assert_eq!(file.take_error().kind(), ErrorKind::NotADirectory);
