@@ -440,7 +440,7 @@ mod linux {
             }
         }
         // A leader that left before its other threads looks like a zombie and is a live process.
-        if matches!(stat.state, b'Z' | b'X' | b'x') && stat.threads <= 1 {
+        if stat.has_ended && stat.threads <= 1 {
             return Some(Probe::Zombie);
         }
         if start.is_none() && started_after(stat.start, written?) {
@@ -504,9 +504,15 @@ mod linux {
         }
     }
 
+    /// Set in the flags of a thread from the start of its exit (`include/linux/sched.h`). A process
+    /// that ends frees its kernel locks before it is a zombie, so that whoever waited for one meets
+    /// it in between.
+    const PF_EXITING: u64 = 4;
+
     /// The fields of /proc/PID/stat that matter.
     struct Stat {
-        state: u8,
+        /// Nothing of the program runs any more in the first thread.
+        has_ended: bool,
         threads: u64,
         start: u64,
     }
@@ -517,10 +523,12 @@ mod linux {
             let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
             let text = std::str::from_utf8(&stat[after_name..]).ok()?;
             let mut fields = text.split_ascii_whitespace();
-            let state = *fields.next()?.as_bytes().first()?;
-            let mut field = |number: usize| fields.nth(number)?.parse().ok();
-            // Fields 3 (state), 20 (num_threads), 22 (starttime), counted from 1.
-            Some(Self { state, threads: field(16)?, start: field(1)? })
+            let is_zombie = matches!(fields.next()?, "Z" | "X" | "x");
+            let mut field = |number: usize| fields.nth(number)?.parse::<u64>().ok();
+            // Fields 3 (state), 9 (flags), 20 (num_threads), 22 (starttime), counted from 1.
+            let is_exiting = field(5)? & PF_EXITING != 0;
+            let has_ended = is_zombie || is_exiting;
+            Some(Self { has_ended, threads: field(10)?, start: field(1)? })
         }
     }
 
@@ -590,9 +598,22 @@ mod linux {
         fn stat_is_read_past_a_name_with_parentheses_and_spaces() {
             let line = b"42 (a) (b c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 81234 10 11";
             let stat = Stat::parse(line).expect("a stat line");
-            assert_eq!((stat.state, stat.threads, stat.start), (b'S', 9, 81_234));
+            assert_eq!((stat.has_ended, stat.threads, stat.start), (false, 9, 81_234));
             assert!(Stat::parse(b"42 (a) S 1").is_none());
             assert!(Stat::parse(b"").is_none());
+        }
+
+        #[test]
+        fn a_process_that_is_ending_has_ended_as_a_zombie_has() {
+            let has_ended = |state: &str, flags: &str| {
+                let line =
+                    format!("42 (a) {state} 1 42 42 0 -1 {flags} 1 2 3 4 5 6 7 8 20 0 1 0 7");
+                Stat::parse(line.as_bytes()).expect("a stat line").has_ended
+            };
+            assert!(has_ended("Z", "4228108"));
+            assert!(has_ended("R", "4194564"), "it frees its locks before it is a zombie");
+            assert!(!has_ended("R", "4194560"));
+            assert!(!has_ended("S", "1077936128"));
         }
     }
 }
