@@ -99,7 +99,8 @@ impl Lock {
     /// Acquires the lock, and waits for at most `limit` for whoever holds it: **blocks**.
     ///
     /// On Linux it is woken when the holder releases or dies (inotify), as far as the user's number
-    /// of watches reaches; on macOS and FreeBSD too (kqueue); on Windows it waits for the kernel lock
+    /// of watches reaches, on filesystems whose events tell of everybody (not NFS, not FUSE); on
+    /// macOS and FreeBSD too (kqueue); on Windows it waits for the kernel lock
     /// itself. Beyond that, and elsewhere, it looks again at intervals that grow to 10 ms. At the end
     /// of the time it has nothing open, and nothing is left that would take the lock later, but for
     /// the queue of inotify's events, which is kept for the next wait: a descriptor for each wait at

@@ -43,8 +43,16 @@ impl Listener {
             self.events = Events::new().ok();
         }
         let armed = self.events.as_mut().map(|events| events.watch(path, file).is_ok());
-        self.armed = armed.unwrap_or(false);
-        self.pauses = Pauses::from(if self.armed { QUIET } else { Pauses::FIRST });
+        if armed == Some(true) {
+            (self.armed, self.pauses) = (true, Pauses::from(QUIET));
+        } else {
+            self.poll();
+        }
+    }
+
+    /// From here on it looks again after short pauses.
+    pub(super) fn poll(&mut self) {
+        (self.armed, self.pauses) = (false, Pauses::from(Pauses::FIRST));
     }
 
     /// Blocks.

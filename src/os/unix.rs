@@ -368,8 +368,11 @@ impl FileSystem for LockFile {
     }
 
     fn arm(&mut self) {
-        if let Some(opened) = &self.open {
+        let Some(opened) = &self.open else { return };
+        if events_are_of_all(&opened.file) {
             self.listener.arm(&self.path, &opened.file);
+        } else {
+            self.listener.poll();
         }
     }
 
@@ -548,6 +551,19 @@ fn locks_are_kernel_wide(file: &File) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn locks_are_kernel_wide(_: &File) -> bool {
     false
+}
+
+/// Whether an event tells of everybody who comes and goes. It does not of those on another machine
+/// or at another mount, and NFS is silent of a file that is removed while it is open.
+#[cfg(target_os = "linux")]
+fn events_are_of_all(file: &File) -> bool {
+    locks_are_kernel_wide(file)
+}
+
+/// Elsewhere filesystems are not told apart.
+#[cfg(not(target_os = "linux"))]
+fn events_are_of_all(_: &File) -> bool {
+    true
 }
 
 #[cfg(test)]
