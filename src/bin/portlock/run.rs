@@ -21,7 +21,7 @@ use crate::wait::seconds;
 /// lock there is none, and each of them ends the wait. On Windows these are Ctrl-C and Ctrl-Break,
 /// and a portlock that is killed takes the command along.
 ///
-/// Whoever waits looks a hundred times a second, and who comes first is not served first.
+/// Whoever waits is woken when the lock may be free; who comes first is not served first.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct Run {
