@@ -19,8 +19,10 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 use crate::os::{self, LockFile, per_process::PerProcess};
 use crate::protocol::Release;
 
-/// The locks that this process holds, by number of their registration.
-type Registry = Mutex<BTreeMap<usize, LockFile>>;
+/// The locks that this process holds, by number of their registration. Boxed, since a map keeps
+/// room for eleven as soon as there is one.
+type Registry = Mutex<Held>;
+type Held = BTreeMap<usize, Box<LockFile>>;
 
 /// A registered lock.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ pub(crate) fn register(file: &LockFile) -> Registered {
         os::process::at_exit(release_all);
     }
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    lock(registry()).insert(number, file.for_exit());
+    lock(registry()).insert(number, Box::new(file.for_exit()));
     Registered(number)
 }
 
@@ -50,7 +52,7 @@ fn registry() -> &'static Registry {
 }
 
 /// Nothing is done while it is held that can panic, so a poisoned one is as good.
-fn lock(registry: &Registry) -> MutexGuard<'_, BTreeMap<usize, LockFile>> {
+fn lock(registry: &Registry) -> MutexGuard<'_, Held> {
     registry.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 

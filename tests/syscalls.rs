@@ -14,7 +14,7 @@ use std::process::Command;
 use participant::{Participant, not_checked, this_test_binary, until_blocked};
 
 #[test]
-fn an_uncontended_acquire_makes_five_calls_and_a_release_four() {
+fn an_uncontended_acquire_makes_four_calls_and_a_release_four() {
     let Some(mut traced) = Traced::start() else { return };
     let (acquire, release) = traced.acquire_and_release();
     let warm = traced.acquire_and_release();
@@ -28,10 +28,10 @@ fn an_uncontended_acquire_makes_five_calls_and_a_release_four() {
             "flock(file, LOCK_EX|LOCK_NB)",
             // One call, so that a reader sees nothing or all of it (P4).
             "write(file, record)",
-            // Which file is ours. Its number is not known from the create.
+            // Does the path still name it? A slow creator may have been reclaimed (P1). It has had
+            // one name since it was created, and has none if that was removed. (Where a filesystem
+            // does not count so, the path is looked at.) And the release needs its number.
             "statx(file)",
-            // Is it the one that the path names? A slow creator may have been reclaimed (P1).
-            "statx(path)",
         ]
     );
     assert_eq!(
@@ -91,7 +91,6 @@ fn a_reclaim_of_a_dead_holders_file() {
             "flock(file, LOCK_EX|LOCK_NB)",
             "write(file, record)",
             "statx(file)",
-            "statx(path)",
         ]
     );
 }
@@ -126,7 +125,7 @@ fn a_refusal_by_a_live_holder() {
 }
 
 #[test]
-fn a_wait_is_one_call_and_the_hand_over_after_it_eight() {
+fn a_wait_is_one_call_and_the_hand_over_after_it_seven() {
     let Some(mut traced) = Traced::start() else { return };
     traced.acquire_and_release();
     let mut holder = Participant::holding(&traced.path);
@@ -157,7 +156,6 @@ fn a_wait_is_one_call_and_the_hand_over_after_it_eight() {
             "flock(file, LOCK_EX|LOCK_NB)",
             "write(file, record)",
             "statx(file)",
-            "statx(path)",
         ]
     );
 }

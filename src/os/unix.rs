@@ -422,7 +422,15 @@ impl FileSystem for LockFile {
     fn confirm(&mut self) -> Confirm {
         if let Some(opened) = self.open.as_mut().filter(|opened| opened.identity.is_none()) {
             match retried(|| opened.file.metadata()) {
-                Ok(ours) => opened.identity = Some(identity(&ours)),
+                Ok(ours) => {
+                    opened.identity = Some(identity(&ours));
+                    // Our newborn: it got its one name when it was created, and nobody gives or
+                    // changes names (S9), so that the path names it for as long as it has one. A
+                    // person who moves it away just now comes before us as if a moment later.
+                    if ours.nlink() <= 1 && counts_names(&opened.file, &ours) {
+                        return if ours.nlink() == 1 { Confirm::Same } else { Confirm::Changed };
+                    }
+                }
                 Err(error) => return self.failed(error, Confirm::Failed),
             }
         }
@@ -492,16 +500,21 @@ fn is_absent(error: &io::Error) -> bool {
 
 /// Whether what the path names is seen as it is at once, since the file is this kernel's own.
 ///
-/// A device with a number of its own is a disk here. For the others the filesystem is asked, and
-/// the last answer kept: it costs one call a process, not one a confirm. The number of such a
-/// device is given out again when it is unmounted; the block size beside it tells NFS (a whole
-/// request) from what is local (a page).
+/// A device with a number of its own is a disk here. For the others the filesystem is asked.
 #[cfg(target_os = "linux")]
 fn shows_the_present(file: &File, found: &Metadata) -> bool {
+    libc::major(found.dev()) != 0 || counts_names(file, found)
+}
+
+/// Whether an open file's number of names (`st_nlink`) is 0 as soon as its one name is removed. It
+/// is not where a removed file that is open is renamed instead: NFS, FUSE, also on a disk.
+///
+/// The filesystem is asked, and the last answer kept: it costs one call a process, not one a
+/// confirm. The number of a device is given out again when it is unmounted; the block size beside
+/// it tells NFS (a whole request) from what is local (a page).
+#[cfg(target_os = "linux")]
+fn counts_names(file: &File, found: &Metadata) -> bool {
     static LOCAL: AtomicU64 = AtomicU64::new(0);
-    if libc::major(found.dev()) != 0 {
-        return true;
-    }
     let filesystem = found.dev() << 32 | found.blksize();
     if LOCAL.load(Ordering::Relaxed) == filesystem {
         return true;
@@ -511,6 +524,12 @@ fn shows_the_present(file: &File, found: &Metadata) -> bool {
         LOCAL.store(filesystem, Ordering::Relaxed);
     }
     local
+}
+
+/// Elsewhere filesystems are not told apart.
+#[cfg(not(target_os = "linux"))]
+fn counts_names(_: &File, _: &Metadata) -> bool {
+    false
 }
 
 /// Elsewhere nothing is asked, and the name always looked up anew.
