@@ -1,132 +1,373 @@
-//! What an acquire costs, beside the system calls that it cannot do without.
+//! What an acquire costs, beside the floor, and beside what others do.
 //!
-//! Run with `cargo bench`; `TMPDIR` chooses the filesystem. Measured on x86-64, an idle virtual machine
-//! with 2 cores; microseconds:
+//! `cargo bench -p portlock-bench --bench acquire`. Three tables for each filesystem, of paired rounds
+//! (`src/rounds.rs`), and then criterion's estimates, which `-- FILTER` chooses from.
 //!
-//! | | ext4 | tmpfs |
-//! | --- | --- | --- |
-//! | acquire and release, uncontended | 29 | 19 |
-//! | acquire, reclaiming a dead holder's file | 47 | 37 |
-//! | refusal by a live holder | 36 | 37 |
-//! | status, free | 1 | 2 |
-//! | status, held: reads /proc/locks and mountinfo | 84 | 84 |
-//! | peer: open, flock, close, by fs4 | 3 | 3 |
-//! | peer: exclusive create, write, close, unlink | 21 | 13 |
+//! | environment | |
+//! | --- | --- |
+//! | `PORTLOCK_BENCH_DIRS` | the directories, separated by colons; otherwise the target's and `/dev/shm` |
+//! | `PORTLOCK_BENCH_ROUNDS` | rounds for each ratio; otherwise 600 |
 
-use std::fs::{File, OpenOptions};
-use std::hint::black_box;
-use std::io::Write;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+#[cfg(not(unix))]
+fn main() {
+    println!("not measured here: the peers are Unix's");
+}
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use portlock::{Holder, LockDir, Reclaimed, Status};
+#[cfg(unix)]
+fn main() {
+    measured::main();
+}
 
-/// A process that lives until it is dropped, and is reaped then.
-struct Live(Child);
+#[cfg(unix)]
+mod measured {
+    use std::fs::{File, OpenOptions};
+    use std::path::Path;
+    use std::process::{Child, Command, Stdio};
+    use std::time::Duration;
 
-impl Live {
-    fn new() -> Self {
-        Self(Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat runs"))
+    use criterion::Criterion;
+    use portlock::{Holder, Lock, LockDir, Status};
+    use portlock_bench::naive::{Naive, Record, live_holder};
+    use portlock_bench::place::Place;
+    use portlock_bench::rounds::{Compared, Contender, compare};
+    use portlock_bench::{load, measures, number};
+
+    /// A ratio to the floor that is to be reached.
+    const GOAL: f64 = 1.05;
+
+    pub(crate) fn main() {
+        let places = Place::all(env!("CARGO_TARGET_TMPDIR"));
+        let rounds = if measures() { number("PORTLOCK_BENCH_ROUNDS", 600) } else { 2 };
+        println!("load {}; medians of {rounds} rounds, each of half a millisecond a side", load());
+        for place in &places {
+            uncontended(place, rounds);
+            attribution(place, rounds);
+            in_the_way(place, rounds);
+        }
+        println!("\nload {}\n", load());
+        let mut criterion = Criterion::default()
+            .sample_size(20)
+            .warm_up_time(Duration::from_millis(100))
+            .measurement_time(Duration::from_millis(500))
+            .configure_from_args();
+        for place in &places {
+            estimates(&mut criterion, place);
+        }
+        criterion.final_summary();
     }
-}
 
-impl Drop for Live {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+    // ---- uncontended ------------------------------------------------------------------------------
+
+    /// An acquire and a release of the lock at a path, with what is done while it is held.
+    type Cycle = Box<dyn Fn(&Path, &mut dyn FnMut())>;
+
+    struct Peer {
+        name: &'static str,
+        cycle: Cycle,
     }
-}
 
-/// The number of a process that is gone.
-fn gone() -> u32 {
-    let live = Live::new();
-    live.0.id()
-}
+    impl Peer {
+        fn new(name: &'static str, cycle: impl Fn(&Path, &mut dyn FnMut()) + 'static) -> Self {
+            Self { name, cycle: Box::new(cycle) }
+        }
 
-fn leave_record(path: &Path, of: &Holder) -> File {
-    let mut file = File::create(path).expect("creates");
-    file.write_all(&of.to_bytes()).expect("writes");
-    file
-}
+        /// Two that take turns have a file each, since that of some stays.
+        fn contender(&self, place: &Place, file: &str) -> Contender<'_> {
+            let path = place.file(file);
+            Contender::new(move || (self.cycle)(&path, &mut || ()))
+        }
 
-fn acquire(c: &mut Criterion) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let lock = LockDir::at(dir.path()).port(5338).expect("a port");
-    let ours = lock.try_acquire().expect("free").holder().clone();
-    let of = |pid| {
-        let mut holder = ours.clone();
-        (holder.pid, holder.process_start) = (pid, None);
-        holder
-    };
+        /// How long its record is, and whether the file stays: both are looked at.
+        fn leaves(&self, place: &Place) -> (u64, bool) {
+            let path = place.file("agent-5338");
+            let mut record = 0;
+            (self.cycle)(&path, &mut || {
+                record = std::fs::metadata(&path).map_or(0, |found| found.len());
+            });
+            let stays = path.exists();
+            if stays {
+                std::fs::remove_file(&path).expect("it stands");
+            }
+            (record, stays)
+        }
+    }
 
-    c.bench_function("acquire and release, uncontended", |b| {
-        b.iter(|| {
-            let guard = lock.try_acquire().expect("free");
+    const FLOOR: &str = "naive: Percy's three keys, ready made (the floor)";
+    const OURS: &str = "**portlock**";
+
+    fn peers(place: &Place) -> Vec<Peer> {
+        let lock = lock(place);
+        let ours = lock.try_acquire().expect("free").holder().clone();
+        let naive = |name, record: Record| {
+            Peer::new(name, move |path, held| {
+                let naive = Naive::new(path, record.clone());
+                naive.acquire_and_release(held).expect("nobody has it");
+            })
+        };
+        vec![
+            naive(FLOOR, Record::ReadyMade(Record::three_keys())),
+            naive("naive: an empty file", Record::ReadyMade(Vec::new())),
+            naive("naive: the three keys, put together", Record::ThreeKeys),
+            naive("naive: as long as our record, ready made", Record::ReadyMade(ours.to_bytes())),
+            Peer::new(OURS, move |_, held| {
+                let guard = lock.try_acquire().expect("free");
+                held();
+                guard.release().expect("is ours");
+            }),
+            Peer::new("pidlock 0.2", |path, held| {
+                let mut lock = pidlock::Pidlock::new_validated(path).expect("a path");
+                lock.acquire().expect("free");
+                held();
+                lock.release().expect("is ours");
+            }),
+            Peer::new("fslock 0.2, with pid", |path, held| {
+                let mut lock = fslock::LockFile::open(path).expect("opens");
+                assert!(lock.try_lock_with_pid().expect("locks"));
+                held();
+                lock.unlock().expect("unlocks");
+            }),
+            Peer::new("fd-lock 4", |path, held| {
+                let mut lock = fd_lock::RwLock::new(open(path));
+                let guard = lock.try_write().expect("free");
+                held();
+                drop(guard);
+            }),
+            Peer::new("fs4 1.1: flock alone", |path, held| {
+                let file = open(path);
+                fs4::FileExt::try_lock(&file).expect("nobody has it");
+                held();
+            }),
+        ]
+    }
+
+    fn open(path: &Path) -> File {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).open(path).expect("opens")
+    }
+
+    fn lock(place: &Place) -> Lock {
+        LockDir::at(place.path()).port(5338).expect("a port")
+    }
+
+    fn uncontended(place: &Place, rounds: usize) {
+        println!(
+            "\n| acquire and release, {place} | µs | of the floor | quartiles | the median surely \
+             | record, bytes | left behind |\n| --- | --- | --- | --- | --- | --- | --- |"
+        );
+        let peers = peers(place);
+        for peer in &peers {
+            let mut floor = peers[0].contender(place, "floor");
+            let compared = compare(&mut floor, &mut peer.contender(place, "agent-5338"), rounds);
+            let (record, stays) = peer.leaves(place);
+            let left = if stays { "the file" } else { "nothing" };
+            println!("| {} {} {record} | {left} |", peer.name, columns(&compared));
+            if peer.name == OURS {
+                let reached = if compared.ratio.median <= GOAL { "reached" } else { "MISSED" };
+                eprintln!("{place}: {:.3} of {GOAL}: {reached}", compared.ratio.median);
+            }
+        }
+    }
+
+    fn columns(compared: &Compared) -> String {
+        let Compared { other, ratio, .. } = compared;
+        format!(
+            "| {:.2} | {:.3} | {:.3} to {:.3} | {:.3} to {:.3} |",
+            other.median / 1e3,
+            ratio.median,
+            ratio.low,
+            ratio.high,
+            ratio.surely.0,
+            ratio.surely.1
+        )
+    }
+
+    // ---- what each call adds ----------------------------------------------------------------------
+
+    /// Each against the one before it, so that what is told is what it adds.
+    fn attribution(place: &Place, rounds: usize) {
+        println!(
+            "\n| from the floor to portlock, {place} | ns more | the median surely | µs in all \
+             |\n| --- | --- | --- | --- |"
+        );
+        let path = place.file("agent-5338");
+        let lock = lock(place);
+        let ours = lock.try_acquire().expect("free").holder().clone();
+        let three = Naive::new(&path, Record::ReadyMade(Record::three_keys()));
+        let long = Naive::new(&path, Record::ReadyMade(ours.to_bytes()));
+        let made = Naive::new(&path, Record::EightKeys(ours.clone()));
+        let all = Naive::MORE.len();
+        let mut rungs = vec![("the floor again", three), ("our record's length", long.clone())];
+        let calls = Naive::MORE.iter().enumerate();
+        rungs.extend(calls.map(|(at, what)| (*what, long.clone().with(at + 1))));
+        rungs.push(("the record, put together each time", made.with(all)));
+        let contender = |naive: &Naive| {
+            let naive = naive.clone();
+            Contender::new(move || naive.acquire_and_release(&mut || ()).expect("nobody has it"))
+        };
+        let row = |name: &str, compared: &Compared| {
+            let Compared { more, other, .. } = compared;
+            println!(
+                "| {name} | {:+.0} | {:+.0} to {:+.0} | {:.2} |",
+                more.median,
+                more.surely.0,
+                more.surely.1,
+                other.median / 1e3
+            );
+        };
+        let mut before = contender(&rungs[0].1);
+        for (name, naive) in &rungs {
+            let mut rung = contender(naive);
+            row(name, &compare(&mut before, &mut rung, rounds));
+            before = rung;
+        }
+        let mut shipped = Contender::new(|| {
+            lock.try_acquire().expect("free").release().expect("is ours");
+        });
+        row("portlock: the rest of it, no call", &compare(&mut before, &mut shipped, rounds));
+    }
+
+    // ---- somebody is in the way -------------------------------------------------------------------
+
+    /// A process that lives until it is dropped, and is reaped then.
+    struct Live(Child);
+
+    impl Live {
+        fn new() -> Self {
+            Self(Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat runs"))
+        }
+    }
+
+    impl Drop for Live {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    /// The same files for all of one kind, with the record of a process that lives, or is gone.
+    struct Stage {
+        live: Live,
+        ours: Holder,
+        dead: Holder,
+    }
+
+    impl Stage {
+        fn new(place: &Place) -> Self {
+            let ours = lock(place).try_acquire().expect("free").holder().clone();
+            let of = |pid| {
+                let mut holder = ours.clone();
+                (holder.pid, holder.process_start) = (pid, None);
+                holder
+            };
+            let gone = Live::new().0.id();
+            let live = Live::new();
+            Self { dead: of(gone), ours: of(live.0.id()), live }
+        }
+
+        /// The file of the live one, with its kernel lock.
+        fn held(&self, path: &Path) -> File {
+            std::fs::write(path, self.ours.to_bytes()).expect("writes");
+            let file = open(path);
+            fs4::FileExt::try_lock(&file).expect("nobody has it");
+            file
+        }
+    }
+
+    fn in_the_way(place: &Place, rounds: usize) {
+        let stage = Stage::new(place);
+        println!(
+            "\n| {place} | µs | ratio | quartiles | the median surely \
+             |\n| --- | --- | --- | --- | --- |"
+        );
+        let row = |name: &str, compared: &Compared| println!("| {name} {}", columns(compared));
+
+        let path = place.file("agent-5338");
+        let held = stage.held(&path);
+        let pid = stage.live.0.id();
+        let lock = lock(place);
+        let naive = Naive::new(&path, Record::ReadyMade(Record::three_keys()));
+        let mut naive_refusal =
+            Contender::new(|| assert_eq!(naive.refusal().expect("it is held"), pid));
+        let mut naive_status =
+            Contender::new(|| assert_eq!(live_holder(&path).expect("it stands"), Some(pid)));
+        let mut again = Contender::new(|| assert_eq!(naive.refusal().expect("it is held"), pid));
+        row(
+            "refusal, naive: create, open, read, kill(pid, 0)",
+            &compare(&mut naive_refusal, &mut again, rounds),
+        );
+        let mut ours = Contender::new(|| {
+            let error = lock.try_acquire().expect_err("it is held");
+            let holder = error.held().and_then(|held| held.holder.as_ref());
+            assert_eq!(holder.map(|holder| holder.pid), Some(pid));
+        });
+        row("refusal, **portlock**", &compare(&mut naive_refusal, &mut ours, rounds));
+        // It takes for stale what is no bare pid.
+        let bare = place.file("bare");
+        std::fs::write(&bare, pid.to_string()).expect("writes");
+        let mut pidlock = Contender::new(|| {
+            let mut lock = pidlock::Pidlock::new_validated(&bare).expect("a path");
+            assert_eq!(lock.acquire(), Err(pidlock::PidlockError::LockExists));
+        });
+        row("refusal, pidlock: names nobody", &compare(&mut naive_refusal, &mut pidlock, rounds));
+        let mut fs4 = Contender::new(|| {
+            let refused = fs4::FileExt::try_lock(&open(&path));
+            assert!(matches!(refused, Err(fs4::TryLockError::WouldBlock)));
+        });
+        row("refusal, fs4: names nobody", &compare(&mut naive_refusal, &mut fs4, rounds));
+        let mut fslock = Contender::new(|| {
+            let mut lock = fslock::LockFile::open(&path).expect("opens");
+            assert!(!lock.try_lock_with_pid().expect("asks"));
+        });
+        row("refusal, fslock: names nobody", &compare(&mut naive_refusal, &mut fslock, rounds));
+
+        let mut again =
+            Contender::new(|| assert_eq!(live_holder(&path).expect("it stands"), Some(pid)));
+        row(
+            "status of a held lock, naive: open, read, kill(pid, 0)",
+            &compare(&mut naive_status, &mut again, rounds),
+        );
+        let mut ours = Contender::new(|| {
+            assert!(matches!(lock.status(), Ok(Status::Held { .. })));
+        });
+        row("status of a held lock, **portlock**", &compare(&mut naive_status, &mut ours, rounds));
+        drop(held);
+        std::fs::remove_file(&path).expect("it stands");
+
+        let mut naive_free = Contender::new(|| assert!(File::open(&path).is_err()));
+        let mut ours = Contender::new(|| {
+            assert_eq!(lock.status().expect("is told"), Status::Free);
+        });
+        row(
+            "status of a free lock, **portlock**, of an open that fails",
+            &compare(&mut naive_free, &mut ours, rounds),
+        );
+
+        let leave = || std::fs::write(&path, stage.dead.to_bytes()).expect("writes");
+        let naive_reclaim = || {
+            Contender::prepared(leave, || naive.reclaim_and_release().expect("its holder is dead"))
+        };
+        row(
+            "reclaim and release, naive",
+            &compare(&mut naive_reclaim(), &mut naive_reclaim(), rounds),
+        );
+        let mut ours = Contender::prepared(leave, || {
+            let guard = lock.try_acquire().expect("its holder is dead");
+            assert!(guard.reclaimed().is_some());
             guard.release().expect("is ours");
         });
-    });
+        row("reclaim and release, **portlock**", &compare(&mut naive_reclaim(), &mut ours, rounds));
+    }
 
-    let dead = of(gone());
-    c.bench_function("acquire, reclaiming a dead holder's file", |b| {
-        b.iter_batched(
-            || drop(leave_record(lock.path(), &dead)),
-            |()| {
-                let guard = lock.try_acquire().expect("its holder is dead");
-                let from = guard.reclaimed().and_then(|Reclaimed { holder, .. }| holder.as_ref());
-                assert_eq!(from.map(|holder| holder.pid), Some(dead.pid));
-                guard
-            },
-            BatchSize::PerIteration,
-        );
-    });
+    // ---- criterion --------------------------------------------------------------------------------
 
-    c.bench_function("status, free", |b| {
-        b.iter(|| assert_eq!(lock.status().expect("is told"), Status::Free));
-    });
-
-    let live = Live::new();
-    let held = leave_record(lock.path(), &of(live.0.id()));
-    fs4::FileExt::try_lock(&held).expect("nobody has it");
-    c.bench_function("refusal by a live holder", |b| {
-        b.iter(|| assert!(lock.try_acquire().expect_err("it is held").is_held()));
-    });
-    c.bench_function("status, held", |b| {
-        b.iter(|| assert!(matches!(lock.status(), Ok(Status::Held { .. }))));
-    });
+    /// The same cycles, estimated one after the other.
+    fn estimates(criterion: &mut Criterion, place: &Place) {
+        let mut group = criterion.benchmark_group(format!("acquire and release, {place}"));
+        for peer in peers(place) {
+            let mut contender = peer.contender(place, "agent-5338");
+            group.bench_function(peer.name, |b| b.iter_custom(|times| contender.run(times)));
+            drop(contender);
+            peer.leaves(place);
+        }
+    }
 }
-
-/// What others do: less, and less safely.
-fn peers(c: &mut Criterion) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("peer.lock");
-
-    // fs4, fslock, flock(1): no record, and the file stays.
-    c.bench_function("peer: open, flock, close, by fs4", |b| {
-        b.iter(|| {
-            let file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)
-                .expect("opens");
-            fs4::FileExt::try_lock(black_box(&file)).expect("nobody has it");
-        });
-    });
-    std::fs::remove_file(&path).expect("is there");
-
-    // Percy and others: the file is the lock, so a death leaves it.
-    let record = br#"{"pid":20211,"port":5338,"startedAt":"2026-11-23T02:09:04.848Z"}"#;
-    c.bench_function("peer: exclusive create, write, close, unlink", |b| {
-        b.iter(|| {
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).open(&path).expect("is new");
-            file.write_all(record).expect("writes");
-            drop(file);
-            std::fs::remove_file(&path).expect("is there");
-        });
-    });
-}
-
-criterion_group!(benches, acquire, peers);
-criterion_main!(benches);

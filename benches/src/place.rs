@@ -1,0 +1,98 @@
+//! Where it is measured: directories, each with the filesystem that it really is on.
+
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// Directories to measure in, separated by colons.
+pub const DIRS: &str = "PORTLOCK_BENCH_DIRS";
+
+/// A directory that is removed in the end.
+#[derive(Debug)]
+pub struct Place {
+    dir: TempDir,
+    filesystem: String,
+}
+
+impl Place {
+    /// Those of [`DIRS`], or else one below `target`, which is on a disk, and one in `/dev/shm`,
+    /// which is in memory. Says so loudly if that is not what they are.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such directory, or it cannot be written to.
+    pub fn all(target: &str) -> Vec<Self> {
+        let named = std::env::var_os(DIRS);
+        let dirs: Vec<PathBuf> = match &named {
+            Some(named) => std::env::split_paths(named).collect(),
+            None => vec![target.into(), "/dev/shm".into()],
+        };
+        let places: Vec<Self> = dirs.iter().map(|dir| Self::below(dir)).collect();
+        let told: Vec<&str> = places.iter().map(|place| &*place.filesystem).collect();
+        if named.is_none() && told != ["ext4", "tmpfs"] {
+            println!("NOT ext4 AND tmpfs, BUT {}: {DIRS}=DIR:DIR names others", told.join(", "));
+        }
+        places
+    }
+
+    fn below(dir: &Path) -> Self {
+        let dir = TempDir::new_in(dir).unwrap_or_else(|why| panic!("{}: {why}", dir.display()));
+        let filesystem = filesystem(dir.path());
+        Self { dir, filesystem }
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A file in it that nobody else uses.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path().join(format!("{name}.lock"))
+    }
+
+    /// Its filesystem, as `statfs` tells it.
+    pub fn filesystem(&self) -> &str {
+        &self.filesystem
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.filesystem)
+    }
+}
+
+/// By the number that `statfs` gives; of ext2, ext3 and ext4, which share one, by the mount.
+#[cfg(target_os = "linux")]
+fn filesystem(dir: &Path) -> String {
+    let kind = rustix::fs::statfs(dir).expect("the directory stands").f_type as u32;
+    match kind {
+        0xef53 => mounted_as(dir).unwrap_or("ext2, ext3 or ext4".into()),
+        0x0102_1994 => "tmpfs".into(),
+        0x5846_5342 => "xfs".into(),
+        0x9123_683e => "btrfs".into(),
+        0x794c_7630 => "overlayfs".into(),
+        0x6969 => "nfs".into(),
+        0x6573_5546 => "fuse".into(),
+        other => format!("filesystem {other:#x}"),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn filesystem(_: &Path) -> String {
+    format!("a filesystem of {}", std::env::consts::OS)
+}
+
+/// The type of the mount that has the device of `dir`.
+#[cfg(target_os = "linux")]
+fn mounted_as(dir: &Path) -> Option<String> {
+    let device = std::fs::metadata(dir).ok()?.dev();
+    let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some(&*device))?;
+    let (_, kind) = mount.split_once(" - ")?;
+    kind.split(' ').next().map(str::to_owned)
+}
