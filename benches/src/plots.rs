@@ -70,6 +70,8 @@ struct Panel {
     across: &'static str,
     up: &'static str,
     curves: Vec<(String, Vec<(f64, f64)>)>,
+    /// Of the marks across.
+    base: f64,
     /// Of what goes up, where it is not told by the figures, on a scale that is not logarithmic.
     linear: Option<Range<f64>>,
 }
@@ -91,6 +93,7 @@ fn handover(csv: &Csv) -> Result<Vec<Panel>, String> {
             across,
             up: "µs",
             curves: curves("median_us")?,
+            base: 2.0,
             linear: None,
         },
         Panel {
@@ -98,6 +101,7 @@ fn handover(csv: &Csv) -> Result<Vec<Panel>, String> {
             across,
             up: "Jain's index",
             curves: curves("jain")?,
+            base: 2.0,
             linear: Some(0.0..1.05),
         },
     ])
@@ -132,8 +136,22 @@ fn scale(csv: &Csv) -> Result<Vec<Panel>, String> {
     };
     let across = "locks, or who wait";
     Ok(vec![
-        Panel { title: "time", across, up: "ms", curves: curves("milliseconds")?, linear: None },
-        Panel { title: "memory", across, up: "KiB", curves: curves("kib")?, linear: None },
+        Panel {
+            title: "time",
+            across,
+            up: "ms",
+            curves: curves("milliseconds")?,
+            base: 10.0,
+            linear: None,
+        },
+        Panel {
+            title: "memory",
+            across,
+            up: "KiB",
+            curves: curves("kib")?,
+            base: 10.0,
+            linear: None,
+        },
     ])
 }
 
@@ -170,12 +188,15 @@ fn draw(title: &str, panels: &[Panel]) -> Result<String, Box<dyn Error>> {
             // Two kinds of axis are two types of chart.
             match &panel.linear {
                 Some(up) => {
-                    let chart = chart.build_cartesian_2d(across.log_scale(), up.clone())?;
+                    let chart = chart
+                        .build_cartesian_2d(across.log_scale().base(panel.base), up.clone())?;
                     curves(chart, panel)?;
                 }
-                None => {
-                    curves(chart.build_cartesian_2d(across.log_scale(), up.log_scale())?, panel)?
-                }
+                None => curves(
+                    chart
+                        .build_cartesian_2d(across.log_scale().base(panel.base), up.log_scale())?,
+                    panel,
+                )?,
             }
         }
         for (at, name) in names.iter().enumerate() {
@@ -197,7 +218,10 @@ fn curves<'a, Y>(
 where
     Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
-    chart.configure_mesh().x_desc(panel.across).y_desc(panel.up).draw()?;
+    let mut mesh = chart.configure_mesh();
+    mesh.x_desc(panel.across).y_desc(panel.up).max_light_lines(0);
+    let label = |at: &f64| ((at * 1e4).round() / 1e4).to_string();
+    mesh.x_label_formatter(&label).y_label_formatter(&label).draw()?;
     for (at, (_, points)) in panel.curves.iter().enumerate() {
         let colour = COLOURS[at % COLOURS.len()].stroke_width(2);
         chart.draw_series(LineSeries::new(points.clone(), colour).point_size(3))?;
