@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use crate::error::AcquireError;
+#[cfg(feature = "tokio")]
+use crate::fs::Listen;
 use crate::guard::{Guard, Reclaimed};
 use crate::lock::Lock;
 use crate::os::{LockFile, Until};
-use crate::patience::{Limit, Patience};
+use crate::patience::{AtHolder, Limit, Patience};
 use crate::protocol::{Acquire, Closing, Pausing, Refusal, Then, Unsure};
 
 /// An acquire under way.
@@ -74,15 +76,11 @@ impl<'a> Attempt<'a> {
                         None => pause.give_up(),
                     }
                 }
-                Acquire::Standing(standing) => {
-                    if !self.patience.waits() {
-                        standing.leave()
-                    } else {
-                        self.patience.renew();
-                        // In the kernel only who waits without a limit: no lock call has one.
-                        if self.patience.is_endless() { standing.wait() } else { standing.listen() }
-                    }
-                }
+                Acquire::Standing(standing) => match self.patience.at_holder() {
+                    AtHolder::Leave => standing.leave(),
+                    AtHolder::Wait => standing.wait(),
+                    AtHolder::Listen => standing.listen(),
+                },
                 Acquire::Listening(_) => return Next::Listen(self),
                 Acquire::Refused(why) => match self.patience.for_holder() {
                     Some(time) => return Next::Sleep(self, time),
@@ -131,5 +129,96 @@ impl<'a> Attempt<'a> {
     pub(crate) fn listened(mut self) -> Next<'a> {
         self.state = self.after(self.state);
         self.go_on()
+    }
+}
+
+/// What a task needs besides, which must not block and may be dropped wherever it waits.
+#[cfg(feature = "tokio")]
+impl<'a> Attempt<'a> {
+    /// Whether somebody was found to stand in the way, and not something that passes. Nothing is
+    /// open.
+    pub(crate) fn is_kept_out(&self) -> bool {
+        matches!(
+            self.state,
+            Acquire::Refused(_) | Acquire::Pausing(Pausing::Closed(Unsure::CannotProbe))
+        )
+    }
+
+    /// From here on it listens, where it finds a holder.
+    pub(crate) fn come_to_front(&mut self) {
+        self.patience.come_to_front();
+    }
+
+    /// Waits for an event. Blocks no thread.
+    pub(crate) async fn listen(&mut self) -> Listen {
+        self.file.listen_in_task().await
+    }
+
+    /// Goes on with the reply that a `listen` would have made.
+    pub(crate) fn heard(mut self, reply: Listen) -> Next<'a> {
+        if let Acquire::Listening(listening) = self.state {
+            self.state = listening.on_listen(reply);
+        }
+        self.go_on()
+    }
+
+    /// The end of an acquire that nobody waits for any more: at the first state that asks, it gives
+    /// up. Nothing is open afterwards, and nothing of ours stands at the path.
+    pub(crate) fn give_up(mut self) {
+        loop {
+            self.state = match self.state {
+                Acquire::Pausing(pause) => pause.give_up(),
+                Acquire::Standing(standing) => standing.leave(),
+                Acquire::Listening(listening) => listening.on_listen(Listen::Over),
+                // Not from where time passes; if it were, then to be released again.
+                Acquire::Held(guarantee) => {
+                    return drop(Guard::new(self.file, guarantee, self.reclaimed));
+                }
+                Acquire::Refused(_) | Acquire::Failed(_) => return,
+                unfinished => self.after(unfinished),
+            };
+        }
+    }
+}
+
+#[cfg(all(test, feature = "tokio"))]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use super::*;
+    use crate::fs::{Create, FileSystem, Lock as Locked, Open};
+    use crate::protocol::LockingNew;
+    use crate::tasks::driven;
+    use crate::turns::Place;
+
+    /// An attempt whose newborn somebody took for an old file and locked, for that instant.
+    fn with_a_newborn(lock: &Lock) -> Attempt<'_> {
+        let mut attempt = Attempt::new(lock, Limit::Task { in_front: true });
+        assert_eq!(attempt.file.create(), Create::Created);
+        let mut other = LockFile::new(lock.path().to_owned(), lock.record());
+        assert_eq!((other.open(), other.lock()), (Open::Opened, Locked::Ours));
+        attempt.state = attempt.after(Acquire::LockingNew(LockingNew));
+        other.close();
+        assert_eq!(attempt.state, Acquire::Pausing(Pausing::Newborn));
+        attempt
+    }
+
+    #[test]
+    fn a_task_that_is_dropped_with_a_newborn_removes_it_and_one_that_only_drops_it_does_not() {
+        let home = tempfile::tempdir().expect("a directory");
+        let lock = Lock::at(home.path().join("x.lock"));
+        let left = || std::fs::read_dir(home.path()).expect("stands").count();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        runtime.expect("a runtime").block_on(async {
+            let next = with_a_newborn(&lock).go_on();
+            let mut acquire = Box::pin(driven(next, Place::join(lock.path())));
+            assert!(poll_fn(|cx| Poll::Ready(acquire.as_mut().poll(cx))).await.is_pending());
+            assert_eq!(left(), 1);
+        });
+        assert_eq!(left(), 0);
+        // The control: this is what a driver would leave that gave up nothing.
+        drop(with_a_newborn(&lock));
+        assert_eq!(left(), 1);
     }
 }

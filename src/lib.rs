@@ -90,6 +90,7 @@
 //! | `place.rs`, `lock.rs`, `guard.rs`, `status.rs`, `list.rs`, `sweep.rs` | what users hold |
 //! | `held.rs`, `error.rs` | what they are told |
 //! | `attempt.rs`, `patience.rs`, `cancel.rs` | how an acquire is driven, and how long it goes on |
+//! | `tasks.rs`, `turns.rs` | the same in a task that must not block, with feature `tokio` |
 //! | `exit.rs` | the release of what is held when the process exits |
 //! | `bin/portlock/` | the command, with feature `cli` |
 
@@ -116,6 +117,10 @@ mod query;
 mod record;
 mod status;
 mod sweep;
+#[cfg(feature = "tokio")]
+mod tasks;
+#[cfg(feature = "tokio")]
+mod turns;
 
 pub use cancel::Cancel;
 pub use error::{AcquireError, BadName, PlaceError, ReleaseError};

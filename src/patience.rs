@@ -23,6 +23,21 @@ pub(crate) enum Limit {
     NoWait,
     /// Until then.
     Wait(Until),
+    /// Until its task waits no more: never in the kernel, and for events of the file only if it is
+    /// in front of the tasks of this process that wait for it.
+    #[cfg(feature = "tokio")]
+    Task { in_front: bool },
+}
+
+/// What a caller does about a file that somebody holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AtHolder {
+    /// Closes it, and is refused; or looks again later.
+    Leave,
+    /// Waits in the kernel, for as long as it takes: no lock call has a limit.
+    Wait,
+    /// Waits for events of it.
+    Listen,
 }
 
 /// Counts tries, and tells the pauses between them: short, growing, with jitter.
@@ -63,20 +78,37 @@ impl Patience {
     }
 
     /// All tries again, since something else is in the way.
-    pub(crate) fn renew(&mut self) {
+    fn renew(&mut self) {
         (self.tries_left, self.pauses) = (TRIES, Pauses::from(Pauses::FIRST));
     }
 
-    /// Whether only the holder's end ends the wait.
-    pub(crate) fn is_endless(&self) -> bool {
-        matches!(&self.limit, Limit::Wait(Until { end: None, cancelled: None }))
+    /// What is done at a holder, after which there are all tries again if it is waited for.
+    pub(crate) fn at_holder(&mut self) -> AtHolder {
+        if !self.waits() {
+            return AtHolder::Leave;
+        }
+        self.renew();
+        match &self.limit {
+            Limit::Wait(Until { end: None, cancelled: None }) => AtHolder::Wait,
+            #[cfg(feature = "tokio")]
+            Limit::Task { in_front: false } => AtHolder::Leave,
+            _ => AtHolder::Listen,
+        }
+    }
+
+    /// From here on it is in front of the tasks of this process.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn come_to_front(&mut self) {
+        self.limit = Limit::Task { in_front: true };
     }
 
     /// Whether a holder is waited for, and the time is not over.
-    pub(crate) fn waits(&self) -> bool {
+    fn waits(&self) -> bool {
         match &self.limit {
             Limit::NoWait => false,
             Limit::Wait(until) => !until.is_over(),
+            #[cfg(feature = "tokio")]
+            Limit::Task { .. } => true,
         }
     }
 
@@ -84,14 +116,14 @@ impl Patience {
     pub(crate) fn sleep(&self, pause: Duration) {
         match &self.limit {
             Limit::Wait(until) => until.sleep(pause),
-            Limit::NoWait => Until::default().sleep(pause),
+            _ => Until::default().sleep(pause),
         }
     }
 
     fn next(&mut self, longest: Duration) -> Duration {
         match &self.limit {
             Limit::Wait(until) => self.pauses.next(longest, until),
-            Limit::NoWait => self.pauses.next(longest, &Until::default()),
+            _ => self.pauses.next(longest, &Until::default()),
         }
     }
 }

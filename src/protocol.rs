@@ -620,7 +620,9 @@ pub struct Listening {
 }
 
 impl Listening {
-    fn on_listen(self, reply: Listen) -> Acquire {
+    /// Crate-wide for a driver that must not block in [`FileSystem::listen`]: it waits by its own
+    /// means, and brings the reply.
+    pub(crate) fn on_listen(self, reply: Listen) -> Acquire {
         match reply {
             Listen::Event => Acquire::Noticing(Noticing { standing: self.standing }),
             Listen::Over => self.standing.leave(),

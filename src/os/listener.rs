@@ -8,6 +8,8 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+#[cfg(feature = "tokio")]
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -80,10 +82,44 @@ impl Listener {
         }
     }
 
+    /// As [`listen`](Self::listen), in a task of tokio: blocks no thread. It has no end but that it
+    /// is dropped.
+    #[cfg(feature = "tokio")]
+    pub(super) async fn listen_in_task(&mut self) -> io::Result<Listen> {
+        let pause = self.next_pause();
+        loop {
+            let Some(events) = self.events.as_mut().filter(|_| self.armed) else {
+                tokio::time::sleep(pause).await;
+                return Ok(Listen::Event);
+            };
+            if !readable_in_task(events.as_fd(), pause).await? {
+                return Ok(Listen::Event);
+            }
+            // The queue may have some of an earlier file.
+            if events.take()? {
+                self.pauses = Pauses::from(Pauses::FIRST);
+                return Ok(Listen::Event);
+            }
+        }
+    }
+
     /// How long to wait for an event; grows from call to call.
     fn next_pause(&mut self) -> Duration {
         let longest = if self.armed { QUIET } else { Pauses::LONGEST_POLL };
         self.pauses.next(longest, &self.until)
+    }
+}
+
+/// Whether `queue` became readable within `limit`. The runtime knows of it for that long alone, so
+/// that what it is lent is its owner's again, whatever becomes of the future.
+#[cfg(feature = "tokio")]
+#[allow(deprecated, reason = "its successor (1.53.3) is unsafe, for what is owned; this is a loan")]
+async fn readable_in_task(queue: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
+    use tokio::io::{Interest, unix::AsyncFd};
+    let queue = AsyncFd::with_interest(queue, Interest::READABLE)?;
+    match tokio::time::timeout(limit, queue.readable()).await {
+        Ok(told) => told.map(|_| true),
+        Err(_) => Ok(false),
     }
 }
 
@@ -154,5 +190,62 @@ mod tests {
         let teller = std::thread::spawn(move || cancelled.tell());
         assert_eq!(listener.listen().expect("listens"), Listen::Over);
         teller.join().expect("no panic");
+    }
+
+    #[cfg(feature = "tokio")]
+    fn runtime() -> tokio::runtime::Runtime {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime")
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", feature = "tokio"))]
+    fn in_a_task_an_event_ends_the_pause_and_so_does_one_from_before_and_its_end() {
+        let (_dir, path, _file, mut listener) = armed(Until::default());
+        // Without an event this test does not end.
+        listener.pauses.next = HOUR;
+        drop(File::open(&path).expect("somebody looks"));
+        runtime().block_on(async {
+            assert_eq!(listener.listen_in_task().await.expect("listens"), Listen::Event);
+            assert_eq!(listener.pauses.next, Pauses::FIRST);
+            assert_eq!(listener.listen_in_task().await.expect("listens"), Listen::Event);
+            assert_eq!(listener.pauses.next, 2 * Pauses::FIRST);
+
+            listener.pauses.next = HOUR;
+            let released = async { std::fs::remove_file(&path).expect("the holder releases") };
+            let (heard, ()) = tokio::join!(listener.listen_in_task(), released);
+            assert_eq!(heard.expect("listens"), Listen::Event);
+        });
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", feature = "tokio"))]
+    fn a_queue_that_a_task_left_serves_the_next_wait_in_a_task_or_a_thread() {
+        let (_dir, path, _file, mut listener) = armed(Until::default());
+        runtime().block_on(async {
+            listener.pauses.next = HOUR;
+            let left = tokio::time::timeout(Duration::ZERO, listener.listen_in_task()).await;
+            assert!(left.is_err());
+            listener.pauses.next = HOUR;
+            drop(File::open(&path).expect("somebody looks"));
+            assert_eq!(listener.listen_in_task().await.expect("listens"), Listen::Event);
+        });
+        listener.pauses.next = HOUR;
+        drop(File::open(&path).expect("somebody looks"));
+        assert_eq!(listener.listen().expect("listens"), Listen::Event);
+    }
+
+    #[test]
+    #[cfg(feature = "tokio")]
+    fn in_a_task_it_looks_after_pauses_that_grow_where_nothing_is_kept() {
+        let (_dir, path, file, mut listener) = armed(Until::default());
+        std::fs::remove_file(&path).expect("removes");
+        listener.arm(&path, &file);
+        runtime().block_on(async {
+            for _ in 0..12 {
+                assert_eq!(listener.listen_in_task().await.expect("listens"), Listen::Event);
+            }
+        });
+        assert_eq!(listener.pauses.next, Pauses::LONGEST_POLL);
     }
 }

@@ -117,6 +117,16 @@ pub(crate) fn names_in(dir: &Path) -> io::Result<Vec<OsString>> {
     }
 }
 
+/// Panics, as tokio does, where there is none with what a wait in a task needs: at once, and not
+/// on the day when somebody else holds the lock.
+#[cfg(feature = "tokio")]
+pub(crate) fn require_a_runtime() {
+    drop(tokio::time::sleep(Duration::ZERO));
+    // Without a descriptor left it is not told: then the acquire fails, and does not wait.
+    #[cfg(unix)]
+    drop(tokio::net::UnixDatagram::unbound());
+}
+
 /// An adapter was asked about its open file, and has none.
 pub(crate) fn nothing_open() -> io::Error {
     io::Error::other("no file is open, which is a defect of the driver")

@@ -204,6 +204,15 @@ impl LockFile {
         }
     }
 
+    /// As [`FileSystem::listen`], in a task: blocks no thread.
+    #[cfg(feature = "tokio")]
+    pub(crate) async fn listen_in_task(&mut self) -> Listen {
+        match self.listener.listen_in_task().await {
+            Ok(told) => told,
+            Err(error) => self.failed(error, Listen::Failed),
+        }
+    }
+
     /// Keeps the first error: what fails afterwards, while cleaning up, explains nothing.
     fn failed<T>(&mut self, error: io::Error, reply: T) -> T {
         self.error.get_or_insert(error);

@@ -23,6 +23,8 @@ use windows_sys::Win32::Foundation::{
 };
 
 use self::open_file::{Kind, OpenFile, Tried, Waited, code};
+#[cfg(feature = "tokio")]
+use super::Pauses;
 use super::{KernelLocks, Until, nothing_open, process, whole_milliseconds};
 use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Read, Unlink, Wait};
 use crate::judge::{Age, Evidence, Watch};
@@ -54,6 +56,9 @@ pub(crate) struct LockFile {
     /// When a wait by `listen` ends, and whether it has looked once more since.
     until: Until,
     looked_last: bool,
+    /// Between the looks of a task.
+    #[cfg(feature = "tokio")]
+    pauses: Pauses,
 }
 
 #[derive(Debug, Clone)]
@@ -76,6 +81,8 @@ impl LockFile {
             denial: None,
             until: Until::default(),
             looked_last: false,
+            #[cfg(feature = "tokio")]
+            pauses: Pauses::default(),
         }
     }
 
@@ -153,6 +160,14 @@ impl LockFile {
             Err(error) if is_denied(&error) && opened.file.look()?.pending => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// In the place of [`FileSystem::listen`], in a task: it looks again, after pauses that grow.
+    /// What `listen` waits for needs a thread that waits.
+    #[cfg(feature = "tokio")]
+    pub(crate) async fn listen_in_task(&mut self) -> Listen {
+        tokio::time::sleep(self.pauses.next(Pauses::LONGEST_POLL, &self.until)).await;
+        Listen::Event
     }
 
     /// Keeps the first error: what fails afterwards, while cleaning up, explains nothing.
@@ -331,7 +346,12 @@ impl FileSystem for LockFile {
     }
 
     /// Nothing: what is listened to is the kernel lock of the open file.
-    fn arm(&mut self) {}
+    fn arm(&mut self) {
+        #[cfg(feature = "tokio")]
+        {
+            self.pauses = Pauses::from(Pauses::FIRST);
+        }
+    }
 
     /// The same as `wait`, with a time-out and an event that cancels it; then `UnlockFileEx`.
     ///
