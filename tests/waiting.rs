@@ -122,8 +122,12 @@ fn a_time_out_that_has_not_come_gets_the_lock() {
 
 /// One that has been told to acquire within an hour, and has the file watched.
 fn listening(place: &Place) -> Participant {
+    listening_by("acquire-within 3600000", place)
+}
+
+fn listening_by(order: &str, place: &Place) -> Participant {
     let mut waiter = Participant::start();
-    waiter.order(&format!("acquire-within 3600000 {}", place.path().display()));
+    waiter.order(&format!("{order} {}", place.path().display()));
     until_listening(waiter.pid());
     waiter
 }
@@ -155,9 +159,32 @@ fn of_several_who_wait_with_a_limit_each_gets_the_lock_once_and_alone() {
     each_gets_it(&place, waiters);
 }
 
+#[test]
+fn of_several_who_wait_in_the_kernel_with_a_limit_or_in_a_task_each_gets_the_lock_once_and_alone() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    let mut waiters = Vec::new();
+    for _ in 0..2 {
+        waiters.push(Participant::waiting(place.path()));
+        waiters.push(listening(&place));
+        waiters.push(listening_by("acquire-in-a-task", &place));
+    }
+    // Who is killed while it waits, in whatever way, keeps nobody waiting.
+    Participant::waiting(place.path()).kill();
+    listening_by("acquire-in-a-task", &place).kill();
+    assert_eq!(holder.tell("release"), "released");
+    each_gets_it(&place, waiters);
+}
+
 /// The number of queues is limited for each user (`max_user_instances`).
 #[test]
-fn who_waits_with_a_limit_and_has_no_watch_looks_again_and_gets_the_lock() {
+fn who_waits_with_a_limit_or_in_a_task_and_has_no_watch_looks_again_and_gets_the_lock() {
+    for order in ["acquire-within 3600000", "acquire-in-a-task"] {
+        without_a_watch(order);
+    }
+}
+
+fn without_a_watch(order: &str) {
     let place = Place::new();
     let everybody = fs::Permissions::from_mode(0o777);
     fs::set_permissions(place.dir.path(), everybody).expect("open to all");
@@ -172,7 +199,7 @@ fn who_waits_with_a_limit_and_has_no_watch_looks_again_and_gets_the_lock() {
     let mut holder = Participant::start();
     assert_eq!(holder.tell("become-user 64999"), "done");
     assert_eq!(holder.try_acquire(place.path()), "held");
-    waiter.order(&format!("acquire-within 3600000 {}", place.path().display()));
+    waiter.order(&format!("{order} {}", place.path().display()));
     assert_eq!(holder.tell("release"), "released");
     assert_eq!(waiter.answer(), "held");
     assert_eq!(waiter.tell("take-all-watches"), "0", "none came free");

@@ -247,6 +247,12 @@ pub(crate) fn this_test_binary() -> Command {
     command
 }
 
+/// A runtime whose tasks are run by the thread that waits for one.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime")
+}
+
 /// In one line, what became of an attempt to acquire.
 pub(crate) fn outcome(attempt: &Result<Guard, AcquireError>) -> String {
     let named = |holder: Option<&Holder>| match holder {
@@ -328,6 +334,10 @@ impl Part {
                 let (limit, path) = rest.split_once(' ').expect("two words");
                 let limit = Duration::from_millis(limit.parse().expect("a number"));
                 self.keep(Lock::at(path).acquire_timeout(limit))
+            }
+            "acquire-in-a-task" => {
+                let lock = Lock::at(rest);
+                self.keep(runtime().block_on(lock.acquire_async()))
             }
             // The default place.
             "port" => self.keep(portlock::try_acquire(rest.parse().expect("a port"))),

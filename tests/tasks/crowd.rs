@@ -1,0 +1,137 @@
+//! A thousand tasks that wait for one lock: each gets it alone, by one descriptor and no thread.
+
+use std::fs::File;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::Poll;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::{JoinSet, yield_now};
+
+use portlock::Lock;
+
+use super::descriptors::{open_and_watched, threads};
+use super::participant::{Participant, Place};
+
+const TASKS: usize = 1_000;
+
+/// Tasks that wait for the lock of a place, and the witness that one has it at a time: a file that
+/// only one can create.
+struct Crowd {
+    place: Place,
+    waiting: AtomicUsize,
+    held: AtomicUsize,
+}
+
+impl Crowd {
+    fn new() -> Arc<Self> {
+        let (waiting, held) = Default::default();
+        Arc::new(Self { place: Place::new(), waiting, held })
+    }
+
+    async fn take_part(self: Arc<Self>) {
+        let lock: Lock = self.place.lock.clone();
+        let mut acquire = pin!(lock.acquire_async());
+        let first = std::future::poll_fn(|cx| Poll::Ready(acquire.as_mut().poll(cx))).await;
+        self.waiting.fetch_add(1, SeqCst);
+        let guard = match first {
+            Poll::Ready(acquired) => acquired,
+            Poll::Pending => acquire.await,
+        };
+        let guard = guard.expect("nothing failed");
+        let alone = self.place.beside("alone");
+        File::create_new(&alone).expect("one at a time");
+        yield_now().await;
+        std::fs::remove_file(&alone).expect("one at a time");
+        self.held.fetch_add(1, SeqCst);
+        guard.release().expect("held until then");
+    }
+
+    /// Returns when so many have been polled.
+    async fn until_waiting(&self, tasks: usize) {
+        while self.waiting.load(SeqCst) < tasks {
+            yield_now().await;
+        }
+    }
+}
+
+fn spawn(crowd: &Arc<Crowd>, tasks: usize, runtime: &Runtime) -> JoinSet<()> {
+    let mut spawned = JoinSet::new();
+    for _ in 0..tasks {
+        spawned.spawn_on(Arc::clone(crowd).take_part(), runtime.handle());
+    }
+    spawned
+}
+
+/// One of two threads, and all that it starts, of this name.
+fn named(name: &str) -> Runtime {
+    let mut runtime = Builder::new_multi_thread();
+    runtime.worker_threads(2).thread_name(name).enable_all().build().expect("a runtime")
+}
+
+async fn all(mut tasks: JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        ended.expect("no assertion failed");
+    }
+}
+
+#[test]
+fn a_thousand_tasks_get_the_lock_one_after_another_by_one_descriptor_and_no_thread() {
+    let name = "crowd-of-tasks";
+    let runtime = named(name);
+    let crowd = Crowd::new();
+    let mut holder = Participant::holding(crowd.place.path());
+    let tasks = spawn(&crowd, TASKS, &runtime);
+    runtime.block_on(crowd.until_waiting(TASKS));
+    assert_eq!(crowd.held.load(SeqCst), 0);
+    // One is in front. Another may be at its look of every second.
+    let (open, watched) = open_and_watched(crowd.place.path());
+    assert!(open <= 3 && watched == 1, "{open} open, {watched} watched");
+    assert_eq!(threads(name), 2);
+    assert_eq!(holder.tell("release"), "released");
+    runtime.block_on(all(tasks));
+    assert_eq!(crowd.held.load(SeqCst), TASKS);
+    assert_eq!(threads(name), 2);
+    assert!(crowd.place.is_empty());
+}
+
+#[test]
+fn tasks_of_two_runtimes_and_a_process_that_dies_meanwhile_get_it_one_after_another() {
+    let crowd = Crowd::new();
+    let mut holder = Participant::holding(crowd.place.path());
+    let runtimes = [(); 2].map(|()| super::runtime());
+    std::thread::scope(|threads| {
+        for runtime in &runtimes {
+            let tasks = spawn(&crowd, 50, runtime);
+            threads.spawn(move || runtime.block_on(all(tasks)));
+        }
+        super::runtime().block_on(crowd.until_waiting(100));
+        holder.kill();
+    });
+    assert_eq!(crowd.held.load(SeqCst), 100);
+    assert!(crowd.place.is_empty());
+}
+
+/// The wrong way to wait in tasks: the number of threads grows with them.
+#[test]
+fn the_control_waits_that_are_left_to_threads_are_caught() {
+    let name = "crowd-of-thread";
+    let runtime = named(name);
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    let waits: Vec<_> = (0..5)
+        .map(|_| {
+            let lock = place.lock.clone();
+            runtime.spawn_blocking(move || lock.acquire().map(drop))
+        })
+        .collect();
+    while open_and_watched(place.path()).0 < 5 {
+        std::thread::yield_now();
+    }
+    assert_eq!(threads(name), 7);
+    assert_eq!(holder.tell("release"), "released");
+    for wait in waits {
+        runtime.block_on(wait).expect("no panic").expect("held, and released");
+    }
+}

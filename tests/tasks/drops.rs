@@ -1,0 +1,211 @@
+//! A future that is dropped, after each number of polls: everything is as it was.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::SystemTime;
+
+use portlock::{AcquireError, Guard, Lock};
+
+use super::descriptors::{open_and_watched, queues};
+use super::participant::{Participant, Place, old_record, outcome, runtime};
+
+type Acquired = Result<Guard, AcquireError>;
+type Acquiring = Pin<Box<dyn Future<Output = Acquired> + Send>>;
+
+fn in_a_task(lock: Lock) -> Acquiring {
+    Box::pin(async move { lock.acquire_async().await })
+}
+
+/// The most polls after which a future is dropped. Those that follow are of the same kind.
+const POLLS: usize = 12;
+
+/// Polls it so often, each time when it is woken, after which `stir` may wake it. It stays pending.
+async fn polled(acquire: &mut Acquiring, polls: usize, stir: impl Fn()) {
+    let mut left = polls;
+    std::future::poll_fn(|cx| {
+        let Poll::Pending = acquire.as_mut().poll(cx) else { panic!("somebody holds it") };
+        left -= 1;
+        if left > 0 {
+            stir();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+fn contents(place: &Place) -> BTreeMap<std::ffi::OsString, Vec<u8>> {
+    let entries = fs::read_dir(place.dir.path()).expect("stands").flatten();
+    entries.map(|entry| (entry.file_name(), fs::read(entry.path()).expect("reads"))).collect()
+}
+
+/// What is not as it should be after an acquire that was polled so often and then came to its end
+/// by `end`. `place` has something in the way.
+fn wrong_after(
+    place: &Place,
+    polls: usize,
+    acquire: fn(Lock) -> Acquiring,
+    end: impl FnOnce(Acquiring),
+) -> Vec<String> {
+    let before = contents(place);
+    let runtime = runtime();
+    let mut acquire = {
+        let _within = runtime.enter();
+        acquire(place.lock.clone())
+    };
+    let looked_at = || drop(File::open(place.path()).expect("somebody looks"));
+    runtime.block_on(polled(&mut acquire, polls, looked_at));
+    runtime.block_on(async { end(acquire) });
+    let mut wrong = Vec::new();
+    let (open, watched) = open_and_watched(place.path());
+    if open > 0 {
+        wrong.push(format!("{open} open"));
+    }
+    if watched > 0 {
+        wrong.push(format!("{watched} watched"));
+    }
+    if contents(place) != before {
+        wrong.push("the directory is another".to_owned());
+    }
+    // What waits on goes on when its runtime ends, or stays there; it is not waited for.
+    runtime.shutdown_background();
+    wrong
+}
+
+fn wrong_after_a_drop(place: &Place, polls: usize) -> Vec<String> {
+    wrong_after(place, polls, in_a_task, drop)
+}
+
+#[test]
+fn dropped_at_a_holder_it_leaves_nothing_and_the_lock_to_the_next() {
+    for polls in 1..=POLLS {
+        let place = Place::new();
+        let mut holder = Participant::holding(place.path());
+        assert_eq!(wrong_after_a_drop(&place, polls), Vec::<String>::new(), "{polls} polls");
+        assert_eq!(holder.tell("release"), "released");
+        assert!(place.is_empty());
+        assert_eq!(outcome(&place.try_acquire()), "held");
+        assert!(place.is_empty());
+    }
+}
+
+#[test]
+fn dropped_behind_another_task_it_leaves_nothing_and_the_other_gets_the_lock() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    let runtime = runtime();
+    let mut front = in_a_task(place.lock.clone());
+    runtime.block_on(polled(&mut front, 1, || ()));
+    assert_eq!(open_and_watched(place.path()), (1, 1));
+    // The second poll comes when it is due for a look.
+    for polls in 1..=2 {
+        let mut behind = in_a_task(place.lock.clone());
+        runtime.block_on(polled(&mut behind, polls, || ()));
+        drop(behind);
+        assert_eq!(open_and_watched(place.path()), (1, 1), "{polls} polls");
+    }
+    // One whose turn has come when it is dropped passes it on.
+    let mut next = in_a_task(place.lock.clone());
+    let mut last = in_a_task(place.lock.clone());
+    runtime.block_on(polled(&mut next, 1, || ()));
+    runtime.block_on(polled(&mut last, 1, || ()));
+    drop(front);
+    assert_eq!(open_and_watched(place.path()), (0, 0));
+    drop(next);
+    runtime.block_on(polled(&mut last, 1, || ()));
+    assert_eq!(open_and_watched(place.path()), (1, 1), "it is in front");
+    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(outcome(&runtime.block_on(last)), "held");
+    assert!(place.is_empty());
+}
+
+#[test]
+fn dropped_at_an_agent_of_the_old_format_it_leaves_nothing_and_the_lock_to_the_next() {
+    for polls in 1..=POLLS {
+        let place = Place::new();
+        let mut agent = Participant::start();
+        let record = old_record(agent.pid(), SystemTime::now());
+        fs::write(place.path(), record).expect("the agent's file");
+        assert_eq!(wrong_after_a_drop(&place, polls), Vec::<String>::new(), "{polls} polls");
+        agent.kill();
+        let acquired = place.try_acquire();
+        assert_eq!(outcome(&acquired), format!("held, reclaimed from pid {}", agent.pid()));
+    }
+}
+
+#[test]
+fn dropped_at_a_file_that_is_being_created_it_leaves_it_to_its_creator() {
+    for polls in 1..=POLLS {
+        let place = Place::new();
+        fs::write(place.path(), b"").expect("somebody creates");
+        assert_eq!(wrong_after_a_drop(&place, polls), Vec::<String>::new(), "{polls} polls");
+        fs::remove_file(place.path()).expect("and withdraws");
+        assert_eq!(outcome(&place.try_acquire()), "held");
+    }
+}
+
+#[test]
+fn of_two_hundred_that_lose_a_select_nothing_is_left() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    runtime().block_on(async {
+        for _ in 0..200 {
+            let mut others = random.usize(0..4);
+            tokio::select! {
+                acquired = place.lock.acquire_async() => panic!("{acquired:?}"),
+                // Something else comes in, after some wakings.
+                () = std::future::poll_fn(|cx| {
+                    drop(File::open(place.path()).expect("somebody looks"));
+                    cx.waker().wake_by_ref();
+                    match others {
+                        0 => Poll::Ready(()),
+                        _ => { others -= 1; Poll::Pending }
+                    }
+                }) => (),
+            }
+            assert_eq!(open_and_watched(place.path()), (0, 0));
+        }
+        // Sixteen are kept for later waits; the other tests of this process have some at a time.
+        assert!(queues() < 100, "{} queues", queues());
+        assert_eq!(holder.tell("release"), "released");
+        assert_eq!(outcome(&place.lock.acquire_async().await), "held");
+    });
+    assert!(place.is_empty());
+}
+
+#[test]
+fn the_control_a_future_that_is_forgotten_instead_of_dropped_is_caught() {
+    let place = Place::new();
+    let _holder = Participant::holding(place.path());
+    let wrong = wrong_after(&place, 1, in_a_task, std::mem::forget);
+    assert_eq!(wrong, ["1 open", "1 watched"]);
+}
+
+/// The wrong way to have a task wait: the thread stays when the future is dropped, and takes the
+/// lock for nobody. In the model it is the variant `timed-out-waiter-stays`.
+#[test]
+fn the_control_a_wait_that_is_left_to_a_thread_is_caught() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    let in_a_thread = |lock: Lock| -> Acquiring {
+        let thread = tokio::task::spawn_blocking(move || lock.acquire());
+        Box::pin(async { thread.await.expect("no panic") })
+    };
+    let wrong = wrong_after(&place, 1, in_a_thread, |acquire| {
+        while open_and_watched(place.path()).0 == 0 {
+            std::thread::yield_now();
+        }
+        drop(acquire);
+    });
+    assert_eq!(wrong, ["1 open"]);
+    // It lets the lock go when it finds that nobody asks for it, which is later.
+    assert_eq!(holder.tell("release"), "released");
+    while !place.is_empty() || open_and_watched(place.path()).0 > 0 {
+        std::thread::yield_now();
+    }
+}

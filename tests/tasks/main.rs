@@ -1,0 +1,197 @@
+//! Waiting in tasks of tokio: woken by the release or the death of the holder, ended by a drop that
+//! leaves nothing behind, and no thread waits.
+//!
+//! That tasks and threads of many processes wait beside each other, and that tasks wait where there
+//! is no queue of events left, is in tests/waiting.rs.
+
+#[path = "../participant/mod.rs"]
+mod participant;
+
+#[cfg(target_os = "linux")]
+mod crowd;
+#[cfg(target_os = "linux")]
+mod descriptors;
+#[cfg(target_os = "linux")]
+mod drops;
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+use portlock::{AcquireError, Guard, Lock};
+
+use participant::{Participant, Place, old_record, outcome, runtime};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// One of each kind.
+fn runtimes() -> [Runtime; 2] {
+    [
+        runtime(),
+        Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("another"),
+    ]
+}
+
+/// Acquires in a task of its own, which borrows nothing. Has it polled before it returns.
+async fn spawned(lock: &Lock) -> tokio::task::JoinHandle<Result<Guard, AcquireError>> {
+    let lock = lock.clone();
+    let (polled, is_polled) = tokio::sync::oneshot::channel();
+    let task = tokio::spawn(async move {
+        let mut acquire = pin!(lock.acquire_async());
+        let first = std::future::poll_fn(|cx| Poll::Ready(acquire.as_mut().poll(cx))).await;
+        polled.send(()).expect("the test waits");
+        match first {
+            Poll::Ready(ended) => ended,
+            Poll::Pending => acquire.await,
+        }
+    });
+    is_polled.await.expect("it was polled");
+    task
+}
+
+#[test]
+fn a_task_is_woken_by_the_release_and_its_guard_goes_to_another_thread() {
+    for runtime in runtimes() {
+        let place = Place::new();
+        let mut holder = Participant::holding(place.path());
+        let guard = runtime.block_on(async {
+            let task = spawned(&place.lock).await;
+            assert_eq!(holder.tell("release"), "released");
+            timeout(HOUR, task).await.expect("in time").expect("no panic").expect("held")
+        });
+        assert!(guard.is_current().expect("looks") && guard.reclaimed().is_none());
+        let released = std::thread::spawn(|| guard.release());
+        released.join().expect("no panic").expect("released");
+        assert!(place.is_empty());
+    }
+}
+
+#[test]
+fn a_task_is_woken_by_the_death_of_the_holder_and_told_from_whom_it_took() {
+    for runtime in runtimes() {
+        let place = Place::new();
+        let mut holder = Participant::holding(place.path());
+        let acquired = runtime.block_on(async {
+            let task = spawned(&place.lock).await;
+            holder.kill();
+            task.await.expect("no panic")
+        });
+        assert_eq!(outcome(&acquired), format!("held, reclaimed from pid {}", holder.pid()));
+    }
+}
+
+#[test]
+fn a_free_lock_and_a_dead_holders_are_acquired_at_the_first_poll() {
+    let _within = runtime();
+    let _within = _within.enter();
+    let place = Place::new();
+    let once = || {
+        let mut acquire = pin!(place.lock.acquire_async());
+        match acquire.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(acquired) => outcome(&acquired),
+            Poll::Pending => "pending".to_owned(),
+        }
+    };
+    assert_eq!(once(), "held");
+    let mut holder = Participant::holding(place.path());
+    assert_eq!(once(), "pending");
+    holder.kill();
+    assert_eq!(once(), format!("held, reclaimed from pid {}", holder.pid()));
+}
+
+#[test]
+fn a_time_out_leaves_nothing_that_takes_the_lock_later_and_one_that_has_not_come_gets_it() {
+    for runtime in runtimes() {
+        let place = Place::new();
+        let mut holder = Participant::holding(place.path());
+        runtime.block_on(async {
+            let timed_out = timeout(Duration::from_millis(20), place.lock.acquire_async()).await;
+            assert!(timed_out.is_err());
+            let status = place.lock.status().expect("looks");
+            assert_eq!(status.holder().map(|holder| holder.pid), Some(holder.pid()));
+            assert_eq!(holder.tell("release"), "released");
+            assert!(place.is_empty());
+            let acquired = timeout(HOUR, place.lock.acquire_async()).await.expect("in time");
+            assert_eq!(outcome(&acquired), "held");
+        });
+    }
+}
+
+/// An agent of the old format takes no kernel lock: no event tells of its end.
+#[test]
+fn a_live_agent_of_the_old_format_is_waited_for_by_looking_again() {
+    let place = Place::new();
+    let mut agent = Participant::start();
+    fs::write(place.path(), old_record(agent.pid(), SystemTime::now())).expect("the agent's file");
+    let acquired = runtime().block_on(async {
+        let task = spawned(&place.lock).await;
+        let behind = spawned(&place.lock).await;
+        agent.kill();
+        let first = task.await.expect("no panic");
+        assert_eq!(outcome(&first), format!("held, reclaimed from pid {}", agent.pid()));
+        drop(first);
+        behind.await.expect("no panic")
+    });
+    assert_eq!(outcome(&acquired), "held");
+}
+
+#[test]
+fn who_is_behind_a_future_that_nobody_polls_gets_a_free_lock_all_the_same() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    let acquired = runtime().block_on(async {
+        let mut unpolled = pin!(place.lock.acquire_async());
+        assert!(timeout(Duration::ZERO, unpolled.as_mut()).await.is_err());
+        let behind = spawned(&place.lock).await;
+        assert_eq!(holder.tell("release"), "released");
+        behind.await.expect("no panic")
+    });
+    assert_eq!(outcome(&acquired), "held");
+}
+
+#[test]
+fn a_failure_is_told_and_waited_for_by_nobody() {
+    let home = tempfile::tempdir().expect("a directory");
+    let error = runtime().block_on(Lock::at(home.path()).acquire_async());
+    assert!(matches!(&error, Err(AcquireError::NotALockFile { .. })), "{error:?}");
+}
+
+#[test]
+fn without_a_runtime_or_its_timers_or_its_io_it_panics_at_once_and_has_done_nothing() {
+    let place = Place::new();
+    let panics = || {
+        let mut acquire = Box::pin(place.lock.acquire_async());
+        let mut context = Context::from_waker(Waker::noop());
+        let polled = catch_unwind(AssertUnwindSafe(|| acquire.as_mut().poll(&mut context)));
+        assert!(place.is_empty());
+        polled.is_err()
+    };
+    assert!(panics(), "there is none");
+    let mut lacking = vec![Builder::new_current_thread().build()];
+    if cfg!(unix) {
+        lacking.push(Builder::new_current_thread().enable_time().build());
+        lacking.push(Builder::new_current_thread().enable_io().build());
+    }
+    for lacking in lacking {
+        let lacking = lacking.expect("a runtime");
+        let _within = lacking.enter();
+        assert!(panics(), "{lacking:?}");
+    }
+}
+
+#[test]
+fn the_future_and_the_guard_may_go_to_any_thread() {
+    fn may_go_anywhere<T: Send + 'static>(value: T) -> T {
+        value
+    }
+    let place = Place::new();
+    let lock = place.lock.clone();
+    let acquire = may_go_anywhere(async move { lock.acquire_async().await });
+    let guard = runtime().block_on(acquire).expect("nobody holds it");
+    may_go_anywhere(guard).release().expect("released");
+}
