@@ -88,12 +88,19 @@ impl Patience {
             return AtHolder::Leave;
         }
         self.renew();
+        if self.is_endless() {
+            return AtHolder::Wait;
+        }
         match &self.limit {
-            Limit::Wait(Until { end: None, cancelled: None }) => AtHolder::Wait,
             #[cfg(feature = "tokio")]
             Limit::Task { in_front: false } => AtHolder::Leave,
             _ => AtHolder::Listen,
         }
+    }
+
+    /// Whether only the holder's end ends the wait, in a thread.
+    pub(crate) fn is_endless(&self) -> bool {
+        matches!(&self.limit, Limit::Wait(Until { end: None, cancelled: None }))
     }
 
     /// From here on it is in front of the tasks of this process.
