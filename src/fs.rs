@@ -62,7 +62,8 @@ pub trait FileSystem {
     /// An event only says that it is worth looking again. There may be one for nothing, and one
     /// before what it tells of is done (Linux tells of a close just before it frees the lock), so
     /// the adapter has more of them follow, after pauses that grow from 50 µs. Where nothing is
-    /// kept, these are all there is.
+    /// kept, these are all there is. On Windows the event is that the kernel lock has become ours,
+    /// as by [`wait`](Self::wait), and [`lock`](Self::lock) then finds that it is.
     fn listen(&mut self) -> Listen;
 
     /// `write`: puts the whole record into the open file with one call.

@@ -13,9 +13,10 @@ use portlock_model::conformance::{Conformed, Grain, Scenario, cannot_be_real};
 use portlock_model::explore::{Limits, explore};
 use portlock_model::machines::Reply;
 use portlock_model::variants::SHIPPED;
+use portlock_model::world::{Doing, Move};
 use portlock_model::worlds::Config;
 
-use portlock::protocol::{Confirm, Create, Lock};
+use portlock::protocol::{Acquire, Confirm, Create, Lock};
 
 fn world(name: &str, delete_pending: bool) -> Config {
     let config = Config::named(name, 2).expect("there is such a world");
@@ -26,6 +27,11 @@ fn world(name: &str, delete_pending: bool) -> Config {
 fn as_here(name: &str) -> Config {
     let pending = world(name, true);
     if cannot_be_real(&pending).is_none() { pending } else { world(name, false) }
+}
+
+/// Both: the listening of Windows, with names that stay as long as here.
+fn listening() -> Config {
+    Config { owed: &[], ..as_here("listening").on_windows() }
 }
 
 fn conforms(config: Config, grain: Grain) -> Conformed {
@@ -59,6 +65,12 @@ fn every_transition_of_the_base_world_is_made_and_agrees() {
     assert!(seen.states <= searched.states && seen.states * 2 > searched.states);
 }
 
+/// Its events are calls of the system: that the kernel lock has come, and is ours from then on.
+#[test]
+fn every_transition_of_the_listening_world_agrees() {
+    conforms(listening().with_crashes(1), Grain::Scenes);
+}
+
 #[test]
 fn the_transitions_of_threads_waits_faults_queries_and_clears_agree() {
     for name in ["threads", "blocking", "faults", "queries", "clears"] {
@@ -72,8 +84,9 @@ fn a_model_with_one_slip_is_noticed() {
     let pending = as_here("base").delete_pending;
     for slip in SLIPS.iter().filter(|slip| pending || !slip.name.starts_with("pending")) {
         let directory = tempfile::tempdir().expect("there is room");
-        let config = as_here("base").with_crashes(0);
-        let seen = Scenario::new(config, Grain::Scenes).conform(directory.path(), Some(slip));
+        let config = if slip.world == "base" { as_here("base") } else { listening() };
+        let seen = Scenario::new(config.with_crashes(0), Grain::Scenes)
+            .conform(directory.path(), Some(slip));
         let Err(noticed) = seen.expect("it works") else { panic!("{} is not noticed", slip.name) };
         assert!(noticed.differs.contains(slip.noticed), "{}: {}", slip.name, noticed.differs);
         println!("{:<32} {}", slip.name, noticed.differs);
@@ -89,6 +102,20 @@ const SLIPS: &[Slip] = &[
         spoil: |_, _, outcome| {
             if outcome.reply == Reply::Lock(Lock::Busy) {
                 outcome.reply = Reply::Lock(Lock::Ours);
+            }
+        },
+    },
+    Slip {
+        name: "who-listens-loses-the-lock",
+        world: "listening",
+        in_random_calls: false,
+        noticed: "somebody has the kernel lock",
+        spoil: |before, one, outcome| {
+            let Move::Call(who, _) = one else { return };
+            let looks =
+                matches!(before.participant(who).doing, Doing::Acquiring(Acquire::Noticing(_)));
+            if looks && before.has_lock(who) {
+                outcome.world.unlock(who);
             }
         },
     },

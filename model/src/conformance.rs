@@ -103,6 +103,9 @@ impl fmt::Display for Disagreement {
 /// Why a world cannot be had on a real filesystem; `None` if it can.
 #[cfg(not(windows))]
 pub fn cannot_be_real(config: &Config) -> Option<&'static str> {
+    if config.windows {
+        return Some("this is not the adapter of Windows");
+    }
     config.delete_pending.then_some("Linux frees a name at once, whoever has the file open")
 }
 
@@ -111,6 +114,9 @@ pub fn cannot_be_real(config: &Config) -> Option<&'static str> {
 pub fn cannot_be_real(config: &Config) -> Option<&'static str> {
     if config.kinds.contains(&Kind::Parent) {
         return Some("Windows has no fork");
+    }
+    if config.listens && !config.windows {
+        return Some("on Windows the only event is that the kernel lock has come");
     }
     match (config.delete_pending, witness::names_stay()) {
         (true, false) => Some("this Windows frees a name at once, whoever has the file open"),

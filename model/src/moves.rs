@@ -66,7 +66,7 @@ pub fn successors_of(
         }
     } else {
         let choices = match try_move(Move::Call(who, 0)) {
-            0 => other_ends(world, who),
+            0 => other_ends(config, world, who),
             choices => choices,
         };
         for choice in 1..choices {
@@ -81,12 +81,13 @@ pub fn successors_of(
     }
 }
 
-/// How many choices there are for a wait that goes on blocking: it may fail, or its time be over.
-fn other_ends(world: &World, who: Who) -> u8 {
+/// How many choices there are for a wait that goes on blocking: it may fail, its time be over, or an
+/// event come for nothing.
+fn other_ends(config: &Config, world: &World, who: Who) -> u8 {
     let faults = u8::from(world.faults_left > 0);
     match world.participant(who).doing {
         Doing::Acquiring(Acquire::Waiting(_)) => 1 + faults,
-        Doing::Acquiring(Acquire::Listening(_)) => 2 + faults,
+        Doing::Acquiring(Acquire::Listening(_)) => 2 + u8::from(config.windows) + faults,
         _ => 0,
     }
 }

@@ -94,6 +94,32 @@ impl<'a> View<'a> {
         self.world.open_inode(self.me).expect("the machines call this with a file open")
     }
 
+    /// Takes the kernel lock; where somebody else has it, the call does not return.
+    fn lock_or_block(&mut self) {
+        let (open, inode) = (self.world.participant(self.me).open, self.inode());
+        let file = self.world.file_mut(inode).expect("open files exist");
+        // Whoever moves first gets it: who waits has no claim.
+        self.blocked = file.lock.is_some() && file.lock != open;
+        if !self.blocked {
+            file.lock = open;
+        }
+    }
+
+    /// The event is that the kernel lock is ours, or it is for nothing.
+    fn listen_by_lock(&mut self) -> Listen {
+        let reply = match self.choose(3, 1) {
+            Ok(0) => {
+                self.lock_or_block();
+                Listen::Event
+            }
+            Ok(1) => Listen::Over,
+            Ok(_) => Listen::Event,
+            Err(_) => Listen::Failed,
+        };
+        self.reply = Reply::Listen(reply);
+        reply
+    }
+
     /// Removes the path, whatever it names, and says what P2 asks.
     pub fn remove_path(&mut self) -> Option<Removal> {
         let inode = self.world.path?;
@@ -239,9 +265,9 @@ impl FileSystem for View<'_> {
         let reply = match (self.world.path, self.world.named().copied()) {
             (Some(inode), Some(file)) => {
                 // A name that is being deleted is denied by some systems and opened by others.
-                let ways = if file.pending { 2 } else { 1 };
+                let ways = if file.pending && !self.config.windows { 2 } else { 1 };
                 match self.choose(ways, 1) {
-                    Ok(0) => {
+                    Ok(0) if !file.pending || ways == 2 => {
                         self.world.open(self.me, inode);
                         Open::Opened
                     }
@@ -307,17 +333,10 @@ impl FileSystem for View<'_> {
 
     fn wait(&mut self) -> Wait {
         scripted!(self.wait: Wait);
-        let open = self.world.participant(self.me).open;
-        let inode = self.inode();
         let reply = match self.choose(1, 1) {
             Ok(_) if !self.config.kernel_locks => Wait::Failed,
             Ok(_) => {
-                let file = self.world.file_mut(inode).expect("open files exist");
-                // Whoever moves first gets it: who waits has no claim.
-                self.blocked = file.lock.is_some() && file.lock != open;
-                if !self.blocked {
-                    file.lock = open;
-                }
+                self.lock_or_block();
                 Wait::Ours
             }
             Err(_) => Wait::Failed,
@@ -330,12 +349,17 @@ impl FileSystem for View<'_> {
         if let Some(script) = &mut self.script {
             return script.arm();
         }
-        self.world.participant_mut(self.me).listens = Listens::Armed;
+        if !self.config.windows {
+            self.world.participant_mut(self.me).listens = Listens::Armed;
+        }
         self.reply = Reply::Arm;
     }
 
     fn listen(&mut self) -> Listen {
         scripted!(self.listen: Listen);
+        if self.config.windows {
+            return self.listen_by_lock();
+        }
         // The time may be over at any time.
         let reply = match self.choose(2, 1) {
             Ok(0) => {

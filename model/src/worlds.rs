@@ -105,6 +105,9 @@ pub struct Config {
     pub waits: bool,
     /// Participants may wait for events of the file that stands in their way, for a limited time.
     pub listens: bool,
+    /// As the adapter of Windows has it: an event is that the kernel lock has come to who listens,
+    /// or it is for nothing; and a name that is being deleted is denied to whoever opens it.
+    pub windows: bool,
     /// Who clears may do so by force.
     pub forces: bool,
     pub owed: &'static [Promise],
@@ -165,6 +168,7 @@ impl Config {
             kernel_locks: true,
             waits: false,
             listens: false,
+            windows: false,
             forces: false,
             owed: ALL,
         }
@@ -373,6 +377,13 @@ impl Config {
     /// The world of this name.
     pub fn named(name: &str, participants: usize) -> Option<Self> {
         Self::all(participants).into_iter().find(|config| config.name == name)
+    }
+
+    /// The same with the adapter of Windows.
+    #[must_use]
+    pub fn on_windows(mut self) -> Self {
+        self.windows = true;
+        self
     }
 
     /// The same with other budgets.

@@ -53,7 +53,7 @@ pub(crate) struct LockFile {
     error: Option<io::Error>,
     /// The last denial that may have been a passing one: not yet an error.
     denial: Option<io::Error>,
-    /// When a wait by `listen` ends, and whether it has looked once more since.
+    /// When a wait by `listen` ends, and whether its event for nothing has come since.
     until: Until,
     looked_last: bool,
     /// Between the looks of a task.
@@ -353,26 +353,22 @@ impl FileSystem for LockFile {
         }
     }
 
-    /// The same as `wait`, with a time-out and an event that cancels it; then `UnlockFileEx`.
+    /// The same as `wait`, with a time-out and an event that cancels it.
     ///
-    /// To have the lock for an instant is what every participant has that looks at an old file and
-    /// leaves it, so nobody can tell. No event is early, or for nothing.
+    /// The event is that the kernel lock is ours, and it stays ours: the machine, which looks next
+    /// and then tries the lock, finds that it has it. To give it up in between would be a call that
+    /// no machine makes. The model has this step (`Config::windows`). At the end of the
+    /// time there is one event for nothing, for a last look at the path.
     fn listen(&mut self) -> Listen {
         let Some(opened) = &self.open else { return self.failed(nothing_open(), Listen::Failed) };
-        let over = self.until.end.is_some_and(|end| end <= Instant::now());
-        if over && std::mem::replace(&mut self.looked_last, true) {
-            return Listen::Over;
-        }
         let limit = self.until.end.map(|end| end.saturating_duration_since(Instant::now()));
         let cancelled = self.until.cancelled.as_ref().map(AsHandle::as_handle);
         match opened.file.wait(limit, cancelled) {
-            Ok(Waited::Ours) => {
-                opened.file.unlock();
+            Ok(Waited::Ours) => Listen::Event,
+            Ok(Waited::TimeOver) if !std::mem::replace(&mut self.looked_last, true) => {
                 Listen::Event
             }
-            // There is one look after the end of the time.
-            Ok(Waited::TimeOver) => Listen::Event,
-            Ok(Waited::Cancelled) => Listen::Over,
+            Ok(Waited::TimeOver | Waited::Cancelled) => Listen::Over,
             Err(error) => self.failed(error, Listen::Failed),
         }
     }

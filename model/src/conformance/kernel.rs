@@ -25,7 +25,7 @@ use super::witness::{self, Witness};
 use crate::machines::Reply;
 use crate::moves::Outcome;
 use crate::other::Percy;
-use crate::world::{Content, Doing, FILES, Inode, Kind, Move, PARTICIPANTS, Who, World};
+use crate::world::{Content, Doing, FILES, Inode, Kind, Listens, Move, PARTICIPANTS, Who, World};
 use crate::worlds::Config;
 
 /// The name of the lock file.
@@ -545,6 +545,14 @@ impl InLockStep<'_, '_> {
         Some(reply)
     }
 
+    /// Whether an event of the model tells of nothing: none was kept, and the lock has not come.
+    fn is_for_nothing(&self) -> bool {
+        let open = self.after.participant(self.who).open;
+        let file = self.after.open_inode(self.who).and_then(|inode| self.after.file(inode));
+        let is_ours = file.is_some_and(|file| file.lock.is_some() && file.lock == open);
+        self.before.participant(self.who).listens == Listens::No && !is_ours
+    }
+
     fn witness(&mut self) -> Option<&mut Aged> {
         self.kernel.witness_of(self.before, self.who)
     }
@@ -648,6 +656,7 @@ impl FileSystem for InLockStep<'_, '_> {
     fn listen(&mut self) -> Listen {
         let instead = match self.expected {
             Reply::Listen(reply @ (Listen::Over | Listen::Failed)) => Some(reply),
+            Reply::Listen(reply) if self.is_for_nothing() => Some(reply),
             _ => None,
         };
         let began = Instant::now();
