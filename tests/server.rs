@@ -33,11 +33,27 @@ struct Place {
 }
 
 impl Place {
-    /// A directory of locks, and a port that nobody has bound just now.
-    fn new() -> Self {
+    /// A directory of locks, and a port that nobody else has for as long as the listener lives.
+    fn bound() -> (Self, TcpListener) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("some port is free");
         let port = listener.local_addr().expect("it is bound").port();
-        Self { dir: tempfile::tempdir().expect("a directory"), port }
+        (Self { dir: tempfile::tempdir().expect("a directory"), port }, listener)
+    }
+
+    /// A directory of locks, and a server of a port that was free. Where another program has bound
+    /// it before the server could, it is another port's.
+    fn serving() -> (Self, Server) {
+        let taken = std::io::Error::from_raw_os_error(libc::EADDRINUSE).to_string();
+        loop {
+            let (place, listener) = Self::bound();
+            drop(listener);
+            let mut server = place.start();
+            if server.says("serving") {
+                return (place, server);
+            }
+            let (_, errors) = server.end();
+            assert!(errors.contains(&taken), "it does not serve: {errors}");
+        }
     }
 
     fn start(&self) -> Server {
@@ -48,12 +64,6 @@ impl Place {
         let mut child = command.spawn().expect("the server starts");
         let said = BufReader::new(child.stdout.take().expect("its output is a pipe"));
         Server { child, said }
-    }
-
-    fn serving(&self) -> Server {
-        let mut server = self.start();
-        server.until_it_says("serving");
-        server
     }
 
     fn connect(&self) -> BufReader<TcpStream> {
@@ -73,14 +83,19 @@ struct Server {
 
 impl Server {
     fn until_it_says(&mut self, word: &str) {
-        loop {
-            let mut line = String::new();
-            let read = self.said.read_line(&mut line).expect("its output is text");
-            assert_ne!(read, 0, "it ended without saying {word:?}");
-            if line.contains(word) {
-                return;
+        assert!(self.says(word), "it ended without saying {word:?}");
+    }
+
+    /// Reads on until it says this word, or has no more to say.
+    fn says(&mut self, word: &str) -> bool {
+        let mut line = String::new();
+        while !line.contains(word) {
+            line.clear();
+            if self.said.read_line(&mut line).expect("its output is text") == 0 {
+                return false;
             }
         }
+        true
     }
 
     fn signal(&self, signal: i32) {
@@ -115,9 +130,8 @@ fn exchange(connection: &mut BufReader<TcpStream>, line: &str) {
 /// The port is bound by somebody else as well, which a server that binds first would stumble over.
 #[test]
 fn s10_a_held_lock_fails_before_the_port_is_bound() {
-    let place = Place::new();
+    let (place, _bound) = Place::bound();
     let guard = LockDir::at(place.dir.path()).port(place.port).unwrap().try_acquire().unwrap();
-    let _bound = TcpListener::bind((Ipv4Addr::LOCALHOST, place.port)).expect("it is free");
     let (status, errors) = place.start().end();
     assert_eq!(status.code(), Some(1));
     let words = format!("port {} is locked by pid {}", place.port, std::process::id());
@@ -127,8 +141,7 @@ fn s10_a_held_lock_fails_before_the_port_is_bound() {
 
 #[test]
 fn s10_a_port_that_cannot_be_bound_leaves_no_lock_behind() {
-    let place = Place::new();
-    let _bound = TcpListener::bind((Ipv4Addr::LOCALHOST, place.port)).expect("it is free");
+    let (place, _bound) = Place::bound();
     let (status, errors) = place.start().end();
     assert_eq!(status.code(), Some(1), "{errors}");
     assert!(place.is_empty());
@@ -136,8 +149,7 @@ fn s10_a_port_that_cannot_be_bound_leaves_no_lock_behind() {
 
 #[test]
 fn s13_the_old_words_stand_beside_the_detail() {
-    let place = Place::new();
-    let _first = place.serving();
+    let (place, _first) = Place::serving();
     let (_, errors) = place.start().end();
     let old = format!("Percy is already running or the port {} is in use", place.port);
     assert!(errors.contains(&old), "{errors}");
@@ -149,8 +161,7 @@ fn s13_the_old_words_stand_beside_the_detail() {
 #[test]
 fn s16_the_first_signal_drains_and_releases() {
     for signal in [libc::SIGINT, libc::SIGTERM] {
-        let place = Place::new();
-        let mut server = place.serving();
+        let (place, mut server) = Place::serving();
         let mut connection = place.connect();
         exchange(&mut connection, "before");
         server.signal(signal);
@@ -168,8 +179,7 @@ fn s16_the_first_signal_drains_and_releases() {
 
 #[test]
 fn s16_the_second_signal_forces_and_releases_even_so() {
-    let place = Place::new();
-    let mut server = place.serving();
+    let (place, mut server) = Place::serving();
     let mut connection = place.connect();
     exchange(&mut connection, "before");
     server.signal(libc::SIGINT);
