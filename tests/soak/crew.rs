@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::mem::MaybeUninit;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::arena::Arena;
@@ -124,15 +126,16 @@ impl<'a> Crew<'a> {
     /// says what they are at.
     pub(crate) fn wait_for_all(&mut self) -> Result<(), String> {
         self.go_on(None);
-        let began = Instant::now();
+        let hangs = Instant::now() + HANGS;
+        self.reap();
         while !self.members.is_empty() {
+            self.until_one_ends(hangs, "does not end")?;
             self.reap();
-            self.check(began, "does not end")?;
         }
         // The leader ends when its input does.
         drop(self.leader.stdin.take());
         while !matches!(self.reap_one(), Reaped::NoneLeft) {
-            self.check(began, "left somebody behind who does not end")?;
+            self.until_one_ends(hangs, "left somebody behind who does not end")?;
         }
         self.is_over = true;
         Ok(())
@@ -146,12 +149,21 @@ impl<'a> Crew<'a> {
         self.wait_for_all()
     }
 
-    fn check(&self, began: Instant, what: &str) -> Result<(), String> {
-        if began.elapsed() > HANGS {
-            return Err(format!("a process {what}, for {HANGS:?}\n{}", self.describe()));
-        }
-        std::thread::sleep(Duration::from_micros(500));
-        Ok(())
+    /// Returns when one has ended that is not reaped, or when there is none left.
+    fn until_one_ends(&self, hangs: Instant, what: &str) -> Result<(), String> {
+        let (group, (ended, told)) = (self.group().unsigned_abs(), mpsc::channel());
+        // No wait for a process has a limit, so a thread waits, and at the limit is left behind.
+        std::thread::spawn(move || {
+            let mut found = MaybeUninit::uninit();
+            let which = libc::WEXITED | libc::WNOWAIT;
+            // SAFETY: `found` has room for the answer, which nobody reads.
+            unsafe { libc::waitid(libc::P_PGID, group, found.as_mut_ptr(), which) };
+            // Nobody may be listening any more.
+            let _ = ended.send(());
+        });
+        let left = hangs.saturating_duration_since(Instant::now());
+        told.recv_timeout(left)
+            .map_err(|_| format!("a process {what}, for {HANGS:?}\n{}", self.describe()))
     }
 
     /// What they are at, for whoever looks for the reason.
