@@ -143,12 +143,12 @@ pub(crate) fn whole_milliseconds(time: SystemTime) -> SystemTime {
 /// Which files have a kernel lock: not told here, other than on Linux.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug, Default)]
-pub(crate) struct KernelLocks;
+pub(crate) struct KernelLocks(());
 
 #[cfg(not(target_os = "linux"))]
 impl KernelLocks {
     /// Nothing is asked.
     pub(crate) fn snapshot() -> Self {
-        Self
+        Self(())
     }
 }

@@ -720,7 +720,9 @@ mod tests {
         let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
         let flags = libc::WEXITED | libc::WNOWAIT;
         // SAFETY: `info` has room for the answer.
-        unsafe { libc::waitid(libc::P_PID, child.id(), info.as_mut_ptr(), flags) };
+        unsafe {
+            libc::waitid(libc::P_PID, child.id() as libc::id_t, info.as_mut_ptr(), flags);
+        }
         let zombie = if knows_starts { Probe::Zombie } else { Probe::Alive };
         assert_eq!(probe(&old, Author::OldFormat, now), zombie);
         child.wait().expect("the child is reaped");

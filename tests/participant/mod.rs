@@ -189,7 +189,9 @@ impl Participant {
         let flags = libc::WEXITED | libc::WNOWAIT;
         // SAFETY: `info` has room for the answer.
         #[allow(unsafe_code)]
-        let waited = unsafe { libc::waitid(libc::P_PID, self.pid(), info.as_mut_ptr(), flags) };
+        let waited = unsafe {
+            libc::waitid(libc::P_PID, self.pid() as libc::id_t, info.as_mut_ptr(), flags)
+        };
         assert_eq!(waited, 0, "{}", std::io::Error::last_os_error());
     }
 }

@@ -530,7 +530,7 @@ fn contend() -> ! {
     let text = |name| std::env::var(name).expect("set by the storm");
     let board_path = PathBuf::from(text(BOARD));
     let board = Board::open(&board_path);
-    let number = text(NUMBER).parse().expect("a number");
+    let number: usize = text(NUMBER).parse().expect("a number");
     let slot = &board.slots[number];
     #[cfg(target_os = "linux")]
     keep_to_a_processor(number);
