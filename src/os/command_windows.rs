@@ -68,13 +68,17 @@ unsafe extern "system" fn on_event(event: u32) -> i32 {
 }
 
 /// This process and those that it starts: the end of this one ends all of them
-/// ([job objects](https://learn.microsoft.com/windows/win32/procthread/job-objects)).
+/// ([job objects](https://learn.microsoft.com/windows/win32/procthread/job-objects)), since it has
+/// the only handle of their job.
 #[derive(Debug)]
 pub(crate) struct Job(OwnedHandle);
 
 impl Job {
     /// Puts this process into a job of its own, within the one that it may be in. What it starts is
-    /// in it from its first instruction on.
+    /// in it from its first instruction on
+    /// ([`CreateJobObjectW`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-createjobobjectw),
+    /// [`AssignProcessToJobObject`](https://learn.microsoft.com/windows/win32/api/jobapi2/nf-jobapi2-assignprocesstojobobject),
+    /// [`GetCurrentProcess`](https://learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-getcurrentprocess)).
     pub(crate) fn of_this_process() -> io::Result<Self> {
         // SAFETY: null asks for the defaults, and for no name.
         let handle = unsafe { CreateJobObjectW(null(), null()) };
@@ -94,6 +98,7 @@ impl Job {
         self.limit(0)
     }
 
+    /// [`SetInformationJobObject`](https://learn.microsoft.com/windows/win32/api/jobapi2/nf-jobapi2-setinformationjobobject).
     fn limit(&self, flags: u32) -> io::Result<()> {
         let mut limits = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();
         limits.BasicLimitInformation.LimitFlags = flags;

@@ -37,7 +37,8 @@ pub(crate) fn generation() -> usize {
     0
 }
 
-/// This process, as its records describe it: all but port and time. Asked once.
+/// This process, as its records describe it: all but port and time. Asked once
+/// ([`GetCurrentProcess`](https://learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-getcurrentprocess)).
 pub(crate) fn me() -> &'static Holder {
     static ME: PerProcess<Holder> = PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
     ME.get(generation(), || {
@@ -311,21 +312,14 @@ mod tests {
         assert_eq!(probe(&Holder::new(mine.pid), Author::OldFormat, None), Probe::Ourselves);
     }
 
-    /// The test binary once more, which lists its tests when it may read on, and ends.
+    /// The system's own, which reads commands and ends when there are no more.
     fn another_process() -> std::process::Child {
-        let me = std::env::current_exe().expect("the test binary has a path");
-        std::process::Command::new(me)
-            .args(["waits_for_the_end_of_its_input", "--ignored", "--nocapture"])
+        std::process::Command::new("cmd")
+            .arg("/d")
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::null())
             .spawn()
             .expect("it starts")
-    }
-
-    #[test]
-    #[ignore = "a part of another test: its other process"]
-    fn waits_for_the_end_of_its_input() {
-        std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).expect("reads");
     }
 
     #[test]

@@ -67,6 +67,7 @@ impl UsersOwn {
 }
 
 impl Drop for UsersOwn {
+    /// [`LocalFree`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-localfree).
     fn drop(&mut self) {
         // SAFETY: it was made by a call that says to free it so, and nobody else has it.
         unsafe { LocalFree(self.0) };
@@ -74,7 +75,10 @@ impl Drop for UsersOwn {
 }
 
 /// The user of this process, as in `S-1-5-21-…`
-/// ([`GetTokenInformation`](https://learn.microsoft.com/windows/win32/api/securitybaseapi/nf-securitybaseapi-gettokeninformation)).
+/// ([`OpenProcessToken`](https://learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-openprocesstoken) of
+/// [`GetCurrentProcess`](https://learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-getcurrentprocess),
+/// [`ConvertSidToStringSidW`](https://learn.microsoft.com/windows/win32/api/sddl/nf-sddl-convertsidtostringsidw),
+/// [`GetTokenInformation`](https://learn.microsoft.com/windows/win32/api/securitybaseapi/nf-securitybaseapi-gettokeninformation)).
 fn user() -> io::Result<String> {
     let mut token = null_mut();
     // SAFETY: the pseudo handle needs no closing, and `token` has room for a handle.

@@ -129,6 +129,28 @@ fn a_wait_ends_at_its_limit_and_when_it_is_cancelled_and_has_no_lock_then() {
 }
 
 #[test]
+fn who_listens_has_the_lock_with_the_event_and_none_at_the_end_of_the_time() {
+    let (_dir, mut holder, mut other) = held_and_opened();
+    other.listen_until(Until { end: Some(Instant::now()), cancelled: None });
+    assert_eq!([other.listen(), other.listen()], [Listen::Event, Listen::Over], "a last look");
+    assert_eq!((other.lock(), holder.lock()), (Lock::Busy, Lock::Ours));
+
+    other.listen_until(Until::default());
+    let (done, ended) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let listener = &mut other;
+        scope.spawn(move || done.send(listener.listen()).expect("the test listens"));
+        holder.close();
+        assert_eq!(ended.recv().expect("it ends"), Listen::Event);
+    });
+    let mut third = beside(&holder);
+    assert_eq!((third.open(), third.lock()), (Open::Opened, Lock::Busy), "before it asks for it");
+    assert_eq!(other.lock(), Lock::Ours);
+    other.close();
+    assert_eq!(third.lock(), Lock::Ours);
+}
+
+#[test]
 fn a_program_that_shares_nothing_delays_and_is_no_error() {
     let (_dir, mut file) = in_a_new_directory();
     std::fs::write(file.path(), b"").expect("writes");
@@ -223,7 +245,9 @@ fn paths_that_are_long_or_contain_a_nul_are_passed_on_whole_or_refused() {
     assert_eq!(nul.take_error().kind(), ErrorKind::InvalidInput);
 }
 
-/// The access control list of a path, as Windows writes it in text (SDDL).
+/// The access control list of a path, as Windows writes it in text (SDDL)
+/// ([`GetNamedSecurityInfoW`](https://learn.microsoft.com/windows/win32/api/aclapi/nf-aclapi-getnamedsecurityinfow),
+/// [`ConvertSecurityDescriptorToStringSecurityDescriptorW`](https://learn.microsoft.com/windows/win32/api/sddl/nf-sddl-convertsecuritydescriptortostringsecuritydescriptorw)).
 fn access(path: &Path) -> String {
     use windows_sys::Win32::Security::Authorization::{
         ConvertSecurityDescriptorToStringSecurityDescriptorW, GetNamedSecurityInfoW,

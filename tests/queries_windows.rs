@@ -1,0 +1,138 @@
+//! The command on Windows: what its queries answer, what `clear` and `sweep` remove, how a wait ends.
+//! (What the words are, and everything else that no system differs in, is in `tests/cli`.)
+
+#![cfg(windows)]
+
+mod participant;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use participant::Participant;
+use serde_json::{Value, json};
+
+/// A home directory with the locks of the default place.
+struct Home(tempfile::TempDir);
+
+struct Done {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Home {
+    fn new() -> Self {
+        let home = Self(tempfile::tempdir().expect("a directory"));
+        fs::create_dir(home.locks()).expect("made");
+        home
+    }
+
+    fn locks(&self) -> PathBuf {
+        self.0.path().join(".percy")
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.locks().join("agent-5338.lock")
+    }
+
+    fn portlock(&self, arguments: &[&str]) -> Done {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portlock"));
+        command.args(arguments).env("USERPROFILE", self.0.path()).env_remove("PORTLOCK_DIR");
+        let ended = command.stdin(Stdio::null()).output().expect("portlock runs");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        Done { code: ended.status.code(), out: text(ended.stdout), err: text(ended.stderr) }
+    }
+
+    /// Exit code and answer of a query; of a list, of the one lock in it.
+    fn answer(&self, arguments: &[&str]) -> (Option<i32>, Value) {
+        let done = self.portlock(arguments);
+        assert_eq!(done.err, "", "{arguments:?}");
+        let mut answer: Value = serde_json::from_str(&done.out).expect("JSON");
+        if let Some([one]) = answer.as_array().map(Vec::as_slice) {
+            answer = one.clone();
+        }
+        (done.code, answer)
+    }
+
+    fn is_empty(&self) -> bool {
+        fs::read_dir(self.locks()).expect("it stands").next().is_none()
+    }
+}
+
+#[test]
+fn a_lock_that_nobody_has_is_free() {
+    let home = Home::new();
+    let (code, answer) = home.answer(&["status", "--json", "5338"]);
+    assert_eq!((code, &answer["state"]), (Some(0), &json!("free")));
+    assert_eq!(answer["path"], home.lock_file().to_str().expect("UTF-8"));
+    assert_eq!(home.answer(&["list", "--json"]), (Some(0), json!([])));
+    assert_eq!(home.portlock(&["wait", "5338"]).code, Some(0));
+}
+
+#[test]
+fn a_lock_that_is_held_is_told_with_its_holder_and_stays() {
+    let home = Home::new();
+    let mut holder = Participant::holding(&home.lock_file());
+    let record = fs::read(home.lock_file()).expect("it can be read while it is held");
+    for (query, code) in [(&["status", "--json", "5338"][..], 75), (&["list", "--json"], 0)] {
+        let (told, answer) = home.answer(query);
+        assert_eq!((told, &answer["state"]), (Some(code), &json!("held")), "{answer}");
+        assert_eq!(answer["holder"]["pid"], holder.pid());
+    }
+    let refused = format!("locked by pid {}", holder.pid());
+    for command in [
+        &["run", "5338", "--", "cmd", "/c", "exit", "0"][..],
+        &["run", "-w", "0.05", "5338", "--", "cmd", "/c", "exit", "0"],
+        &["wait", "-w", "0.05", "5338"],
+        &["clear", "5338"],
+        &["clear", "--force", "--yes", "5338"],
+    ] {
+        let done = home.portlock(command);
+        assert_eq!(done.code, Some(75), "{command:?}: {}", done.err);
+        assert!(done.err.contains(&refused) || command.contains(&"--force"), "{}", done.err);
+    }
+    let done = home.portlock(&["run", "-E", "9", "5338", "--", "cmd", "/c", "exit", "0"]);
+    assert_eq!(done.code, Some(9));
+    assert_eq!((home.portlock(&["sweep"]).code, holder.tell("current")), (Some(0), "true".into()));
+    assert_eq!(fs::read(home.lock_file()).expect("it stands"), record);
+    assert_eq!(holder.tell("release"), "released");
+    assert!(home.is_empty());
+}
+
+/// A query cannot see whether the file is locked; who may remove it tries the lock.
+#[test]
+fn the_lock_of_one_who_was_killed_cannot_be_told_and_is_removed_or_taken_over() {
+    let home = Home::new();
+    for remover in [&["clear", "5338"][..], &["sweep"]] {
+        let mut holder = Participant::holding(&home.lock_file());
+        holder.kill();
+        let (code, answer) = home.answer(&["status", "--json", "5338"]);
+        assert_eq!((code, &answer["why"]), (Some(4), &json!("cannot-watch")), "{answer}");
+        let done = home.portlock(remover);
+        let said = format!("removed the lock file of port 5338, left by pid {}", holder.pid());
+        assert_eq!(done.code, Some(0), "{remover:?}: {}", done.err);
+        assert!(done.out.starts_with(&said), "{}", done.out);
+        assert!(home.is_empty());
+    }
+    let mut holder = Participant::holding(&home.lock_file());
+    holder.kill();
+    let done = home.portlock(&["run", "5338", "--", "cmd", "/c", "exit", "3"]);
+    assert_eq!(done.code, Some(3), "{}", done.err);
+    assert!(done.err.contains(&format!("from pid {}", holder.pid())), "{}", done.err);
+    assert!(home.is_empty());
+}
+
+#[test]
+fn wrong_arguments_commands_and_files_have_their_exit_codes() {
+    let home = Home::new();
+    assert_eq!(home.portlock(&["run", "70000", "--", "cmd"]).code, Some(64));
+    assert_eq!(home.portlock(&["run", "5338", "--", "there-is-no-such-program"]).code, Some(69));
+    assert!(home.is_empty(), "the lock is released again");
+    fs::create_dir(home.lock_file()).expect("made");
+    let done = home.portlock(&["run", "5338", "--", "cmd"]);
+    assert_eq!(done.code, Some(73));
+    assert!(done.err.contains("is a directory, not a lock file"), "{}", done.err);
+    assert_eq!(home.answer(&["status", "--json", "5338"]).1["why"], "not-a-lock-file");
+    assert_eq!(home.portlock(&["completions", "powershell"]).code, Some(0));
+}
