@@ -20,18 +20,13 @@ use portlock::protocol::{Acquire, Confirm, Create, Lock};
 
 fn world(name: &str, delete_pending: bool) -> Config {
     let config = Config::named(name, 2).expect("there is such a world");
-    Config { delete_pending, removals: 0, owed: &[], ..config }
+    Config { delete_pending, removals: 0, owed: &[], ..config }.on_windows()
 }
 
 /// The world with names that stay as long as here.
 fn as_here(name: &str) -> Config {
     let pending = world(name, true);
     if cannot_be_real(&pending).is_none() { pending } else { world(name, false) }
-}
-
-/// Both: the listening of Windows, with names that stay as long as here.
-fn listening() -> Config {
-    Config { owed: &[], ..as_here("listening").on_windows() }
 }
 
 fn conforms(config: Config, grain: Grain) -> Conformed {
@@ -68,7 +63,7 @@ fn every_transition_of_the_base_world_is_made_and_agrees() {
 /// Its events are calls of the system: that the kernel lock has come, and is ours from then on.
 #[test]
 fn every_transition_of_the_listening_world_agrees() {
-    conforms(listening().with_crashes(1), Grain::Scenes);
+    conforms(as_here("listening").with_crashes(1), Grain::Scenes);
 }
 
 #[test]
@@ -84,9 +79,8 @@ fn a_model_with_one_slip_is_noticed() {
     let pending = as_here("base").delete_pending;
     for slip in SLIPS.iter().filter(|slip| pending || !slip.name.starts_with("pending")) {
         let directory = tempfile::tempdir().expect("there is room");
-        let config = if slip.world == "base" { as_here("base") } else { listening() };
-        let seen = Scenario::new(config.with_crashes(0), Grain::Scenes)
-            .conform(directory.path(), Some(slip));
+        let config = as_here(slip.world).with_crashes(0);
+        let seen = Scenario::new(config, Grain::Machines).conform(directory.path(), Some(slip));
         let Err(noticed) = seen.expect("it works") else { panic!("{} is not noticed", slip.name) };
         assert!(noticed.differs.contains(slip.noticed), "{}: {}", slip.name, noticed.differs);
         println!("{:<32} {}", slip.name, noticed.differs);
