@@ -27,7 +27,7 @@ impl LockDir {
     ///
     /// ```
     /// let lock = portlock::LockDir::at("/run/my-app").port(5338)?;
-    /// assert_eq!(lock.path(), std::path::Path::new("/run/my-app/agent-5338.lock"));
+    /// assert!(lock.path().ends_with("my-app/agent-5338.lock"));
     /// # Ok::<(), portlock::PlaceError>(())
     /// ```
     pub fn at(path: impl AsRef<Path>) -> Self {
@@ -126,7 +126,7 @@ impl LockDir {
     ///
     /// ```
     /// let lock = portlock::LockDir::at("/run/my-app").name("build")?;
-    /// assert_eq!(lock.path(), std::path::Path::new("/run/my-app/build.lock"));
+    /// assert!(lock.path().ends_with("my-app/build.lock"));
     /// # Ok::<(), portlock::PlaceError>(())
     /// ```
     ///
