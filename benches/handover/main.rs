@@ -10,15 +10,19 @@
 //! another's acquire, for every contender: what a release does before it wakes somebody is time
 //! that the next one waits. Who acquires again after itself has handed nothing over.
 //!
-//! Measured on x86-64, an idle virtual machine with 2 cores, ext4, a second each; the median of the
-//! hand-overs in microseconds, and Jain's index, with 200 µs held:
+//! Measured on x86-64, a virtual machine with 2 cores and little else to do, ext4, three rounds of half a
+//! second; the median of the hand-overs in microseconds, and Jain's index, with 200 µs held:
 //!
 //! | processes | flock | acquire | acquire_timeout |
 //! | --- | --- | --- | --- |
-//! | 4 | 14, 0.60 | 52, 0.96 | 82, 0.98 |
-//! | 16 | 13, 0.83 | 61, 0.97 | 54, 0.96 |
-//! | 64 | 16, 0.76 | 75, 0.77 | 99, 0.75 |
-//! | recovery, 1 waits | 256 | 515 | 707 |
+//! | 2 | 42, 0.97 | 78, 0.50 | 88, 0.62 |
+//! | 4 | 14, 0.67 | 50, 0.30 | 59, 0.93 |
+//! | 8 | 10, 0.44 | 53, 0.73 | 72, 0.93 |
+//! | 16 | 11, 0.93 | 55, 0.94 | 60, 0.91 |
+//! | 32 | 15, 0.68 | 72, 0.86 | 79, 0.90 |
+//! | 64 | 14, 0.66 | 76, 0.80 | 89, 0.71 |
+//! | recovery, 1 waits | 196 | 432 | 435 |
+//! | recovery, 8 wait | 254 | 444 | 471 |
 //!
 //! Each of ours makes a new file, which `flock` on a file that stays does not: an acquire and a
 //! release alone take 29 µs. And who waits for a file that goes is woken, finds it gone, and opens

@@ -55,12 +55,11 @@ pub struct Naive {
 
 impl Naive {
     /// What it can be given, in the order in which that is added.
-    pub const MORE: [&'static str; 7] = [
+    pub const MORE: [&'static str; 6] = [
         "open for reading too, and no link",
         "closed after the unlink, not before",
         "flock",
-        "fstat after it",
-        "stat of the path: the confirm of an acquire",
+        "fstat after it: the confirm of an acquire",
         "stat of the path: the confirm of a release",
         "unlock before the close",
     ];
@@ -94,18 +93,19 @@ impl Naive {
         self.record.write(&file)?;
         let mut ours = 0;
         if does(3) {
-            ours = file.metadata()?.ino();
-        }
-        if does(4) {
-            is_named(&self.path, ours)?;
+            let found = file.metadata()?;
+            if found.nlink() == 0 {
+                return Err(io::Error::other("it was removed"));
+            }
+            ours = found.ino();
         }
         let kept = does(1).then_some(file);
         while_held();
-        if does(5) {
+        if does(4) {
             is_named(&self.path, ours)?;
         }
         std::fs::remove_file(&self.path)?;
-        if let Some(file) = kept.filter(|_| does(6)) {
+        if let Some(file) = kept.filter(|_| does(5)) {
             fs4::FileExt::unlock(&file)?;
         }
         Ok(())

@@ -92,7 +92,7 @@ fn handover(csv: &Csv) -> Result<Vec<Panel>, String> {
             title: "hand-over, median",
             across,
             up: "µs",
-            curves: curves("median_us")?,
+            curves: curves("handover_us_median")?,
             base: 2.0,
             linear: None,
         },

@@ -26,7 +26,7 @@ fn the_plots_are_drawn_from_the_figures_that_are_committed() {
 /// The control: a plot that did not show a figure would be the same without it.
 #[test]
 fn another_figure_gives_another_plot_and_none_gives_none() {
-    for (plot, figure) in [(Plot::Handover, "median_us"), (Plot::Scale, "milliseconds")] {
+    for (plot, figure) in [(Plot::Handover, "handover_us_median"), (Plot::Scale, "milliseconds")] {
         let text = figures(plot);
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let names = lines.iter().position(|line| !line.starts_with('#')).expect("the columns");
