@@ -66,7 +66,8 @@ pub enum Author {
 pub enum Probe {
     /// No such process (`ESRCH`, S3).
     Gone,
-    /// It has ended and waits for its parent, or is ending: nothing of its program runs any more.
+    /// It has ended and waits for its parent; or is ending, nothing of its program runs any more,
+    /// and it is not of the old format.
     Zombie,
     /// The number is a thread of some process, so no process has it.
     Thread,

@@ -440,7 +440,7 @@ mod linux {
             }
         }
         // A leader that left before its other threads looks like a zombie and is a live process.
-        if stat.has_ended && stat.threads <= 1 {
+        if stat.has_ended(start.is_some()) && stat.threads <= 1 {
             return Some(Probe::Zombie);
         }
         if start.is_none() && started_after(stat.start, written?) {
@@ -511,13 +511,21 @@ mod linux {
 
     /// The fields of /proc/PID/stat that matter.
     struct Stat {
-        /// Nothing of the program runs any more in the first thread.
-        has_ended: bool,
+        /// Of the first thread, as the next.
+        is_zombie: bool,
+        is_exiting: bool,
         threads: u64,
         start: u64,
     }
 
     impl Stat {
+        /// Whether nothing of the program runs any more in the first thread, and what it had is
+        /// free: all of it, or its kernel lock at least if it takes one. An agent of the old format
+        /// takes none, and has its port until it is a zombie.
+        fn has_ended(&self, takes_kernel_locks: bool) -> bool {
+            self.is_zombie || self.is_exiting && takes_kernel_locks
+        }
+
         /// The second field, the program's name, may contain anything, parentheses included.
         fn parse(stat: &[u8]) -> Option<Self> {
             let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
@@ -527,8 +535,7 @@ mod linux {
             let mut field = |number: usize| fields.nth(number)?.parse::<u64>().ok();
             // Fields 3 (state), 9 (flags), 20 (num_threads), 22 (starttime), counted from 1.
             let is_exiting = field(5)? & PF_EXITING != 0;
-            let has_ended = is_zombie || is_exiting;
-            Some(Self { has_ended, threads: field(10)?, start: field(1)? })
+            Some(Self { is_zombie, is_exiting, threads: field(10)?, start: field(1)? })
         }
     }
 
@@ -598,22 +605,24 @@ mod linux {
         fn stat_is_read_past_a_name_with_parentheses_and_spaces() {
             let line = b"42 (a) (b c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 81234 10 11";
             let stat = Stat::parse(line).expect("a stat line");
-            assert_eq!((stat.has_ended, stat.threads, stat.start), (false, 9, 81_234));
+            assert!(!stat.has_ended(true));
+            assert_eq!((stat.threads, stat.start), (9, 81_234));
             assert!(Stat::parse(b"42 (a) S 1").is_none());
             assert!(Stat::parse(b"").is_none());
         }
 
         #[test]
-        fn a_process_that_is_ending_has_ended_as_a_zombie_has() {
+        fn a_process_that_is_ending_has_ended_unless_it_is_an_old_agent() {
             let has_ended = |state: &str, flags: &str| {
                 let line =
                     format!("42 (a) {state} 1 42 42 0 -1 {flags} 1 2 3 4 5 6 7 8 20 0 1 0 7");
-                Stat::parse(line.as_bytes()).expect("a stat line").has_ended
+                let stat = Stat::parse(line.as_bytes()).expect("a stat line");
+                [true, false].map(|takes_kernel_locks| stat.has_ended(takes_kernel_locks))
             };
-            assert!(has_ended("Z", "4228108"));
-            assert!(has_ended("R", "4194564"), "it frees its locks before it is a zombie");
-            assert!(!has_ended("R", "4194560"));
-            assert!(!has_ended("S", "1077936128"));
+            assert_eq!(has_ended("Z", "4228108"), [true, true]);
+            assert_eq!(has_ended("R", "4194564"), [true, false], "before it is a zombie");
+            assert_eq!(has_ended("R", "4194560"), [false, false]);
+            assert_eq!(has_ended("S", "1077936128"), [false, false]);
         }
     }
 }
