@@ -183,7 +183,7 @@ fn a_directory_and_a_device_are_no_lock_files() {
     std::fs::create_dir(file.path()).expect("makes");
     assert_eq!((file.create(), file.open()), (Create::Exists, Open::Failed));
     assert_eq!(file.not_a_lock_file(), Some("a directory"));
-    let mut device = LockFile::new(r"\\.\NUL".into(), process::me().clone());
+    let mut device = LockFile::new(Path::new(r"\\.\NUL"), process::me().clone());
     assert_eq!(device.open(), Open::Failed);
     assert_eq!(device.not_a_lock_file(), Some("a device"));
 }
@@ -225,9 +225,9 @@ fn a_record_is_voided_through_the_open_file() {
 
 #[test]
 fn the_first_error_is_kept() {
-    let (_dir, mut file) = in_a_new_directory();
-    file.path.push("below-a-file");
-    std::fs::write(file.path.parent().expect("a parent"), b"").expect("writes");
+    let (_dir, file) = in_a_new_directory();
+    std::fs::write(file.path(), b"").expect("writes");
+    let mut file = LockFile::new(file.path().join("below-a-file"), process::me().clone());
     assert_eq!(file.create(), Create::Failed);
     assert_eq!(file.lock(), Lock::Failed);
     assert_eq!(file.take_error().kind(), ErrorKind::NotADirectory);
