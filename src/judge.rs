@@ -67,7 +67,7 @@ pub enum Probe {
     /// No such process (`ESRCH`, S3).
     Gone,
     /// It has ended and waits for its parent; or is ending, nothing of its program runs any more,
-    /// and it is not of the old format.
+    /// and its kernel lock is free.
     Zombie,
     /// The number is a thread of some process, so no process has it.
     Thread,

@@ -424,9 +424,21 @@ impl Place<'_> {
         if self.onwards().skip(1).all(only_looked) {
             return Some("its process was killed before it made anything of the age");
         }
-        // To set the time of an empty file is without effect on one that has just been written.
-        let is_newer = |what| what == What::Ages || is_create(what);
-        (self.meanwhile(|what| what == What::Ages) || self.last(is_newer) == Some(What::Ages))
+        // Whoever makes the grace pass may have met the file that was opened, unless he had come to
+        // an end before that file's create can have begun.
+        let own = &self.trace.lanes[self.lane].1[..=self.number];
+        let is_open = |event: &&Event| matches!(event.what, What::Calls(Op::Open, _));
+        let opened = own.iter().rev().find(is_open).unwrap_or(self.call());
+        let creates = self.events().filter(|event| is_create(event.what));
+        let created = creates
+            .map(|event| event.from)
+            .filter(|&from| from <= opened.from)
+            .max()
+            .unwrap_or(Duration::ZERO);
+        self.events()
+            .any(|event| {
+                event.what == What::Ages && event.from <= self.call().to && event.to >= created
+            })
             .then_some("somebody made the grace pass, or came too late for that")
     }
 

@@ -184,6 +184,25 @@ fn author_seen_by(me: &Holder, holder: &Holder, kernel_wide: impl FnOnce() -> bo
 
 /// Asks after the process that wrote a record here or in the old format. `written` is when.
 pub(crate) fn probe(holder: &Holder, author: Author, written: Option<SystemTime>) -> Probe {
+    ask_after(holder, author, written, false)
+}
+
+/// The same by who has the kernel lock of the file. A process that is ending has ended then, if it is
+/// of those that take kernel locks: its own is free.
+pub(crate) fn probe_under_lock(
+    holder: &Holder,
+    author: Author,
+    written: Option<SystemTime>,
+) -> Probe {
+    ask_after(holder, author, written, holder.process_start.is_some())
+}
+
+fn ask_after(
+    holder: &Holder,
+    author: Author,
+    written: Option<SystemTime>,
+    its_lock_is_free: bool,
+) -> Probe {
     let start = match author {
         Author::Here => holder.process_start,
         Author::OldFormat => None,
@@ -198,7 +217,8 @@ pub(crate) fn probe(holder: &Holder, author: Author, written: Option<SystemTime>
         return Probe::Ourselves;
     }
     #[cfg(target_os = "linux")]
-    if let Some(probe) = linux::probe(&myself().view, holder.pid, start, written) {
+    if let Some(probe) = linux::probe(&myself().view, holder.pid, start, written, its_lock_is_free)
+    {
         return probe;
     }
     #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
@@ -207,6 +227,8 @@ pub(crate) fn probe(holder: &Holder, author: Author, written: Option<SystemTime>
     }
     #[cfg(not(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd")))]
     let _ = written;
+    #[cfg(not(target_os = "linux"))]
+    let _ = its_lock_is_free;
     signal_zero(holder.pid)
 }
 
@@ -421,6 +443,7 @@ mod linux {
         pid: u32,
         start: Option<u64>,
         written: Option<SystemTime>,
+        its_lock_is_free: bool,
     ) -> Option<Probe> {
         view.is_of_our_namespace.filter(|&is_of_ours| is_of_ours)?;
         let mut room = [0; 4096];
@@ -440,7 +463,7 @@ mod linux {
             }
         }
         // A leader that left before its other threads looks like a zombie and is a live process.
-        if stat.has_ended(start.is_some()) && stat.threads <= 1 {
+        if stat.has_ended(its_lock_is_free) && stat.threads <= 1 {
             return Some(Probe::Zombie);
         }
         if start.is_none() && started_after(stat.start, written?) {
@@ -520,10 +543,10 @@ mod linux {
 
     impl Stat {
         /// Whether nothing of the program runs any more in the first thread, and what it had is
-        /// free: all of it, or its kernel lock at least if it takes one. An agent of the old format
-        /// takes none, and has its port until it is a zombie.
-        fn has_ended(&self, takes_kernel_locks: bool) -> bool {
-            self.is_zombie || self.is_exiting && takes_kernel_locks
+        /// free: all of it, or its kernel lock at least. Before that it still holds. An agent of the
+        /// old format takes no kernel lock, and has its port until it is a zombie.
+        fn has_ended(&self, its_lock_is_free: bool) -> bool {
+            self.is_zombie || self.is_exiting && its_lock_is_free
         }
 
         /// The second field, the program's name, may contain anything, parentheses included.
@@ -612,12 +635,12 @@ mod linux {
         }
 
         #[test]
-        fn a_process_that_is_ending_has_ended_unless_it_is_an_old_agent() {
+        fn a_process_that_is_ending_has_ended_once_its_lock_is_free() {
             let has_ended = |state: &str, flags: &str| {
                 let line =
                     format!("42 (a) {state} 1 42 42 0 -1 {flags} 1 2 3 4 5 6 7 8 20 0 1 0 7");
                 let stat = Stat::parse(line.as_bytes()).expect("a stat line");
-                [true, false].map(|takes_kernel_locks| stat.has_ended(takes_kernel_locks))
+                [true, false].map(|its_lock_is_free| stat.has_ended(its_lock_is_free))
             };
             assert_eq!(has_ended("Z", "4228108"), [true, true]);
             assert_eq!(has_ended("R", "4194564"), [true, false], "before it is a zombie");

@@ -42,8 +42,8 @@ pub(crate) struct LockFile {
     listener: Listener,
     /// Whether a holder is waited for as long as it takes.
     waits_without_end: bool,
-    /// Whether somebody else had the kernel lock when it was tried last.
-    is_busy: bool,
+    /// How the last try for the kernel lock of the open file ended.
+    tried: Option<Lock>,
 }
 
 #[derive(Debug, Clone)]
@@ -68,7 +68,7 @@ impl LockFile {
             locks: None,
             listener: Listener::default(),
             waits_without_end: false,
-            is_busy: false,
+            tried: None,
         }
     }
 
@@ -315,6 +315,7 @@ impl FileSystem for LockFile {
     }
 
     fn open(&mut self) -> Open {
+        self.tried = None;
         self.seen = None;
         self.locks = None;
         match self.open_existing() {
@@ -348,15 +349,12 @@ impl FileSystem for LockFile {
     }
 
     fn lock(&mut self) -> Lock {
-        self.is_busy = false;
+        self.tried = None;
         let Some(opened) = &self.open else { return self.failed(nothing_open(), Lock::Failed) };
         loop {
             let error = match fs4::FileExt::try_lock(&*opened.file) {
-                Ok(()) => return Lock::Ours,
-                Err(fs4::TryLockError::WouldBlock) => {
-                    self.is_busy = true;
-                    return Lock::Busy;
-                }
+                Ok(()) => return *self.tried.insert(Lock::Ours),
+                Err(fs4::TryLockError::WouldBlock) => return *self.tried.insert(Lock::Busy),
                 Err(fs4::TryLockError::Error(error)) => error,
             };
             match error.raw_os_error() {
@@ -368,10 +366,13 @@ impl FileSystem for LockFile {
     }
 
     fn wait(&mut self) -> Wait {
-        self.is_busy = false;
+        self.tried = None;
         let Some(opened) = &self.open else { return self.failed(nothing_open(), Wait::Failed) };
         match retried(|| fs4::FileExt::lock(&*opened.file)) {
-            Ok(()) => Wait::Ours,
+            Ok(()) => {
+                self.tried = Some(Lock::Ours);
+                Wait::Ours
+            }
             Err(error) => self.failed(error, Wait::Failed),
         }
     }
@@ -420,12 +421,16 @@ impl FileSystem for LockFile {
             return Evidence::Nothing(Age::Young);
         };
         let author = process::author(holder, || locks_are_kernel_wide(&opened.file));
-        if self.is_busy && self.waits_without_end {
+        if self.tried == Some(Lock::Busy) && self.waits_without_end {
             return Evidence::Record(author, Probe::Unknown);
         }
         // The later of the two: a copied file keeps an old record, a touched one an old text.
         let written = opened.changed.max(holder.since);
-        Evidence::Record(author, process::probe(holder, author, written))
+        let probe = match self.tried {
+            Some(Lock::Ours) => process::probe_under_lock,
+            _ => process::probe,
+        };
+        Evidence::Record(author, probe(holder, author, written))
     }
 
     fn confirm(&mut self) -> Confirm {
