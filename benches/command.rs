@@ -15,6 +15,10 @@ fn main() {
 }
 
 #[cfg(unix)]
+#[path = "../tests/percy/published.rs"]
+mod published;
+
+#[cfg(unix)]
 mod measured {
     use std::fs;
     use std::path::{Path, PathBuf};
@@ -24,10 +28,7 @@ mod measured {
     use portlock_bench::rounds::{Contender, compare};
     use portlock_bench::{built, load, measures, number};
 
-    /// As in tests/percy/old_agents.rs: one tarball of the npm registry, by its SHA-512.
-    const PERCY: &str = "1.32.12";
-    const INTEGRITY: &str =
-        "/la9BIUYMtCD5hk/EHxAGFrvNLAo4l6XreE/dkIuTzg41z1oQqYInoeehQzDjLtIlkdEYp4h935TAuWJkXa36g==";
+    use crate::published;
 
     /// What an agent does with its lock, around a process that does nothing.
     const AGENT: &str = "
@@ -143,7 +144,7 @@ mod measured {
 
     /// The published lock with what uses it, or why it is not to be had here.
     fn scripts(place: &Path) -> Result<PathBuf, String> {
-        let lock = published_lock()?;
+        let lock = published::published_lock()?;
         let scripts = place.join("scripts");
         fs::create_dir_all(&scripts).expect("made");
         for (name, text) in [
@@ -154,39 +155,5 @@ mod measured {
             fs::write(scripts.join(name), text).expect("written");
         }
         Ok(scripts)
-    }
-
-    fn published_lock() -> Result<Vec<u8>, String> {
-        output(Command::new("node").arg("--version"))?;
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let kept = dir.join(format!("percy-core-{PERCY}.tgz"));
-        if !kept.exists() {
-            let package = format!("@percy/core@{PERCY}");
-            output(
-                Command::new("npm")
-                    .args(["pack", &package, "--loglevel=error", "--ignore-scripts"])
-                    .args(["--fetch-timeout=30000", "--fetch-retries=1"])
-                    .current_dir(dir),
-            )?;
-        }
-        let hash = "process.stdout.write(require('crypto').createHash('sha512')
-            .update(require('fs').readFileSync(process.argv[1])).digest('base64'))";
-        let found = output(Command::new("node").args(["-e", hash]).arg(&kept))?;
-        let pinned = String::from_utf8_lossy(&found) == INTEGRITY;
-        assert!(pinned, "{} is not the package that was pinned", kept.display());
-        output(Command::new("tar").arg("-xzOf").arg(&kept).arg("package/dist/lock.js"))
-    }
-
-    /// What it prints, or in one line why it did not.
-    fn output(command: &mut Command) -> Result<Vec<u8>, String> {
-        let program = command.get_program().to_string_lossy().into_owned();
-        match command.stdin(Stdio::null()).output() {
-            Ok(done) if done.status.success() => Ok(done.stdout),
-            Ok(done) => {
-                let said = String::from_utf8_lossy(&done.stderr).trim().replace('\n', "; ");
-                Err(format!("{program} ended with {}: {said}", done.status))
-            }
-            Err(error) => Err(format!("{program} does not run here ({error})")),
-        }
     }
 }

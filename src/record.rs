@@ -86,7 +86,7 @@ impl Holder {
             Value::String(digits) => digits.parse().ok(),
             other => other.as_u64().and_then(|port| u16::try_from(port).ok()),
         });
-        let text = |key| Some(printable(keys.get(key)?.as_str()?)?.into_owned());
+        let text = |key| keys.get(key).and_then(Value::as_str).and_then(printable);
         Some(Self {
             pid: u32::try_from(pid).ok()?,
             port: port.filter(|&port| port != 0),
@@ -112,7 +112,7 @@ impl Holder {
         record.text("startedAt", self.since.and_then(format_time).as_deref());
         for (key, text) in [("command", &self.command), ("host", &self.host), ("boot", &self.boot)]
         {
-            record.text(key, text.as_deref().and_then(printable).as_deref());
+            record.text(key, text.as_deref().and_then(shown).as_deref());
         }
         record.number("pidNamespace", self.pid_namespace);
         record.number("processStart", self.process_start);
@@ -156,7 +156,7 @@ impl fmt::Display for Holder {
             let (date, clock) = time.split_once('T').unwrap_or((&time, ""));
             format!("since {date} {} UTC", clock.split('.').next().unwrap_or(clock))
         });
-        let command = self.command.as_deref().and_then(printable);
+        let command = self.command.as_deref().and_then(shown);
         let known: Vec<_> = [command, since.map(Cow::Owned)].into_iter().flatten().collect();
         if known.is_empty() { Ok(()) } else { write!(f, " ({})", known.join(", ")) }
     }
@@ -164,7 +164,12 @@ impl fmt::Display for Holder {
 
 /// `text` without what must not reach a terminal (control, format and unassigned characters), cut
 /// to [`MAX_TEXT`] characters; `None` if nothing is left.
-pub(crate) fn printable(text: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn printable(text: &str) -> Option<String> {
+    shown(text).map(Cow::into_owned)
+}
+
+/// The same, without a copy of what can be shown as it is.
+fn shown(text: &str) -> Option<Cow<'_, str>> {
     // As nearly all are, and every acquire writes some.
     if text.len() <= MAX_TEXT && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return (!text.is_empty()).then_some(Cow::Borrowed(text));

@@ -506,6 +506,9 @@ fn changes_locks(what: What) -> bool {
     )
 }
 
+/// One search of so many may be cut short, and no more.
+const UNDECIDED: usize = 20;
+
 /// How often each false reply was noticed, and how often not, with the reason.
 #[derive(Default)]
 struct Findings {
@@ -552,8 +555,11 @@ impl Findings {
             self.seen.values().map(|(noticed, _)| noticed).sum::<usize>(),
             self.most_tried
         );
-        println!("{} searches were cut short", self.undecided);
-        assert!(self.undecided <= 3, "{} searches were cut short", self.undecided);
+        let searches: usize =
+            self.seen.values().map(|(noticed, unnoticed)| noticed + unnoticed).sum();
+        println!("{} searches were cut short, beside {searches} that were not", self.undecided);
+        // How calls overlap is up to the machine and its load, so that no number is right.
+        assert!(self.undecided * UNDECIDED <= searches, "too many to have looked at all kinds");
         for ((right, wrong), (noticed, unnoticed)) in &self.seen {
             if let Some(why) = self.reasons.get(&(*right, *wrong)) {
                 let all = noticed + unnoticed;

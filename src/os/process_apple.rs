@@ -25,7 +25,7 @@ fn boot() -> Option<String> {
         return None;
     }
     let text = std::str::from_utf8(text.get(..length)?).ok()?;
-    crate::record::printable(text.trim_end_matches('\0')).map(|text| text.into_owned())
+    crate::record::printable(text.trim_end_matches('\0'))
 }
 
 /// `None` where the kernel does not tell: there is no such process, or it may not be looked at.

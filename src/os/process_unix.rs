@@ -66,7 +66,7 @@ impl Myself {
         let mut record = Holder::new(std::process::id());
         record.command = std::env::args_os().next().and_then(|program| {
             let name = std::path::Path::new(&program).file_name()?;
-            crate::record::printable(&name.to_string_lossy()).map(|text| text.into_owned())
+            crate::record::printable(&name.to_string_lossy())
         });
         record.host = host();
         #[cfg(target_os = "linux")]
@@ -138,7 +138,7 @@ fn host() -> Option<String> {
         return None;
     }
     let end = name.iter().position(|&byte| byte == 0)?;
-    crate::record::printable(&String::from_utf8_lossy(&name[..end])).map(|text| text.into_owned())
+    crate::record::printable(&String::from_utf8_lossy(&name[..end]))
 }
 
 /// Where the author of a record runs, seen from this process.
@@ -404,7 +404,7 @@ mod linux {
         let view = View::ask();
         me.boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .ok()
-            .and_then(|id| crate::record::printable(id.trim()).map(|text| text.into_owned()));
+            .and_then(|id| crate::record::printable(id.trim()));
         me.pid_namespace = namespace("pid");
         me.process_start = std::fs::read("/proc/self/stat")
             .ok()

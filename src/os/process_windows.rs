@@ -45,7 +45,7 @@ pub(crate) fn me() -> &'static Holder {
         let mut me = Holder::new(std::process::id());
         me.command = std::env::args_os().next().and_then(|program| {
             let name = std::path::Path::new(&program).file_name()?;
-            crate::record::printable(&name.to_string_lossy()).map(|text| text.into_owned())
+            crate::record::printable(&name.to_string_lossy())
         });
         me.host = host();
         me.boot = boot();
@@ -80,7 +80,7 @@ fn host() -> Option<String> {
         GetComputerNameExW(ComputerNamePhysicalDnsHostname, name.as_mut_ptr(), &raw mut length)
     };
     let name = name.get(..length as usize).filter(|_| told != 0)?;
-    crate::record::printable(&String::from_utf16_lossy(name)).map(|text| text.into_owned())
+    crate::record::printable(&String::from_utf16_lossy(name))
 }
 
 /// When the machine was booted, to a ten-millionth of a second, which no other boot shares

@@ -8,6 +8,8 @@
 mod old_agents;
 #[path = "../participant/mod.rs"]
 mod participant;
+#[cfg(unix)]
+mod published;
 
 use std::fs;
 #[cfg(unix)]
