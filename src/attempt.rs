@@ -11,6 +11,7 @@ use crate::lock::Lock;
 use crate::os::{LockFile, Until};
 use crate::patience::{AtHolder, Limit, Patience};
 use crate::protocol::{Acquire, Closing, Pausing, Refusal, Then, Unsure};
+use crate::turns::Place;
 
 /// An acquire under way.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(crate) struct Attempt<'a> {
     lock: &'a Lock,
     file: LockFile,
     patience: Patience,
+    /// From when somebody was first found to stand in the way.
+    place: Option<Place>,
     reclaimed: Option<Reclaimed>,
     state: Acquire,
 }
@@ -46,7 +49,7 @@ impl<'a> Attempt<'a> {
         if patience.is_endless() {
             file.wait_without_end();
         }
-        Self { lock, file, patience, reclaimed: None, state: Acquire::START }
+        Self { lock, file, patience, place: None, reclaimed: None, state: Acquire::START }
     }
 
     /// The whole acquire, in this thread.
@@ -55,8 +58,12 @@ impl<'a> Attempt<'a> {
         loop {
             next = match next {
                 Next::Ended(ended) => return ended,
-                Next::Sleep(attempt, pause) => {
-                    attempt.patience.sleep(pause);
+                Next::Sleep(mut attempt, pause) => {
+                    let is_behind = attempt.behind().is_some();
+                    match attempt.place.as_ref().filter(|_| is_behind) {
+                        Some(place) => attempt.patience.park(place),
+                        None => attempt.patience.sleep(pause),
+                    }
                     attempt.tried_again()
                 }
                 Next::Listen(attempt) => attempt.listened(),
@@ -76,11 +83,14 @@ impl<'a> Attempt<'a> {
                         None => pause.give_up(),
                     }
                 }
-                Acquire::Standing(standing) => match self.patience.at_holder() {
-                    AtHolder::Leave => standing.leave(),
-                    AtHolder::Wait => standing.wait(),
-                    AtHolder::Listen => standing.listen(),
-                },
+                Acquire::Standing(standing) => {
+                    let in_front = self.place().is_none_or(Place::is_in_front);
+                    match self.patience.at_holder(in_front) {
+                        AtHolder::Leave => standing.leave(),
+                        AtHolder::Wait => standing.wait(),
+                        AtHolder::Listen => standing.listen(),
+                    }
+                }
                 Acquire::Listening(_) => return Next::Listen(self),
                 Acquire::Refused(why) => match self.patience.for_holder() {
                     Some(time) => return Next::Sleep(self, time),
@@ -116,6 +126,25 @@ impl<'a> Attempt<'a> {
         next
     }
 
+    /// Its place in the line of its process, if it waits in one.
+    fn place(&mut self) -> Option<&Place> {
+        if self.place.is_none() {
+            let join = |waiter| Place::join(self.lock.shared_path(), waiter);
+            self.place = self.patience.line().map(join);
+        }
+        self.place.as_ref()
+    }
+
+    /// Its place, if somebody stands in the way (and not something that passes) and others of this
+    /// process wait before it. Nothing is open then.
+    pub(crate) fn behind(&mut self) -> Option<&Place> {
+        let is_kept_out = matches!(
+            self.state,
+            Acquire::Refused(_) | Acquire::Pausing(Pausing::Closed(Unsure::CannotProbe))
+        );
+        if is_kept_out { self.place().filter(|place| !place.is_in_front()) } else { None }
+    }
+
     /// Goes on after a sleep.
     pub(crate) fn tried_again(mut self) -> Next<'a> {
         self.state = match self.state {
@@ -135,20 +164,6 @@ impl<'a> Attempt<'a> {
 /// What a task needs besides, which must not block and may be dropped wherever it waits.
 #[cfg(feature = "tokio")]
 impl<'a> Attempt<'a> {
-    /// Whether somebody was found to stand in the way, and not something that passes. Nothing is
-    /// open.
-    pub(crate) fn is_kept_out(&self) -> bool {
-        matches!(
-            self.state,
-            Acquire::Refused(_) | Acquire::Pausing(Pausing::Closed(Unsure::CannotProbe))
-        )
-    }
-
-    /// From here on it listens, where it finds a holder.
-    pub(crate) fn come_to_front(&mut self) {
-        self.patience.come_to_front();
-    }
-
     /// Waits for an event. Blocks no thread.
     pub(crate) async fn listen(&mut self) -> Listen {
         self.file.listen_in_task().await
@@ -181,6 +196,66 @@ impl<'a> Attempt<'a> {
     }
 }
 
+#[cfg(all(test, unix))]
+mod lines {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Whether it waits for an event at the file, and not for its turn.
+    fn is_at_the_file(next: &Next<'_>) -> bool {
+        match next {
+            Next::Listen(_) => true,
+            Next::Sleep(..) => false,
+            Next::Ended(ended) => panic!("{ended:?}"),
+        }
+    }
+
+    fn goes_on(next: Next<'_>) -> Next<'_> {
+        match next {
+            Next::Sleep(attempt, _) => attempt.tried_again(),
+            next => panic!("{next:?}"),
+        }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an end that does not come")]
+    fn of_the_threads_that_wait_with_a_limit_one_is_at_the_file_and_the_next_when_it_has_left() {
+        let home = tempfile::tempdir().expect("a directory");
+        let lock = Lock::at(home.path().join("x.lock"));
+        let held = lock.try_acquire().expect("free");
+        let end = Some(Instant::now() + Duration::from_secs(3600));
+        let limit = || Limit::Wait(Until { end, cancelled: None });
+        let first = Attempt::new(&lock, limit()).go_on();
+        assert!(is_at_the_file(&first));
+        let mut second = Attempt::new(&lock, limit()).go_on();
+        assert!(!is_at_the_file(&second));
+        second = goes_on(second);
+        assert!(!is_at_the_file(&second));
+        drop(first);
+        second = goes_on(second);
+        assert!(is_at_the_file(&second));
+        // Who may be cancelled is woken at the file alone.
+        let cancelled = crate::os::cancel::Cancellation::new().expect("two descriptors");
+        let until = Until { end, cancelled: Some(cancelled) };
+        assert!(is_at_the_file(&Attempt::new(&lock, Limit::Wait(until)).go_on()));
+        drop(held);
+    }
+
+    #[test]
+    fn who_waits_without_end_stands_in_the_line_as_well() {
+        let home = tempfile::tempdir().expect("a directory");
+        let lock = Lock::at(home.path().join("x.lock"));
+        let held = lock.try_acquire().expect("free");
+        let first = Place::join(lock.shared_path(), crate::turns::Waiter::Thread);
+        let second = Attempt::new(&lock, Limit::Wait(Until::default())).go_on();
+        assert!(!is_at_the_file(&second));
+        // With the lock held it would block now.
+        drop((first, held));
+        let Next::Ended(Ok(_)) = goes_on(second) else { panic!("it is free") };
+    }
+}
+
 #[cfg(all(test, feature = "tokio"))]
 mod tests {
     use std::future::poll_fn;
@@ -190,11 +265,10 @@ mod tests {
     use crate::fs::{Create, FileSystem, Lock as Locked, Open};
     use crate::protocol::LockingNew;
     use crate::tasks::driven;
-    use crate::turns::Place;
 
     /// An attempt whose newborn somebody took for an old file and locked, for that instant.
     fn with_a_newborn(lock: &Lock) -> Attempt<'_> {
-        let mut attempt = Attempt::new(lock, Limit::Task { in_front: true });
+        let mut attempt = Attempt::new(lock, Limit::Task);
         assert_eq!(attempt.file.create(), Create::Created);
         let mut other = LockFile::new(lock.path().to_owned(), lock.record());
         assert_eq!((other.open(), other.lock()), (Open::Opened, Locked::Ours));
@@ -212,7 +286,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         runtime.expect("a runtime").block_on(async {
             let next = with_a_newborn(&lock).go_on();
-            let mut acquire = Box::pin(driven(next, Place::join(lock.path())));
+            let mut acquire = Box::pin(driven(next));
             assert!(poll_fn(|cx| Poll::Ready(acquire.as_mut().poll(cx))).await.is_pending());
             assert_eq!(left(), 1);
         });

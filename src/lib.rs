@@ -119,7 +119,6 @@ mod status;
 mod sweep;
 #[cfg(feature = "tokio")]
 mod tasks;
-#[cfg(feature = "tokio")]
 mod turns;
 
 pub use cancel::Cancel;

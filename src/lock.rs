@@ -85,7 +85,9 @@ impl Lock {
     /// does not end the wait. Who comes first is not served first.
     ///
     /// It waits for the file that it found locked. If somebody removes that file from under its
-    /// holder, the wait still ends when that holder does.
+    /// holder, the wait still ends when that holder does. Of the threads of one process that wait
+    /// for the same path one is at the file, and the others follow it in the order in which they
+    /// came, though whoever comes may get a lock that is just free before them.
     ///
     /// A process that holds the lock already waits for itself, for ever.
     ///
@@ -104,9 +106,9 @@ impl Lock {
     /// itself. Beyond that, and elsewhere, it looks again at intervals that grow to 10 ms. At the end
     /// of the time it has nothing open, and nothing is left that would take the lock later, but for
     /// the queue of inotify's events, which is kept for the next wait: a descriptor for each wait at
-    /// the same time, at most 16. With [`Duration::ZERO`] it does what
-    /// [`try_acquire`](Self::try_acquire) does; a
-    /// limit that ends beyond the clock's range is none.
+    /// the same time, at most 16. Threads of one process stand in line as in
+    /// [`acquire`](Self::acquire), and with each other. With [`Duration::ZERO`] it does what
+    /// [`try_acquire`](Self::try_acquire) does; a limit that ends beyond the clock's range is none.
     ///
     /// # Errors
     ///
@@ -120,7 +122,8 @@ impl Lock {
     }
 
     /// Acquires the lock, and waits until `cancelled` is told, or for at most `limit` if there is
-    /// one: **blocks**. Waits as [`acquire_timeout`](Self::acquire_timeout) does.
+    /// one: **blocks**. Waits as [`acquire_timeout`](Self::acquire_timeout) does, but always at the
+    /// file and never in line.
     ///
     /// Once it is told, the wait ends with nothing open, and nothing is left that would take the
     /// lock later. If it was told before, there is one try all the same.

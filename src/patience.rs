@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::os::{Pauses, Until};
+use crate::turns::{Place, Waiter};
 
 /// How often [`Lock::try_acquire`](crate::Lock::try_acquire) tries before "not final" becomes a
 /// refusal (P5).
@@ -23,10 +24,9 @@ pub(crate) enum Limit {
     NoWait,
     /// Until then.
     Wait(Until),
-    /// Until its task waits no more: never in the kernel, and for events of the file only if it is
-    /// in front of the tasks of this process that wait for it.
+    /// Until its task waits no more: never in the kernel.
     #[cfg(feature = "tokio")]
-    Task { in_front: bool },
+    Task,
 }
 
 /// What a caller does about a file that somebody holds.
@@ -83,18 +83,28 @@ impl Patience {
     }
 
     /// What is done at a holder, after which there are all tries again if it is waited for.
-    pub(crate) fn at_holder(&mut self) -> AtHolder {
+    ///
+    /// `in_front` tells whether the caller is in front of those of its process that wait for it.
+    pub(crate) fn at_holder(&mut self, in_front: bool) -> AtHolder {
         if !self.waits() {
             return AtHolder::Leave;
         }
         self.renew();
-        if self.is_endless() {
-            return AtHolder::Wait;
+        match (in_front, self.is_endless()) {
+            (false, _) => AtHolder::Leave,
+            (true, true) => AtHolder::Wait,
+            (true, false) => AtHolder::Listen,
         }
+    }
+
+    /// In which line of its process the caller waits for its turn, if it waits. Who may be cancelled
+    /// does so at the file, since nothing else would wake it.
+    pub(crate) fn line(&self) -> Option<Waiter> {
         match &self.limit {
+            Limit::Wait(Until { cancelled: None, .. }) => Some(Waiter::Thread),
+            Limit::NoWait | Limit::Wait(_) => None,
             #[cfg(feature = "tokio")]
-            Limit::Task { in_front: false } => AtHolder::Leave,
-            _ => AtHolder::Listen,
+            Limit::Task => Some(Waiter::Task),
         }
     }
 
@@ -103,19 +113,13 @@ impl Patience {
         matches!(&self.limit, Limit::Wait(Until { end: None, cancelled: None }))
     }
 
-    /// From here on it is in front of the tasks of this process.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn come_to_front(&mut self) {
-        self.limit = Limit::Task { in_front: true };
-    }
-
     /// Whether a holder is waited for, and the time is not over.
     fn waits(&self) -> bool {
         match &self.limit {
             Limit::NoWait => false,
             Limit::Wait(until) => !until.is_over(),
             #[cfg(feature = "tokio")]
-            Limit::Task { .. } => true,
+            Limit::Task => true,
         }
     }
 
@@ -124,6 +128,14 @@ impl Patience {
         match &self.limit {
             Limit::Wait(until) => until.sleep(pause),
             _ => Until::default().sleep(pause),
+        }
+    }
+
+    /// Until its turn, a look, or the end of the wait.
+    pub(crate) fn park(&self, place: &Place) {
+        match &self.limit {
+            Limit::Wait(until) => place.park(until),
+            _ => place.park(&Until::default()),
         }
     }
 

@@ -35,7 +35,6 @@ use crate::guard::Guard;
 use crate::lock::Lock;
 use crate::os;
 use crate::patience::Limit;
-use crate::turns::Place;
 
 impl Lock {
     /// Acquires the lock in a task of tokio, and waits for as long as somebody holds it. No thread
@@ -98,26 +97,20 @@ impl Lock {
     /// ```
     pub async fn acquire_async(&self) -> Result<Guard, AcquireError> {
         os::require_a_runtime();
-        let place = Place::join(self.path());
-        let limit = Limit::Task { in_front: place.is_in_front() };
-        driven(Attempt::new(self, limit).go_on(), place).await
+        driven(Attempt::new(self, Limit::Task).go_on()).await
     }
 }
 
 /// Drives it to its end, from where it first waits.
-pub(crate) async fn driven(mut next: Next<'_>, mut place: Place) -> Result<Guard, AcquireError> {
+pub(crate) async fn driven(mut next: Next<'_>) -> Result<Guard, AcquireError> {
     loop {
         next = match next {
             Next::Ended(ended) => return ended,
             Next::Sleep(attempt, pause) => {
                 let mut waiting = guard(attempt, Attempt::give_up);
-                if waiting.is_kept_out() && !place.is_in_front() {
-                    place.advance().await;
-                    if place.is_in_front() {
-                        waiting.come_to_front();
-                    }
-                } else {
-                    sleep(pause).await;
+                match waiting.behind() {
+                    Some(place) => place.advance().await,
+                    None => sleep(pause).await,
                 }
                 ScopeGuard::into_inner(waiting).tried_again()
             }

@@ -1,160 +1,219 @@
-//! Turns: of the tasks of this process that wait for one lock, one listens to its file.
+//! Turns: of the waiters of this process for one lock, threads or tasks, one is at its file.
 //!
-//! If all did, a release would wake all of them for one to get the lock, and each would have two
+//! If all were, a release would wake all of them for one to get the lock, and each would have its
 //! descriptors open. Those behind have none, and come to the front in the order in which they came.
+//! Threads and tasks stand in two lines: what a task does not poll keeps no thread back.
 //!
-//! Nothing rests on it. A task that comes tries the lock before it waits for its turn, and one that
-//! is behind looks at the lock all the same every second: the one in front of it may be in a future
-//! that nobody polls, while the lock is free.
+//! Nothing rests on it. Whoever comes tries the lock before it waits for its turn, and who is behind
+//! looks at the lock all the same every second: the one in front of it may be in a future that
+//! nobody polls, while the lock is free. To the machine each of these is another try.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::atomic::AtomicPtr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use crate::os::{Pauses, Until, per_process::PerProcess, process};
 
-/// The longest that a task behind goes without a look. As where events of a file are kept.
+/// The longest that one who is behind goes without a look. As where events of a file are kept.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Whoever has it is in front.
-type Front = Arc<tokio::sync::Mutex<()>>;
+/// Who stands in a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Waiter {
+    Thread,
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code))]
+    Task,
+}
 
-/// A task's place among those of this process that wait for the same path. It is given up on drop.
+/// A place in the line of those of this process that wait for the same path. It is given up on
+/// drop, and whoever is in front then is told.
+#[derive(Debug)]
 pub(crate) struct Place {
-    turn: Turn,
-    _queue: Queue,
-}
-
-enum Turn {
-    Come(#[allow(dead_code, reason = "the next is in front when it is dropped")] InFront),
-    Awaited(Pin<Box<dyn Future<Output = InFront> + Send>>),
-}
-
-type InFront = tokio::sync::OwnedMutexGuard<()>;
-
-impl Place {
-    pub(crate) fn join(path: &Path) -> Self {
-        let queue = Queue::join(path);
-        let turn = match Arc::clone(&queue.front).try_lock_owned() {
-            Ok(turn) => Turn::Come(turn),
-            Err(_) => Turn::Awaited(Box::pin(Arc::clone(&queue.front).lock_owned())),
-        };
-        Self { turn, _queue: queue }
-    }
-
-    pub(crate) fn is_in_front(&self) -> bool {
-        matches!(self.turn, Turn::Come(_))
-    }
-
-    /// Waits until it is in front, or a look is due.
-    pub(crate) async fn advance(&mut self) {
-        let Turn::Awaited(turn) = &mut self.turn else { return };
-        let look = Pauses::from(LOOK).next(LOOK, &Until::default());
-        // Its place is kept from one call to the next.
-        if let Ok(turn) = tokio::time::timeout(look, turn).await {
-            self.turn = Turn::Come(turn);
-        }
-    }
-}
-
-/// The tasks that wait for one path, which are forgotten with the last of them.
-struct Queue {
-    path: PathBuf,
-    front: Front,
+    line: (Arc<Path>, Waiter),
+    ticket: u64,
     /// Of which process: what a forked child drops of its parent's is not its own.
     generation: usize,
 }
 
-impl Queue {
-    fn join(path: &Path) -> Self {
-        let generation = process::generation();
-        let mut queues = queues(generation);
-        let (front, tasks) = queues.entry(path.to_owned()).or_default();
-        *tasks += 1;
-        Self { path: path.to_owned(), front: Arc::clone(front), generation }
+impl Place {
+    pub(crate) fn join(path: Arc<Path>, waiter: Waiter) -> Self {
+        let (line, generation) = ((path, waiter), process::generation());
+        let mut lines = lines(generation);
+        let waiting = lines.entry(line.clone()).or_default();
+        let ticket = waiting.last_key_value().map_or(0, |(last, _)| last + 1);
+        waiting.insert(ticket, Waker::noop().clone());
+        drop(lines);
+        Self { line, ticket, generation }
+    }
+
+    pub(crate) fn is_in_front(&self) -> bool {
+        self.poll(Waker::noop()).is_ready()
+    }
+
+    /// Ready once it is in front, which `waker` will be told.
+    fn poll(&self, waker: &Waker) -> Poll<()> {
+        // A forked child has no line that its parent's threads are in.
+        if self.generation != process::generation() {
+            return Poll::Ready(());
+        }
+        let mut lines = lines(self.generation);
+        let Some(waiting) = lines.get_mut(&self.line) else { return Poll::Ready(()) };
+        if waiting.first_key_value().is_none_or(|(&first, _)| first == self.ticket) {
+            return Poll::Ready(());
+        }
+        waiting.insert(self.ticket, waker.clone());
+        Poll::Pending
+    }
+
+    /// Blocks until it is in front, or a look is due, or `until` is over; or for nothing.
+    pub(crate) fn park(&self, until: &Until) {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        if self.poll(&waker).is_pending() {
+            thread::park_timeout(Pauses::from(LOOK).next(LOOK, until));
+        }
+    }
+
+    /// Waits until it is in front, or a look is due.
+    #[cfg(feature = "tokio")]
+    pub(crate) async fn advance(&self) {
+        let look = Pauses::from(LOOK).next(LOOK, &Until::default());
+        let turn = std::future::poll_fn(|cx| self.poll(cx.waker()));
+        // Its place is kept from one call to the next.
+        let _ = tokio::time::timeout(look, turn).await;
     }
 }
 
-impl Drop for Queue {
+impl Drop for Place {
     fn drop(&mut self) {
         if self.generation != process::generation() {
             return;
         }
-        let mut queues = queues(self.generation);
-        if let Some((_, tasks)) = queues.get_mut(&self.path) {
-            *tasks -= 1;
-            if *tasks == 0 {
-                queues.remove(&self.path);
+        let mut lines = lines(self.generation);
+        let Some(waiting) = lines.get_mut(&self.line) else { return };
+        waiting.remove(&self.ticket);
+        let next = match waiting.first_entry() {
+            // From the middle of the line it tells one who knows it, or has yet to come to its poll.
+            Some(mut first) => std::mem::replace(first.get_mut(), Waker::noop().clone()),
+            None => {
+                lines.remove(&self.line);
+                return;
             }
-        }
+        };
+        drop(lines);
+        // Whatever a runtime does here, it does not do it while the lines are locked.
+        next.wake();
     }
 }
 
-/// For each path, who is in front, and the number of tasks that wait.
-type Queues = HashMap<PathBuf, (Front, usize)>;
+/// Wakes a thread from [`Place::park`].
+struct Unpark(Thread);
 
-fn queues(generation: usize) -> MutexGuard<'static, Queues> {
-    static QUEUES: PerProcess<Mutex<Queues>> =
-        PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// For each path and kind, those who wait in the order in which they came, and how to wake them.
+type Lines = HashMap<(Arc<Path>, Waiter), BTreeMap<u64, Waker>>;
+
+fn lines(generation: usize) -> MutexGuard<'static, Lines> {
+    static LINES: PerProcess<Mutex<Lines>> = PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
     // Nothing is done while it is locked that can panic.
-    QUEUES.get(generation, Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+    LINES.get(generation, Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-    use std::task::{Context, Waker};
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
-    fn is_counted(path: &Path) -> bool {
-        queues(process::generation()).contains_key(path)
+    fn path(name: &str) -> Arc<Path> {
+        Path::new("/turns").join(name).into()
     }
 
-    /// Polls it once, and tells whether it is over.
-    fn advances(place: &mut Place) -> bool {
-        pin!(place.advance()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    fn is_known(path: &Arc<Path>) -> bool {
+        lines(process::generation()).contains_key(&(Arc::clone(path), Waiter::Thread))
+    }
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Count {
+        fn told(&self) -> usize {
+            self.0.load(Ordering::SeqCst)
+        }
     }
 
     #[test]
     fn one_is_in_front_and_the_next_follows_it_in_order_and_the_last_leaves_nothing() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.expect("a runtime");
-        let _within = runtime.enter();
-        let path = Path::new("/turns/of/one");
-        let mut places = [(); 4].map(|()| Place::join(path));
-        let other = Place::join(Path::new("/turns/of/another"));
-        assert!(other.is_in_front());
-        assert_eq!(places.each_ref().map(Place::is_in_front), [true, false, false, false]);
-        for place in &mut places[1..] {
-            assert!(!advances(place));
+        let line = path("of-one");
+        let join = || Place::join(Arc::clone(&line), Waiter::Thread);
+        let [first, second, third, fourth] = [(); 4].map(|()| join());
+        assert!(Place::join(path("of-another"), Waiter::Thread).is_in_front());
+        assert!(Place::join(Arc::clone(&line), Waiter::Task).is_in_front());
+        let counts = [(); 3].map(|()| Arc::new(Count::default()));
+        let told = || counts.each_ref().map(|count| count.told());
+        for (place, count) in [&second, &third, &fourth].into_iter().zip(&counts) {
+            assert!(place.poll(&Waker::from(Arc::clone(count))).is_pending());
         }
-        let [first, mut second, mut third, fourth] = places;
+        assert!(first.is_in_front());
         drop(first);
-        assert!(!advances(&mut third));
-        assert!(advances(&mut second) && second.is_in_front());
-        // Who leaves from the middle is skipped, and so is one whose turn came unseen.
-        let mut fifth = Place::join(path);
-        assert!(!advances(&mut fifth));
+        assert_eq!(told(), [1, 0, 0]);
+        assert!(second.is_in_front() && !third.is_in_front());
+        assert!(third.poll(&Waker::from(Arc::clone(&counts[1]))).is_pending());
+        // Who leaves from the middle is skipped.
         drop(third);
         drop(second);
-        assert!(!advances(&mut fifth));
+        assert_eq!(told(), [1, 0, 1]);
+        let fifth = join();
+        assert!(fourth.is_in_front() && !fifth.is_in_front());
         drop(fourth);
-        assert!(advances(&mut fifth) && fifth.is_in_front());
-        assert!(is_counted(path));
+        assert!(fifth.is_in_front() && is_known(&line));
         drop(fifth);
-        assert!(!is_counted(path));
+        assert!(!is_known(&line));
     }
 
     #[test]
+    fn a_thread_behind_sleeps_until_its_turn_and_no_longer_than_its_limit() {
+        let line = path("of-threads");
+        let first = Place::join(Arc::clone(&line), Waiter::Thread);
+        let second = Place::join(line, Waiter::Thread);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                while !second.is_in_front() {
+                    second.park(&Until::default());
+                }
+            });
+            drop(first);
+            waiting.join().expect("no panic");
+        });
+        let third = Place::join(Arc::clone(&second.line.0), Waiter::Thread);
+        #[expect(clippy::disallowed_methods, reason = "the end has come")]
+        let end = Some(std::time::Instant::now());
+        third.park(&Until { end, cancelled: None });
+        assert!(!third.is_in_front());
+    }
+
+    #[test]
+    #[cfg(feature = "tokio")]
     fn who_is_behind_one_that_nobody_polls_looks_all_the_same() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let path = Path::new("/turns/behind");
-        let _unpolled = Place::join(path);
-        let mut behind = Place::join(path);
+        let line = path("behind");
+        let _unpolled = Place::join(Arc::clone(&line), Waiter::Task);
+        let behind = Place::join(line, Waiter::Task);
         runtime.expect("a runtime").block_on(behind.advance());
         assert!(!behind.is_in_front());
     }

@@ -67,11 +67,11 @@ fn main() {
     let processes: Vec<usize> =
         processes.split(',').map(|one| one.parse().expect("a number")).collect();
     let csv = value("--csv").map(std::path::Path::new);
-    let rows = contention::measure(&processes, number("--seconds", 0.5), number("--rounds", 3.0));
-    write(csv, "handover.csv", &rows);
-    println!();
     let rows = recovery::measure(number("--trials", 101.0));
     write(csv, "recovery.csv", &rows);
+    println!();
+    let rows = contention::measure(&processes, number("--seconds", 0.5), number("--rounds", 3.0));
+    write(csv, "handover.csv", &rows);
 }
 
 #[cfg(unix)]

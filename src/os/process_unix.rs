@@ -448,19 +448,24 @@ mod linux {
         view.is_of_our_namespace.filter(|&is_of_ours| is_of_ours)?;
         let mut room = [0; 4096];
         let stat = Stat::parse(told(&format!("/proc/{pid}/stat"), &mut room)?)?;
-        let status = told(&format!("/proc/{pid}/status"), &mut room)?;
-        let leader = tgid(status)?;
-        // Told of a process that has been reaped since its files were opened.
-        if leader == 0 {
-            return None;
-        }
-        if leader != pid {
-            return Some(Probe::Thread);
-        }
-        if let (Some(recorded), Some(found)) = (start, view.unshifted(stat.start)) {
-            if recorded != found {
-                return Some(Probe::Other);
+        let as_recorded = match (start, view.unshifted(stat.start)) {
+            (Some(recorded), Some(found)) => Some(recorded == found),
+            _ => None,
+        };
+        // What began in the same tick as the recorded process, with its number, is that process: a
+        // number is not given out again so soon. So no more is asked of it.
+        if as_recorded != Some(true) {
+            let leader = tgid(told(&format!("/proc/{pid}/status"), &mut room)?)?;
+            // Told of a process that has been reaped since its files were opened.
+            if leader == 0 {
+                return None;
             }
+            if leader != pid {
+                return Some(Probe::Thread);
+            }
+        }
+        if as_recorded == Some(false) {
+            return Some(Probe::Other);
         }
         // A leader that left before its other threads looks like a zombie and is a live process.
         if stat.has_ended(its_lock_is_free) && stat.threads <= 1 {
