@@ -299,6 +299,8 @@ struct Sum {
     worked: usize,
     failed: usize,
     weaker: usize,
+    /// Another call of the same look was struck.
+    elsewhere: usize,
     left: BTreeSet<String>,
 }
 
@@ -309,6 +311,7 @@ impl Sum {
             all.worked += sum.worked;
             all.failed += sum.failed;
             all.weaker += sum.weaker;
+            all.elsewhere += sum.elsewhere;
             all.left.extend(sum.left);
             all
         })
@@ -331,13 +334,25 @@ impl Sum {
     }
 
     /// Not our own word for it: strace says which calls it made fail.
+    ///
+    /// A query reads /proc/locks once more if locks came and went meanwhile, which others of this
+    /// machine do when they like. Then another of its calls there was the one of that number.
     fn check_that_each_was_struck(&mut self, error: &str, trace: &Trace) {
+        let looks_at_locks =
+            |what: &str| what.contains("/proc/locks") || what.contains("/proc/self/fdinfo");
         for (pid, what) in std::mem::take(&mut self.struck) {
             let struck: Vec<&str> = trace.calls[&pid]
                 .iter()
                 .filter(|(_, is_struck)| *is_struck)
                 .map(|(call, _)| &*call.what)
                 .collect();
+            if let ([other], true) = (&*struck, looks_at_locks(&what)) {
+                if *other != what && looks_at_locks(other) {
+                    println!("{error}: {other} was struck for {what}");
+                    self.elsewhere += 1;
+                    continue;
+                }
+            }
             assert_eq!(struck, [what], "{error}, process {pid}");
         }
     }
@@ -358,6 +373,7 @@ impl Sum {
         );
         println!("a file was left, and removed by the next acquire, after: {:?}", self.left);
         assert!(worked > 0 && failed > 0 && weaker > 0, "each kind is met");
+        assert!(self.elsewhere * 50 <= cases, "{} were struck elsewhere", self.elsewhere);
         assert_eq!(cases, ERRORS.len() * calls.iter().map(|(_, calls)| calls.len()).sum::<usize>());
     }
 }
