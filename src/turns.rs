@@ -8,7 +8,7 @@
 //! looks at the lock all the same every second: the one in front of it may be in a future that
 //! nobody polls, while the lock is free. To the machine each of these is another try.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicPtr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ use crate::os::{Pauses, Until, per_process::PerProcess, process};
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Who stands in a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Waiter {
     Thread,
     #[cfg_attr(not(feature = "tokio"), allow(dead_code))]
@@ -119,7 +119,7 @@ impl Wake for Unpark {
 }
 
 /// For each path and kind, those who wait in the order in which they came, and how to wake them.
-type Lines = HashMap<(Arc<Path>, Waiter), BTreeMap<u64, Waker>>;
+type Lines = BTreeMap<(Arc<Path>, Waiter), BTreeMap<u64, Waker>>;
 
 fn lines(generation: usize) -> MutexGuard<'static, Lines> {
     static LINES: PerProcess<Mutex<Lines>> = PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
