@@ -5,9 +5,12 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "tasks/descriptors.rs"]
+#[allow(dead_code)]
+mod descriptors;
 mod participant;
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime};
@@ -243,6 +246,50 @@ fn a_cancel_that_is_not_told_ends_no_wait_and_a_limit_ends_it() {
     assert_eq!(outcome(&place.lock.acquire_unless(&cancel, limit)), "held");
     drop(tell);
     assert!(cancel.is_told(), "its other end is closed");
+}
+
+/// How many threads of this process have this name and sleep.
+fn asleep(name: &str) -> usize {
+    let of_it = format!("({name}) S ");
+    let tasks = fs::read_dir("/proc/self/task").expect("/proc is there").flatten();
+    let stats = tasks.flat_map(|task| fs::read_to_string(task.path().join("stat")));
+    stats.filter(|stat| stat.contains(&of_it)).count()
+}
+
+#[test]
+fn of_two_hundred_threads_that_wait_one_is_at_the_file_and_each_gets_it_alone() {
+    const THREADS: usize = 200;
+    const NAME: &str = "in-line";
+    let place = Place::new();
+    let held = place.lock.try_acquire().expect("free");
+    let take_part = |number: usize| {
+        let acquired = match number % 2 {
+            0 => place.lock.acquire(),
+            _ => place.lock.acquire_timeout(Duration::from_secs(3600)),
+        };
+        let guard = acquired.expect("nothing failed");
+        let alone = place.beside("alone");
+        File::create_new(&alone).expect("one at a time");
+        fs::remove_file(&alone).expect("one at a time");
+        guard.release().expect("held until then");
+    };
+    let take_part = &take_part;
+    let open = std::thread::scope(|scope| {
+        for number in 0..THREADS {
+            let thread = std::thread::Builder::new().name(NAME.into()).stack_size(256 << 10);
+            thread.spawn_scoped(scope, move || take_part(number)).expect("a thread");
+        }
+        // In the line, or at the file. Twice, since one that is just awake may be missed once.
+        while !(0..2).all(|_| asleep(NAME) == THREADS) {
+            std::thread::yield_now();
+        }
+        let (open, _) = descriptors::open_and_watched(place.path());
+        held.release().expect("held until then");
+        open
+    });
+    // The holder and one who waits; and some who look, as each does once a second.
+    assert!((2..10).contains(&open), "{open} have it open");
+    assert!(place.is_empty());
 }
 
 #[test]
