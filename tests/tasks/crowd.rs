@@ -120,13 +120,17 @@ fn the_control_waits_that_are_left_to_threads_are_caught() {
     let runtime = named(name);
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
+    let begun = Arc::new(AtomicUsize::new(0));
     let waits: Vec<_> = (0..5)
         .map(|_| {
-            let lock = place.lock.clone();
-            runtime.spawn_blocking(move || lock.acquire().map(drop))
+            let (lock, begun) = (place.lock.clone(), Arc::clone(&begun));
+            runtime.spawn_blocking(move || {
+                begun.fetch_add(1, SeqCst);
+                lock.acquire().map(drop)
+            })
         })
         .collect();
-    while open_and_watched(place.path()).0 < 5 {
+    while begun.load(SeqCst) < waits.len() {
         std::thread::yield_now();
     }
     assert_eq!(threads(name), 7);
