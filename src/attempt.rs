@@ -87,7 +87,6 @@ impl<'a> Attempt<'a> {
                     let in_front = self.place().is_none_or(Place::is_in_front);
                     match self.patience.at_holder(in_front) {
                         AtHolder::Leave => standing.leave(),
-                        AtHolder::Wait => standing.wait(),
                         AtHolder::Listen => standing.listen(),
                     }
                 }

@@ -116,7 +116,6 @@ impl Clear {
             | Acquire::Confirming(_)
             | Acquire::Unlinking(_)
             | Acquire::Standing(_)
-            | Acquire::Waiting(_)
             | Acquire::Woken(_)
             | Acquire::Arming(_)
             | Acquire::Noticing(_)

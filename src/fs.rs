@@ -11,15 +11,15 @@
 //! Replies carry no error value: the machine only needs to know *that* an operation failed. The
 //! adapter keeps the first `io::Error` for the person who will read about it.
 
-use crate::judge::{Age, Evidence, Watch};
+use crate::judge::{Age, Author, Watch};
 
 /// What a participant can do to one lock path.
 ///
 /// Implemented by the operating-system adapters and by the model's filesystem. Wrappers that
 /// trace, record or inject faults implement the same trait around another value.
 ///
-/// None of the methods blocks, other than for the disk, but [`wait`](Self::wait) and
-/// [`listen`](Self::listen). `EINTR` is retried inside the adapter.
+/// None of the methods blocks, other than for the disk, except [`listen`](Self::listen). `EINTR` is
+/// retried inside the adapter.
 pub trait FileSystem {
     /// `openat(O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)`: exclusive create (S1).
     ///
@@ -45,9 +45,6 @@ pub trait FileSystem {
     /// `flock(LOCK_EX | LOCK_NB)`: tries the kernel lock on the open file, once.
     fn lock(&mut self) -> Lock;
 
-    /// `flock(LOCK_EX)`: waits for the kernel lock on the open file, for as long as it takes.
-    fn wait(&mut self) -> Wait;
-
     /// `inotify_init1`, `inotify_add_watch`: from here on, events of the open file are kept for
     /// [`listen`](Self::listen).
     ///
@@ -63,7 +60,7 @@ pub trait FileSystem {
     /// before what it tells of is done (Linux tells of a close just before it frees the lock), so
     /// the adapter has more of them follow, after pauses that grow from 50 µs. Where nothing is
     /// kept, these are all there is. On Windows the event is that the kernel lock has become ours,
-    /// as by [`wait`](Self::wait), and [`lock`](Self::lock) then finds that it is.
+    /// and [`lock`](Self::lock) then finds that it is.
     fn listen(&mut self) -> Listen;
 
     /// `write`: puts the whole record into the open file with one call.
@@ -74,14 +71,15 @@ pub trait FileSystem {
     /// `pread`: reads the open file and remembers the record, for [`probe`](Self::probe).
     ///
     /// At most 4 KiB and one byte; anything longer is not a record. A record is written by one
-    /// call, so a reader sees nothing or all of it.
+    /// call, so a reader sees nothing or all of it. What is neither a record, whole or cut short,
+    /// nor empty is another program's data: [`Read::Foreign`].
     fn read(&mut self) -> Read;
 
-    /// `openat(/proc/PID/stat)`, `kill(PID, 0)` and the like: asks after the recorded process.
+    /// `openat(/proc/PID/stat)`, `kill(PID, 0)` and the like: probes the recorded process.
     ///
     /// Several calls, all about one process that is not ours; by P8 exclusion does not rest on
     /// the answer, so it does not matter that the process may end in the middle.
-    fn probe(&mut self) -> Evidence;
+    fn probe(&mut self) -> Probed;
 
     /// `fstat`, `newfstatat(AT_SYMLINK_NOFOLLOW)`: does the path still name our open file?
     ///
@@ -98,7 +96,11 @@ pub trait FileSystem {
     /// `unlinkat`: removes the path.
     fn unlink(&mut self) -> Unlink;
 
-    /// `ftruncate(0)`: empties our own open file, so that nobody is refused in our name.
+    /// `ftruncate(1)`: cuts our own open file to one byte, so that no process is refused in our name.
+    ///
+    /// One byte of a record is a record cut short, and one byte of nothing is a NUL: neither names
+    /// a holder, and whoever has the kernel lock next reclaims it at once. An empty file would have
+    /// to be taken for one that its creator is about to write to.
     fn void(&mut self) -> Done;
 
     /// Looks, without taking it, whether anybody has the kernel lock on the open file.
@@ -170,15 +172,6 @@ pub enum Lock {
     Failed,
 }
 
-/// Reply of [`FileSystem::wait`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Wait {
-    /// The kernel lock is ours until the open file is closed.
-    Ours,
-    /// Any error.
-    Failed,
-}
-
 /// Reply of [`FileSystem::listen`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Listen {
@@ -195,9 +188,23 @@ pub enum Listen {
 pub enum Read {
     /// A record, which the adapter remembers.
     Record,
-    /// Empty, or unreadable as a record.
-    Nothing,
+    /// Nothing at all.
+    Empty,
+    /// What a writer of a record can leave when it or the machine dies: a record cut short, or NULs.
+    /// In a file that only ports have, anything else of a record's length.
+    Unreadable,
+    /// Another program's data: the file is no lock file, and is left alone.
+    Foreign,
     /// The read itself failed.
+    Failed,
+}
+
+/// Reply of [`FileSystem::probe`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Probed {
+    /// What was found out about the author, even that nothing can be found out from here.
+    Known(Author),
+    /// What it takes was lacking just now: a file descriptor.
     Failed,
 }
 
@@ -243,12 +250,14 @@ pub enum Op {
     Age,
     /// [`FileSystem::lock`].
     Lock,
-    /// [`FileSystem::wait`].
-    Wait,
+    /// [`FileSystem::listen`].
+    Listen,
     /// [`FileSystem::write`].
     Write,
     /// [`FileSystem::read`].
     Read,
+    /// [`FileSystem::probe`].
+    Probe,
     /// [`FileSystem::confirm`].
     Confirm,
     /// [`FileSystem::unlink`].
@@ -262,9 +271,10 @@ impl std::fmt::Display for Op {
             Op::Open => "open",
             Op::Age => "date",
             Op::Lock => "lock",
-            Op::Wait => "wait for",
+            Op::Listen => "wait for",
             Op::Write => "write the record to",
             Op::Read => "read",
+            Op::Probe => "probe the holder of",
             Op::Confirm => "confirm",
             Op::Unlink => "remove",
         })

@@ -70,6 +70,7 @@ impl Held {
         };
         match unsure {
             Unsure::BeingCreated => "try again in two seconds",
+            Unsure::Unreadable => "try again",
             Unsure::RecordedGone if !self.open_in.is_empty() => {
                 return format!("wait for {} to end, or stop it", Pids(&self.open_in));
             }
@@ -81,8 +82,8 @@ impl Held {
                 "if that machine no longer runs it, remove the lock file; or use a directory that \
                  is not shared"
             }
-            Unsure::OtherNamespace => {
-                "if that container no longer runs, remove the lock file; or use a directory on a \
+            Unsure::NoSharedLock => {
+                "if that process no longer runs, remove the lock file; or use a directory on a \
                  local disk"
             }
             Unsure::NoKernelLocks => {
@@ -168,6 +169,11 @@ impl fmt::Display for Headline<'_> {
                 Unsure::BeingCreated => {
                     write!(f, "{subject} is being locked: its lock file has no record yet")
                 }
+                Unsure::Unreadable => write!(
+                    f,
+                    "{subject} is locked by another process, and its lock file has no readable \
+                     record"
+                ),
                 Unsure::RecordedGone if !self.open_in.is_empty() => write!(
                     f,
                     "{subject} is locked: the recorded process, {recorded}, is gone, but its lock \
@@ -189,10 +195,10 @@ impl fmt::Display for Headline<'_> {
                     "{subject} may be locked on another machine, by {recorded}{}",
                     On(self.holder)
                 ),
-                Unsure::OtherNamespace => write!(
+                Unsure::NoSharedLock => write!(
                     f,
-                    "{subject} may be locked in another container, by {recorded}{}, and this \
-                     filesystem's locks do not tell",
+                    "{subject} may be locked by {recorded}{}, which has no kernel lock that can be \
+                     seen from here (another container, another mount, or no kernel locks)",
                     On(self.holder)
                 ),
                 Unsure::NoKernelLocks => write!(
@@ -278,7 +284,8 @@ mod tests {
             Unsure::BeingCreated,
             Unsure::RecordedGone,
             Unsure::OtherMachine,
-            Unsure::OtherNamespace,
+            Unsure::NoSharedLock,
+            Unsure::Unreadable,
             Unsure::NoKernelLocks,
             Unsure::Contended,
             Unsure::CannotWatch,

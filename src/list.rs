@@ -148,7 +148,7 @@ struct Asked {
 
 impl Asked {
     fn new(lock: Lock) -> Self {
-        let file = LockFile::new(lock.shared_path(), os::process::me().clone());
+        let file = LockFile::to_ask(lock.shared_path());
         Self { lock, file, state: Query::START }
     }
 

@@ -161,7 +161,7 @@ impl Lock {
     pub(crate) fn held(&self, file: &LockFile, why: Refusal) -> Held {
         let holder = match why {
             // Nobody was looked at to the end.
-            Refusal::Unknown(Unsure::Contended | Unsure::BeingCreated) => None,
+            Refusal::Unknown(Unsure::Contended | Unsure::BeingCreated | Unsure::Unreadable) => None,
             Refusal::Holder | Refusal::Unknown(_) => file.seen().cloned(),
         };
         let mut held = Held::new(self.subject.clone(), self.path.to_path_buf(), holder, why);

@@ -34,8 +34,6 @@ pub(crate) enum Limit {
 pub(crate) enum AtHolder {
     /// Closes it, and is refused; or looks again later.
     Leave,
-    /// Waits in the kernel, for as long as it takes: no lock call has a limit.
-    Wait,
     /// Waits for events of it.
     Listen,
 }
@@ -92,8 +90,7 @@ impl Patience {
         self.renew();
         match (in_front, self.is_endless()) {
             (false, _) => AtHolder::Leave,
-            (true, true) => AtHolder::Wait,
-            (true, false) => AtHolder::Listen,
+            (true, _) => AtHolder::Listen,
         }
     }
 

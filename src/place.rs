@@ -153,15 +153,9 @@ impl LockDir {
 
     /// The lock whose file has the name `file` in this directory; `None` if no lock's file has.
     pub(crate) fn lock_of_file(&self, file: &str) -> Option<Lock> {
-        let stem = file.strip_suffix(".lock")?;
-        let port = stem.strip_prefix("agent-").and_then(|digits| {
-            let port = digits.parse().ok().filter(|&port| port != 0)?;
-            // As `port` writes it: no sign, no zero before it.
-            (u16::to_string(&port) == digits).then_some(port)
-        });
-        match port {
+        match port_of_file(file) {
             Some(port) => self.port(port).ok(),
-            None => self.name(stem).ok(),
+            None => self.name(file.strip_suffix(".lock")?).ok(),
         }
     }
 
@@ -172,6 +166,14 @@ impl LockDir {
     fn lock(&self, stem: &str, subject: Subject) -> Lock {
         Lock::new(self.path.join(format!("{stem}.lock")), subject)
     }
+}
+
+/// The port whose lock file has the name `file`: `agent-<port>.lock`.
+pub(crate) fn port_of_file(file: &str) -> Option<u16> {
+    let digits = file.strip_suffix(".lock")?.strip_prefix("agent-")?;
+    let port = digits.parse().ok().filter(|&port| port != 0)?;
+    // As `port` writes it: no sign, no zero before it.
+    (u16::to_string(&port) == digits).then_some(port)
 }
 
 /// What keeps `name` from being part of a file's name that is the same file everywhere.

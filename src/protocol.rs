@@ -60,9 +60,8 @@
 //! 1. Start with [`Acquire::START`] and a [`FileSystem`] value that has nothing open.
 //! 2. At [`Acquire::Pausing`] decide: [`Pausing::again`], after a short sleep if you like, or
 //!    [`Pausing::give_up`]. Count the tries: the machine does not.
-//! 3. At [`Acquire::Standing`] decide: [`Standing::leave`], [`Standing::wait`] for the kernel lock
-//!    for as long as it takes, or [`Standing::listen`] for a limited time. ([`Standing::force`]
-//!    stands outside of the promises.)
+//! 3. At [`Acquire::Standing`] decide: [`Standing::leave`], or [`Standing::listen`] until the file
+//!    has an event or your time is over. ([`Standing::force`] is outside of the promises.)
 //! 4. At `Held`, `Refused` or `Failed` stop. After `Held` keep the value with its open file, and
 //!    hand it to a [`Release`] later, in the same process.
 //! 5. At [`Release::Stuck`] decide: [`Stuck::keep`] the lock, or [`Stuck::abandon`] it.
@@ -78,15 +77,17 @@
 
 pub use crate::clear::{Clear, Cleared};
 pub use crate::fs::{
-    Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Op, Open, Read, Unlink, Wait,
+    Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Op, Open, Probed, Read, Unlink,
 };
 pub use crate::judge::{
-    Age, Assessment, Author, Evidence, KernelLock, Probe, Unsure, Verdict, Watch, assess, judge,
+    Age, Assessment, Author, Evidence, FreeLock, Guarantee, KernelLock, LockDomain, Probe, Unsure,
+    Verdict, Watch, assess, judge,
 };
 pub use crate::query::{
     Query, QueryClosing, QueryConfirming, QueryDating, QueryJudging, QueryOpening, QueryPausing,
     QueryReading, QueryThen, QueryWatching,
 };
+pub use crate::record::{Contents, FileName};
 
 use std::time::Duration;
 
@@ -97,15 +98,6 @@ use std::time::Duration;
 /// old-format agents, which take no kernel lock: one that stalls for longer between its create
 /// and its write is taken for dead.
 pub const GRACE: Duration = Duration::from_secs(2);
-
-/// What exclusion rests on while a lock is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Guarantee {
-    /// The kernel lock: freed by the kernel when the holder dies.
-    KernelLock,
-    /// The exclusive create alone, since the filesystem has no kernel locks. Nothing is reclaimed.
-    ExclusiveCreate,
-}
 
 /// Why an acquire was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -167,8 +159,6 @@ pub enum Acquire {
     Unlinking(Unlinking),
     /// The file is open and not ours to take. Waits for the driver: leave, or wait?
     Standing(Standing),
-    /// Waits for the kernel lock of whoever has it. Blocks, for as long as it takes.
-    Waiting(Waiting),
     /// Has the kernel lock after a wait: does the path still name the file?
     Woken(Woken),
     /// Waits until events of the open file are kept for it.
@@ -185,7 +175,7 @@ pub enum Acquire {
     Disowning(Disowning),
     /// Our newborn after a failure, confirmed: waits for its unlink.
     Withdrawing(Withdrawing),
-    /// Our newborn, which could not be unlinked: waits until it is empty.
+    /// Our newborn, which could not be unlinked: waits until it has no record.
     Voiding(Voiding),
     /// Waits for the close of the open file.
     Closing(Closing),
@@ -223,7 +213,6 @@ impl Acquire {
             Self::Judging(state) => state.on_probe(fs.probe()),
             Self::Confirming(state) => state.on_confirm(fs.confirm()),
             Self::Unlinking(state) => state.on_unlink(fs.unlink()),
-            Self::Waiting(state) => state.on_wait(fs.wait()),
             Self::Woken(state) => state.on_confirm(fs.confirm()),
             Self::Arming(state) => {
                 fs.arm();
@@ -355,13 +344,13 @@ pub struct Peeking {
 impl Peeking {
     fn on_read(self, reply: Read) -> Acquire {
         match (reply, self.age) {
-            // A creator is at work, and must not find its lock busy.
-            (Read::Nothing, Age::Young) => Acquire::close(Then::Pause(Unsure::BeingCreated)),
-            (Read::Nothing, Age::Old) => {
-                Acquire::LockingOld(LockingOld { peeked: Peeked::Nothing })
-            }
-            (Read::Record, age) => Acquire::LockingOld(LockingOld { peeked: Peeked::Record(age) }),
-            (Read::Failed, _) => Acquire::close(Then::Fail(Op::Read)),
+            // Its creator may be about to write, and must not find its lock busy.
+            (Read::Empty, Age::Young) => Acquire::close(Then::Pause(Unsure::BeingCreated)),
+            (Read::Empty, Age::Old) => Acquire::LockingOld(LockingOld { peeked: Peeked::Empty }),
+            (Read::Unreadable, _) => Acquire::LockingOld(LockingOld { peeked: Peeked::Unreadable }),
+            (Read::Record, _) => Acquire::LockingOld(LockingOld { peeked: Peeked::Record }),
+            // No lock file is locked, let alone removed, unless it is one.
+            (Read::Foreign | Read::Failed, _) => Acquire::close(Then::Fail(Op::Read)),
         }
     }
 }
@@ -369,10 +358,12 @@ impl Peeking {
 /// What [`Peeking`] saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Peeked {
-    /// No record, and old.
-    Nothing,
-    /// A record, in a file of this age.
-    Record(Age),
+    /// Nothing, in an old file.
+    Empty,
+    /// No record that can be read.
+    Unreadable,
+    /// A record.
+    Record,
 }
 
 /// Waits for [`FileSystem::lock`] on a file that stood at the path.
@@ -386,8 +377,11 @@ impl LockingOld {
     fn on_lock(self, reply: Lock) -> Acquire {
         match (reply, self.peeked) {
             // What was peeked is forgotten: only what is read under the lock is acted on.
-            (Lock::Ours, Peeked::Nothing) => Acquire::Reading(Reading { age: Age::Old }),
-            (Lock::Ours, Peeked::Record(age)) => Acquire::Reading(Reading { age }),
+            (Lock::Ours, Peeked::Empty) => Acquire::Reading(Reading { age: Age::Old }),
+            // What was there does not vanish; if it did, that was just now.
+            (Lock::Ours, Peeked::Unreadable | Peeked::Record) => {
+                Acquire::Reading(Reading { age: Age::Young })
+            }
             (Lock::Busy, peeked) => peeked.judged(KernelLock::Busy),
             (Lock::Unsupported, peeked) => peeked.judged(KernelLock::Unsupported),
             (Lock::Failed, _) => Acquire::close(Then::Fail(Op::Lock)),
@@ -398,8 +392,9 @@ impl LockingOld {
 impl Peeked {
     fn judged(self, lock: KernelLock) -> Acquire {
         match self {
-            Self::Nothing => Acquire::judged(lock, Evidence::Nothing(Age::Old)),
-            Self::Record(_) => Acquire::Judging(Judging { lock }),
+            Self::Empty => Acquire::judged(lock, Evidence::Empty(Age::Old)),
+            Self::Unreadable => Acquire::judged(lock, Evidence::Unreadable),
+            Self::Record => Acquire::Judging(Judging { lock }),
         }
     }
 }
@@ -415,8 +410,9 @@ impl Reading {
     fn on_read(self, reply: Read) -> Acquire {
         match reply {
             Read::Record => Acquire::Judging(Judging { lock: KernelLock::Ours }),
-            Read::Nothing => Acquire::judged(KernelLock::Ours, Evidence::Nothing(self.age)),
-            Read::Failed => Acquire::close(Then::Fail(Op::Read)),
+            Read::Empty => Acquire::judged(KernelLock::Ours, Evidence::Empty(self.age)),
+            Read::Unreadable => Acquire::judged(KernelLock::Ours, Evidence::Unreadable),
+            Read::Foreign | Read::Failed => Acquire::close(Then::Fail(Op::Read)),
         }
     }
 }
@@ -429,8 +425,11 @@ pub struct Judging {
 }
 
 impl Judging {
-    fn on_probe(self, evidence: Evidence) -> Acquire {
-        Acquire::judged(self.lock, evidence)
+    fn on_probe(self, reply: Probed) -> Acquire {
+        match reply {
+            Probed::Known(author) => Acquire::judged(self.lock, Evidence::Record(author)),
+            Probed::Failed => Acquire::close(Then::Fail(Op::Probe)),
+        }
     }
 }
 
@@ -494,18 +493,8 @@ impl Standing {
         })
     }
 
-    /// Waits until whoever has the kernel lock drops it or dies. Leaves if nobody has it: there is
-    /// nothing to wait for.
-    #[must_use = "the state that follows is the whole result"]
-    pub fn wait(self) -> Acquire {
-        match self.lock {
-            KernelLock::Busy => Acquire::Waiting(Waiting),
-            KernelLock::Ours | KernelLock::Unsupported => self.leave(),
-        }
-    }
-
-    /// Waits as [`wait`](Self::wait) does, but for no longer than the driver's file system allows:
-    /// by events of the file, and not in the queue for its lock.
+    /// Waits, by events of the file, until the lock may be free or the driver's time is over. Leaves
+    /// if no other process has the kernel lock: there is nothing to wait for.
     #[must_use = "the state that follows is the whole result"]
     pub fn listen(self) -> Acquire {
         match self.lock {
@@ -526,22 +515,6 @@ impl Standing {
                 Acquire::Confirming(Confirming { claim: Claim::Dead })
             }
             KernelLock::Busy => self.leave(),
-        }
-    }
-}
-
-/// Waits for [`FileSystem::wait`] on a file whose kernel lock somebody has.
-///
-/// Not on a newborn that its creator is about to lock: [`Peeking`] has seen a record, or an old
-/// file, and [`LockingOld`] has found the lock busy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Waiting;
-
-impl Waiting {
-    fn on_wait(self, reply: Wait) -> Acquire {
-        match reply {
-            Wait::Ours => Acquire::Woken(Woken),
-            Wait::Failed => Acquire::close(Then::Fail(Op::Wait)),
         }
     }
 }
@@ -626,7 +599,7 @@ impl Listening {
         match reply {
             Listen::Event => Acquire::Noticing(Noticing { standing: self.standing }),
             Listen::Over => self.standing.leave(),
-            Listen::Failed => Acquire::close(Then::Fail(Op::Wait)),
+            Listen::Failed => Acquire::close(Then::Fail(Op::Listen)),
         }
     }
 }
@@ -642,11 +615,11 @@ impl Retaking {
     fn on_lock(self, reply: Lock) -> Acquire {
         match reply {
             Lock::Ours | Lock::Unsupported => Acquire::Disowning(Disowning { then: self.then }),
-            // Who has it found it old and empty, and is about to unlink it.
+            // A reclaimer has it, which found it old and empty, and is about to unlink it.
             Lock::Busy => Acquire::close(self.then),
-            // Without the lock an unlink could hit a successor's file (P2). It is empty, so it
-            // refuses nobody once the grace is over, and the next acquire reclaims it.
-            Lock::Failed => Acquire::close(self.then),
+            // Without the lock an unlink could hit a successor's file (P2). Cut short it refuses no
+            // process, and the next acquire that gets its lock reclaims it.
+            Lock::Failed => Acquire::Voiding(Voiding { then: self.then }),
         }
     }
 }
@@ -784,7 +757,8 @@ impl Acquire {
 pub enum Released {
     /// Our file was unlinked, and then the kernel lock dropped.
     Removed,
-    /// The path did not name our file: somebody had removed it. Nothing was removed.
+    /// The path did not name our file: it had been removed, or cannot be reached from here.
+    /// Nothing was removed; our file, if it is still somewhere, has no record.
     Lost,
     /// An operation failed, and the lock is still held: everything is as before the release.
     Kept(Op),
@@ -803,7 +777,7 @@ pub enum Release {
     Unlinking(ReleaseUnlinking),
     /// Could not be confirmed or unlinked. Waits for the driver: keep the lock, or abandon it?
     Stuck(Stuck),
-    /// Abandoned: waits until our file is empty.
+    /// Lost or abandoned: waits until our file has no record.
     Voiding(ReleaseVoiding),
     /// Waits for the close, which drops the kernel lock.
     Closing(ReleaseClosing),
@@ -845,6 +819,10 @@ impl Release {
     fn close(ending: Released) -> Self {
         Self::Closing(ReleaseClosing { ending })
     }
+
+    fn void(ending: Released) -> Self {
+        Self::Voiding(ReleaseVoiding { ending })
+    }
 }
 
 /// Waits for [`FileSystem::confirm`].
@@ -855,7 +833,8 @@ impl ReleaseConfirming {
     fn on_confirm(self, reply: Confirm) -> Release {
         match reply {
             Confirm::Same => Release::Unlinking(ReleaseUnlinking),
-            Confirm::Changed => Release::close(Released::Lost),
+            // Where the path is only out of our reach, others would be refused in our name.
+            Confirm::Changed => Release::void(Released::Lost),
             Confirm::Failed => Release::Stuck(Stuck { op: Op::Confirm }),
         }
     }
@@ -869,7 +848,7 @@ impl ReleaseUnlinking {
     fn on_unlink(self, reply: Unlink) -> Release {
         match reply {
             Unlink::Unlinked => Release::close(Released::Removed),
-            Unlink::Absent => Release::close(Released::Lost),
+            Unlink::Absent => Release::void(Released::Lost),
             Unlink::Failed => Release::Stuck(Stuck { op: Op::Unlink }),
         }
     }
@@ -889,24 +868,24 @@ impl Stuck {
         Release::Ended(Released::Kept(self.op))
     }
 
-    /// The lock is given up, and the file, which stays, made to refuse nobody.
+    /// The lock is given up, and the file, which stays, made to refuse no process.
     #[must_use = "the state that follows is the whole result"]
     pub fn abandon(self) -> Release {
-        Release::Voiding(ReleaseVoiding { op: self.op })
+        Release::void(Released::Failed(self.op))
     }
 }
 
 /// Waits for [`FileSystem::void`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReleaseVoiding {
-    /// The operation that failed.
-    pub op: Op,
+    /// How the release will have ended.
+    pub ending: Released,
 }
 
 impl ReleaseVoiding {
     fn on_void(self, reply: Done) -> Release {
         match reply {
-            Done::Done | Done::Failed => Release::close(Released::Failed(self.op)),
+            Done::Done | Done::Failed => Release::close(self.ending),
         }
     }
 }

@@ -14,7 +14,7 @@
 // A new reply or state must be decided on, not fall into `_`.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use crate::fs::{Confirm, Dated, FileSystem, Op, Open, Read};
+use crate::fs::{Confirm, Dated, FileSystem, Op, Open, Probed, Read};
 use crate::judge::{Age, Assessment, Evidence, Unsure, Watch, assess};
 
 /// A query, from its open to its answer.
@@ -121,10 +121,9 @@ impl QueryReading {
     fn on_read(self, reply: Read) -> Query {
         match reply {
             Read::Record => Query::Judging(QueryJudging),
-            Read::Nothing => {
-                Query::Watching(QueryWatching { evidence: Evidence::Nothing(self.age) })
-            }
-            Read::Failed => Query::close(QueryThen::Fail(Op::Read)),
+            Read::Empty => Query::Watching(QueryWatching { evidence: Evidence::Empty(self.age) }),
+            Read::Unreadable => Query::Watching(QueryWatching { evidence: Evidence::Unreadable }),
+            Read::Foreign | Read::Failed => Query::close(QueryThen::Fail(Op::Read)),
         }
     }
 }
@@ -134,8 +133,13 @@ impl QueryReading {
 pub struct QueryJudging;
 
 impl QueryJudging {
-    fn on_probe(self, evidence: Evidence) -> Query {
-        Query::Watching(QueryWatching { evidence })
+    fn on_probe(self, reply: Probed) -> Query {
+        match reply {
+            Probed::Known(author) => {
+                Query::Watching(QueryWatching { evidence: Evidence::Record(author) })
+            }
+            Probed::Failed => Query::close(QueryThen::Fail(Op::Probe)),
+        }
     }
 }
 

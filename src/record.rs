@@ -1,16 +1,17 @@
-//! What stands in a lock file: a total parser and a writer.
+//! What is in a lock file: a total parser and a writer, and the one place that decides whether a
+//! file is a lock file at all.
 //!
 //! A record is one JSON object. Percy's three keys come first, in its order and formats (S2), so
 //! that its agents read our files; ours follow, and are all optional, so that we read its:
 //!
 //! ```json
 //! {"pid":20211,"port":5338,"startedAt":"2026-11-23T02:09:04.848Z","command":"node",
-//!  "host":"build-7","boot":"6ae6…","pidNamespace":4026531836,"processStart":81234}
+//!  "host":"build-7","machine":"9f0c…","boot":"6ae6…","pidNamespace":4026531836,
+//!  "processStart":81234,"kernelLock":true,"device":65024}
 //! ```
 //!
 //! (One line in the file, without spaces or a final newline.) Unknown keys are ignored. Any bytes
-//! may be parsed: the result is a [`Holder`] or nothing, in time and memory bounded by
-//! [`MAX_RECORD`].
+//! may be read: the result is one of [`Contents`], in time and memory bounded by [`MAX_RECORD`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -45,8 +46,11 @@ pub struct Holder {
     pub since: Option<SystemTime>,
     /// The name of the program.
     pub command: Option<String>,
-    /// The name of the machine.
+    /// The name of the machine. Many machines may have it.
     pub host: Option<String>,
+    /// What distinguishes the machine from others: a digest of the number that the system got when
+    /// it was installed (Linux: machine-id(5)). A copy of a system has the same.
+    pub machine: Option<String>,
     /// What distinguishes this boot of the machine from others (Linux: `boot_id`).
     pub boot: Option<String>,
     /// The pid namespace (Linux: the inode number of `/proc/self/ns/pid`).
@@ -54,6 +58,12 @@ pub struct Holder {
     /// When the process started, in units of the system that only serve to compare (Linux: clock
     /// ticks since boot, field 22 of `/proc/PID/stat`).
     pub process_start: Option<u64>,
+    /// Whether its exclusion rests on the kernel lock of the file. Agents of the old format take
+    /// none, and neither does a process whose system or filesystem has none.
+    pub kernel_lock: bool,
+    /// The device number of the filesystem, as the author saw it (`st_dev` of stat(2)). Within one
+    /// boot it tells whether a kernel lock of the author excludes ours.
+    pub device: Option<u64>,
 }
 
 impl Holder {
@@ -65,9 +75,12 @@ impl Holder {
             since: None,
             command: None,
             host: None,
+            machine: None,
             boot: None,
             pid_namespace: None,
             process_start: None,
+            kernel_lock: false,
+            device: None,
         }
     }
 
@@ -80,22 +93,25 @@ impl Holder {
         if bytes.len() > MAX_RECORD {
             return None;
         }
-        let Value::Object(keys) = serde_json::from_slice(bytes).ok()? else { return None };
+        Self::of_json(&serde_json::from_slice(bytes).ok()?)
+    }
+
+    fn of_json(json: &Value) -> Option<Self> {
+        let keys = json.as_object()?;
         let pid = keys.get("pid")?.as_u64().filter(|pid| (1..=MAX_PID).contains(pid))?;
-        let port = keys.get("port").and_then(|port| match port {
-            Value::String(digits) => digits.parse().ok(),
-            other => other.as_u64().and_then(|port| u16::try_from(port).ok()),
-        });
         let text = |key| keys.get(key).and_then(Value::as_str).and_then(printable);
         Some(Self {
             pid: u32::try_from(pid).ok()?,
-            port: port.filter(|&port| port != 0),
+            port: keys.get("port").and_then(port),
             since: keys.get("startedAt").and_then(Value::as_str).and_then(parse_time),
             command: text("command"),
             host: text("host"),
+            machine: text("machine"),
             boot: text("boot"),
             pid_namespace: keys.get("pidNamespace").and_then(Value::as_u64),
             process_start: keys.get("processStart").and_then(Value::as_u64),
+            kernel_lock: keys.get("kernelLock").and_then(Value::as_bool).unwrap_or(false),
+            device: keys.get("device").and_then(Value::as_u64),
         })
     }
 
@@ -110,14 +126,141 @@ impl Holder {
             None => record.put("port", "null"),
         }
         record.text("startedAt", self.since.and_then(format_time).as_deref());
-        for (key, text) in [("command", &self.command), ("host", &self.host), ("boot", &self.boot)]
-        {
+        for (key, text) in [
+            ("command", &self.command),
+            ("host", &self.host),
+            ("machine", &self.machine),
+            ("boot", &self.boot),
+        ] {
             record.text(key, text.as_deref().and_then(shown).as_deref());
         }
         record.number("pidNamespace", self.pid_namespace);
         record.number("processStart", self.process_start);
+        if self.kernel_lock {
+            record.put("kernelLock", "true");
+        }
+        record.number("device", self.device);
         record.0.push(b'}');
         record.0
+    }
+}
+
+/// The value of the key `port`: a number, or a string of digits. Port 0 takes no lock.
+fn port(value: &Value) -> Option<u16> {
+    match value {
+        Value::String(digits) => digits.parse().ok(),
+        other => other.as_u64().and_then(|port| u16::try_from(port).ok()),
+    }
+    .filter(|&port| port != 0)
+}
+
+/// What is in a file at a lock's path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Contents {
+    /// Nothing: a creator may be about to write.
+    Empty,
+    /// A record.
+    Record(Box<Holder>),
+    /// What a writer of a record can leave when it or the machine dies, and what no process will
+    /// complete: both this crate and Percy's agents write a record with one call.
+    Unreadable,
+    /// Another program's data. Such a file is never locked, emptied or removed.
+    Foreign,
+}
+
+/// Whether other programs may have a file of this name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileName {
+    /// `agent-<port>.lock`, which only a port's lock has.
+    OfPort,
+    /// Any other name.
+    Any,
+}
+
+impl Contents {
+    /// Reads the first [`MAX_RECORD`] + 1 bytes of a file, or all of it if it has fewer.
+    ///
+    /// A file is a lock file if it is
+    ///
+    /// - empty;
+    /// - a record: a JSON object of at most [`MAX_RECORD`] bytes that has a `pid` and a `port`, as
+    ///   every record of ours and of Percy's agents has (the port may be `null`);
+    /// - the beginning of a record as both write it (`{"pid":20211,"port":5338,"sta`), with NULs
+    ///   behind it or nothing but NULs: a short write, or a loss of power;
+    /// - in a file that only ports have, anything of at most [`MAX_RECORD`] bytes (S8).
+    ///
+    /// Anything else is another program's: longer files, texts, JSON without these two keys.
+    pub fn of(bytes: &[u8], name: FileName) -> Self {
+        if bytes.is_empty() {
+            return Self::Empty;
+        }
+        if bytes.len() > MAX_RECORD {
+            return Self::Foreign;
+        }
+        let is_ports = name == FileName::OfPort;
+        let cut = match serde_json::from_slice::<Value>(bytes) {
+            Ok(json) => match Holder::of_json(&json) {
+                Some(holder) if is_ports || has_port(&json) => {
+                    return Self::Record(Box::new(holder));
+                }
+                Some(_) | None => false,
+            },
+            Err(_) => is_cut_short(bytes),
+        };
+        if cut || is_ports { Self::Unreadable } else { Self::Foreign }
+    }
+}
+
+fn has_port(json: &Value) -> bool {
+    json.get("port").is_some_and(|value| value.is_null() || port(value).is_some())
+}
+
+/// Whether these bytes are the beginning of a record, with NULs where the rest was lost.
+fn is_cut_short(bytes: &[u8]) -> bool {
+    let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let text = &bytes[..end];
+    match first_two_keys(text) {
+        Err(Stops::AtTheEnd) => true,
+        Err(Stops::Within) => false,
+        // Beyond them a record is any JSON object that goes on.
+        Ok(_) => serde_json::from_slice::<Value>(text).is_err_and(|error| error.is_eof()),
+    }
+}
+
+/// Where bytes stop being the beginning of a record.
+enum Stops {
+    /// Nowhere: there are no more.
+    AtTheEnd,
+    /// At a byte that no record has there.
+    Within,
+}
+
+/// What follows `{"pid":20211,"port":5338,` as both writers write it.
+fn first_two_keys(text: &[u8]) -> Result<&[u8], Stops> {
+    let text = number(literal(text, b"{\"pid\":")?)?;
+    let text = literal(text, b",\"port\":")?;
+    let text = match text.first() {
+        Some(b'"') => literal(number(&text[1..])?, b"\"")?,
+        Some(b'n') => literal(text, b"null")?,
+        Some(_) | None => number(text)?,
+    };
+    literal(text, b",")
+}
+
+fn literal<'a>(text: &'a [u8], expected: &[u8]) -> Result<&'a [u8], Stops> {
+    match text.strip_prefix(expected) {
+        Some(rest) => Ok(rest),
+        None if expected.starts_with(text) => Err(Stops::AtTheEnd),
+        None => Err(Stops::Within),
+    }
+}
+
+fn number(text: &[u8]) -> Result<&[u8], Stops> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    match text.get(digits) {
+        None => Err(Stops::AtTheEnd),
+        Some(_) if digits == 0 => Err(Stops::Within),
+        Some(_) => Ok(&text[digits..]),
     }
 }
 
@@ -219,14 +362,20 @@ mod tests {
         let mut holder = Holder::parse(PERCY).expect("a record");
         holder.command = Some("node".into());
         holder.host = Some("build-7".into());
+        holder.machine = Some("9f0c".into());
         holder.boot = Some("6ae6".into());
         holder.pid_namespace = Some(4_026_531_836);
         holder.process_start = Some(81_234);
+        holder.kernel_lock = true;
+        holder.device = Some(65_024);
         let bytes = holder.to_bytes();
         assert!(bytes.starts_with(&PERCY[..PERCY.len() - 1]), "{}", bytes.escape_ascii());
         assert_eq!(
             bytes[PERCY.len() - 1..].escape_ascii().to_string().replace('\\', ""),
-            r#","command":"node","host":"build-7","boot":"6ae6","pidNamespace":4026531836,"processStart":81234}"#
+            concat!(
+                r#","command":"node","host":"build-7","machine":"9f0c","boot":"6ae6""#,
+                r#","pidNamespace":4026531836,"processStart":81234,"kernelLock":true,"device":65024}"#
+            )
         );
         assert_eq!(Holder::parse(&bytes), Some(holder));
     }
@@ -280,7 +429,7 @@ mod tests {
     #[test]
     fn keys_of_the_wrong_kind_are_ignored() {
         let odd = br#"{"pid":7,"port":70000,"startedAt":"tomorrow","command":7,"host":null,
-            "boot":{},"pidNamespace":-1,"processStart":"now","more":[1]}"#;
+            "boot":{},"pidNamespace":-1,"processStart":"now","kernelLock":1,"device":[],"more":[1]}"#;
         assert_eq!(Holder::parse(odd), Some(Holder::new(7)));
         let port =
             |port| Holder::parse(format!("{{\"pid\":7,\"port\":{port}}}").as_bytes()).unwrap().port;
@@ -316,5 +465,94 @@ mod tests {
             assert_eq!(holder.to_bytes(), br#"{"pid":7,"port":null}"#);
             assert_eq!(holder.to_string(), "pid 7");
         }
+    }
+
+    fn anywhere(bytes: &[u8]) -> Contents {
+        Contents::of(bytes, FileName::Any)
+    }
+
+    fn in_a_ports_file(bytes: &[u8]) -> Contents {
+        Contents::of(bytes, FileName::OfPort)
+    }
+
+    /// A record of ours with every key, and one of Percy's, also with the port as a string.
+    fn written() -> Vec<Vec<u8>> {
+        let mut ours = Holder::parse(PERCY).expect("a record");
+        ours.command = Some("n\u{f6}de".into());
+        ours.host = Some("build-7".into());
+        ours.kernel_lock = true;
+        let mut named = ours.clone();
+        named.port = None;
+        let string = br#"{"pid":7,"port":"5338","startedAt":"2026-11-23T02:09:04.848Z"}"#;
+        vec![PERCY.to_vec(), ours.to_bytes(), named.to_bytes(), string.to_vec()]
+    }
+
+    #[test]
+    fn record_cut_at_any_byte_is_unreadable_and_never_foreign() {
+        for record in written() {
+            assert!(matches!(anywhere(&record), Contents::Record(_)));
+            for end in 1..record.len() {
+                let (kept, lost) = record.split_at(end);
+                let mut zeroed = kept.to_vec();
+                zeroed.resize(kept.len() + lost.len(), 0);
+                for cut in [kept, &zeroed] {
+                    let shown = cut.escape_ascii();
+                    assert_eq!(anywhere(cut), Contents::Unreadable, "{shown}");
+                    assert_eq!(in_a_ports_file(cut), Contents::Unreadable, "{shown}");
+                }
+            }
+        }
+        assert_eq!(anywhere(b""), Contents::Empty);
+        assert_eq!(anywhere(&[0; 300]), Contents::Unreadable, "a loss of power");
+    }
+
+    /// Lock files of other programs, as they write them, and other data.
+    const FOREIGN: &[&[u8]] = &[
+        b"# This file is automatically @generated by Cargo.\nversion = 4\n",
+        b"# THIS IS AN AUTOGENERATED FILE. DO NOT EDIT THIS FILE DIRECTLY.\n# yarn lockfile v1\n",
+        b"# This file is automatically @generated by Poetry 1.8.2\n\n[[package]]\nname = \"a\"\n",
+        b"{\n    \"_readme\": [\"This file locks the dependencies\"],\n    \"packages\": []\n}\n",
+        b"{\"nodes\":{\"root\":{}},\"root\":\"root\",\"version\":7}",
+        b"{\"_meta\":{\"hash\":{\"sha256\":\"9c\"}}}",
+        b"GEM\n  remote: https://rubygems.org/\n",
+        b"12345\n",
+        b"     12345\nhost\n",
+        b"{\"pid\":12345}",
+        b"{\"pid\":12345,\"name\":\"editor\"}",
+        b"{\"pid\":12345,\"name\":",
+        b"{\"pid\":12345,\"port\":{}}",
+        b"{\"pid\":0,\"port\":5338}",
+        b"{\"pid\": 12345, \"por",
+        b"{}",
+        b"[]",
+        b"null",
+        b"SQLite format 3\0\x10\0\x01\x01",
+        b"\0\0\0\0\0\x01",
+        b"\n",
+        b" ",
+    ];
+
+    #[test]
+    fn data_of_other_programs_is_foreign_except_in_a_ports_own_file() {
+        for data in FOREIGN {
+            let shown = data.escape_ascii();
+            assert_eq!(anywhere(data), Contents::Foreign, "{shown}");
+            assert_ne!(in_a_ports_file(data), Contents::Foreign, "{shown}");
+        }
+    }
+
+    #[test]
+    fn file_longer_than_a_record_is_foreign_even_in_a_ports_own_file() {
+        for longer in [vec![0; MAX_RECORD + 1], vec![b'x'; MAX_RECORD + 1]] {
+            assert_eq!(anywhere(&longer), Contents::Foreign);
+            assert_eq!(in_a_ports_file(&longer), Contents::Foreign);
+            assert_eq!(in_a_ports_file(&longer[1..]), Contents::Unreadable);
+        }
+    }
+
+    #[test]
+    fn ports_own_file_that_names_a_pid_is_a_record() {
+        let named = Contents::Record(Box::new(Holder::new(7)));
+        assert_eq!(in_a_ports_file(b"{\"pid\":7}"), named);
     }
 }

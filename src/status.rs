@@ -6,7 +6,7 @@ use crate::error::AcquireError;
 use crate::held::{Headline, Recorded, Subject};
 use crate::judge::{Assessment, Unsure, depends_on_watch};
 use crate::lock::Lock;
-use crate::os::{self, KernelLocks, LockFile};
+use crate::os::{KernelLocks, LockFile};
 use crate::patience::{Limit, Patience};
 use crate::protocol::Refusal;
 use crate::query::Query;
@@ -87,7 +87,7 @@ impl Lock {
     ///
     /// As [`Lock::try_acquire`], other than [`AcquireError::Held`].
     pub fn status(&self) -> Result<Status, AcquireError> {
-        let file = LockFile::new(self.shared_path(), os::process::me().clone());
+        let file = LockFile::to_ask(self.shared_path());
         self.finished(file, Query::START)
     }
 

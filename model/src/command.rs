@@ -352,7 +352,10 @@ fn print_seen(config: &Config, participants: usize, seen: &Seen, as_json: bool) 
 fn run_any_number(asked: &AnyNumber) -> Result<(), String> {
     let protocol = protocol_of(asked.variant.as_deref())?;
     let worlds: Vec<Config> = match &asked.world {
-        Some(name) => vec![world_of(name, 2)?],
+        Some(name) => match any_number::worlds().find(|config| config.name == name) {
+            Some(config) => vec![config],
+            None => vec![world_of(name, 2)?],
+        },
         None => any_number::worlds().collect(),
     };
     if !asked.json {

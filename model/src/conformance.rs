@@ -34,9 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use indexmap::IndexSet;
-use portlock::protocol::{
-    Acquire, Age, Closing, Create, Open, Release, ReleaseClosing, Released, Then,
-};
+use portlock::protocol::{Acquire, Closing, Create, Open, Release, ReleaseClosing, Released, Then};
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use self::kernel::{Calls, Differs, Kernel};
@@ -214,7 +212,7 @@ impl Grain {
 /// Leaves out what is only counted or remembered, and how the dead look, which is simulated.
 fn forget_the_past(scene: &mut World) {
     (scene.crashes_left, scene.faults_left) = (0, 0);
-    (scene.removals_left, scene.suspensions_left) = (0, 0);
+    (scene.removals_left, scene.suspensions_left, scene.chroots_left) = (0, 0, 0);
     (scene.removal_failed, scene.robbed) = (false, false);
     for file in scene.files.iter_mut().flatten() {
         file.abandoned = false;
@@ -223,10 +221,6 @@ fn forget_the_past(scene: &mut World) {
             Content::OldDead(_) => Content::OldDead(Look::Gone),
             other => other,
         };
-        // One with a record may look young or old at any time.
-        if file.content.is_record() {
-            file.age = Age::Old;
-        }
     }
     for participant in &mut scene.participants {
         (participant.witnessed, participant.in_window) = (0, false);
@@ -352,8 +346,9 @@ fn kind(grain: Grain, one: Move, names: &[Who; PARTICIPANTS], reply: Reply, to: 
         | Move::Release(who)
         | Move::Crash(who, _)
         | Move::Suspend(who)
+        | Move::LoseReach(who)
         | Move::Fork(who) => names[usize::from(who)],
-        Move::Age(_) | Move::Remove => 0,
+        Move::Remove => 0,
     };
     // No filesystem is asked.
     let reply = match reply {

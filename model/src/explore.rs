@@ -76,7 +76,6 @@ impl Coverage {
                 self.note_end(was, ended);
                 match answer {
                     Answer::Again => self.sometimes.insert("a participant tries again"),
-                    Answer::Wait => self.sometimes.insert("a participant waits"),
                     Answer::Listen => self.sometimes.insert("a participant listens"),
                     Answer::Force => self.sometimes.insert("a file is cleared by force"),
                     Answer::Keep => self.sometimes.insert("a lock is kept that could not go"),
@@ -96,7 +95,10 @@ impl Coverage {
             Move::Fork(_) => {
                 self.sometimes.insert("a child is forked");
             }
-            Move::Begin(_) | Move::Release(_) | Move::Age(_) => {}
+            Move::LoseReach(_) => {
+                self.sometimes.insert("a holder loses the way to the path");
+            }
+            Move::Begin(_) | Move::Release(_) => {}
         }
     }
 

@@ -7,7 +7,7 @@ use indexmap::IndexSet;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Value, json};
 
-use portlock::protocol::{Acquire, Age, Clear, Guarantee, Query, Release, Released};
+use portlock::protocol::{Acquire, Clear, Guarantee, Query, Release, Released};
 
 use crate::machines::{Follows, Machine, Script, graph_of};
 use crate::moves::{Outcome, successors};
@@ -94,7 +94,7 @@ impl<'a> Bench<'a> {
         let config = Config::named("base", 2).expect("the world that all others are made from");
         let mut world = config.beginnings()[0];
         if opened {
-            let inode = world.place(Content::Empty, Age::Old, Creator::Start);
+            let inode = world.place(Content::Empty, Creator::Start);
             world.open(0, inode);
         }
         Self { protocol, config, world }
@@ -146,7 +146,7 @@ pub fn steps(
                 Move::Crash(who, _) => Move::Crash(who, Look::Gone),
                 other => other,
             };
-            let untold = matches!(one, Move::Age(_) | Move::Suspend(_)) && before == after;
+            let untold = matches!(one, Move::Suspend(_)) && before == after;
             if !untold && told.insert((before, one, outcome.reply, after)) {
                 each(words.step(&world, one, outcome)?);
             }
@@ -161,9 +161,9 @@ pub fn steps(
 fn bare(world: &World) -> World {
     let mut bare = *world;
     for file in bare.files.iter_mut().flatten() {
-        (file.age, file.abandoned) = (Age::Young, false);
+        file.abandoned = false;
         file.content = match file.content {
-            Content::Empty | Content::Garbage => Content::Empty,
+            Content::Empty | Content::Unreadable | Content::Foreign => Content::Empty,
             Content::OldAlive | Content::Dead(_) | Content::OldDead(_) => Content::OldAlive,
             Content::Of(_) | Content::OldOf(_) => file.content,
         };
@@ -173,7 +173,7 @@ fn bare(world: &World) -> World {
         (participant.in_window, participant.suspended) = (false, false);
     }
     (bare.crashes_left, bare.faults_left) = (0, 0);
-    (bare.removals_left, bare.suspensions_left) = (0, 0);
+    (bare.removals_left, bare.suspensions_left, bare.chroots_left) = (0, 0, 0);
     (bare.removal_failed, bare.robbed) = (false, false);
     bare
 }
@@ -202,7 +202,7 @@ impl Words<'_> {
                 let children = world.everyone().filter(is_child).filter(forked);
                 ("fork".to_owned(), children.collect())
             }
-            Move::Suspend(_) | Move::Age(_) | Move::Remove => {
+            Move::Suspend(_) | Move::LoseReach(_) | Move::Remove => {
                 return Err(no_word(&one));
             }
         };
@@ -248,7 +248,8 @@ fn file(world: &World, inode: Inode) -> Option<Value> {
     let author = match file.content {
         Content::Of(who) | Content::OldOf(who) => Some(who),
         Content::Empty
-        | Content::Garbage
+        | Content::Unreadable
+        | Content::Foreign
         | Content::OldAlive
         | Content::Dead(_)
         | Content::OldDead(_) => None,

@@ -5,9 +5,17 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use portlock::protocol::{
-    Acquire, Age, Author, Clear, Confirm, Create, Dated, Done, Evidence, FileSystem, Listen, Lock,
-    Open, Probe, Query, Read, Release, Unlink, Wait, Watch,
+    Acquire, Age, Author, Clear, Confirm, Create, Dated, Done, Evidence, FileSystem, FreeLock,
+    Listen, Lock, Open, Probe, Probed, Query, Read, Release, Unlink, Watch,
 };
+
+/// All variants of an enum without fields. A variant that is not listed does not compile.
+macro_rules! all {
+    ($kind:ident: $($variant:ident),+) => {{
+        let _is_listed = |value: $kind| match value { $($kind::$variant => ()),+ };
+        [$($kind::$variant),+]
+    }};
+}
 
 /// A machine, whichever it is.
 pub trait Machine: Copy + Ord + Debug + 'static {
@@ -34,9 +42,7 @@ pub enum Answer {
     GiveUp,
     /// To a file that stands.
     Leave,
-    /// To a file that stands: waits for its kernel lock.
-    Wait,
-    /// To a file that stands: waits for its events, for a limited time.
+    /// To a file that is in the way: waits for its events.
     Listen,
     /// To a file that stands.
     Force,
@@ -47,23 +53,13 @@ pub enum Answer {
 }
 
 impl Answer {
-    pub const ALL: [Self; 8] = [
-        Self::Again,
-        Self::GiveUp,
-        Self::Leave,
-        Self::Wait,
-        Self::Listen,
-        Self::Force,
-        Self::Keep,
-        Self::Abandon,
-    ];
+    pub const ALL: [Self; 7] = all!(Self: Again, GiveUp, Leave, Listen, Force, Keep, Abandon);
 
     pub fn words(self) -> &'static str {
         match self {
             Self::Again => "again",
             Self::GiveUp => "give up",
             Self::Leave => "leave",
-            Self::Wait => "wait",
             Self::Listen => "listen",
             Self::Force => "force",
             Self::Keep => "keep",
@@ -85,7 +81,6 @@ impl Machine for Acquire {
             (Self::Pausing(pause), Answer::Again) => Some(pause.again()),
             (Self::Pausing(pause), Answer::GiveUp) => Some(pause.give_up()),
             (Self::Standing(standing), Answer::Leave) => Some(standing.leave()),
-            (Self::Standing(standing), Answer::Wait) => Some(standing.wait()),
             (Self::Standing(standing), Answer::Listen) => Some(standing.listen()),
             (Self::Standing(standing), Answer::Force) => Some(standing.force()),
             _ => None,
@@ -208,7 +203,6 @@ pub enum Op {
     Open,
     Age,
     Lock,
-    Wait,
     Arm,
     Listen,
     Write,
@@ -231,12 +225,11 @@ pub enum Reply {
     Open(Open),
     Age(Dated),
     Lock(Lock),
-    Wait(Wait),
     Arm,
     Listen(Listen),
     Write(Done),
     Read(Read),
-    Probe(Evidence),
+    Probe(Probed),
     Confirm(Confirm),
     Unlink(Unlink),
     Void(Done),
@@ -254,7 +247,6 @@ impl Reply {
             Self::Open(_) => Op::Open,
             Self::Age(_) => Op::Age,
             Self::Lock(_) => Op::Lock,
-            Self::Wait(_) => Op::Wait,
             Self::Arm => Op::Arm,
             Self::Listen(_) => Op::Listen,
             Self::Write(_) => Op::Write,
@@ -271,14 +263,6 @@ impl Reply {
     }
 }
 
-/// All variants of an enum without fields. A variant that is not listed does not compile.
-macro_rules! all {
-    ($kind:ident: $($variant:ident),+) => {{
-        let _is_listed = |value: $kind| match value { $($kind::$variant => ()),+ };
-        [$($kind::$variant),+]
-    }};
-}
-
 impl Op {
     /// Every reply that the operation can give.
     pub fn replies(self) -> Vec<Reply> {
@@ -293,12 +277,19 @@ impl Op {
                 ages.map(Dated::Known).into_iter().chain([Dated::Failed]).map(Reply::Age).collect()
             }
             Op::Lock => all!(Lock: Ours, Busy, Unsupported, Failed).map(Reply::Lock).into(),
-            Op::Wait => all!(Wait: Ours, Failed).map(Reply::Wait).into(),
             Op::Arm => vec![Reply::Arm],
             Op::Listen => all!(Listen: Event, Over, Failed).map(Reply::Listen).into(),
             Op::Write => all!(Done: Done, Failed).map(Reply::Write).into(),
-            Op::Read => all!(Read: Record, Nothing, Failed).map(Reply::Read).into(),
-            Op::Probe => evidence().into_iter().map(Reply::Probe).collect(),
+            Op::Read => {
+                all!(Read: Record, Empty, Unreadable, Foreign, Failed).map(Reply::Read).into()
+            }
+            Op::Probe => {
+                let _is_listed = |probed| match probed {
+                    Probed::Known(_) | Probed::Failed => (),
+                };
+                let known = authors().into_iter().map(Probed::Known);
+                known.chain([Probed::Failed]).map(Reply::Probe).collect()
+            }
             Op::Confirm => all!(Confirm: Same, Changed, Failed).map(Reply::Confirm).into(),
             Op::Unlink => all!(Unlink: Unlinked, Absent, Failed).map(Reply::Unlink).into(),
             Op::Void => all!(Done: Done, Failed).map(Reply::Void).into(),
@@ -310,30 +301,39 @@ impl Op {
     }
 }
 
-const AUTHORS: usize = 6;
-/// How many replies a probe has.
+/// How many answers the probe of a process has.
 pub const PROBES: usize = 9;
 
-/// Every author.
-pub fn authors() -> [Author; AUTHORS] {
-    all!(Author: Here, OldFormat, EarlierBoot, OtherNamespace, OtherNamespaceUnproved, OtherMachine)
-}
-
-/// Every reply of a probe.
+/// Every answer of the probe of a process.
 pub fn probes() -> [Probe; PROBES] {
     all!(Probe: Gone, Zombie, Thread, Other, StartedLater, Ourselves, Alive, NotPermitted, Unknown)
 }
 
-/// All evidence that a probe can give.
+/// Every author.
+pub fn authors() -> Vec<Author> {
+    let _is_listed = |author| match author {
+        Author::Here(_, _)
+        | Author::OtherNamespace(_)
+        | Author::EarlierBoot
+        | Author::OtherMachine
+        | Author::OldFormat(_) => (),
+    };
+    let free = all!(FreeLock: ProvesDeath, ProvesNothing);
+    let here = free.into_iter().flat_map(|free| probes().map(|probe| Author::Here(free, probe)));
+    here.chain(probes().map(Author::OldFormat))
+        .chain(free.map(Author::OtherNamespace))
+        .chain([Author::EarlierBoot, Author::OtherMachine])
+        .collect()
+}
+
+/// All evidence that there can be.
 pub fn evidence() -> Vec<Evidence> {
     let _is_listed = |evidence| match evidence {
-        Evidence::Nothing(_) | Evidence::Record(_, _) => (),
+        Evidence::Empty(_) | Evidence::Unreadable | Evidence::Record(_) => (),
     };
-    let nothing = [Age::Young, Age::Old].map(Evidence::Nothing);
-    let records = authors()
-        .into_iter()
-        .flat_map(|author| probes().into_iter().map(move |probe| Evidence::Record(author, probe)));
-    nothing.into_iter().chain(records).collect()
+    let empty = all!(Age: Young, Old).map(Evidence::Empty);
+    let records = authors().into_iter().map(Evidence::Record);
+    records.chain(empty).chain([Evidence::Unreadable]).collect()
 }
 
 /// Gives the one scripted reply, and notes what it was asked. A call of another operation gets an
@@ -365,11 +365,10 @@ impl FileSystem for Script {
         open: Open -> Open, or Open::Failed;
         age: Age -> Dated, or Dated::Failed;
         lock: Lock -> Lock, or Lock::Failed;
-        wait: Wait -> Wait, or Wait::Failed;
         listen: Listen -> Listen, or Listen::Failed;
         write: Write -> Done, or Done::Failed;
         read: Read -> Read, or Read::Failed;
-        probe: Probe -> Evidence, or Evidence::Nothing(Age::Young);
+        probe: Probe -> Probed, or Probed::Failed;
         confirm: Confirm -> Confirm, or Confirm::Failed;
         unlink: Unlink -> Unlink, or Unlink::Failed;
         void: Void -> Done, or Done::Failed;

@@ -1,13 +1,13 @@
 //! What can happen next, and how it happens. Successor states come only from the shipped machines
 //! (or from a wrong protocol, when one is being caught).
 
-use portlock::protocol::{Acquire, Age, Clear, Query, Release, Released};
+use portlock::protocol::{Acquire, Clear, Query, Release, Released};
 
 use crate::machines::{Answer, Machine, Reply};
 use crate::other::{Aside, Percy, Repairs};
 use crate::variants::Protocol;
 use crate::view::{Removal, View};
-use crate::world::{Content, Creator, Doing, Inode, Kind, Move, Who, World};
+use crate::world::{Content, Creator, Doing, Kind, Look, Move, Who, World};
 use crate::worlds::Config;
 
 /// What a move led to.
@@ -17,6 +17,8 @@ pub struct Outcome {
     /// What was called and replied, of a [`Move::Call`].
     pub reply: Reply,
     pub removal: Option<Removal>,
+    /// The participant that made it, of its own accord.
+    pub by: Option<Who>,
     /// How many replies the call could have had.
     pub choices: u8,
     /// The machine's state after the call, before a call that has ended becomes idle.
@@ -37,9 +39,6 @@ pub fn successors(
     let mut try_move = |one| {
         into.extend(apply(config, protocol, world, one).map(|outcome| (one, outcome)));
     };
-    for inode in 0..world.files.len() as u8 {
-        try_move(Move::Age(inode));
-    }
     try_move(Move::Remove);
 }
 
@@ -76,6 +75,7 @@ pub fn successors_of(
     try_move(Move::Release(who));
     try_move(Move::Fork(who));
     try_move(Move::Suspend(who));
+    try_move(Move::LoseReach(who));
     for &look in config.looks {
         try_move(Move::Crash(who, look));
     }
@@ -86,7 +86,6 @@ pub fn successors_of(
 fn other_ends(config: &Config, world: &World, who: Who) -> u8 {
     let faults = u8::from(world.faults_left > 0);
     match world.participant(who).doing {
-        Doing::Acquiring(Acquire::Waiting(_)) => 1 + faults,
         Doing::Acquiring(Acquire::Listening(_)) => 2 + u8::from(config.windows) + faults,
         _ => 0,
     }
@@ -101,6 +100,7 @@ pub fn apply(config: &Config, protocol: &Protocol, world: &World, one: Move) -> 
         world: *world,
         reply: Reply::Other(""),
         removal: None,
+        by: actor(one),
         choices: 1,
         ended: Doing::Absent,
     };
@@ -118,8 +118,7 @@ pub fn apply(config: &Config, protocol: &Protocol, world: &World, one: Move) -> 
             let doing = match next.participant(who).doing {
                 Doing::Holding => Doing::Releasing(protocol.release_start),
                 Doing::Inherited { guard: true } => Doing::Releasing(protocol.forked_start),
-                // A child that never had the guard just ends.
-                Doing::Inherited { guard: false } => Doing::Releasing(Release::FORKED),
+                Doing::Inherited { guard: false } => Doing::Releasing(protocol.forked_attempt),
                 Doing::Percy(Percy::Holding) => Doing::Percy(Percy::Releasing),
                 Doing::Aside(Aside::Holding) => Doing::Aside(Aside::Releasing),
                 _ => return None,
@@ -135,14 +134,19 @@ pub fn apply(config: &Config, protocol: &Protocol, world: &World, one: Move) -> 
             next.suspensions_left -= 1;
             next.participant_mut(who).suspended = true;
         }
+        Move::LoseReach(who) => {
+            next.chroots_left -= 1;
+            next.participant_mut(who).out_of_reach = true;
+            // What it cannot reach it cannot remove.
+            next.removal_failed = true;
+        }
         Move::Fork(who) => fork(next, who)?,
-        Move::Age(inode) => next.file_mut(inode)?.age = Age::Old,
         Move::Remove => {
             next.removals_left -= 1;
             if let Some(inode) = next.path.take() {
                 next.tell(inode);
             }
-            open_windows(next);
+            open_windows(next, None);
             next.sweep();
         }
     }
@@ -161,7 +165,9 @@ fn is_possible(world: &World, one: Move) -> bool {
         // Who has left something open does not come back.
         Move::Begin(who) => {
             let participant = world.participant(who);
-            participant.doing == Doing::Idle && participant.open.is_none()
+            participant.doing == Doing::Idle
+                && participant.open.is_none()
+                && !participant.out_of_reach
         }
         Move::Call(who, _) => {
             let doing = world.participant(who).doing;
@@ -184,13 +190,11 @@ fn is_possible(world: &World, one: Move) -> bool {
             world.crashes_left > 0 && there && first() == Some(who) && !rests()
         }
         Move::Suspend(who) => world.suspensions_left > 0 && !at_rest(who),
+        Move::LoseReach(who) => {
+            let holds = world.participant(who).doing == Doing::Holding;
+            world.chroots_left > 0 && holds && world.participant(who).kind == Kind::Process
+        }
         Move::Fork(who) => world.participant(who).kind == Kind::Parent,
-        Move::Age(inode) => world.file(inode).is_some_and(|file| {
-            let writes_in_time = matches!(file.creator, Creator::Alive(who)
-                if world.participant(who).doing == Doing::Percy(Percy::Writing)
-                    && world.participant(who).kind == Kind::OldAgent);
-            file.age == Age::Young && !file.content.is_record() && !writes_in_time
-        }),
         Move::Remove => world.removals_left > 0 && world.path.is_some(),
     }
 }
@@ -203,8 +207,9 @@ fn actor(one: Move) -> Option<Who> {
         | Move::Answer(who, _)
         | Move::Release(who)
         | Move::Suspend(who)
+        | Move::LoseReach(who)
         | Move::Fork(who) => Some(who),
-        Move::Crash(..) | Move::Age(_) | Move::Remove => None,
+        Move::Crash(..) | Move::Remove => None,
     }
 }
 
@@ -229,7 +234,6 @@ pub fn asks_the_driver(doing: Doing) -> bool {
 /// What follows an answer of the driver, if its machine asks and its world allows for it.
 fn answered(config: &Config, doing: Doing, answer: Answer) -> Option<Doing> {
     let allowed = match answer {
-        Answer::Wait => config.waits,
         Answer::Listen => config.listens,
         Answer::Force => config.forces && matches!(doing, Doing::Clearing(_)),
         Answer::Again | Answer::GiveUp | Answer::Leave | Answer::Keep | Answer::Abandon => true,
@@ -253,7 +257,9 @@ fn answered(config: &Config, doing: Doing, answer: Answer) -> Option<Doing> {
 
 fn begin(protocol: &Protocol, next: &mut World, who: Who) -> Option<()> {
     let doing = match next.participant(who).kind {
-        Kind::Process | Kind::Thread | Kind::Parent => protocol.begin,
+        Kind::Process | Kind::Thread | Kind::Parent | Kind::Unlocked | Kind::Remote => {
+            protocol.begin
+        }
         Kind::OldAgent => Doing::Percy(Percy::START),
         Kind::Asker => Doing::Asking(Query::START),
         Kind::Clearer => Doing::Clearing(Clear::START),
@@ -280,19 +286,22 @@ fn fork(next: &mut World, who: Who) -> Option<()> {
     Some(())
 }
 
-/// The path has just been removed by somebody outside the protocol: who is about to unlink acts on
-/// a confirm that no system call can bring up to date. Tells whether anybody is.
-fn open_windows(next: &mut World) -> bool {
+/// The path has just been removed, by somebody outside the protocol or by a participant whose
+/// kernel lock keeps nobody from acting at the same time: whoever is about to unlink acts on a
+/// confirm that no system call can bring up to date. Tells whether anybody is.
+fn open_windows(next: &mut World, by: Option<Who>) -> bool {
     let mut any = false;
-    for participant in &mut next.participants {
+    for who in next.everyone() {
         let acts = matches!(
-            participant.doing,
+            next.participant(who).doing,
             Doing::Acquiring(Acquire::Unlinking(_) | Acquire::Withdrawing(_))
                 | Doing::Clearing(Clear::At(Acquire::Unlinking(_)))
                 | Doing::Releasing(Release::Unlinking(_))
         );
-        participant.in_window |= acts;
-        any |= acts;
+        if acts && by.is_none_or(|by| !next.share_locks(by, who)) {
+            next.participant_mut(who).in_window = true;
+            any = true;
+        }
     }
     any
 }
@@ -332,12 +341,16 @@ fn call(
     if let Some(removal) = outcome.removal {
         outcome.world.participant_mut(who).in_window = false;
         if participant.kind == Kind::OldAgent {
-            outcome.world.robbed |= removal.creator_lives | open_windows(&mut outcome.world);
+            outcome.world.robbed |= removal.creator_lives | open_windows(&mut outcome.world, None);
         } else if participant.kind == Kind::Clearer && !config.kernel_locks {
             outcome.world.robbed |= removal.creator_lives;
         } else if removal.in_window && !removal.is_ours {
             // The harm of one removal from outside goes on: this one is as foreign.
-            open_windows(&mut outcome.world);
+            open_windows(&mut outcome.world, None);
+            outcome.world.robbed |= config.removals == 0;
+        } else {
+            // Two on different mounts may both reclaim one file.
+            open_windows(&mut outcome.world, Some(who));
         }
     }
     outcome.world.witness(config.kernel_locks);
@@ -385,7 +398,10 @@ fn settle(protocol: &Protocol, next: &mut World, who: Who, doing: Doing) {
 pub fn is_blocked(config: &Config, world: &World, who: Who) -> bool {
     let Some(file) = world.named() else { return false };
     // Not by who is at rest, and has forgotten what it left open.
-    let at_work = |other| other != who && world.participant(other).doing != Doing::Idle;
+    let at_work = |other| {
+        let rests = matches!(world.participant(other).doing, Doing::Idle | Doing::Absent);
+        other != who && !rests
+    };
     let held_by_others = file.lock.is_some_and(|open| {
         world.opened[usize::from(open)].is_some_and(|opened| {
             world.everyone().any(|other| opened.shared_by & (1 << other) != 0 && at_work(other))
@@ -401,7 +417,20 @@ pub fn is_blocked(config: &Config, world: &World, who: Who) -> bool {
         || matches!(file.creator, Creator::Alive(other)
             if world.participant(other).kind == Kind::OldAgent
                 && world.participant(other).doing == Doing::Percy(Percy::Writing));
-    held_by_others || kept_open || old_agent || !config.kernel_locks
+    let unseen = |author| author != who && !world.share_locks(author, who);
+    let cannot_be_proved = match file.content {
+        Content::Foreign => true,
+        Content::Of(author) => unseen(author),
+        Content::Dead(Look::OnOtherMachine) => world.participant(who).kind != Kind::Remote,
+        Content::Dead(Look::Unlocked) => true,
+        Content::Dead(_) => world.participant(who).kind == Kind::Remote,
+        Content::Empty | Content::Unreadable => {
+            matches!(file.creator, Creator::Alive(creator) if unseen(creator))
+        }
+        Content::OldOf(_) | Content::OldAlive | Content::OldDead(_) => false,
+    };
+    let never_reclaims = !config.kernel_locks || world.participant(who).kind == Kind::Unlocked;
+    held_by_others || kept_open || old_agent || cannot_be_proved || never_reclaims
 }
 
 /// How a call that ran alone ended.
@@ -420,8 +449,6 @@ pub enum Alone {
 pub enum Manner {
     /// It tries so often as `TRIES` says, and is refused.
     Leaves,
-    /// It waits in the queue for the lock, and does not give up.
-    Waits,
     /// It listens, and does not give up.
     Listens,
 }
@@ -430,6 +457,16 @@ pub enum Manner {
 const ENDLESS: u32 = 200;
 /// How often a call that runs alone is given another try.
 const TRIES: u32 = 3;
+
+/// Whether it is about to find out how old the open file is.
+fn dates(doing: Doing) -> bool {
+    matches!(
+        doing,
+        Doing::Acquiring(Acquire::Dating(_))
+            | Doing::Clearing(Clear::At(Acquire::Dating(_)))
+            | Doing::Asking(Query::Dating(_))
+    )
+}
 
 /// A run of one participant after another, with nothing in between. Shows `watch` every move with
 /// the world before it.
@@ -466,8 +503,7 @@ impl<W: FnMut(&World, Move, &Outcome)> Lonely<'_, W> {
                     if waited.replace(self.world) == Some(self.world) {
                         return Alone::Endless;
                     }
-                    let listens = manner == Manner::Listens;
-                    Move::Answer(who, if listens { Answer::Listen } else { Answer::Wait })
+                    Move::Answer(who, Answer::Listen)
                 }
                 // Its time is over.
                 Doing::Acquiring(Acquire::Listening(_)) if manner == Manner::Leaves => {
@@ -480,13 +516,16 @@ impl<W: FnMut(&World, Move, &Outcome)> Lonely<'_, W> {
                 Doing::Releasing(Release::Stuck(_)) => Move::Answer(who, Answer::Abandon),
                 doing if asks_the_driver(doing) => {
                     tries += 1;
-                    self.grace();
                     match manner {
                         _ if tries < TRIES => Move::Answer(who, Answer::Again),
                         Manner::Leaves => Move::Answer(who, Answer::GiveUp),
                         // Somebody is at work, and does not go on meanwhile.
-                        Manner::Waits | Manner::Listens => return Alone::Ended(self.calls),
+                        Manner::Listens => return Alone::Ended(self.calls),
                     }
+                }
+                // At the first pause the grace has passed.
+                doing if dates(doing) && tries > 0 && self.world.may_look_old(who) => {
+                    Move::Call(who, 1)
                 }
                 _ => Move::Call(who, 0),
             };
@@ -495,15 +534,6 @@ impl<W: FnMut(&World, Move, &Outcome)> Lonely<'_, W> {
             }
         }
         Alone::Endless
-    }
-
-    /// The grace of every file passes.
-    fn grace(&mut self) {
-        for inode in 0..self.world.files.len() as Inode {
-            if let Some(aged) = apply(self.config, self.protocol, &self.world, Move::Age(inode)) {
-                self.world = aged.world;
-            }
-        }
     }
 
     /// Lets a participant end what it is at: it gives up, or releases. Tells whether it could.

@@ -3,8 +3,6 @@
 //! They have machines of their own, over the same world. The old agent's also takes part as a
 //! participant in the world of old agents.
 
-use portlock::protocol::Age;
-
 use crate::machines::Reply;
 use crate::view::View;
 use crate::world::{Content, Creator, World};
@@ -59,6 +57,11 @@ impl Percy {
                 view.create_by_wx();
                 Some(Self::Writing)
             }
+            Self::Writing if old_format && view.is_cut_short() => {
+                // The disk is full: its acquire throws, and leaves what was written.
+                view.write_and_close(Content::Unreadable);
+                None
+            }
             Self::Writing => {
                 view.write_and_close(if old_format { Content::OldOf(me) } else { Content::Of(me) });
                 Some(if repairs.reread { Self::Rereading } else { Self::Holding })
@@ -79,7 +82,7 @@ impl Percy {
                 view.reply = Reply::Other("read, kill(pid, 0)");
                 let alive = match view.world.named().map(|file| file.content) {
                     // Absent, empty and unreadable are all taken for stale.
-                    None | Some(Content::Empty | Content::Garbage) => false,
+                    None | Some(Content::Empty | Content::Unreadable | Content::Foreign) => false,
                     Some(Content::Of(who) | Content::OldOf(who)) => who != me,
                     Some(Content::OldAlive) => true,
                     Some(Content::Dead(_) | Content::OldDead(_)) => false,
@@ -149,7 +152,8 @@ impl Aside {
                     Some(Content::Dead(_) | Content::OldDead(_)) => Some(Self::Renaming),
                     Some(
                         Content::Empty
-                        | Content::Garbage
+                        | Content::Unreadable
+                        | Content::Foreign
                         | Content::Of(_)
                         | Content::OldOf(_)
                         | Content::OldAlive,
@@ -199,8 +203,14 @@ impl View<'_> {
     /// The exclusive create of these protocols, where nothing stands at the path.
     fn create_by_wx(&mut self) {
         self.reply = Reply::Other("wx: created");
-        let inode = self.world.place(Content::Empty, Age::Young, Creator::Alive(self.me));
+        let inode = self.world.place(Content::Empty, Creator::Alive(self.me));
         self.world.open(self.me, inode);
+    }
+
+    /// Whether its one write is cut short, which may happen at any time.
+    fn is_cut_short(&mut self) -> bool {
+        self.choices = 2;
+        self.choice == 1
     }
 
     /// Nothing is locked, and the file does not stay open.

@@ -79,7 +79,7 @@ pub fn double_reclaim() -> Result<(Schedule, Run), String> {
     let base = Config::named("base", 2).ok_or("there is no base world")?;
     // P2 breaks on the way, two calls earlier; this is the story of two holders.
     let config = Config { owed: Promise::P1.alone(), ..base };
-    let dead = Start::Old(Content::Dead(Look::Gone));
+    let dead = Start::File(Content::Dead(Look::Gone));
     let start = config.starts.iter().position(|&start| start == dead);
     let start = start.ok_or("no world begins with a dead record")?;
     let mut walk = Walk::begin(&config, &naive.protocol, start as u8);

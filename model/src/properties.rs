@@ -5,6 +5,7 @@ use portlock::protocol::{
     QueryThen, Refusal, Stance, Standing, Then,
 };
 
+use crate::machines::Answer;
 use crate::moves::{Alone, Manner, Outcome, alone, apply, is_blocked, patiently};
 use crate::variants::Protocol;
 use crate::world::{Content, Creator, Doing, Kind, Move, Participant, Who, World};
@@ -43,6 +44,7 @@ fn excludes(config: &Config, world: &World) -> bool {
     if world.robbed {
         return true;
     }
+    let was_removed = world.removals_left < config.removals;
     let is_ours = |who| !matches!(world.participant(who).kind, Kind::OldAgent);
     let mut holders = 0;
     for who in world.everyone() {
@@ -52,13 +54,14 @@ fn excludes(config: &Config, world: &World) -> bool {
         // Who follows another protocol closes its file and has no kernel lock.
         let ours = !matches!(world.participant(who).doing, Doing::Percy(_) | Doing::Aside(_));
         let current = world.open_inode(who) == world.path;
-        if config.removals > 0 && ours && !current {
+        if was_removed && ours && !current {
             continue;
         }
         holders += 1;
         if ours {
             let recorded = world.named().is_some_and(|file| file.content == Content::Of(who));
-            let locked = world.has_lock(who) || !config.kernel_locks;
+            let needs_lock = config.kernel_locks && world.participant(who).kind != Kind::Unlocked;
+            let locked = world.has_lock(who) || !needs_lock;
             if !(current && recorded && locked) {
                 return false;
             }
@@ -71,8 +74,13 @@ fn excludes(config: &Config, world: &World) -> bool {
 /// who is told otherwise is on a filesystem without.
 fn knows_its_guarantee(config: &Config, outcome: &Outcome) -> bool {
     match outcome.ended {
-        Doing::Acquiring(Acquire::Held(Guarantee::KernelLock)) => config.kernel_locks,
-        Doing::Acquiring(Acquire::Held(Guarantee::ExclusiveCreate)) => !config.kernel_locks,
+        Doing::Acquiring(Acquire::Held(guarantee)) => {
+            let has_locks = config.kernel_locks
+                && outcome
+                    .by
+                    .is_none_or(|who| outcome.world.participant(who).kind != Kind::Unlocked);
+            has_locks == (guarantee == Guarantee::KernelLock)
+        }
         _ => true,
     }
 }
@@ -83,8 +91,11 @@ fn removes_its_own(config: &Config, outcome: &Outcome) -> bool {
     if outcome.world.participant(removal.by).kind == Kind::OldAgent || removal.in_window {
         return true;
     }
+    if removal.of_foreign_data {
+        return false;
+    }
     if removal.created {
-        return true;
+        return removal.is_ours && removal.locked;
     }
     // The harm that force may do is to the file of one that has no kernel lock.
     let may_force = config.forces && outcome.world.participant(removal.by).kind == Kind::Clearer;
@@ -114,8 +125,8 @@ fn tells_the_truth(before: &World, one: Move, outcome: &Outcome) -> bool {
     if now == stale && after.open_inode(who) == after.path {
         return after.named().is_some_and(|file| match file.content {
             Content::Of(author) | Content::OldOf(author) => after.same_process(author, who),
-            Content::OldAlive => false,
-            Content::Empty | Content::Garbage | Content::Dead(_) | Content::OldDead(_) => true,
+            Content::OldAlive | Content::Foreign => false,
+            Content::Empty | Content::Unreadable | Content::Dead(_) | Content::OldDead(_) => true,
         });
     }
     true
@@ -201,7 +212,7 @@ pub fn check_alone(config: &Config, protocol: &Protocol, world: &World) -> Resul
             {
                 ends(config, protocol, world, who)
             }
-            Doing::Idle if participant.open.is_some() => Ok(0),
+            Doing::Idle if participant.open.is_some() || participant.out_of_reach => Ok(0),
             Doing::Idle if is_acquirer(participant.kind) => gets_it(config, protocol, world, who),
             Doing::Idle if participant.kind == Kind::Clearer => {
                 clears_it(config, protocol, world, who)
@@ -217,20 +228,25 @@ pub fn check_alone(config: &Config, protocol: &Protocol, world: &World) -> Resul
     Ok(longest)
 }
 
-/// The manners of waiting that a world allows for.
+/// The manner of waiting that a world allows for.
 fn manners(config: &Config) -> impl Iterator<Item = Manner> + use<> {
-    let waits = config.waits.then_some(Manner::Waits);
-    waits.into_iter().chain(config.listens.then_some(Manner::Listens))
+    config.listens.then_some(Manner::Listens).into_iter()
 }
 
 fn is_acquirer(kind: Kind) -> bool {
-    matches!(kind, Kind::Process | Kind::Thread | Kind::Parent)
+    match kind {
+        Kind::Process | Kind::Thread | Kind::Parent | Kind::Unlocked | Kind::Remote => true,
+        Kind::Child | Kind::OldAgent | Kind::Asker | Kind::Clearer => false,
+    }
 }
 
 /// Whether it may still answer that it waits: it has not been refused, and no call of it failed.
 fn may_wait(participant: &Participant) -> bool {
     match participant.doing {
-        Doing::Idle => is_acquirer(participant.kind) && participant.open.is_none(),
+        Doing::Idle => {
+            let may_begin = participant.open.is_none() && !participant.out_of_reach;
+            is_acquirer(participant.kind) && may_begin
+        }
         Doing::Acquiring(state) => !matches!(
             state,
             Acquire::Closing(Closing { then: Then::Refuse(_) | Then::Fail(_) })
@@ -251,7 +267,18 @@ fn ends(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Result
 }
 
 fn gets_it(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Result<u32, Promise> {
-    match alone(config, protocol, &begun(config, protocol, world, who), who, |_, _, _| {}) {
+    let mut paused = false;
+    let watch = |_: &World, one: Move, _: &Outcome| {
+        paused |= matches!(one, Move::Answer(_, Answer::Again));
+    };
+    let ended = alone(config, protocol, &begun(config, protocol, world, who), who, watch);
+    // Only an empty file may be one that its creator is about to write to.
+    let has_to_pause =
+        world.named().is_some_and(|file| file.content == Content::Empty || file.pending);
+    match ended {
+        Alone::Held(_) if paused && !has_to_pause && !is_blocked(config, world, who) => {
+            owed_by(config, world)
+        }
         Alone::Held(calls) => Ok(calls),
         Alone::Ended(calls) if is_blocked(config, world, who) => Ok(calls),
         Alone::Ended(_) | Alone::Endless => owed_by(config, world),

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use portlock::protocol::{Confirm, Create, Dated, Done, Evidence, Lock, Open, Read, Unlink, Wait};
+use portlock::protocol::{Author, Confirm, Create, Dated, Done, Lock, Open, Probed, Read, Unlink};
 
 use serde_json::{Value, json};
 
@@ -180,8 +180,8 @@ pub fn describe(made: &Made) -> (Option<Who>, String) {
         Move::Crash(who, Look::Gone) => (named(who), "† dies".into()),
         Move::Crash(who, look) => (named(who), format!("† dies ({look:?})")),
         Move::Suspend(who) => (named(who), "stops for ever".into()),
+        Move::LoseReach(who) => (named(who), "loses the path".into()),
         Move::Fork(who) => (named(who), "forks".into()),
-        Move::Age(_) => (None, "the grace of a file passes".into()),
         Move::Remove => (None, "somebody removes the path".into()),
     }
 }
@@ -197,18 +197,21 @@ pub fn words(reply: Reply) -> String {
         Reply::Age(Dated::Failed) => "age failed".into(),
         Reply::Lock(Lock::Ours) => "lock ok".into(),
         Reply::Lock(reply) => format!("lock {}", lower(reply)),
-        Reply::Wait(Wait::Ours) => "wait: lock ok".into(),
-        Reply::Wait(Wait::Failed) => "wait failed".into(),
         Reply::Arm => "arm".into(),
         Reply::Listen(reply) => format!("listen {}", lower(reply)),
         Reply::Write(Done::Done) => "write ok".into(),
         Reply::Write(Done::Failed) => "write failed".into(),
         Reply::Read(Read::Record) => "read a record".into(),
         Reply::Read(reply) => format!("read {}", lower(reply)),
-        Reply::Probe(Evidence::Record(author, probe)) => {
-            format!("probe {}, {}", lower(author), lower(probe))
-        }
-        Reply::Probe(Evidence::Nothing(_)) => "probe nothing".into(),
+        Reply::Probe(Probed::Known(author)) => match author {
+            Author::Here(free, probe) => {
+                format!("probe here, {}, {}", lower(free), lower(probe))
+            }
+            Author::OldFormat(probe) => format!("probe old format, {}", lower(probe)),
+            Author::OtherNamespace(free) => format!("probe other namespace, {}", lower(free)),
+            Author::EarlierBoot | Author::OtherMachine => format!("probe {}", lower(author)),
+        },
+        Reply::Probe(Probed::Failed) => "probe failed".into(),
         Reply::Confirm(Confirm::Same) => "confirm same".into(),
         Reply::Confirm(reply) => format!("confirm {}", lower(reply)),
         Reply::Unlink(Unlink::Unlinked) => "unlink ok".into(),

@@ -138,7 +138,7 @@ fn lonely(
         Manner::Leaves => {
             alone(config, protocol, &from, who, watch);
         }
-        Manner::Waits | Manner::Listens => {
+        Manner::Listens => {
             patiently(config, protocol, &from, who, manner, watch);
         }
     }

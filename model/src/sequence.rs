@@ -146,7 +146,8 @@ fn content_words(content: Content, names: &[Who]) -> String {
     let named = |who: Who| name(names[usize::from(who)]);
     match content {
         Content::Empty => "empty".into(),
-        Content::Garbage => "unreadable".into(),
+        Content::Unreadable => "unreadable".into(),
+        Content::Foreign => "other data".into(),
         Content::Of(who) => format!("record of {}", named(who)),
         Content::OldOf(who) => format!("old record of {}", named(who)),
         Content::OldAlive => "old record, alive".into(),
@@ -188,7 +189,9 @@ fn note(made: &Made, files: &Numbers) -> (String, bool) {
     let found = match (judged, made.one) {
         (true, Move::Call(who, _)) => match made.before.named().map(|file| file.content) {
             None => "no file: taken for stale",
-            Some(Content::Empty | Content::Garbage) => "no record: taken for stale",
+            Some(Content::Empty | Content::Unreadable | Content::Foreign) => {
+                "no record: taken for stale"
+            }
             Some(Content::Dead(_) | Content::OldDead(_)) => "no such process: stale",
             Some(Content::Of(other) | Content::OldOf(other)) if other == who => {
                 "our own pid: taken for stale"

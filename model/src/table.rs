@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write};
 
-use portlock::protocol::{Acquire, Clear, Evidence, Probe, Query, Release};
+use portlock::protocol::{Acquire, Author, Clear, Evidence, Probe, Probed, Query, Release};
 
-use crate::machines::{self, Answer, Machine, Op, PROBES, Reply, authors, evidence, probes};
+use crate::machines::{self, Answer, Machine, Op, PROBES, Reply, authors, evidence};
 
 /// What a review still shows of a diff without wrapping.
 pub const WIDTH: usize = 132;
@@ -31,21 +31,6 @@ Every cell is reached in some world of the model (tests/model.rs), but for:
 
 /// Cells that no world of the model reaches, each by how it begins, and with the reason.
 pub const UNREACHED: &[Unreached] = &[
-    Unreached {
-        begins: "Acquire Judging(",
-        goes_on: "Probe(Nothing",
-        why: "the probe is asked only after a record",
-    },
-    Unreached {
-        begins: "Clear Judging(",
-        goes_on: "Probe(Nothing",
-        why: "the probe is asked only after a record",
-    },
-    Unreached {
-        begins: "Query Judging ",
-        goes_on: "Probe(Nothing",
-        why: "the probe is asked only after a record",
-    },
     Unreached {
         begins: "Acquire Retaking(Refuse(Contended)) ",
         goes_on: "Lock(Unsupported)",
@@ -120,11 +105,16 @@ fn print_machine<M: Machine>(out: &mut String) {
         let follows = |state: &M, reply: &Reply| graph[state].replies[reply];
         if op == Op::Probe {
             let heading = [heading].into_iter().chain(states.iter().map(M::label)).collect();
-            let rows = evidence().into_iter().map(|found| {
-                let cell = |state| after_probe(found, &follows(state, &Reply::Probe(found)));
-                (found, states.iter().map(cell).collect())
+            let replies = authors().into_iter().map(Probed::Known).chain([Probed::Failed]);
+            let rows = replies.map(|reply| {
+                let cell = |state| after_probe(reply, &follows(state, &Reply::Probe(reply)));
+                let piece = match reply {
+                    Probed::Known(author) => piece_of_author(author),
+                    Probed::Failed => (name(&reply), None),
+                };
+                (piece, states.iter().map(cell).collect())
             });
-            print_grid(out, heading, by_evidence(rows));
+            print_grid(out, heading, by_piece(rows));
         } else {
             let replies = op.replies();
             let heading = [heading].into_iter().chain(replies.iter().map(reply_name)).collect();
@@ -138,11 +128,10 @@ fn print_machine<M: Machine>(out: &mut String) {
                 .map(|state| Row { label: vec![state.label()], cells: cells(state) })
                 .collect();
             if !carrying.is_empty() {
-                rows.extend(by_evidence(
-                    evidence()
-                        .into_iter()
-                        .filter_map(|e| carrying.iter().find(|c| c.0 == e).cloned()),
-                ));
+                rows.extend(by_piece(evidence().into_iter().filter_map(|found| {
+                    let (_, cells) = carrying.iter().find(|(carried, _)| *carried == found)?;
+                    Some((piece_of_evidence(found), cells.clone()))
+                })));
             }
             print_grid(out, heading, rows);
         }
@@ -168,14 +157,38 @@ struct Row {
     cells: Vec<String>,
 }
 
-/// Rows for pieces of evidence, those with equal cells together, at the place of the first.
-fn by_evidence(rows: impl Iterator<Item = (Evidence, Vec<String>)>) -> Vec<Row> {
-    let mut groups: Vec<(Vec<Evidence>, Vec<String>)> = Vec::new();
-    for (found, cells) in rows {
-        match groups.iter_mut().find(|(_, known)| *known == cells) {
-            Some((labels, _)) => labels.push(found),
-            None => groups.push((vec![found], cells)),
+/// A reply of the probe, or the evidence that a state carries: what they have in common with others,
+/// and what the probe of the process answered.
+type Piece = (String, Option<Probe>);
+
+fn piece_of_author(author: Author) -> Piece {
+    match author {
+        Author::Here(free, probe) => (format!("Here({free:?})"), Some(probe)),
+        Author::OldFormat(probe) => ("OldFormat".to_owned(), Some(probe)),
+        Author::OtherNamespace(_) | Author::EarlierBoot | Author::OtherMachine => {
+            (name(&author), None)
         }
+    }
+}
+
+fn piece_of_evidence(evidence: Evidence) -> Piece {
+    match evidence {
+        Evidence::Record(author) => piece_of_author(author),
+        Evidence::Empty(_) | Evidence::Unreadable => (name(&evidence), None),
+    }
+}
+
+/// Rows for such pieces, those with equal cells together, at the place of the first.
+fn by_piece(rows: impl Iterator<Item = (Piece, Vec<String>)>) -> Vec<Row> {
+    let mut groups: Vec<(Vec<Piece>, Vec<String>)> = Vec::new();
+    for (piece, cells) in rows {
+        match groups.iter_mut().find(|(_, known)| *known == cells) {
+            Some((pieces, _)) => pieces.push(piece),
+            None => groups.push((vec![piece], cells)),
+        }
+    }
+    if let [(_, cells)] = &groups[..] {
+        return vec![Row { label: vec!["any".to_owned()], cells: cells.clone() }];
     }
     let row = |cells: &Vec<String>, label| Row { label, cells: cells.clone() };
     groups
@@ -184,31 +197,32 @@ fn by_evidence(rows: impl Iterator<Item = (Evidence, Vec<String>)>) -> Vec<Row> 
         .collect()
 }
 
-/// The labels of rows that are alike: authors with the same replies of the probe share one.
-fn labels(alike: &[Evidence]) -> Vec<Vec<String>> {
-    if alike.len() == evidence().len() {
-        return vec![vec!["any".to_owned()]];
-    }
-    let nothing = alike.iter().filter(|found| matches!(found, Evidence::Nothing(_)));
-    let mut labels: Vec<Vec<String>> = nothing.map(|found| vec![name(found)]).collect();
-    let mut by_replies: Vec<(Vec<Probe>, Vec<String>)> = Vec::new();
-    for author in authors() {
-        let has = |&probe: &Probe| alike.contains(&Evidence::Record(author, probe));
-        let replies: Vec<Probe> = probes().into_iter().filter(has).collect();
-        match by_replies.iter_mut().find(|(known, _)| *known == replies) {
-            Some((_, authors)) if replies.len() != PROBES => authors.push(name(&author)),
-            _ => by_replies.push((replies, vec![name(&author)])),
+/// The labels of rows that are alike: those with the same answers of the probe share one.
+fn labels(alike: &[Piece]) -> Vec<Vec<String>> {
+    let mut by_answers: Vec<(Vec<Probe>, Vec<String>)> = Vec::new();
+    let mut heads: Vec<&String> = alike.iter().map(|(head, _)| head).collect();
+    heads.dedup();
+    for head in heads {
+        let of_head = alike.iter().filter(|(other, _)| other == head);
+        let mut answers: Vec<Probe> = of_head.filter_map(|&(_, probe)| probe).collect();
+        if answers.len() == PROBES {
+            // Whatever it answered.
+            answers.clear();
+        }
+        match by_answers.iter_mut().find(|(known, _)| *known == answers) {
+            Some((_, heads)) => heads.push(head.clone()),
+            None => by_answers.push((answers, vec![head.clone()])),
         }
     }
-    for (replies, authors) in by_replies.into_iter().filter(|(replies, _)| !replies.is_empty()) {
-        let mut label = vec![authors.join("|")];
-        if replies.len() != PROBES {
-            let replies: Vec<String> = replies.iter().map(name).collect();
-            label.extend(wrapped(&replies, "|", 20).into_iter().map(|line| format!("  {line}")));
+    let label = |(answers, heads): (Vec<Probe>, Vec<String>)| {
+        let mut label = wrapped(&heads, "|", 24);
+        let answers: Vec<String> = answers.iter().map(name).collect();
+        if !answers.is_empty() {
+            label.extend(wrapped(&answers, "|", 20).into_iter().map(|line| format!("  {line}")));
         }
-        labels.push(label);
-    }
-    labels
+        label
+    };
+    by_answers.into_iter().map(label).collect()
 }
 
 /// The evidence that a state carries, if it does.
@@ -217,9 +231,10 @@ fn carried_evidence(state: &impl Machine) -> Option<Evidence> {
     evidence().into_iter().find(|found| state.ends_with(&format!("({})", name(found))))
 }
 
-fn after_probe(found: Evidence, next: &impl Machine) -> String {
+fn after_probe(reply: Probed, next: &impl Machine) -> String {
     let next = next.label();
-    match next.strip_suffix(&format!("({})", name(&found))) {
+    let Probed::Known(author) = reply else { return next };
+    match next.strip_suffix(&format!("({})", name(&Evidence::Record(author)))) {
         Some(kind) => format!("{kind}(the reply)"),
         None => next,
     }

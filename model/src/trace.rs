@@ -22,8 +22,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use portlock::protocol::{
-    Acquire, Age, Author, Confirm, Create, Dated, Done, Evidence, FileSystem, Listen, Lock, Open,
-    Probe, Read, Unlink, Wait, Watch,
+    Acquire, Author, Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Probe, Probed,
+    Read, Unlink, Watch,
 };
 use rustc_hash::FxHashSet;
 use rustix::time::{ClockId, clock_gettime};
@@ -31,7 +31,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::machines::{Answer, Op, Reply, Script};
 use crate::moves::{Outcome, apply};
 use crate::variants::SHIPPED;
-use crate::world::{Content, Doing, Inode, Kind, Listens, Look, Move, Who, World};
+use crate::world::{Content, Doing, Kind, Listens, Look, Move, Who, World};
 use crate::worlds::{Config, Start};
 
 /// The time by the clock that all processes share.
@@ -104,11 +104,10 @@ impl<F: FileSystem, W: Write> FileSystem for Recorder<F, W> {
         open: Open -> Open, Some(Open::Failed);
         age: Age -> Dated, Some(Dated::Failed);
         lock: Lock -> Lock, Some(Lock::Failed);
-        wait: Wait -> Wait, Some(Wait::Failed);
         listen: Listen -> Listen, Some(Listen::Failed);
         write: Write -> Done, Some(Done::Failed);
         read: Read -> Read, Some(Read::Failed);
-        probe: Probe -> Evidence, None;
+        probe: Probe -> Probed, Some(Probed::Failed);
         confirm: Confirm -> Confirm, Some(Confirm::Failed);
         unlink: Unlink -> Unlink, Some(Unlink::Failed);
         void: Void -> Done, Some(Done::Failed);
@@ -234,12 +233,11 @@ pub fn parse<'l>(
     Ok(events)
 }
 
-const OPS: [Op; 16] = [
+const OPS: [Op; 15] = [
     Op::Create,
     Op::Open,
     Op::Age,
     Op::Lock,
-    Op::Wait,
     Op::Arm,
     Op::Listen,
     Op::Write,
@@ -367,7 +365,6 @@ impl<'a> Search<'a> {
             crashes: 1,
             looks: &[Look::Gone],
             asks_may_be_denied: false,
-            waits: true,
             listens: true,
             ..base
         };
@@ -395,11 +392,8 @@ impl<'a> Search<'a> {
                 world.crash(who, Look::Gone);
                 vec![world]
             }
-            What::Ages => {
-                let files = 0..world.files.len() as Inode;
-                let aged = files.flat_map(|inode| self.moved(world, Move::Age(inode)));
-                aged.chain([*world]).collect()
-            }
+            // A file may look young or old at any time.
+            What::Ages => vec![*world],
             What::Removes => self.moved(world, Move::Remove),
             What::Calls(_, Some(reply)) => self.replied(world, who, event, reply),
             What::Fails(reply) => {
@@ -407,7 +401,7 @@ impl<'a> Search<'a> {
                 let failed =
                     |outcome: &Outcome| outcome.reply == reply && outcome.world.faults_left == 0;
                 let outcomes = self.outcomes(&world, who).into_iter().filter(failed);
-                outcomes.map(|outcome| as_old_as_before(outcome.world, &world)).collect()
+                outcomes.map(|outcome| outcome.world).collect()
             }
             What::Calls(op, None) if asks(world, who) != Some(op) => Vec::new(),
             What::Calls(op, None) => {
@@ -445,8 +439,11 @@ impl<'a> Search<'a> {
         let wanted = settled(reply);
         let outcomes = self.outcomes(world, who);
         let may_be_dying = outcomes.first().is_some_and(|outcome| {
-            let dead = outcome.reply == Reply::Probe(Evidence::Record(Author::Here, Probe::Gone));
-            dead && wanted == Reply::Probe(Evidence::Record(Author::Here, Probe::Alive))
+            let answer = |reply| match reply {
+                Reply::Probe(Probed::Known(Author::Here(_, probe))) => Some(probe),
+                _ => None,
+            };
+            (answer(outcome.reply), answer(wanted)) == (Some(Probe::Gone), Some(Probe::Alive))
         });
         if may_be_dying && self.another_ends_during(event, who) {
             let mut world = *world;
@@ -499,21 +496,11 @@ fn asks(world: &World, who: Who) -> Option<Op> {
     script.asked.first().copied()
 }
 
-/// After a call that was not made. One that fails for another reason may have dated the file.
-fn as_old_as_before(mut after: World, before: &World) -> World {
-    for (file, before) in after.files.iter_mut().zip(&before.files) {
-        if let (Some(file), Some(before)) = (file, before) {
-            file.age = before.age;
-        }
-    }
-    after
-}
-
 /// A zombie is gone a moment later.
 fn settled(reply: Reply) -> Reply {
     match reply {
-        Reply::Probe(Evidence::Record(author, Probe::Zombie)) => {
-            Reply::Probe(Evidence::Record(author, Probe::Gone))
+        Reply::Probe(Probed::Known(Author::Here(free, Probe::Zombie))) => {
+            Reply::Probe(Probed::Known(Author::Here(free, Probe::Gone)))
         }
         other => other,
     }
@@ -525,9 +512,6 @@ fn forget(world: &mut World) {
     (world.removal_failed, world.robbed) = (false, false);
     for file in world.files.iter_mut().flatten() {
         file.abandoned = false;
-        if file.content.is_record() {
-            file.age = Age::Old;
-        }
     }
     for participant in &mut world.participants {
         (participant.witnessed, participant.in_window) = (0, false);

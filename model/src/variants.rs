@@ -2,13 +2,14 @@
 //! evidence, around the shipped machine. The shipped code has no switch.
 
 use portlock::protocol::{
-    Acquire, Age, Arming, Claim, Clear, Closing, Confirming, Dating, Disowning, Evidence,
-    FileSystem, Guarantee, Judging, KernelLock, Listening, LockingNew, LockingOld, Op, Peeked,
-    Peeking, Probe, Query, QueryWatching, Reading, Recording, Refusal, Release, ReleaseClosing,
-    ReleaseConfirming, ReleaseUnlinking, ReleaseVoiding, Released, Retaking, Stance, Standing,
-    Then, Unlinking, Unsure, Waiting, Woken,
+    Acquire, Age, Arming, Author, Claim, Clear, Closing, Confirming, Dating, Disowning, FileSystem,
+    FreeLock, Guarantee, Judging, KernelLock, Listening, LockingNew, LockingOld, Op, Peeked,
+    Peeking, Probe, Probed, Query, QueryWatching, Read, Reading, Recording, Refusal, Release,
+    ReleaseClosing, ReleaseConfirming, ReleaseUnlinking, ReleaseVoiding, Released, Retaking,
+    Stance, Standing, Then, Unlinking, Unsure, Woken,
 };
 
+use crate::machines::Reply;
 use crate::other::{Aside, Percy, Repairs};
 use crate::view::View;
 use crate::world::Doing;
@@ -23,8 +24,11 @@ pub struct Protocol {
     pub query: fn(Query, &mut View<'_>) -> Query,
     pub clear: fn(Clear, &mut View<'_>) -> Clear,
     pub release_start: Release,
+    /// Where a forked child starts that drops its copy of a guard.
     pub forked_start: Release,
-    pub doctor: fn(Evidence) -> Evidence,
+    /// Where a forked child starts that drops its copy of an acquire under way.
+    pub forked_attempt: Release,
+    pub doctor: fn(Author) -> Author,
     pub confirms_itself: bool,
     /// A call may end with its file open, which then stays open.
     pub leaks: bool,
@@ -40,7 +44,8 @@ pub const SHIPPED: Protocol = Protocol {
     clear: |state, fs| state.step(fs),
     release_start: Release::START,
     forked_start: Release::FORKED,
-    doctor: |evidence| evidence,
+    forked_attempt: Release::FORKED,
+    doctor: |author| author,
     confirms_itself: false,
     leaks: false,
     repairs: Repairs { reread: false, guard: false },
@@ -105,7 +110,7 @@ const CONFIRM_DEAD: Acquire = Acquire::Confirming(Confirming { claim: Claim::Dea
 /// What is said of a holder that lives.
 const NAMED: Stance = Stance::Final(Refusal::Holder);
 const UNLINK: Acquire = Acquire::Unlinking(Unlinking);
-const LOCK_OLD: Acquire = Acquire::LockingOld(LockingOld { peeked: Peeked::Record(Age::Old) });
+const LOCK_OLD: Acquire = Acquire::LockingOld(LockingOld { peeked: Peeked::Record });
 
 /// Whether it is about to confirm that a holder lives.
 fn names(state: Acquire) -> bool {
@@ -115,16 +120,18 @@ fn names(state: Acquire) -> bool {
     )
 }
 
-/// The release that drops the lock and then unlinks by name.
+/// The release that drops the lock and then unlinks by name, when it no longer believes that it holds.
 fn unlock_then_unlink(state: Release, fs: &mut View<'_>) -> Release {
+    const UNLINK: Release = Release::Voiding(ReleaseVoiding { ending: Released::Removed });
+    if state == UNLINK {
+        fs.unlink();
+        return Release::Ended(Released::Removed);
+    }
     match (state, state.step(fs)) {
         (Release::Confirming(_), Release::Unlinking(_)) => {
             Release::Closing(ReleaseClosing { ending: Released::Removed })
         }
-        (Release::Closing(ReleaseClosing { ending: Released::Removed }), _) => {
-            Release::Unlinking(ReleaseUnlinking)
-        }
-        (Release::Unlinking(_), _) => Release::Ended(Released::Removed),
+        (Release::Closing(ReleaseClosing { ending: Released::Removed }), _) => UNLINK,
         (_, next) => next,
     }
 }
@@ -138,11 +145,23 @@ fn no_confirm_before_unlink(state: Acquire, fs: &mut View<'_>) -> Acquire {
 
 fn read_once(state: Acquire, fs: &mut View<'_>) -> Acquire {
     match (state, state.step(fs)) {
-        (Acquire::LockingOld(LockingOld { peeked: Peeked::Nothing }), Acquire::Reading(_)) => {
-            CONFIRM_DEAD
+        (
+            Acquire::LockingOld(LockingOld { peeked: Peeked::Empty | Peeked::Unreadable }),
+            Acquire::Reading(_),
+        ) => CONFIRM_DEAD,
+        (Acquire::LockingOld(_), Acquire::Reading(_)) => {
+            Acquire::Judging(Judging { lock: KernelLock::Ours })
         }
-        (_, Acquire::Reading(_)) => Acquire::Judging(Judging { lock: KernelLock::Ours }),
         (_, next) => next,
+    }
+}
+
+/// The same author with another answer of the probe.
+fn probed(author: Author, answer: fn(Probe) -> Probe) -> Author {
+    match author {
+        Author::Here(free, probe) => Author::Here(free, answer(probe)),
+        Author::OldFormat(probe) => Author::OldFormat(answer(probe)),
+        other => other,
     }
 }
 
@@ -172,7 +191,7 @@ pub fn all() -> Vec<Variant> {
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Peeking(_), next)
                     if next == closing(Then::Pause(Unsure::BeingCreated))
-                        || next == Acquire::LockingOld(LockingOld { peeked: Peeked::Nothing }) =>
+                        || next == Acquire::LockingOld(LockingOld { peeked: Peeked::Empty }) =>
                 {
                     CONFIRM_DEAD
                 }
@@ -206,7 +225,7 @@ pub fn all() -> Vec<Variant> {
             name: "confirm-before-lock",
             shipped_by: "",
             caught: breaks(Promise::P2, "base", 2),
-            calls: 16,
+            calls: 18,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Peeking(_), Acquire::LockingOld(_)) => CONFIRM_DEAD,
@@ -218,8 +237,8 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "confirm-before-verdict-unlock-before-unlink",
             shipped_by: "the obvious repair",
-            caught: breaks(Promise::P2, "base", 3),
-            calls: 17,
+            caught: breaks(Promise::P1, "base", 3),
+            calls: 20,
             engines: EVERY_ENGINE,
             protocol: Protocol {
                 acquire: |state, fs| match (state, state.step(fs)) {
@@ -261,7 +280,7 @@ pub fn all() -> Vec<Variant> {
             name: "unlink-twice",
             shipped_by: "",
             caught: breaks(Promise::P2, "base", 2),
-            calls: 11,
+            calls: 10,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Unlinking(_), next) if next == closing(Then::Create) => UNLINK,
@@ -298,10 +317,8 @@ pub fn all() -> Vec<Variant> {
             caught: breaks(Promise::P2, "base", 2),
             calls: 9,
             engines: EVERY_ENGINE,
-            protocol: evidence(|evidence| match evidence {
-                Evidence::Record(author, Probe::NotPermitted) => {
-                    Evidence::Record(author, Probe::Gone)
-                }
+            protocol: evidence(|author| match author {
+                Author::OldFormat(Probe::NotPermitted) => Author::OldFormat(Probe::Gone),
                 other => other,
             }),
         },
@@ -329,7 +346,7 @@ pub fn all() -> Vec<Variant> {
                 let next = state.step(fs);
                 let ours = matches!(
                     fs.reply,
-                    crate::machines::Reply::Probe(Evidence::Record(_, Probe::Ourselves))
+                    Reply::Probe(Probed::Known(Author::Here(_, Probe::Ourselves)))
                 );
                 if ours && names(next) { CONFIRM_DEAD } else { next }
             }),
@@ -341,8 +358,9 @@ pub fn all() -> Vec<Variant> {
             calls: 10,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                // A record looks as old as a clock makes it.
                 (
-                    Acquire::LockingOld(LockingOld { peeked: Peeked::Record(Age::Old) }),
+                    Acquire::LockingOld(LockingOld { peeked: Peeked::Record }),
                     Acquire::Judging(Judging { lock: KernelLock::Busy }),
                 ) => CONFIRM_DEAD,
                 (_, next) => next,
@@ -354,9 +372,11 @@ pub fn all() -> Vec<Variant> {
             caught: breaks(Promise::P3, "base", 2),
             calls: 9,
             engines: EVERY_ENGINE,
-            protocol: evidence(|evidence| match evidence {
-                Evidence::Record(author, Probe::Zombie) => Evidence::Record(author, Probe::Alive),
-                other => other,
+            protocol: evidence(|author| {
+                probed(author, |probe| match probe {
+                    Probe::Zombie => Probe::Alive,
+                    other => other,
+                })
             }),
         },
         Variant {
@@ -365,11 +385,11 @@ pub fn all() -> Vec<Variant> {
             caught: breaks(Promise::P3, "base", 2),
             calls: 9,
             engines: EVERY_ENGINE,
-            protocol: evidence(|evidence| match evidence {
-                Evidence::Record(author, Probe::Other | Probe::StartedLater) => {
-                    Evidence::Record(author, Probe::Alive)
-                }
-                other => other,
+            protocol: evidence(|author| {
+                probed(author, |probe| match probe {
+                    Probe::Other | Probe::StartedLater => Probe::Alive,
+                    other => other,
+                })
             }),
         },
         Variant {
@@ -463,8 +483,8 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "drop-lock-then-unlink",
             shipped_by: "",
-            caught: breaks(Promise::P2, "lying-probe", 2),
-            calls: 18,
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 7,
             engines: EVERY_ENGINE,
             protocol: Protocol { release: unlock_then_unlink, ..SHIPPED },
         },
@@ -528,7 +548,7 @@ pub fn all() -> Vec<Variant> {
                 (Acquire::Peeking(Peeking { age: Age::Young }), next)
                     if next == closing(Then::Pause(Unsure::BeingCreated)) =>
                 {
-                    Acquire::LockingOld(LockingOld { peeked: Peeked::Record(Age::Young) })
+                    Acquire::LockingOld(LockingOld { peeked: Peeked::Record })
                 }
                 (_, next) => next,
             }),
@@ -555,12 +575,12 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "hold-after-wait-without-confirm",
             shipped_by: "",
-            caught: breaks(Promise::P1, "blocking", 2),
-            calls: 14,
+            caught: breaks(Promise::P1, "listening", 2),
+            calls: 16,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 // The guarantee tells the records of the woken from those of creators.
-                (Acquire::Waiting(_), Acquire::Woken(_)) => {
+                (Acquire::Retrying(_), Acquire::Woken(_)) => {
                     Acquire::Recording(Recording { guarantee: Guarantee::ExclusiveCreate })
                 }
                 (
@@ -571,25 +591,27 @@ pub fn all() -> Vec<Variant> {
             }),
         },
         Variant {
-            name: "wait-on-a-newborn",
+            name: "listen-to-a-new-file",
             shipped_by: "",
-            caught: breaks(Promise::P6, "blocking", 2),
-            calls: 12,
+            caught: breaks(Promise::P6, "listening", 2),
+            calls: 14,
             engines: &[Engine::Explorer, Engine::Random],
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Peeking(_), next)
                     if next == closing(Then::Pause(Unsure::BeingCreated)) =>
                 {
-                    Acquire::Waiting(Waiting)
+                    let stance = Stance::NotFinal(Unsure::BeingCreated);
+                    let standing = Standing { lock: KernelLock::Busy, stance };
+                    Acquire::Arming(Arming { standing })
                 }
                 (_, next) => next,
             }),
         },
         Variant {
-            name: "wait-though-nobody-has-the-lock",
+            name: "listen-though-nobody-has-the-lock",
             shipped_by: "",
-            caught: breaks(Promise::P5, "blocking", 2),
-            calls: 13,
+            caught: breaks(Promise::P5, "listening", 2),
+            calls: 22,
             engines: &[Engine::Explorer, Engine::Random],
             protocol: acquire(|state, fs| match state.step(fs) {
                 Acquire::Standing(Standing { stance, .. }) => {
@@ -601,11 +623,11 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "refused-when-the-holder-releases",
             shipped_by: "",
-            caught: breaks(Promise::P5, "blocking", 2),
-            calls: 20,
+            caught: breaks(Promise::P5, "listening", 2),
+            calls: 23,
             engines: &[Engine::Explorer, Engine::Random],
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
-                (Acquire::Woken(_), next) if next == closing(Then::Create) => {
+                (Acquire::Noticing(_), next) if next == closing(Then::Create) => {
                     closing(Then::Refuse(Refusal::Unknown(Unsure::Contended)))
                 }
                 (_, next) => next,
@@ -614,13 +636,13 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "timed-out-waiter-stays",
             shipped_by: "",
-            caught: breaks(Promise::P3, "blocking", 2),
+            caught: breaks(Promise::P3, "listening", 2),
             calls: 10,
             engines: EVERY_ENGINE,
             protocol: Protocol {
                 // Its caller has left; the thread that waits for it gets the lock, and keeps it.
                 acquire: |state, fs| match (state, state.step(fs)) {
-                    (Acquire::Waiting(_), Acquire::Woken(_)) => {
+                    (Acquire::Retrying(_), Acquire::Woken(_)) => {
                         Acquire::Refused(Refusal::Unknown(Unsure::Contended))
                     }
                     (_, next) => next,
@@ -656,6 +678,145 @@ pub fn all() -> Vec<Variant> {
             }),
         },
         Variant {
+            name: "foreign-data-is-stale",
+            shipped_by: "portlock 0.1, Percy",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 8,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| {
+                let next = state.step(fs);
+                match (state, fs.reply) {
+                    (Acquire::Peeking(_), Reply::Read(Read::Foreign)) => {
+                        Acquire::LockingOld(LockingOld { peeked: Peeked::Unreadable })
+                    }
+                    (Acquire::Reading(_), Reply::Read(Read::Foreign)) => CONFIRM_DEAD,
+                    _ => next,
+                }
+            }),
+        },
+        Variant {
+            name: "cut-short-is-a-new-file",
+            shipped_by: "portlock 0.1",
+            caught: breaks(Promise::P3, "base", 2),
+            calls: 18,
+            engines: &[Engine::Explorer, Engine::Random],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (
+                    Acquire::Peeking(Peeking { age: Age::Young }),
+                    Acquire::LockingOld(LockingOld { peeked: Peeked::Unreadable }),
+                ) => closing(Then::Pause(Unsure::BeingCreated)),
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "free-lock-proves-all-dead",
+            shipped_by: "portlock 0.1",
+            caught: breaks(Promise::P2, "author-without-locks", 2),
+            calls: 12,
+            engines: EVERY_ENGINE,
+            protocol: evidence(|author| match author {
+                Author::OtherNamespace(FreeLock::ProvesNothing) => {
+                    Author::OtherNamespace(FreeLock::ProvesDeath)
+                }
+                other => other,
+            }),
+        },
+        Variant {
+            name: "equal-name-is-the-same-machine",
+            shipped_by: "portlock 0.1",
+            caught: breaks(Promise::P2, "machines-that-look-alike", 2),
+            calls: 12,
+            engines: EVERY_ENGINE,
+            protocol: evidence(|author| match author {
+                Author::OtherMachine => Author::EarlierBoot,
+                other => other,
+            }),
+        },
+        Variant {
+            name: "unprobed-is-refused-though-its-lock-is-free",
+            shipped_by: "portlock 0.1",
+            caught: breaks(Promise::P3, "no-probe", 2),
+            calls: 9,
+            engines: &[Engine::Explorer, Engine::Random],
+            protocol: evidence(|author| match author {
+                Author::Here(_, Probe::Unknown) => {
+                    Author::Here(FreeLock::ProvesNothing, Probe::Unknown)
+                }
+                other => other,
+            }),
+        },
+        Variant {
+            name: "number-identifies-the-process",
+            shipped_by: "portlock 0.1, Percy",
+            caught: breaks(Promise::P4, "no-probe", 2),
+            calls: 8,
+            engines: EVERY_ENGINE,
+            protocol: evidence(|author| {
+                probed(author, |probe| match probe {
+                    Probe::Unknown => Probe::Alive,
+                    other => other,
+                })
+            }),
+        },
+        Variant {
+            name: "failed-probe-is-alive",
+            shipped_by: "portlock 0.1",
+            caught: breaks(Promise::P4, "faults", 2),
+            calls: 8,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Judging(Judging { lock }), next)
+                    if next == closing(Then::Fail(Op::Probe)) =>
+                {
+                    let claim = Claim::Stands(Standing { lock, stance: NAMED });
+                    Acquire::Confirming(Confirming { claim })
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "lost-lock-keeps-its-record",
+            shipped_by: "portlock 0.1",
+            caught: breaks(Promise::P5, "out-of-reach", 2),
+            calls: 15,
+            engines: &[Engine::Explorer, Engine::Random],
+            protocol: release(|state, fs| match state.step(fs) {
+                Release::Voiding(ReleaseVoiding { ending: Released::Lost }) => {
+                    Release::Closing(ReleaseClosing { ending: Released::Lost })
+                }
+                next => next,
+            }),
+        },
+        Variant {
+            name: "forked-child-gives-up-for-its-parent",
+            shipped_by: "portlock 0.1",
+            caught: breaks(Promise::P1, "fork", 2),
+            calls: 5,
+            engines: EVERY_ENGINE,
+            protocol: Protocol {
+                forked_attempt: Release::Closing(ReleaseClosing { ending: Released::Left }),
+                ..SHIPPED
+            },
+        },
+        Variant {
+            name: "forked-child-keeps-the-file-open",
+            shipped_by: "portlock 0.1",
+            caught: breaks(Promise::P3, "fork", 2),
+            calls: 20,
+            engines: &[Engine::Explorer, Engine::Random],
+            protocol: Protocol {
+                release: |state, fs| match state {
+                    Release::Leaving(_) => {
+                        fs.reply = Reply::Leave;
+                        Release::Ended(Released::Left)
+                    }
+                    other => other.step(fs),
+                },
+                leaks: true,
+                ..SHIPPED
+            },
+        },
+        Variant {
             name: "keep-after-void",
             shipped_by: "",
             caught: breaks(Promise::P1, "faults", 2),
@@ -675,9 +836,9 @@ pub fn all() -> Vec<Variant> {
             calls: 6,
             engines: EVERY_ENGINE,
             protocol: release(|state, fs| match state {
-                Release::Voiding(ReleaseVoiding { op }) => {
+                Release::Voiding(ReleaseVoiding { ending }) => {
                     fs.close();
-                    Release::Ended(Released::Failed(op))
+                    Release::Ended(ending)
                 }
                 other => other.step(fs),
             }),

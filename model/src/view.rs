@@ -3,12 +3,13 @@
 use std::sync::LazyLock;
 
 use portlock::protocol::{
-    Age, Author, Confirm, Create, Dated, Done, Evidence, FileSystem, KernelLock, Listen, Lock,
-    Open, Probe, Read, Unlink, Wait, Watch, judge,
+    Acquire, Age, Author, Clear, Confirm, Create, Dated, Done, Evidence, FileSystem, FreeLock,
+    Guarantee, Judging, KernelLock, Listen, Lock, LockDomain, Open, Probe, Probed, Read, Unlink,
+    Watch, judge,
 };
 
-use crate::machines::{Reply, Script, evidence};
-use crate::world::{Content, Creator, Inode, Kind, Listens, Look, Who, World};
+use crate::machines::{Reply, Script, authors};
+use crate::world::{Content, Creator, Doing, Inode, Kind, Listens, Look, Who, World};
 use crate::worlds::Config;
 
 /// A file lost its name, and what P2 asks about it.
@@ -23,10 +24,12 @@ pub struct Removal {
     pub created: bool,
     /// Its author is an old agent that lives and has written, or may still within its grace.
     pub of_live_old_agent: bool,
-    /// It is the record of a participant that lives in another process.
+    /// It is the record of a participant that lives in another process, and has not given it up.
     pub of_live_other: bool,
     /// Its creator lives, and is another.
     pub creator_lives: bool,
+    /// It is another program's data.
+    pub of_foreign_data: bool,
     /// Somebody outside the protocol removed the path since the remover confirmed.
     pub in_window: bool,
 }
@@ -45,7 +48,7 @@ pub struct View<'a> {
     pub blocked: bool,
     pub removal: Option<Removal>,
     /// How a wrong protocol sees the evidence.
-    pub doctor: fn(Evidence) -> Evidence,
+    pub doctor: fn(Author) -> Author,
     /// How a wrong protocol sees a confirm.
     pub confirms_itself: bool,
     /// Gives the replies instead of the world, to which nothing happens.
@@ -63,7 +66,7 @@ impl<'a> View<'a> {
             reply: Reply::Other("none"),
             blocked: false,
             removal: None,
-            doctor: |evidence| evidence,
+            doctor: |author| author,
             confirms_itself: false,
             script: None,
         }
@@ -130,20 +133,31 @@ impl<'a> View<'a> {
         let (world, me) = (&*self.world, self.me);
         let old_agent = match file.content {
             Content::OldAlive | Content::OldOf(_) => true,
-            Content::Empty | Content::Garbage => match file.creator {
+            Content::Empty => match file.creator {
                 Creator::Alive(who) => world.participant(who).kind == Kind::OldAgent,
                 Creator::Start | Creator::Dead => false,
             },
-            Content::Of(_) | Content::Dead(_) | Content::OldDead(_) => false,
+            // What it has cut short it will not complete.
+            Content::Unreadable
+            | Content::Foreign
+            | Content::Of(_)
+            | Content::Dead(_)
+            | Content::OldDead(_) => false,
         };
         let removal = Removal {
             by: me,
             is_ours: world.open_inode(me) == Some(inode),
-            locked: world.has_lock(me) || !self.config.kernel_locks,
+            locked: world.has_lock(me) || !self.has_kernel_locks(),
             created: file.creator == Creator::Alive(me),
             of_live_old_agent: old_agent,
-            of_live_other: matches!(file.content, Content::Of(who) if !world.same_process(who, me)),
+            of_live_other: matches!(
+                file.content,
+                Content::Of(who) if !world.same_process(who, me)
+                    && world.open_inode(who) == Some(inode)
+                    && !is_contender(world.participant(who).doing)
+            ),
             creator_lives: matches!(file.creator, Creator::Alive(who) if who != me),
+            of_foreign_data: file.content == Content::Foreign,
             in_window: world.participant(me).in_window,
         };
         let is_open = world.opened.iter().flatten().any(|opened| opened.file == inode);
@@ -160,54 +174,178 @@ impl<'a> View<'a> {
         self.removal
     }
 
-    fn truth(&self, content: Content, choice: u8) -> Evidence {
-        let alive = if choice == 0 { Probe::Alive } else { Probe::NotPermitted };
+    /// Whether the kernel gives this participant locks.
+    fn has_kernel_locks(&self) -> bool {
+        self.config.kernel_locks && self.world.participant(self.me).kind != Kind::Unlocked
+    }
+
+    /// What there is to know about the author of a record that was read: of several possibilities
+    /// the one that `choice` says.
+    fn truth(&self, content: Content, choice: u8) -> Author {
+        // Each machine takes the other's for another one.
+        let mine = self.world.participant(self.me).kind == Kind::Remote;
+        let is_remote = |author| self.world.participant(author).kind == Kind::Remote;
+        let unlocked = FreeLock::of(Guarantee::ExclusiveCreate, LockDomain::Shared);
+        let shared = if self.config.kernel_locks {
+            FreeLock::of(Guarantee::KernelLock, LockDomain::Shared)
+        } else {
+            unlocked
+        };
+        let here = |free, probe| {
+            let unprobed = self.config.probe_fails || choice == 1;
+            Author::Here(free, if unprobed { Probe::Unknown } else { probe })
+        };
+        let dead = |look| match look {
+            Look::Gone => here(shared, Probe::Gone),
+            Look::Zombie => here(shared, Probe::Zombie),
+            Look::Reused => here(shared, Probe::Other),
+            Look::Thread => here(shared, Probe::Thread),
+            Look::EarlierBoot => Author::EarlierBoot,
+            Look::OtherNamespace => Author::OtherNamespace(shared),
+            Look::Unlocked if choice == 0 => here(unlocked, Probe::Gone),
+            Look::Unlocked => Author::OtherNamespace(unlocked),
+            Look::OnOtherMachine => Author::OtherMachine,
+        };
         match content {
-            Content::Empty | Content::Garbage => Evidence::Nothing(Age::Young),
             Content::Of(author) if self.world.same_process(author, self.me) => {
-                Evidence::Record(Author::Here, Probe::Ourselves)
+                Author::Here(shared, Probe::Ourselves)
             }
-            Content::Of(_) => Evidence::Record(Author::Here, alive),
-            Content::OldOf(_) | Content::OldAlive => Evidence::Record(Author::OldFormat, alive),
-            Content::Dead(Look::Gone) => Evidence::Record(Author::Here, Probe::Gone),
-            Content::Dead(Look::Zombie) => Evidence::Record(Author::Here, Probe::Zombie),
-            Content::Dead(Look::Reused) => Evidence::Record(Author::Here, Probe::Other),
-            Content::Dead(Look::Thread) => Evidence::Record(Author::Here, Probe::Thread),
-            Content::Dead(Look::EarlierBoot) => {
-                Evidence::Record(Author::EarlierBoot, Probe::Unknown)
+            Content::Of(author) if mine != is_remote(author) => Author::OtherMachine,
+            Content::Of(author) if self.world.participant(author).kind == Kind::Unlocked => {
+                if choice == 0 {
+                    here(unlocked, Probe::Alive)
+                } else {
+                    Author::OtherNamespace(unlocked)
+                }
             }
-            Content::Dead(Look::OtherNamespace) => {
-                Evidence::Record(Author::OtherNamespace, Probe::Unknown)
+            Content::Of(_) => here(shared, Probe::Alive),
+            Content::OldOf(_) | Content::OldAlive => {
+                Author::OldFormat(if choice == 0 { Probe::Alive } else { Probe::NotPermitted })
             }
-            Content::OldDead(Look::Zombie) => Evidence::Record(Author::OldFormat, Probe::Zombie),
-            Content::OldDead(Look::Reused) => {
-                Evidence::Record(Author::OldFormat, Probe::StartedLater)
-            }
-            Content::OldDead(Look::Thread) => Evidence::Record(Author::OldFormat, Probe::Thread),
-            Content::OldDead(Look::Gone | Look::EarlierBoot | Look::OtherNamespace) => {
-                Evidence::Record(Author::OldFormat, Probe::Gone)
+            Content::Dead(Look::OnOtherMachine) if mine => here(shared, Probe::Gone),
+            Content::Dead(_) if mine => Author::OtherMachine,
+            Content::Dead(look) => dead(look),
+            Content::OldDead(Look::Zombie) => Author::OldFormat(Probe::Zombie),
+            Content::OldDead(Look::Reused) => Author::OldFormat(Probe::StartedLater),
+            Content::OldDead(Look::Thread) => Author::OldFormat(Probe::Thread),
+            Content::OldDead(
+                Look::Gone
+                | Look::EarlierBoot
+                | Look::OtherNamespace
+                | Look::Unlocked
+                | Look::OnOtherMachine,
+            ) => Author::OldFormat(Probe::Gone),
+            Content::Empty | Content::Unreadable | Content::Foreign => {
+                unreachable!("the machines probe what they have read")
             }
         }
     }
+
+    /// How many possibilities there are for [`truth`](Self::truth).
+    fn ways(&self, content: Content) -> u8 {
+        let two = match content {
+            Content::Of(author) => {
+                let kind = self.world.participant(author).kind;
+                (self.config.asks_may_be_denied || kind == Kind::Unlocked)
+                    && !self.world.same_process(author, self.me)
+                    && kind != Kind::Remote
+            }
+            Content::OldOf(_) | Content::OldAlive => self.config.asks_may_be_denied,
+            Content::Dead(Look::Unlocked) => true,
+            Content::Empty
+            | Content::Unreadable
+            | Content::Foreign
+            | Content::Dead(_)
+            | Content::OldDead(_) => false,
+        };
+        if two { 2 } else { 1 }
+    }
+
+    fn probe_the_world(&mut self) -> Probed {
+        if self.config.probe_lies {
+            let lies = if self.config.every_lie { every_author() } else { lies() };
+            return match self.choose(lies.len() as u8, 1) {
+                Ok(choice) => Probed::Known(lies[usize::from(choice)]),
+                Err(_) => Probed::Failed,
+            };
+        }
+        let seen = self.world.participant(self.me).seen;
+        if !seen.is_record() {
+            // Of a wrong protocol: as the adapters answer it.
+            return Probed::Failed;
+        }
+        let ways = self.ways(seen);
+        match self.choose(ways, 1) {
+            Ok(_) if self.spares_the_probe() => {
+                let shared = FreeLock::of(Guarantee::KernelLock, LockDomain::Shared);
+                Probed::Known(Author::Here(shared, Probe::Unknown))
+            }
+            Ok(choice) => Probed::Known(self.truth(seen, choice)),
+            Err(_) => Probed::Failed,
+        }
+    }
+
+    /// Whether a probe is spared: whoever waits without end is not refused, whatever it finds.
+    fn spares_the_probe(&self) -> bool {
+        let judges_a_busy_lock = matches!(
+            self.world.participant(self.me).doing,
+            Doing::Acquiring(Acquire::Judging(Judging { lock: KernelLock::Busy }))
+                | Doing::Clearing(Clear::At(Acquire::Judging(Judging { lock: KernelLock::Busy })))
+        );
+        self.config.waits_without_end && judges_a_busy_lock
+    }
 }
 
-/// All evidence that comes from a record.
-fn every_record() -> &'static [Evidence] {
-    static RECORDS: LazyLock<Vec<Evidence>> = LazyLock::new(|| {
-        let of_a_record = |found: &Evidence| matches!(found, Evidence::Record(..));
-        evidence().into_iter().filter(of_a_record).collect()
-    });
-    &RECORDS
+/// Whether it looks at a file that is in its way: one of its own would be a leftover.
+fn is_contender(doing: Doing) -> bool {
+    let (Doing::Acquiring(state) | Doing::Clearing(Clear::At(state))) = doing else {
+        return matches!(doing, Doing::Asking(_));
+    };
+    match state {
+        Acquire::Opening(_)
+        | Acquire::Dating(_)
+        | Acquire::Peeking(_)
+        | Acquire::LockingOld(_)
+        | Acquire::Reading(_)
+        | Acquire::Judging(_)
+        | Acquire::Confirming(_)
+        | Acquire::Unlinking(_)
+        | Acquire::Standing(_)
+        | Acquire::Woken(_)
+        | Acquire::Arming(_)
+        | Acquire::Noticing(_)
+        | Acquire::Retrying(_)
+        | Acquire::Listening(_) => true,
+        // The close of a new file, or of one that was in the way.
+        Acquire::Closing(_) => true,
+        Acquire::Creating(_)
+        | Acquire::LockingNew(_)
+        | Acquire::Recording(_)
+        | Acquire::ConfirmingNew(_)
+        | Acquire::Retaking(_)
+        | Acquire::Disowning(_)
+        | Acquire::Withdrawing(_)
+        | Acquire::Voiding(_)
+        | Acquire::Pausing(_)
+        | Acquire::Held(_)
+        | Acquire::Refused(_)
+        | Acquire::Failed(_) => false,
+    }
 }
 
-/// Of all evidence, one for each way in which the judge can decide on it.
-fn lies() -> &'static [Evidence] {
-    static LIES: LazyLock<Vec<Evidence>> = LazyLock::new(|| {
+fn every_author() -> &'static [Author] {
+    static AUTHORS: LazyLock<Vec<Author>> = LazyLock::new(authors);
+    &AUTHORS
+}
+
+/// Of all authors, one for each way in which the judge can decide on it.
+fn lies() -> &'static [Author] {
+    static LIES: LazyLock<Vec<Author>> = LazyLock::new(|| {
         let mut known = Vec::new();
-        let mut lies = every_record().to_vec();
+        let mut lies = authors();
         lies.retain(|&lie| {
             let verdicts = [KernelLock::Ours, KernelLock::Busy, KernelLock::Unsupported]
-                .map(|lock| judge(lock, lie));
+                .map(|lock| judge(lock, Evidence::Record(lie)));
             let new = !known.contains(&verdicts);
             if new {
                 known.push(verdicts);
@@ -238,7 +376,7 @@ impl FileSystem for View<'_> {
             None => match self.choose(1, 1) {
                 Ok(_) => {
                     let me = self.me;
-                    let inode = self.world.place(Content::Empty, Age::Young, Creator::Alive(me));
+                    let inode = self.world.place(Content::Empty, Creator::Alive(me));
                     self.world.open(me, inode);
                     Create::Created
                 }
@@ -286,18 +424,11 @@ impl FileSystem for View<'_> {
 
     fn age(&mut self) -> Dated {
         scripted!(self.age: Age);
-        let file = *self.world.file(self.inode()).expect("open files exist");
-        let reply = if file.content.is_record() {
-            match self.choose(2, 1) {
-                Ok(0) => Dated::Known(Age::Young),
-                Ok(_) => Dated::Known(Age::Old),
-                Err(_) => Dated::Failed,
-            }
-        } else {
-            match self.choose(1, 1) {
-                Ok(_) => Dated::Known(file.age),
-                Err(_) => Dated::Failed,
-            }
+        let ways = if self.world.may_look_old(self.me) { 2 } else { 1 };
+        let reply = match self.choose(ways, 1) {
+            Ok(0) => Dated::Known(Age::Young),
+            Ok(_) => Dated::Known(Age::Old),
+            Err(_) => Dated::Failed,
         };
         self.reply = Reply::Age(reply);
         reply
@@ -307,7 +438,13 @@ impl FileSystem for View<'_> {
         scripted!(self.lock: Lock);
         let open = self.world.participant(self.me).open;
         let inode = self.inode();
-        let reply = if !self.config.kernel_locks {
+        let reply = if self.world.participant(self.me).kind == Kind::Remote {
+            // No other participant is on its mount.
+            match self.choose(1, 1) {
+                Ok(_) => Lock::Ours,
+                Err(_) => Lock::Failed,
+            }
+        } else if !self.has_kernel_locks() {
             // The answer is the filesystem's, and the same for all, unless the call fails.
             match self.choose(1, 1) {
                 Ok(_) => Lock::Unsupported,
@@ -328,20 +465,6 @@ impl FileSystem for View<'_> {
             }
         };
         self.reply = Reply::Lock(reply);
-        reply
-    }
-
-    fn wait(&mut self) -> Wait {
-        scripted!(self.wait: Wait);
-        let reply = match self.choose(1, 1) {
-            Ok(_) if !self.config.kernel_locks => Wait::Failed,
-            Ok(_) => {
-                self.lock_or_block();
-                Wait::Ours
-            }
-            Err(_) => Wait::Failed,
-        };
-        self.reply = Reply::Wait(reply);
         reply
     }
 
@@ -382,11 +505,9 @@ impl FileSystem for View<'_> {
         let (content, reply) = match self.choose(1, 2) {
             Ok(_) => (Content::Of(me), Done::Done),
             Err(0) => (Content::Empty, Done::Failed),
-            Err(_) => (Content::Garbage, Done::Failed),
+            Err(_) => (Content::Unreadable, Done::Failed),
         };
-        let file = self.world.file_mut(inode).expect("open files exist");
-        file.content = content;
-        file.age = Age::Young;
+        self.world.file_mut(inode).expect("open files exist").content = content;
         self.reply = Reply::Write(reply);
         reply
     }
@@ -398,7 +519,16 @@ impl FileSystem for View<'_> {
             Ok(_) => {
                 let participant = self.world.participant_mut(self.me);
                 participant.seen = if content.is_record() { content } else { Content::Empty };
-                if content.is_record() { Read::Record } else { Read::Nothing }
+                match content {
+                    Content::Empty => Read::Empty,
+                    Content::Unreadable => Read::Unreadable,
+                    Content::Foreign => Read::Foreign,
+                    Content::Of(_)
+                    | Content::OldOf(_)
+                    | Content::OldAlive
+                    | Content::Dead(_)
+                    | Content::OldDead(_) => Read::Record,
+                }
             }
             Err(_) => Read::Failed,
         };
@@ -406,32 +536,26 @@ impl FileSystem for View<'_> {
         reply
     }
 
-    fn probe(&mut self) -> Evidence {
-        if let Some(script) = &mut self.script {
-            let reply = (self.doctor)(script.probe());
-            self.reply = Reply::Probe(reply);
-            return reply;
-        }
-        let seen = self.world.participant(self.me).seen;
-        let reply = if self.config.probe_lies {
-            let lies = if self.config.every_lie { every_record() } else { lies() };
-            let choice = self.choose(lies.len() as u8, 0).unwrap_or(0);
-            lies[usize::from(choice)]
+    fn probe(&mut self) -> Probed {
+        let reply = if let Some(script) = &mut self.script {
+            script.probe()
         } else {
-            let lives = matches!(seen, Content::Of(_) | Content::OldOf(_) | Content::OldAlive);
-            let ways = if lives && self.config.asks_may_be_denied { 2 } else { 1 };
-            let choice = self.choose(ways, 0).unwrap_or(0);
-            self.truth(seen, choice)
+            self.probe_the_world()
         };
-        let reply = (self.doctor)(reply);
+        let reply = match reply {
+            Probed::Known(author) => Probed::Known((self.doctor)(author)),
+            Probed::Failed => Probed::Failed,
+        };
         self.reply = Reply::Probe(reply);
         reply
     }
 
     fn confirm(&mut self) -> Confirm {
         scripted!(self.confirm: Confirm);
+        let reached = !self.world.participant(self.me).out_of_reach;
         let same = self.confirms_itself
-            || (self.world.path == Some(self.inode())
+            || (reached
+                && self.world.path == Some(self.inode())
                 && !self.world.named().is_some_and(|file| file.pending));
         let reply = match self.choose(1, 1) {
             Ok(_) if same => Confirm::Same,
@@ -460,9 +584,7 @@ impl FileSystem for View<'_> {
         let inode = self.inode();
         let reply = match self.choose(1, 1) {
             Ok(_) => {
-                let file = self.world.file_mut(inode).expect("open files exist");
-                file.content = Content::Empty;
-                file.age = Age::Young;
+                self.world.file_mut(inode).expect("open files exist").content = Content::Unreadable;
                 Done::Done
             }
             Err(_) => Done::Failed,

@@ -48,8 +48,8 @@ impl<'a> Walk<'a> {
         let (acts, choice) = match one {
             Move::Call(who, choice) => (Some(who), choice),
             Move::Begin(who) | Move::Answer(who, _) | Move::Release(who) => (Some(who), 0),
-            Move::Suspend(who) | Move::Fork(who) => (Some(who), 0),
-            Move::Crash(..) | Move::Age(_) | Move::Remove => (None, 0),
+            Move::Suspend(who) | Move::LoseReach(who) | Move::Fork(who) => (Some(who), 0),
+            Move::Crash(..) | Move::Remove => (None, 0),
         };
         if acts.is_some_and(|who| self.world.participant(who).suspended) {
             return None;
@@ -108,8 +108,9 @@ fn renamed(one: Move, to: impl Fn(Who) -> Who) -> Move {
         Move::Release(who) => Move::Release(to(who)),
         Move::Crash(who, look) => Move::Crash(to(who), look),
         Move::Suspend(who) => Move::Suspend(to(who)),
+        Move::LoseReach(who) => Move::LoseReach(to(who)),
         Move::Fork(who) => Move::Fork(to(who)),
-        Move::Age(_) | Move::Remove => one,
+        Move::Remove => one,
     }
 }
 

@@ -4,7 +4,7 @@
 //! A [`World`] changes only by a [`Move`]. What is possible is decided by the
 //! [`Config`](crate::worlds::Config), which is plain data: every world is one value of it.
 
-use portlock::protocol::{Acquire, Age, Clear, Query, Release};
+use portlock::protocol::{Acquire, Clear, Query, Release};
 
 use crate::machines::Answer;
 use crate::other::{Aside, Percy};
@@ -43,16 +43,22 @@ pub enum Look {
     Thread,
     /// It ended with an earlier boot.
     EarlierBoot,
-    /// It ran in another pid namespace of this boot.
+    /// It ran in another pid namespace of this boot, and had a kernel lock that excludes ours.
     OtherNamespace,
+    /// It had no kernel lock: a sandbox without them.
+    Unlocked,
+    /// It ran on another machine.
+    OnOtherMachine,
 }
 
 /// What is in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Content {
     Empty,
-    /// Unreadable as a record.
-    Garbage,
+    /// A record that was cut short.
+    Unreadable,
+    /// Another program's data.
+    Foreign,
     /// The record of this participant's present process.
     Of(Who),
     /// The old-format record of this participant's present process.
@@ -67,7 +73,7 @@ pub enum Content {
 
 impl Content {
     pub fn is_record(self) -> bool {
-        !matches!(self, Self::Empty | Self::Garbage)
+        !matches!(self, Self::Empty | Self::Unreadable | Self::Foreign)
     }
 }
 
@@ -86,8 +92,6 @@ pub enum Creator {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct File {
     pub content: Content,
-    /// Of a file without a record. One with a record may look young or old at any time.
-    pub age: Age,
     pub creator: Creator,
     /// The open file that has the kernel lock.
     pub lock: Option<OpenFile>,
@@ -144,6 +148,12 @@ pub enum Kind {
     Asker,
     /// Only removes what is stale, or, where that is allowed, what its person wants gone.
     Clearer,
+    /// As a process, in a sandbox that has no kernel locks, while all others have them. It writes
+    /// within the grace, which is all that protects it until then.
+    Unlocked,
+    /// As a process, on another machine and through a mount whose kernel locks are its own. It
+    /// looks like this machine: only what is in the records tells them apart.
+    Remote,
 }
 
 /// Whether events of the file that a participant has open are kept for it.
@@ -171,6 +181,8 @@ pub struct Participant {
     pub in_window: bool,
     /// It never moves again, and lives.
     pub suspended: bool,
+    /// It can no longer reach the path, by chroot(2) or a mount: to it the path names nothing.
+    pub out_of_reach: bool,
 }
 
 /// Everything.
@@ -190,6 +202,8 @@ pub struct World {
     pub faults_left: u8,
     pub removals_left: u8,
     pub suspensions_left: u8,
+    /// How many holders can still lose the way to the path.
+    pub chroots_left: u8,
     /// A release that could not remove its file was abandoned, which excuses an empty file at rest.
     pub removal_failed: bool,
     /// An old agent has removed a file of ours, or one that we were about to unlink; or somebody
@@ -212,10 +226,10 @@ pub enum Move {
     Crash(Who, Look),
     /// It stops for ever, and lives.
     Suspend(Who),
+    /// It can no longer reach the path that it has locked.
+    LoseReach(Who),
     /// Its child comes to be, sharing its open file.
     Fork(Who),
-    /// The grace of a file passes.
-    Age(Inode),
     /// Somebody outside the protocol removes the path.
     Remove,
 }
@@ -257,14 +271,40 @@ impl World {
         self.open_inode(who).and_then(|inode| self.file_mut(inode))
     }
 
-    /// Whether a participant has the kernel lock on the file that it has open.
+    /// Whether a participant has the kernel lock on the file that it has open. On a mount of its own
+    /// it always has: there is no other to have it.
     pub fn has_lock(&self, who: Who) -> bool {
         let open = self.participant(who).open;
+        if self.participant(who).kind == Kind::Remote {
+            return open.is_some();
+        }
         open.is_some()
             && self
                 .open_inode(who)
                 .and_then(|inode| self.file(inode))
                 .is_some_and(|file| file.lock == open)
+    }
+
+    /// Whether the kernel locks of two participants exclude each other.
+    pub fn share_locks(&self, one: Who, other: Who) -> bool {
+        let alone = |who| matches!(self.participant(who).kind, Kind::Remote | Kind::Unlocked);
+        one == other || !(alone(one) || alone(other))
+    }
+
+    /// Whether the file that a participant has open may look as old as one whose creator has died.
+    ///
+    /// No clock is to be trusted, so it may at any time; except where its creator is about to write,
+    /// and only the grace keeps it from this participant.
+    pub fn may_look_old(&self, who: Who) -> bool {
+        let open = self.open_inode(who).and_then(|inode| self.file(inode));
+        let Some(file) = open.filter(|file| file.content == Content::Empty) else { return true };
+        let Creator::Alive(creator) = file.creator else { return true };
+        let writes_in_time = match self.participant(creator).doing {
+            Doing::Percy(Percy::Writing) => self.participant(creator).kind == Kind::OldAgent,
+            Doing::Acquiring(_) => !self.share_locks(creator, who),
+            _ => false,
+        };
+        !writes_in_time
     }
 
     /// Whether two participants are one process.
@@ -295,16 +335,16 @@ impl World {
     }
 
     /// Adds a file at the path, open to nobody.
-    pub fn place(&mut self, content: Content, age: Age, creator: Creator) -> Inode {
-        let inode = self.new_file(content, age, creator);
+    pub fn place(&mut self, content: Content, creator: Creator) -> Inode {
+        let inode = self.new_file(content, creator);
         self.path = Some(inode);
         inode
     }
 
-    fn new_file(&mut self, content: Content, age: Age, creator: Creator) -> Inode {
+    fn new_file(&mut self, content: Content, creator: Creator) -> Inode {
         let free = self.files.iter().position(Option::is_none).expect("room for a file");
         self.files[free] =
-            Some(File { content, age, creator, lock: None, pending: false, abandoned: false });
+            Some(File { content, creator, lock: None, pending: false, abandoned: false });
         free as Inode
     }
 
@@ -401,9 +441,17 @@ impl World {
                 | Kind::Parent
                 | Kind::OldAgent
                 | Kind::Asker
-                | Kind::Clearer => Doing::Idle,
+                | Kind::Clearer
+                | Kind::Unlocked
+                | Kind::Remote => Doing::Idle,
+            };
+            let look = match participant.kind {
+                Kind::Unlocked => Look::Unlocked,
+                Kind::Remote => Look::OnOtherMachine,
+                _ => look,
             };
             participant.suspended = false;
+            participant.out_of_reach = false;
             self.forget_call(one);
             for file in self.files.iter_mut().flatten() {
                 file.content = buried(file.content, one, look);
@@ -434,10 +482,15 @@ impl World {
         let Some(file) = self.file(inode) else { return };
         let held = match file.content {
             Content::Of(author) => {
-                !kernel_locks || (self.open_inode(author) == Some(inode) && self.has_lock(author))
+                let has_none = !kernel_locks || self.participant(author).kind == Kind::Unlocked;
+                has_none || (self.open_inode(author) == Some(inode) && self.has_lock(author))
             }
             Content::OldOf(_) | Content::OldAlive => true,
-            Content::Empty | Content::Garbage | Content::Dead(_) | Content::OldDead(_) => false,
+            Content::Empty
+            | Content::Unreadable
+            | Content::Foreign
+            | Content::Dead(_)
+            | Content::OldDead(_) => false,
         };
         if held {
             for participant in &mut self.participants {
@@ -490,7 +543,8 @@ impl World {
             Content::Of(who) => Content::Of(went[usize::from(who)]),
             Content::OldOf(who) => Content::OldOf(went[usize::from(who)]),
             Content::Empty
-            | Content::Garbage
+            | Content::Unreadable
+            | Content::Foreign
             | Content::OldAlive
             | Content::Dead(_)
             | Content::OldDead(_) => content,
@@ -553,7 +607,8 @@ impl World {
         (
             participant.kind,
             participant.doing,
-            (participant.suspended, participant.in_window, participant.listens, seen),
+            (participant.suspended, participant.out_of_reach),
+            (participant.in_window, participant.listens, seen),
             (at_path, self.has_lock(who), mine, named),
             (witnessed_mine, witnessed_path),
         )

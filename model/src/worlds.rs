@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use portlock::protocol::Age;
-
 use crate::world::{
     Content, Creator, Doing, FILES, Kind, Listens, Look, PARTICIPANTS, Participant, World,
 };
@@ -45,7 +43,9 @@ impl Promise {
                 "P2 no foreign removal: nobody removes a file that it did not judge dead under its lock, or create"
             }
             Self::P3 => "P3 recovery: who died blocks nobody",
-            Self::P4 => "P4 truthful refusal: who is named held at some instant of the call",
+            Self::P4 => {
+                "P4 truthful refusal: who is named had the named file locked, with its record in it"
+            }
             Self::P5 => {
                 "P5 bounded: run alone, a call ends, and gets a lock that nobody holds; who waits gets it at last"
             }
@@ -70,10 +70,8 @@ impl fmt::Display for Promise {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     Absent,
-    /// A file with this content, older than the grace.
-    Old(Content),
-    /// A file with this content, within the grace.
-    Young(Content),
+    /// A file with this content.
+    File(Content),
 }
 
 /// A world: who takes part, what can happen, and what is owed.
@@ -91,20 +89,24 @@ pub struct Config {
     pub removals: u8,
     /// How many participants stop for ever without dying.
     pub suspensions: u8,
+    /// How many holders lose the way to the path.
+    pub chroots: u8,
     /// The probe answers anything at any time.
     pub probe_lies: bool,
     /// Then with every answer there is, and not just with one of those that are judged alike.
     pub every_lie: bool,
-    /// A live process may be one that we may not ask after.
+    /// A live process may be one that we may not probe.
     pub asks_may_be_denied: bool,
+    /// No process can be probed, because there is no /proc: only by its number, in the old format.
+    pub probe_fails: bool,
     /// A name stays taken until the last open file of it is closed.
     pub delete_pending: bool,
     /// The filesystem has kernel locks.
     pub kernel_locks: bool,
-    /// Participants may wait in the kernel for who stands in their way.
-    pub waits: bool,
-    /// Participants may wait for events of the file that stands in their way, for a limited time.
+    /// Participants may wait for events of the file that is in their way.
     pub listens: bool,
+    /// Those who wait do so without end, and spare the probe where the kernel lock is busy.
+    pub waits_without_end: bool,
     /// As the adapter of Windows has it: an event is that the kernel lock has come to who listens,
     /// or it is for nothing; and a name that is being deleted is denied to whoever opens it.
     pub windows: bool,
@@ -117,34 +119,50 @@ const ALL: &[Promise] =
     &[Promise::P1, Promise::P2, Promise::P3, Promise::P4, Promise::P5, Promise::P6];
 const SAFETY: &[Promise] = &[Promise::P1, Promise::P2];
 
-/// The starts of the base world: absent, stale in both formats, empty, garbage, a live old agent.
+/// The starts of the base world: absent, stale in both formats, empty, a record cut short, another
+/// program's data, a live old agent.
 const STARTS: &[Start] = &[
     Start::Absent,
-    Start::Old(Content::Dead(Look::Gone)),
-    Start::Old(Content::OldDead(Look::Gone)),
-    Start::Young(Content::Empty),
-    Start::Old(Content::Garbage),
-    Start::Old(Content::OldAlive),
+    Start::File(Content::Dead(Look::Gone)),
+    Start::File(Content::OldDead(Look::Gone)),
+    Start::File(Content::Empty),
+    Start::File(Content::Unreadable),
+    Start::File(Content::Foreign),
+    Start::File(Content::OldAlive),
 ];
 
 /// As [`STARTS`], with every look that a dead holder can have.
 const ALL_STARTS: &[Start] = &[
     Start::Absent,
-    Start::Old(Content::Dead(Look::Gone)),
-    Start::Old(Content::Dead(Look::Zombie)),
-    Start::Old(Content::Dead(Look::Reused)),
-    Start::Old(Content::Dead(Look::EarlierBoot)),
-    Start::Old(Content::Dead(Look::OtherNamespace)),
-    Start::Old(Content::OldDead(Look::Gone)),
-    Start::Old(Content::OldDead(Look::Zombie)),
-    Start::Old(Content::OldDead(Look::Thread)),
-    Start::Old(Content::OldDead(Look::Reused)),
-    Start::Young(Content::Empty),
-    Start::Young(Content::Garbage),
-    Start::Old(Content::OldAlive),
+    Start::File(Content::Dead(Look::Gone)),
+    Start::File(Content::Dead(Look::Zombie)),
+    Start::File(Content::Dead(Look::Reused)),
+    Start::File(Content::Dead(Look::EarlierBoot)),
+    Start::File(Content::Dead(Look::OtherNamespace)),
+    Start::File(Content::Dead(Look::Unlocked)),
+    Start::File(Content::Dead(Look::OnOtherMachine)),
+    Start::File(Content::OldDead(Look::Gone)),
+    Start::File(Content::OldDead(Look::Zombie)),
+    Start::File(Content::OldDead(Look::Thread)),
+    Start::File(Content::OldDead(Look::Reused)),
+    Start::File(Content::Empty),
+    Start::File(Content::Unreadable),
+    Start::File(Content::Foreign),
+    Start::File(Content::OldAlive),
 ];
 
-const FEW_STARTS: &[Start] = &[Start::Absent, Start::Old(Content::Dead(Look::Gone))];
+const FEW_STARTS: &[Start] = &[Start::Absent, Start::File(Content::Dead(Look::Gone))];
+
+/// The starts of a world in which no process can be probed.
+const UNPROBED_STARTS: &[Start] = &[
+    Start::Absent,
+    Start::File(Content::Dead(Look::Gone)),
+    Start::File(Content::Dead(Look::Reused)),
+    Start::File(Content::Dead(Look::OtherNamespace)),
+    Start::File(Content::OldDead(Look::Gone)),
+    Start::File(Content::Empty),
+    Start::File(Content::Unreadable),
+];
 
 impl Config {
     fn base(participants: usize) -> Self {
@@ -161,13 +179,15 @@ impl Config {
             faults: 0,
             removals: 0,
             suspensions: 0,
+            chroots: 0,
             probe_lies: false,
             every_lie: false,
             asks_may_be_denied: participants == 2,
+            probe_fails: false,
             delete_pending: false,
             kernel_locks: true,
-            waits: false,
             listens: false,
+            waits_without_end: false,
             windows: false,
             forces: false,
             owed: ALL,
@@ -182,6 +202,16 @@ impl Config {
         let and_one = |extra: Kind| {
             let mut kinds = vec![Kind::Process; participants];
             kinds.push(extra);
+            kinds
+        };
+        // Of so many one is this.
+        let with_one = |other: Kind| {
+            let mut kinds = vec![Kind::Process; participants];
+            if participants == 2 {
+                kinds.push(other);
+            } else {
+                kinds[participants - 1] = other;
+            }
             kinds
         };
         // Three of ours beside one that clears do not fit; at 3, a process dies instead.
@@ -205,7 +235,7 @@ impl Config {
                 crashes: if few { 0 } else { 1 },
                 looks: &[Look::Gone],
                 asks_may_be_denied: false,
-                owed: SAFETY,
+                owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P5],
                 ..base.clone()
             },
             Self {
@@ -220,7 +250,7 @@ impl Config {
                 name: "old-agents",
                 // Three of ours beside one do not fit into 24 GiB; at 3, two processes die instead.
                 kinds: vec![Kind::Process, Kind::Process, Kind::OldAgent],
-                starts: &[Start::Absent, Start::Old(Content::OldDead(Look::Gone))],
+                starts: &[Start::Absent, Start::File(Content::OldDead(Look::Gone))],
                 crashes: if few { 2 } else { 1 },
                 looks: &[Look::Gone],
                 owed: SAFETY,
@@ -244,7 +274,7 @@ impl Config {
                 name: "faults",
                 faults: 1,
                 crashes: if few { 0 } else { 1 },
-                owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P6],
+                owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P4, Promise::P6],
                 ..base.clone()
             },
             Self {
@@ -252,6 +282,15 @@ impl Config {
                 suspensions: 1,
                 crashes: if few { 0 } else { 1 },
                 owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P5],
+                ..base.clone()
+            },
+            Self {
+                name: "out-of-reach",
+                chroots: 1,
+                crashes: if few { 0 } else { 1 },
+                starts: FEW_STARTS,
+                looks: &[Look::Gone],
+                asks_may_be_denied: false,
                 ..base.clone()
             },
             Self {
@@ -272,8 +311,43 @@ impl Config {
                 ],
                 ..base.clone()
             },
-            Self { name: "blocking", waits: true, crashes, ..base.clone() },
             Self { name: "listening", listens: true, crashes, ..base.clone() },
+            Self {
+                name: "waiting-without-end",
+                listens: true,
+                waits_without_end: true,
+                crashes,
+                ..base.clone()
+            },
+            Self {
+                name: "no-probe",
+                probe_fails: true,
+                crashes,
+                starts: UNPROBED_STARTS,
+                looks: &[Look::Gone],
+                asks_may_be_denied: false,
+                ..base.clone()
+            },
+            Self {
+                name: "author-without-locks",
+                kinds: with_one(Kind::Unlocked),
+                crashes: if few { 0 } else { 1 },
+                starts: FEW_STARTS,
+                looks: &[Look::Gone],
+                asks_may_be_denied: false,
+                owed: &[Promise::P1, Promise::P2, Promise::P4],
+                ..base.clone()
+            },
+            Self {
+                name: "machines-that-look-alike",
+                kinds: with_one(Kind::Remote),
+                crashes: if few { 0 } else { 1 },
+                starts: FEW_STARTS,
+                looks: &[Look::Gone],
+                asks_may_be_denied: false,
+                owed: &[Promise::P1, Promise::P2, Promise::P4],
+                ..base.clone()
+            },
             Self {
                 name: "clears",
                 kinds: and_clearer.clone(),
@@ -289,7 +363,11 @@ impl Config {
                 kinds: and_clearer,
                 forces: true,
                 crashes: u8::from(participants == 3),
-                starts: &[Start::Absent, Start::Old(Content::OldAlive)],
+                starts: &[
+                    Start::Absent,
+                    Start::File(Content::OldAlive),
+                    Start::File(Content::Foreign),
+                ],
                 looks: &[Look::Gone],
                 asks_may_be_denied: false,
                 ..base.clone()
@@ -297,7 +375,6 @@ impl Config {
             // Much at once, so that every transition of the table is reached.
             Self {
                 name: "trouble",
-                waits: true,
                 probe_lies: true,
                 faults: 3,
                 removals: 1,
@@ -374,6 +451,31 @@ impl Config {
         worlds
     }
 
+    /// Everything that can happen to participants with kernel locks, at once: with processes, with a
+    /// parent and its children, and with the threads of one process. Far too much to explore, and
+    /// what is proved for any number of participants.
+    pub fn mixes() -> Vec<Self> {
+        let mix = |name, kinds: &[Kind]| Self {
+            name,
+            kinds: [kinds, &[Kind::Asker, Kind::Clearer]].concat(),
+            crashes: 1,
+            faults: 1,
+            removals: 1,
+            suspensions: 1,
+            chroots: 1,
+            probe_lies: true,
+            listens: true,
+            forces: true,
+            owed: SAFETY,
+            ..Self::base(2)
+        };
+        vec![
+            mix("everything", &[Kind::Process]),
+            mix("everything-forked", &[Kind::Parent, Kind::Child]),
+            mix("everything-in-threads", &[Kind::Thread, Kind::Process]),
+        ]
+    }
+
     /// The world of this name.
     pub fn named(name: &str, participants: usize) -> Option<Self> {
         Self::all(participants).into_iter().find(|config| config.name == name)
@@ -408,6 +510,7 @@ impl Config {
             witnessed: 0,
             in_window: false,
             suspended: false,
+            out_of_reach: false,
         };
         let mut participants = [participant(Kind::Process); PARTICIPANTS];
         for (slot, &kind) in participants.iter_mut().zip(&self.kinds) {
@@ -425,16 +528,14 @@ impl Config {
             faults_left: self.faults,
             removals_left: self.removals,
             suspensions_left: self.suspensions,
+            chroots_left: self.chroots,
             removal_failed: false,
             robbed: false,
         };
         match start {
             Start::Absent => {}
-            Start::Old(content) => {
-                world.place(content, Age::Old, Creator::Start);
-            }
-            Start::Young(content) => {
-                world.place(content, Age::Young, Creator::Start);
+            Start::File(content) => {
+                world.place(content, Creator::Start);
             }
         }
         world

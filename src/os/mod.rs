@@ -15,6 +15,7 @@ compile_error!(
      A new one is a `LockFile` with the operations of src/fs.rs, and a `process`."
 );
 
+pub(crate) mod author;
 pub(crate) mod per_process;
 
 #[cfg(unix)]

@@ -10,8 +10,21 @@ use crate::record::Holder;
 
 /// Fills in what the kernel knows of this process: start and boot.
 pub(super) fn describe(me: &mut Holder) {
+    me.machine = machine();
     me.boot = boot();
     me.process_start = look(me.pid).map(|found| start_of(&found));
+}
+
+/// The UUID of the machine: gethostuuid(2).
+fn machine() -> Option<String> {
+    let mut number = [0_u8; 16];
+    let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `number` has the 16 bytes that are written.
+    if unsafe { libc::gethostuuid(number.as_mut_ptr(), &raw const at_once) } != 0 {
+        return None;
+    }
+    let number: String = number.iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(super::super::author::digest(&number))
 }
 
 /// The UUID that this boot of the machine has and no other (`kern.bootsessionuuid`).

@@ -10,8 +10,18 @@ use crate::record::Holder;
 
 /// Fills in what the kernel knows of this process: start and boot.
 pub(super) fn describe(me: &mut Holder) {
+    me.machine = machine();
     me.boot = boot();
     me.process_start = look(me.pid).and_then(|found| start_of(&found));
+}
+
+/// The UUID that the system got when it was installed (`kern.hostuuid`), with its NUL.
+fn machine() -> Option<String> {
+    let text: [u8; 37] = named(c"kern.hostuuid")?;
+    let text = std::str::from_utf8(&text).ok()?.trim_end_matches('\0');
+    // A system without one says so by zeros.
+    let is_one = text.bytes().any(|byte| !matches!(byte, b'0' | b'-'));
+    is_one.then(|| super::super::author::digest(text))
 }
 
 /// The random number of 16 bytes that this boot has and no other (`kern.boot_id`, since 13.0).

@@ -5,8 +5,9 @@
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+use super::author::Identify;
 use super::per_process::PerProcess;
-use crate::judge::{Author, Probe};
+use crate::judge::Probe;
 use crate::record::Holder;
 
 /// How many forks lie between the process that started and this one.
@@ -141,95 +142,46 @@ fn host() -> Option<String> {
     crate::record::printable(&String::from_utf8_lossy(&name[..end]))
 }
 
-/// Where the author of a record runs, seen from this process.
+/// Probes the process that wrote a record of this boot and namespace, or in the old format.
+/// `written` is when. `has_its_lock` tells that we have the kernel lock of the file: a process that is
+/// ending has ended then, if it is one of those that take kernel locks, because its own is free.
 ///
-/// `kernel_wide` tells whether the locks of the file's filesystem are those of the whole kernel.
-pub(crate) fn author(holder: &Holder, kernel_wide: impl FnOnce() -> bool) -> Author {
-    author_seen_by(me(), holder, kernel_wide)
-}
-
-fn author_seen_by(me: &Holder, holder: &Holder, kernel_wide: impl FnOnce() -> bool) -> Author {
-    // The Windows below a Linux (WSL) has this machine's name, and locks that are not seen here.
-    let is_windows = holder.boot.as_deref().is_some_and(|boot| boot.starts_with("windows-"));
-    let is_same_namespace = holder.pid_namespace == me.pid_namespace;
-    if holder.boot.is_none() || me.boot.is_none() {
-        return match (&holder.host, &me.host) {
-            (Some(theirs), Some(ours)) if theirs != ours => Author::OtherMachine,
-            // Not the old format: one of the two could not find out its boot.
-            _ if holder.pid_namespace.is_some() && !is_same_namespace && !kernel_wide() => {
-                Author::OtherNamespaceUnproved
-            }
-            (Some(_) | None, Some(_) | None) => Author::OldFormat,
-        };
-    }
-    if holder.boot == me.boot {
-        // One of the two could not find out its own. The probe may then speak of another process,
-        // which is no harm where the kernel lock decides.
-        let may_be_same = holder.pid_namespace.is_none() || me.pid_namespace.is_none();
-        if is_same_namespace {
-            Author::Here
-        } else if !kernel_wide() {
-            Author::OtherNamespaceUnproved
-        } else if may_be_same {
-            Author::Here
-        } else {
-            Author::OtherNamespace
-        }
-    } else if !is_windows && holder.host.is_some() && holder.host == me.host {
-        Author::EarlierBoot
-    } else {
-        Author::OtherMachine
-    }
-}
-
-/// Asks after the process that wrote a record here or in the old format. `written` is when.
-pub(crate) fn probe(holder: &Holder, author: Author, written: Option<SystemTime>) -> Probe {
-    ask_after(holder, author, written, false)
-}
-
-/// The same by who has the kernel lock of the file. A process that is ending has ended then, if it is
-/// of those that take kernel locks: its own is free.
-pub(crate) fn probe_under_lock(
+/// # Errors
+///
+/// That no file descriptor was left for it.
+pub(crate) fn probe(
     holder: &Holder,
-    author: Author,
+    identify: Identify,
     written: Option<SystemTime>,
-) -> Probe {
-    ask_after(holder, author, written, holder.process_start.is_some())
-}
-
-fn ask_after(
-    holder: &Holder,
-    author: Author,
-    written: Option<SystemTime>,
-    its_lock_is_free: bool,
-) -> Probe {
-    let start = match author {
-        Author::Here => holder.process_start,
-        Author::OldFormat => None,
-        // Its number means nothing here.
-        Author::OtherNamespace
-        | Author::OtherNamespaceUnproved
-        | Author::EarlierBoot
-        | Author::OtherMachine => return Probe::Unknown,
+    has_its_lock: bool,
+) -> std::io::Result<Probe> {
+    let start = match identify {
+        Identify::ByStart => holder.process_start,
+        Identify::ByNumber => None,
     };
     let me = me();
     if holder.pid == me.pid && (start.is_none() || start == me.process_start) {
-        return Probe::Ourselves;
+        return Ok(Probe::Ourselves);
     }
+    let its_lock_is_free = has_its_lock && holder.kernel_lock;
     #[cfg(target_os = "linux")]
-    if let Some(probe) = linux::probe(&myself().view, holder.pid, start, written, its_lock_is_free)
-    {
-        return probe;
-    }
+    let told = linux::probe(&myself().view, holder.pid, start, written, its_lock_is_free)?;
     #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
-    if let Some(probe) = system::probe(holder.pid, start, written) {
-        return probe;
-    }
+    let told = system::probe(holder.pid, start, written);
     #[cfg(not(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd")))]
-    let _ = written;
+    let told = {
+        let _ = written;
+        None
+    };
     #[cfg(not(target_os = "linux"))]
     let _ = its_lock_is_free;
-    signal_zero(holder.pid)
+    let probe = told.unwrap_or_else(|| signal_zero(holder.pid));
+    // By its number alone a process is found, and not identified.
+    let is_identified = start.is_some() && told.is_some();
+    Ok(match (probe, identify) {
+        (Probe::Alive | Probe::NotPermitted, Identify::ByStart) if !is_identified => Probe::Unknown,
+        (probe, Identify::ByStart | Identify::ByNumber) => probe,
+    })
 }
 
 /// `kill(pid, 0)`: POSIX says `ESRCH` for no such process and `EPERM` for one that lives (S3, S6).
@@ -321,12 +273,13 @@ mod linux {
     //! What /proc says (proc_pid_stat(5), proc_pid_status(5)).
 
     use std::fs::File;
-    use std::io::Read;
+    use std::io::{self, Read};
     use std::os::unix::fs::MetadataExt;
     use std::path::{Path, PathBuf};
     use std::time::Duration;
 
-    use super::super::unix::retried;
+    use super::super::author::digest;
+    use super::super::unix::{lacks_descriptors, retried};
     use super::*;
 
     /// By how much a process must have started after an old-format record to be another process.
@@ -405,12 +358,21 @@ mod linux {
         me.boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .ok()
             .and_then(|id| crate::record::printable(id.trim()));
+        me.machine = machine();
         me.pid_namespace = namespace("pid");
         me.process_start = std::fs::read("/proc/self/stat")
             .ok()
             .and_then(|stat| Stat::parse(&stat))
             .and_then(|stat| view.unshifted(stat.start));
         view
+    }
+
+    /// What machine-id(5) says, where it says anything: a container may have none.
+    fn machine() -> Option<String> {
+        let number = std::fs::read_to_string("/etc/machine-id").ok()?;
+        let number = number.trim();
+        let is_one = number.len() == 32 && number.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_one.then(|| digest(number))
     }
 
     /// `/proc/PID/fd` of every process whose files we may look at (proc_pid_fd(5)).
@@ -437,52 +399,61 @@ mod linux {
     }
 
     /// `None` where /proc does not tell: it is not mounted, or is another pid namespace's, or hides
-    /// other users' processes.
+    /// other users' processes; or where the start of the process cannot be compared.
+    ///
+    /// # Errors
+    ///
+    /// That no file descriptor was left.
     pub(super) fn probe(
         view: &View,
         pid: u32,
         start: Option<u64>,
         written: Option<SystemTime>,
         its_lock_is_free: bool,
-    ) -> Option<Probe> {
-        view.is_of_our_namespace.filter(|&is_of_ours| is_of_ours)?;
+    ) -> io::Result<Option<Probe>> {
+        if view.is_of_our_namespace != Some(true) {
+            return Ok(None);
+        }
         let mut room = [0; 4096];
-        let stat = Stat::parse(told(&format!("/proc/{pid}/stat"), &mut room)?)?;
+        let stat = told(&format!("/proc/{pid}/stat"), &mut room)?.and_then(Stat::parse);
+        let Some(stat) = stat else { return Ok(None) };
         let as_recorded = match (start, view.unshifted(stat.start)) {
             (Some(recorded), Some(found)) => Some(recorded == found),
-            _ => None,
+            (Some(_), None) => return Ok(None),
+            (None, _) => None,
         };
         // What began in the same tick as the recorded process, with its number, is that process: a
         // number is not given out again so soon. So no more is asked of it.
         if as_recorded != Some(true) {
-            let leader = tgid(told(&format!("/proc/{pid}/status"), &mut room)?)?;
-            // Told of a process that has been reaped since its files were opened.
-            if leader == 0 {
-                return None;
-            }
-            if leader != pid {
-                return Some(Probe::Thread);
+            match told(&format!("/proc/{pid}/status"), &mut room)?.and_then(tgid) {
+                // 0 is said of a process that has been reaped since its files were opened.
+                None | Some(0) => return Ok(None),
+                Some(leader) if leader != pid => return Ok(Some(Probe::Thread)),
+                Some(_) => {}
             }
         }
         if as_recorded == Some(false) {
-            return Some(Probe::Other);
+            return Ok(Some(Probe::Other));
         }
         // A leader that left before its other threads looks like a zombie and is a live process.
         if stat.has_ended(its_lock_is_free) && stat.threads <= 1 {
-            return Some(Probe::Zombie);
+            return Ok(Some(Probe::Zombie));
         }
-        if start.is_none() && started_after(stat.start, written?) {
-            return Some(Probe::StartedLater);
-        }
-        Some(Probe::Alive)
+        let is_later =
+            start.is_none() && written.is_some_and(|written| started_after(stat.start, written));
+        Ok(Some(if is_later { Probe::StartedLater } else { Probe::Alive }))
     }
 
     /// What a file of /proc tells at once. It is not read to its end, which takes as long again: what
     /// matters stands at its beginning, and the whole of it is made up by the first read.
-    fn told<'a>(path: &str, room: &'a mut [u8]) -> Option<&'a [u8]> {
-        let mut file = retried(|| File::open(path)).ok()?;
-        let length = retried(|| file.read(room)).ok()?;
-        room.get(..length)
+    fn told<'a>(path: &str, room: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+        let length = match retried(|| File::open(path)) {
+            Ok(mut file) => retried(|| file.read(room)).ok(),
+            // No answer about the process, but about us.
+            Err(error) if lacks_descriptors(&error) => return Err(error),
+            Err(_) => None,
+        };
+        Ok(length.and_then(|length| room.get(..length)))
     }
 
     /// Which process a thread is of (proc_pid_status(5)). The name above it has no line break that
@@ -659,78 +630,28 @@ mod linux {
 mod tests {
     use super::*;
 
-    /// What each of two processes could find out of itself, and whether all mounts share the locks.
-    #[test]
-    fn what_one_of_two_could_not_find_out_never_proves_a_death_where_locks_are_a_mounts_own() {
-        let known = |boot: bool, namespace: Option<u64>| {
-            let mut record = Holder::new(7);
-            record.host = Some("here".into());
-            record.boot = boot.then(|| "a boot".into());
-            record.pid_namespace = namespace;
-            record
-        };
-        let all = known(true, Some(1));
-        for less in [known(false, Some(2)), known(true, None), known(false, None)] {
-            for (me, holder) in [(&all, &less), (&less, &all)] {
-                let author = |kernel_wide| author_seen_by(me, holder, || kernel_wide);
-                // Without any namespace in the record it is one of the old format.
-                if holder.pid_namespace.is_some() || holder.boot.is_some() {
-                    assert_eq!(author(false), Author::OtherNamespaceUnproved, "{me:?} {holder:?}");
-                }
-                // A process that lost its kernel lock is asked after, and not taken for dead.
-                assert!(matches!(author(true), Author::Here | Author::OldFormat));
-            }
-        }
-        let other = known(true, Some(2));
-        assert_eq!(author_seen_by(&all, &all, || false), Author::Here);
-        assert_eq!(author_seen_by(&all, &other, || true), Author::OtherNamespace);
-        assert_eq!(author_seen_by(&all, &other, || false), Author::OtherNamespaceUnproved);
-        assert_eq!(author_seen_by(&all, &Holder::new(7), || false), Author::OldFormat);
-    }
-
     fn recorded(pid: u32) -> Holder {
         let mut holder = me().clone();
         holder.pid = pid;
         holder
     }
 
-    #[test]
-    fn authors_are_told_apart_by_boot_namespace_and_host() {
-        let mine = recorded(1);
-        let of = |holder: &Holder, wide| author(holder, || wide);
-        assert_eq!(of(&mine, true), Author::Here);
-        let mut other = mine.clone();
-        other.pid_namespace = Some(1);
-        assert_eq!(of(&other, true), Author::OtherNamespace);
-        assert_eq!(of(&other, false), Author::OtherNamespaceUnproved);
-        other.host = Some("elsewhere".into());
-        assert_eq!(of(&other, true), Author::OtherNamespace, "one boot is one kernel");
-        other.boot = Some("another".into());
-        assert_eq!(of(&other, true), Author::OtherMachine);
-        other.host.clone_from(&mine.host);
-        assert_eq!(of(&other, true), Author::EarlierBoot);
-        assert_eq!(of(&Holder::new(1), true), Author::OldFormat);
+    fn by_start(holder: &Holder) -> Probe {
+        probe(holder, Identify::ByStart, None, false).expect("there are descriptors")
     }
 
-    /// By boot and pid namespace a record is ours, whatever the machine is called by now.
-    #[test]
-    fn a_machine_that_was_renamed_is_the_same_until_it_is_booted_anew() {
-        let mut before = recorded(1);
-        before.host = Some("the-name-before".into());
-        assert_eq!(author(&before, || true), Author::Here);
-        // Renamed and booted: nothing tells it from another machine, so nothing is reclaimed.
-        before.boot = Some("the-boot-before".into());
-        assert_eq!(author(&before, || true), Author::OtherMachine);
+    fn by_number(holder: &Holder, written: Option<SystemTime>) -> Probe {
+        probe(holder, Identify::ByNumber, written, false).expect("there are descriptors")
     }
 
     #[test]
     fn our_own_process_is_recognised_and_its_number_alone_is_not_enough() {
         let mine = recorded(std::process::id());
-        assert_eq!(probe(&mine, Author::Here, None), Probe::Ourselves);
+        assert_eq!(by_start(&mine), Probe::Ourselves);
         let mut reused = mine.clone();
         reused.process_start = Some(1);
-        assert_eq!(probe(&reused, Author::Here, None), Probe::Other);
-        assert_eq!(probe(&Holder::new(mine.pid), Author::OldFormat, None), Probe::Ourselves);
+        assert_eq!(by_start(&reused), Probe::Other);
+        assert_eq!(by_number(&Holder::new(mine.pid), None), Probe::Ourselves);
     }
 
     #[test]
@@ -741,16 +662,16 @@ mod tests {
             .expect("cat runs");
         let old = Holder::new(child.id());
         let now = Some(SystemTime::now());
-        assert_eq!(probe(&old, Author::OldFormat, now), Probe::Alive);
+        assert_eq!(by_number(&old, now), Probe::Alive);
         let long_ago = Some(SystemTime::UNIX_EPOCH);
         let knows_starts =
             cfg!(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd"));
         let reused = if knows_starts { Probe::StartedLater } else { Probe::Alive };
-        assert_eq!(probe(&old, Author::OldFormat, long_ago), reused);
+        assert_eq!(by_number(&old, long_ago), reused);
         let mut here = recorded(child.id());
         here.process_start = Some(1);
         let other = if knows_starts { Probe::Other } else { Probe::Alive };
-        assert_eq!(probe(&here, Author::Here, None), other);
+        assert_eq!(by_start(&here), other);
 
         drop(child.stdin.take());
         // Waits until it has ended, and leaves it a zombie.
@@ -761,9 +682,9 @@ mod tests {
             libc::waitid(libc::P_PID, child.id() as libc::id_t, info.as_mut_ptr(), flags);
         }
         let zombie = if knows_starts { Probe::Zombie } else { Probe::Alive };
-        assert_eq!(probe(&old, Author::OldFormat, now), zombie);
+        assert_eq!(by_number(&old, now), zombie);
         child.wait().expect("the child is reaped");
-        assert_eq!(probe(&old, Author::OldFormat, now), Probe::Gone);
+        assert_eq!(by_number(&old, now), Probe::Gone);
     }
 
     #[test]
@@ -778,7 +699,7 @@ mod tests {
         });
         let tid = receive.recv().expect("the thread runs");
         let holder = Holder::new(u32::try_from(tid).expect("positive"));
-        assert_eq!(probe(&holder, Author::OldFormat, Some(SystemTime::now())), Probe::Thread);
+        assert_eq!(by_number(&holder, Some(SystemTime::now())), Probe::Thread);
         drop(finish);
         thread.join().expect("the thread ends");
     }

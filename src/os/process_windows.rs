@@ -11,7 +11,10 @@ use windows_sys::Wdk::System::SystemInformation::{
     NtQuerySystemInformation, SystemTimeOfDayInformation,
 };
 use windows_sys::Win32::Foundation::{
-    ERROR_ACCESS_DENIED, ERROR_INVALID_PARAMETER, FILETIME, HANDLE, WAIT_OBJECT_0,
+    ERROR_ACCESS_DENIED, ERROR_INVALID_PARAMETER, ERROR_SUCCESS, FILETIME, HANDLE, WAIT_OBJECT_0,
+};
+use windows_sys::Win32::System::Registry::{
+    HKEY_LOCAL_MACHINE, RRF_RT_REG_SZ, RRF_SUBKEY_WOW6464KEY, RegGetValueW,
 };
 use windows_sys::Win32::System::SystemInformation::{
     ComputerNamePhysicalDnsHostname, GetComputerNameExW,
@@ -20,10 +23,12 @@ use windows_sys::Win32::System::Threading::{
     GetCurrentProcess, GetProcessId, GetProcessTimes, OpenProcess,
     PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SYNCHRONIZE, WaitForSingleObject,
 };
+use windows_sys::core::w;
 
+use super::author::{Identify, digest};
 use super::imp::{hundreds_of_ns, time_of};
 use super::per_process::PerProcess;
-use crate::judge::{Author, Probe};
+use crate::judge::Probe;
 use crate::record::Holder;
 
 /// By how much a process must have started after an old-format record to be another process.
@@ -48,6 +53,7 @@ pub(crate) fn me() -> &'static Holder {
             crate::record::printable(&name.to_string_lossy())
         });
         me.host = host();
+        me.machine = machine();
         me.boot = boot();
         // SAFETY: the pseudo handle needs no closing.
         me.process_start = start_of(unsafe { GetCurrentProcess() });
@@ -112,48 +118,51 @@ fn boot() -> Option<String> {
     (status >= 0 && told.boot != 0).then(|| format!("windows-{}", told.boot - told.boot_bias))
 }
 
-/// Where the author of a record runs, seen from this process. There are no pid namespaces.
-pub(crate) fn author(holder: &Holder, _: impl FnOnce() -> bool) -> Author {
-    let me = me();
-    if holder.boot.is_none() || me.boot.is_none() {
-        return match (&holder.host, &me.host) {
-            (Some(theirs), Some(ours)) if theirs != ours => Author::OtherMachine,
-            (Some(_) | None, Some(_) | None) => Author::OldFormat,
-        };
-    }
-    // A Linux on this machine (WSL) has this machine's name, and locks that are not seen here.
-    let is_windows = holder.pid_namespace.is_none();
-    if holder.boot == me.boot {
-        Author::Here
-    } else if is_windows && holder.host.is_some() && holder.host == me.host {
-        Author::EarlierBoot
-    } else {
-        Author::OtherMachine
-    }
+/// The number that the system got when it was installed
+/// ([`RegGetValueW`](https://learn.microsoft.com/windows/win32/api/winreg/nf-winreg-reggetvaluew)).
+fn machine() -> Option<String> {
+    let mut number = [0_u16; 64];
+    let mut bytes = size_of_val(&number) as u32;
+    // SAFETY: the names end with NUL, and `number` has as many bytes as are said.
+    let told = unsafe {
+        RegGetValueW(
+            HKEY_LOCAL_MACHINE,
+            w!("SOFTWARE\\Microsoft\\Cryptography"),
+            w!("MachineGuid"),
+            RRF_RT_REG_SZ | RRF_SUBKEY_WOW6464KEY,
+            std::ptr::null_mut(),
+            number.as_mut_ptr().cast(),
+            &raw mut bytes,
+        )
+    };
+    let text = number.get(..bytes as usize / 2).filter(|_| told == ERROR_SUCCESS)?;
+    let text = String::from_utf16_lossy(text);
+    let text = text.trim_end_matches('\0');
+    (!text.is_empty()).then(|| digest(text))
 }
 
-/// Asks after the process that wrote a record here or in the old format. `written` is when.
-pub(crate) fn probe(holder: &Holder, author: Author, written: Option<SystemTime>) -> Probe {
-    let start = match author {
-        Author::Here => holder.process_start,
-        Author::OldFormat => None,
-        // Its number means nothing here.
-        Author::OtherNamespace
-        | Author::OtherNamespaceUnproved
-        | Author::EarlierBoot
-        | Author::OtherMachine => return Probe::Unknown,
+/// Probes the process that wrote a record of this boot, or in the old format. `written` is when.
+pub(crate) fn probe(holder: &Holder, identify: Identify, written: Option<SystemTime>) -> Probe {
+    let start = match identify {
+        Identify::ByStart => holder.process_start,
+        Identify::ByNumber => None,
     };
     let me = me();
     if holder.pid == me.pid && (start.is_none() || start == me.process_start) {
         return Probe::Ourselves;
     }
-    match open(holder.pid) {
+    let (probe, is_identified) = match open(holder.pid) {
         Ok(process) => look_at(&process, holder.pid, start, written),
         Err(error) => match error.raw_os_error().map(|code| code as u32) {
-            Some(ERROR_INVALID_PARAMETER) => Probe::Gone,
-            Some(ERROR_ACCESS_DENIED) => Probe::NotPermitted,
-            _ => Probe::Unknown,
+            Some(ERROR_INVALID_PARAMETER) => (Probe::Gone, false),
+            Some(ERROR_ACCESS_DENIED) => (Probe::NotPermitted, false),
+            _ => (Probe::Unknown, false),
         },
+    };
+    // By its number alone a process is found, and not identified.
+    match (probe, identify) {
+        (Probe::Alive | Probe::NotPermitted, Identify::ByStart) if !is_identified => Probe::Unknown,
+        (probe, Identify::ByStart | Identify::ByNumber) => probe,
     }
 }
 
@@ -175,25 +184,28 @@ fn look_at(
     pid: u32,
     start: Option<u64>,
     written: Option<SystemTime>,
-) -> Probe {
+) -> (Probe, bool) {
     let process = process.as_raw_handle();
     // A number that is no multiple of 4 opens the process whose number is the next one below
     // (https://learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-getprocessid).
     // SAFETY: the handle is open.
     if unsafe { GetProcessId(process) } != pid {
-        return Probe::Gone;
+        return (Probe::Gone, false);
     }
     // The exit code proves nothing: a process may end with 259, which also says "still active"
     // (https://learn.microsoft.com/windows/win32/api/synchapi/nf-synchapi-waitforsingleobject).
     // SAFETY: the handle is open.
     if unsafe { WaitForSingleObject(process, 0) } == WAIT_OBJECT_0 {
         // As a zombie it is kept by the handles that others have of it.
-        return Probe::Zombie;
+        return (Probe::Zombie, false);
     }
     match (start, start_of(process), written) {
-        (Some(recorded), Some(found), _) if recorded != found => Probe::Other,
-        (None, Some(found), Some(written)) if started_after(found, written) => Probe::StartedLater,
-        _ => Probe::Alive,
+        (Some(recorded), Some(found), _) if recorded != found => (Probe::Other, true),
+        (Some(_), Some(_), _) => (Probe::Alive, true),
+        (None, Some(found), Some(written)) if started_after(found, written) => {
+            (Probe::StartedLater, false)
+        }
+        _ => (Probe::Alive, false),
     }
 }
 
@@ -284,32 +296,29 @@ mod tests {
     }
 
     #[test]
-    fn authors_are_told_apart_by_boot_and_host() {
+    fn process_knows_its_machine_boot_and_start() {
         let mine = recorded(4);
-        let of = |holder: &Holder| author(holder, || true);
         assert!(mine.boot.is_some() && mine.process_start.is_some(), "{mine:?}");
+        assert!(mine.machine.is_some(), "{mine:?}");
         assert_eq!(boot(), mine.boot, "it stays");
-        assert_eq!(of(&mine), Author::Here);
-        let mut other = mine.clone();
-        other.host = Some("renamed".into());
-        assert_eq!(of(&other), Author::Here);
-        other.boot = Some("another".into());
-        assert_eq!(of(&other), Author::OtherMachine);
-        other.host.clone_from(&mine.host);
-        assert_eq!(of(&other), Author::EarlierBoot);
-        other.pid_namespace = Some(4_026_531_836);
-        assert_eq!(of(&other), Author::OtherMachine, "a Linux on this machine");
-        assert_eq!(of(&Holder::new(1)), Author::OldFormat);
+    }
+
+    fn by_start(holder: &Holder) -> Probe {
+        probe(holder, Identify::ByStart, None)
+    }
+
+    fn by_number(holder: &Holder, written: Option<SystemTime>) -> Probe {
+        probe(holder, Identify::ByNumber, written)
     }
 
     #[test]
     fn our_own_process_is_recognised_and_its_number_alone_is_not_enough() {
         let mine = recorded(std::process::id());
-        assert_eq!(probe(&mine, Author::Here, None), Probe::Ourselves);
+        assert_eq!(by_start(&mine), Probe::Ourselves);
         let mut reused = mine.clone();
         reused.process_start = Some(1);
-        assert_eq!(probe(&reused, Author::Here, None), Probe::Other);
-        assert_eq!(probe(&Holder::new(mine.pid), Author::OldFormat, None), Probe::Ourselves);
+        assert_eq!(by_start(&reused), Probe::Other);
+        assert_eq!(by_number(&Holder::new(mine.pid), None), Probe::Ourselves);
     }
 
     /// The system's own, which reads commands and ends when there are no more.
@@ -327,19 +336,19 @@ mod tests {
         let mut child = another_process();
         let old = Holder::new(child.id());
         let now = Some(SystemTime::now());
-        assert_eq!(probe(&old, Author::OldFormat, now), Probe::Alive);
+        assert_eq!(by_number(&old, now), Probe::Alive);
         let long_ago = Some(SystemTime::UNIX_EPOCH);
-        assert_eq!(probe(&old, Author::OldFormat, long_ago), Probe::StartedLater);
+        assert_eq!(by_number(&old, long_ago), Probe::StartedLater);
         let mut here = recorded(child.id());
         here.process_start = Some(1);
-        assert_eq!(probe(&here, Author::Here, None), Probe::Other);
+        assert_eq!(by_start(&here), Probe::Other);
         // The same process by the number that the system rounds down to it.
-        assert_eq!(probe(&Holder::new(child.id() + 1), Author::OldFormat, now), Probe::Gone);
+        assert_eq!(by_number(&Holder::new(child.id() + 1), now), Probe::Gone);
 
         drop(child.stdin.take());
         child.wait().expect("it ends");
         // Our handle keeps it; where another has taken its number meanwhile, it is that other's.
-        let ended = probe(&old, Author::OldFormat, now);
+        let ended = by_number(&old, now);
         assert_eq!(ended, Probe::Zombie);
         drop(child);
         until_gone(&old);
@@ -347,7 +356,7 @@ mod tests {
 
     /// Windows forgets a process with its last handle; Wine takes half a second.
     fn until_gone(holder: &Holder) {
-        while probe(holder, Author::OldFormat, None) != Probe::Gone {
+        while by_number(holder, None) != Probe::Gone {
             std::thread::yield_now();
         }
     }

@@ -19,12 +19,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use super::author::{Filesystem, author};
 use super::listener::Listener;
 use super::{KernelLocks, Until, nothing_open, process, whole_milliseconds};
-use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Read, Unlink, Wait};
-use crate::judge::{Age, Evidence, Probe, Watch};
+use crate::fs::{
+    Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Probed, Read, Unlink,
+};
+use crate::judge::{Age, Probe, Watch};
+use crate::place::port_of_file;
 use crate::protocol::GRACE;
-use crate::record::{Holder, MAX_RECORD};
+use crate::record::{Contents, FileName, Holder, MAX_RECORD};
 
 /// One participant's view of one lock path.
 #[derive(Debug)]
@@ -42,6 +46,8 @@ pub(crate) struct LockFile {
     listener: Listener,
     /// Whether a holder is waited for as long as it takes.
     waits_without_end: bool,
+    /// Whether it only asks, and opens for reading: on overlayfs an open for writing makes a copy.
+    only_reads: bool,
     /// How the last try for the kernel lock of the open file ended.
     tried: Option<Lock>,
 }
@@ -53,6 +59,10 @@ struct Opened {
     /// Device and inode number: an identity for as long as the file is open.
     identity: Option<(u64, u64)>,
     changed: Option<SystemTime>,
+    /// We created it, and have not confirmed it yet.
+    is_new: bool,
+    /// It could be opened for writing.
+    is_writable: bool,
 }
 
 impl LockFile {
@@ -68,8 +78,14 @@ impl LockFile {
             locks: None,
             listener: Listener::default(),
             waits_without_end: false,
+            only_reads: false,
             tried: None,
         }
+    }
+
+    /// A view for a query, which opens the file for reading alone.
+    pub(crate) fn to_ask(path: impl Into<Arc<Path>>) -> Self {
+        Self { only_reads: true, ..Self::new(path, process::me().clone()) }
     }
 
     /// Says that no holder is ever refused: what has the kernel lock is waited for, whoever it is,
@@ -129,8 +145,7 @@ impl LockFile {
 
     /// Whether the first error was a lack of file descriptors: of this process, or of the system.
     pub(crate) fn lacked_descriptors(&self) -> bool {
-        let code = self.error.as_ref().and_then(io::Error::raw_os_error);
-        matches!(code, Some(libc::EMFILE | libc::ENFILE))
+        self.error.as_ref().is_some_and(lacks_descriptors)
     }
 
     /// Has the next watch answered from `locks`, which must have been looked at **after** the open
@@ -248,18 +263,26 @@ impl LockFile {
             })
         };
         // NFS grants an exclusive lock only on a file that is open for writing.
-        let opened = open(true).or_else(|error| match error.kind() {
-            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => open(false),
-            _ => Err(error),
-        });
-        let file = match opened {
-            Ok(file) => file,
+        let opened = if self.only_reads {
+            open(false).map(|file| (file, false))
+        } else {
+            open(true).map(|file| (file, true)).or_else(|error| match error.kind() {
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                    open(false).map(|file| (file, false))
+                }
+                _ => Err(error),
+            })
+        };
+        let (file, is_writable) = match opened {
+            Ok(opened) => opened,
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
         let found = retried(|| file.metadata())?;
         self.only_a_regular_file(found.file_type())?;
-        Ok(Some(Opened { file: file.into(), identity: Some(identity(&found)), changed: None }))
+        let identity = Some(identity(&found));
+        let file = file.into();
+        Ok(Some(Opened { file, identity, changed: None, is_new: false, is_writable }))
     }
 
     fn only_a_regular_file(&mut self, found: FileType) -> io::Result<()> {
@@ -277,7 +300,7 @@ impl LockFile {
         Err(io::Error::new(ErrorKind::InvalidInput, format!("it is {kind}")))
     }
 
-    fn read_record(file: &File) -> io::Result<Option<Holder>> {
+    fn contents(&self, file: &File) -> io::Result<Contents> {
         let mut bytes = [0; MAX_RECORD + 1];
         let mut filled = 0;
         while filled < bytes.len() {
@@ -286,7 +309,12 @@ impl LockFile {
                 more => filled += more,
             }
         }
-        Ok(Holder::parse(&bytes[..filled]))
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        let name = match name.and_then(port_of_file) {
+            Some(_) => FileName::OfPort,
+            None => FileName::Any,
+        };
+        Ok(Contents::of(&bytes[..filled], name))
     }
 }
 
@@ -306,7 +334,9 @@ impl FileSystem for LockFile {
         }
         match created {
             Ok(file) => {
-                self.open = Some(Opened { file: file.into(), identity: None, changed: None });
+                let (file, identity, changed) = (file.into(), None, None);
+                let opened = Opened { file, identity, changed, is_new: true, is_writable: true };
+                self.open = Some(opened);
                 Create::Created
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Create::Exists,
@@ -365,21 +395,10 @@ impl FileSystem for LockFile {
         }
     }
 
-    fn wait(&mut self) -> Wait {
-        self.tried = None;
-        let Some(opened) = &self.open else { return self.failed(nothing_open(), Wait::Failed) };
-        match retried(|| fs4::FileExt::lock(&*opened.file)) {
-            Ok(()) => {
-                self.tried = Some(Lock::Ours);
-                Wait::Ours
-            }
-            Err(error) => self.failed(error, Wait::Failed),
-        }
-    }
-
     fn arm(&mut self) {
         let Some(opened) = &self.open else { return };
-        if events_are_of_all(&opened.file) {
+        let device = opened.identity.map_or(0, |(device, _)| device);
+        if events_are_of_all(&opened.file, device) {
             self.listener.arm(&self.path, &opened.file);
         } else {
             self.listener.poll();
@@ -394,9 +413,16 @@ impl FileSystem for LockFile {
     }
 
     fn write(&mut self) -> Done {
-        Arc::make_mut(&mut self.record).since = Some(whole_milliseconds(SystemTime::now()));
-        let bytes = self.record.to_bytes();
         let Some(opened) = &mut self.open else { return self.failed(nothing_open(), Done::Failed) };
+        let ours = match retried(|| opened.file.metadata()) {
+            Ok(ours) => identity(&ours),
+            Err(error) => return self.failed(error, Done::Failed),
+        };
+        opened.identity = Some(ours);
+        let record = Arc::make_mut(&mut self.record);
+        record.since = Some(whole_milliseconds(SystemTime::now()));
+        (record.kernel_lock, record.device) = (self.tried == Some(Lock::Ours), Some(ours.0));
+        let bytes = record.to_bytes();
         match retried(|| (&*opened.file).write(&bytes)) {
             Ok(written) if written == bytes.len() => Done::Done,
             Ok(_) => self.failed(ErrorKind::StorageFull.into(), Done::Failed),
@@ -405,42 +431,55 @@ impl FileSystem for LockFile {
     }
 
     fn read(&mut self) -> Read {
+        self.seen = None;
         let Some(opened) = &self.open else { return self.failed(nothing_open(), Read::Failed) };
-        match Self::read_record(&opened.file) {
-            Ok(seen) => {
-                self.seen = seen;
-                if self.seen.is_some() { Read::Record } else { Read::Nothing }
+        match self.contents(&opened.file) {
+            Ok(Contents::Record(holder)) => {
+                self.seen = Some(*holder);
+                Read::Record
+            }
+            Ok(Contents::Empty) => Read::Empty,
+            Ok(Contents::Unreadable) => Read::Unreadable,
+            Ok(Contents::Foreign) => {
+                self.not_a_lock_file = Some("a file with other content");
+                Read::Foreign
             }
             Err(error) => self.failed(error, Read::Failed),
         }
     }
 
-    fn probe(&mut self) -> Evidence {
+    fn probe(&mut self) -> Probed {
         let (Some(opened), Some(holder)) = (&self.open, &self.seen) else {
-            // The machines probe only what they have read.
-            return Evidence::Nothing(Age::Young);
+            return self.failed(nothing_open(), Probed::Failed);
         };
-        let author = process::author(holder, || locks_are_kernel_wide(&opened.file));
-        if self.tried == Some(Lock::Busy) && self.waits_without_end {
-            return Evidence::Record(author, Probe::Unknown);
-        }
         // The later of the two: a copied file keeps an old record, a touched one an old text.
         let written = opened.changed.max(holder.since);
-        let probe = match self.tried {
-            Some(Lock::Ours) => process::probe_under_lock,
-            _ => process::probe,
-        };
-        Evidence::Record(author, probe(holder, author, written))
+        let found = author(
+            process::me(),
+            holder,
+            opened.identity.map(|(device, _)| device),
+            || filesystem(opened, holder),
+            |identify| {
+                if self.tried == Some(Lock::Busy) && self.waits_without_end {
+                    return Ok(Probe::Unknown);
+                }
+                process::probe(holder, identify, written, self.tried == Some(Lock::Ours))
+            },
+        );
+        match found {
+            Ok(author) => Probed::Known(author),
+            Err(error) => self.failed(error, Probed::Failed),
+        }
     }
 
     fn confirm(&mut self) -> Confirm {
-        if let Some(opened) = self.open.as_mut().filter(|opened| opened.identity.is_none()) {
+        if let Some(opened) = self.open.as_mut().filter(|opened| opened.is_new) {
             match retried(|| opened.file.metadata()) {
                 Ok(ours) => {
-                    opened.identity = Some(identity(&ours));
-                    // Our newborn: it got its one name when it was created, and nobody gives or
-                    // changes names (S9), so that the path names it for as long as it has one. A
-                    // person who moves it away just now comes before us as if a moment later.
+                    (opened.identity, opened.is_new) = (Some(identity(&ours)), false);
+                    // It got its one name when we created it, and nobody gives or changes names
+                    // (S9), so the path names it for as long as it has one. A person who moves it
+                    // away just now comes before us as if a moment later.
                     if ours.nlink() <= 1 && counts_names(&opened.file, &ours) {
                         return if ours.nlink() == 1 { Confirm::Same } else { Confirm::Changed };
                     }
@@ -465,7 +504,7 @@ impl FileSystem for LockFile {
 
     fn void(&mut self) -> Done {
         let Some(opened) = &self.open else { return self.failed(nothing_open(), Done::Failed) };
-        match retried(|| opened.file.set_len(0)) {
+        match retried(|| opened.file.set_len(1)) {
             Ok(()) => Done::Done,
             Err(error) => self.failed(error, Done::Failed),
         }
@@ -503,6 +542,11 @@ pub(super) fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<
     }
 }
 
+/// Whether a call failed for want of a file descriptor: of this process, or of the system.
+pub(super) fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 fn identity(found: &Metadata) -> (u64, u64) {
     (found.dev(), found.ino())
 }
@@ -533,7 +577,7 @@ fn counts_names(file: &File, found: &Metadata) -> bool {
     if LOCAL.load(Ordering::Relaxed) == filesystem {
         return true;
     }
-    let local = locks_are_kernel_wide(file);
+    let local = kind(file, found.dev()) != Kind::Other;
     if local {
         LOCAL.store(filesystem, Ordering::Relaxed);
     }
@@ -552,50 +596,97 @@ fn shows_the_present(_: &File, _: &Metadata) -> bool {
     false
 }
 
-/// Whether the locks of this filesystem are those of the whole kernel, for every mount of it.
+/// Whose the filesystem of an open lock file is, which has the record of `holder` in it.
+fn filesystem(opened: &Opened, holder: &Holder) -> Filesystem {
+    let is_ours = match kind(&opened.file, opened.identity.map_or(0, |(device, _)| device)) {
+        Kind::Local => true,
+        // An overlay is one kernel's, and shows files of a directory below that others may have
+        // open by another way, whose locks are not seen here. An open for writing has made a copy
+        // of such a file, which is younger than the record in it. (The kernel dates a new file by
+        // a clock that is some milliseconds late, so a copy within those is not noticed.)
+        Kind::Overlay => opened.is_writable && !is_copy(&opened.file, holder),
+        Kind::Other => false,
+    };
+    if is_ours { Filesystem::OfThisKernel } else { Filesystem::MayBeShared }
+}
+
+/// Whether a file came to be after the record in it was written. Not known counts as a copy.
+fn is_copy(file: &File, holder: &Holder) -> bool {
+    let born = file.metadata().and_then(|found| found.created());
+    match (born, holder.since) {
+        // The record's time has whole milliseconds.
+        (Ok(born), Some(since)) => {
+            born.duration_since(since).is_ok_and(|after| after.as_millis() > 0)
+        }
+        (Ok(_) | Err(_), None) | (Err(_), Some(_)) => true,
+    }
+}
+
+/// Kinds of filesystems, by what their locks and attributes are worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// On a disk or in the memory of this machine, with no server or daemon behind it.
+    Local,
+    /// overlayfs.
+    Overlay,
+    /// A network's, FUSE's, or not known.
+    Other,
+}
+
+/// Asks the kernel: by the type of the filesystem where that decides, and else by its device, which
+/// has a major number if it is a disk of this machine.
 ///
-/// An unknown type counts as not: FUSE mounts of one directory do not see each other's locks.
+/// A disk under FUSE is a daemon's, and GFS2 and OCFS2 share theirs with other machines.
 #[cfg(target_os = "linux")]
-fn locks_are_kernel_wide(file: &File) -> bool {
+fn kind(file: &File, device: u64) -> Kind {
+    const BCACHEFS: i64 = 0xca45_1a4e;
+    const GFS2: i64 = 0x0116_1970;
+    const OCFS2: i64 = 0x7461_636f;
+    const RAMFS: i64 = 0x8584_58f6;
+    const ZFS: i64 = 0x2fc1_2fc1;
+
     let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: the descriptor is open for as long as `file` is, and `found` has room.
     if unsafe { libc::fstatfs(file.as_raw_fd(), found.as_mut_ptr()) } != 0 {
-        return false;
+        return Kind::Other;
     }
     // SAFETY: the call filled it in when it returned 0.
-    let kind = unsafe { found.assume_init() }.f_type;
-    // statfs(2); ext2, ext3 and ext4 share one number. The type of both sides differs by platform.
+    let found = unsafe { found.assume_init() }.f_type;
+    // Its type and that of the numbers of statfs(2) differ by platform.
     #[allow(clippy::unnecessary_cast)]
-    let (kind, known) = (
-        kind as i64,
-        [
-            libc::EXT4_SUPER_MAGIC as i64,
-            libc::XFS_SUPER_MAGIC as i64,
-            libc::BTRFS_SUPER_MAGIC as i64,
-            libc::TMPFS_MAGIC as i64,
-            libc::OVERLAYFS_SUPER_MAGIC as i64,
-            libc::F2FS_SUPER_MAGIC as i64,
-        ],
+    let (found, overlay, fuse, of_memory_or_many_devices) = (
+        found as i64,
+        libc::OVERLAYFS_SUPER_MAGIC as i64,
+        libc::FUSE_SUPER_MAGIC as i64,
+        [libc::TMPFS_MAGIC as i64, RAMFS, libc::BTRFS_SUPER_MAGIC as i64, BCACHEFS, ZFS],
     );
-    known.contains(&kind)
+    if found == overlay {
+        Kind::Overlay
+    } else if [fuse, GFS2, OCFS2].contains(&found) {
+        Kind::Other
+    } else if of_memory_or_many_devices.contains(&found) || libc::major(device) != 0 {
+        Kind::Local
+    } else {
+        Kind::Other
+    }
 }
 
-/// Elsewhere there are no pid namespaces to tell apart.
+/// Elsewhere filesystems are not told apart.
 #[cfg(not(target_os = "linux"))]
-fn locks_are_kernel_wide(_: &File) -> bool {
-    false
+fn kind(_: &File, _: u64) -> Kind {
+    Kind::Other
 }
 
 /// Whether an event tells of everybody who comes and goes. It does not of those on another machine
 /// or at another mount, and NFS is silent of a file that is removed while it is open.
 #[cfg(target_os = "linux")]
-fn events_are_of_all(file: &File) -> bool {
-    locks_are_kernel_wide(file)
+fn events_are_of_all(file: &File, device: u64) -> bool {
+    kind(file, device) != Kind::Other
 }
 
 /// Elsewhere filesystems are not told apart.
 #[cfg(not(target_os = "linux"))]
-fn events_are_of_all(_: &File) -> bool {
+fn events_are_of_all(_: &File, _: u64) -> bool {
     true
 }
 

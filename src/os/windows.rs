@@ -25,11 +25,15 @@ use windows_sys::Win32::Foundation::{
 use self::open_file::{Kind, OpenFile, Tried, Waited, code};
 #[cfg(feature = "tokio")]
 use super::Pauses;
+use super::author::{Filesystem, author};
 use super::{KernelLocks, Until, nothing_open, process, whole_milliseconds};
-use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Read, Unlink, Wait};
-use crate::judge::{Age, Evidence, Watch};
+use crate::fs::{
+    Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Probed, Read, Unlink,
+};
+use crate::judge::{Age, Watch};
+use crate::place::port_of_file;
 use crate::protocol::GRACE;
-use crate::record::{Holder, MAX_RECORD};
+use crate::record::{Contents, FileName, Holder, MAX_RECORD};
 
 pub(crate) use self::open_file::{hundreds_of_ns, milliseconds, new_event, time_of};
 
@@ -84,6 +88,11 @@ impl LockFile {
             #[cfg(feature = "tokio")]
             pauses: Pauses::default(),
         }
+    }
+
+    /// The same as any other: an open for reading and writing has no effect here.
+    pub(crate) fn to_ask(path: impl Into<Arc<Path>>) -> Self {
+        Self::new(path, process::me().clone())
     }
 
     /// Nothing is spared here: a probe is two calls on a handle.
@@ -222,10 +231,15 @@ impl LockFile {
         Err(io::Error::new(ErrorKind::InvalidInput, format!("it is {kind}")))
     }
 
-    fn read_record(file: &OpenFile) -> io::Result<Option<Holder>> {
+    fn contents(&self, file: &OpenFile) -> io::Result<Contents> {
         let mut bytes = [0; MAX_RECORD + 1];
         let filled = file.read(&mut bytes)?;
-        Ok(Holder::parse(&bytes[..filled]))
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        let name = match name.and_then(port_of_file) {
+            Some(_) => FileName::OfPort,
+            None => FileName::Any,
+        };
+        Ok(Contents::of(&bytes[..filled], name))
     }
 
     /// Removes our open file, if the path names it.
@@ -333,18 +347,6 @@ impl FileSystem for LockFile {
         }
     }
 
-    /// `LockFileEx(LOCKFILE_EXCLUSIVE_LOCK)` on the same byte, overlapped: it waits.
-    fn wait(&mut self) -> Wait {
-        let Some(opened) = &self.open else { return self.failed(nothing_open(), Wait::Failed) };
-        match opened.file.wait(None, None) {
-            Ok(Waited::Ours) => Wait::Ours,
-            Ok(Waited::TimeOver | Waited::Cancelled) => {
-                self.failed(ErrorKind::TimedOut.into(), Wait::Failed)
-            }
-            Err(error) => self.failed(error, Wait::Failed),
-        }
-    }
-
     /// Nothing: what is listened to is the kernel lock of the open file.
     fn arm(&mut self) {
         #[cfg(feature = "tokio")]
@@ -353,7 +355,8 @@ impl FileSystem for LockFile {
         }
     }
 
-    /// The same as `wait`, with a time-out and an event that cancels it.
+    /// `LockFileEx(LOCKFILE_EXCLUSIVE_LOCK)` on the same byte, overlapped, with a time-out and an
+    /// event that cancels it: it waits.
     ///
     /// The event is that the kernel lock is ours, and it stays ours: the machine, which looks next
     /// and then tries the lock, finds that it has it. To give it up in between would be a call that
@@ -373,11 +376,17 @@ impl FileSystem for LockFile {
         }
     }
 
-    /// One `WriteFile` at the start.
+    /// `GetFileInformationByHandleEx`, and one `WriteFile` at the start.
     fn write(&mut self) -> Done {
-        Arc::make_mut(&mut self.record).since = Some(whole_milliseconds(SystemTime::now()));
-        let bytes = self.record.to_bytes();
         let Some(opened) = &self.open else { return self.failed(nothing_open(), Done::Failed) };
+        let volume = match opened.file.look() {
+            Ok(ours) => ours.identity.volume(),
+            Err(error) => return self.failed(error, Done::Failed),
+        };
+        let record = Arc::make_mut(&mut self.record);
+        record.since = Some(whole_milliseconds(SystemTime::now()));
+        (record.kernel_lock, record.device) = (opened.file.is_locked(), Some(volume));
+        let bytes = record.to_bytes();
         match opened.file.write(&bytes) {
             Ok(written) if written == bytes.len() => Done::Done,
             Ok(_) => self.failed(ErrorKind::StorageFull.into(), Done::Failed),
@@ -387,27 +396,43 @@ impl FileSystem for LockFile {
 
     /// `ReadFile` at explicit offsets, 4097 bytes at most.
     fn read(&mut self) -> Read {
+        self.seen = None;
         let Some(opened) = &self.open else { return self.failed(nothing_open(), Read::Failed) };
-        match Self::read_record(&opened.file) {
-            Ok(seen) => {
-                self.seen = seen;
-                if self.seen.is_some() { Read::Record } else { Read::Nothing }
+        match self.contents(&opened.file) {
+            Ok(Contents::Record(holder)) => {
+                self.seen = Some(*holder);
+                Read::Record
+            }
+            Ok(Contents::Empty) => Read::Empty,
+            Ok(Contents::Unreadable) => Read::Unreadable,
+            Ok(Contents::Foreign) => {
+                self.not_a_lock_file = Some("a file with other content");
+                Read::Foreign
             }
             Err(error) => self.failed(error, Read::Failed),
         }
     }
 
     /// `OpenProcess`, `WaitForSingleObject(0)`, `GetProcessTimes`: see `process_windows.rs`.
-    fn probe(&mut self) -> Evidence {
+    fn probe(&mut self) -> Probed {
         let (Some(opened), Some(holder)) = (&self.open, &self.seen) else {
-            // The machines probe only what they have read.
-            return Evidence::Nothing(Age::Young);
+            return self.failed(nothing_open(), Probed::Failed);
         };
-        // There are no pid namespaces, so what the filesystem's locks prove is never asked.
-        let author = process::author(holder, || false);
         // The later of the two: a copied file keeps an old record, a touched one an old text.
         let written = opened.changed.max(holder.since);
-        Evidence::Record(author, process::probe(holder, author, written))
+        let volume = opened.file.look().ok().map(|found| found.identity.volume());
+        let found = author(
+            process::me(),
+            holder,
+            volume,
+            // A volume of this machine may be shared by others: it is not asked whose it is.
+            || Filesystem::MayBeShared,
+            |identify| Ok(process::probe(holder, identify, written)),
+        );
+        match found {
+            Ok(author) => Probed::Known(author),
+            Err(error) => self.failed(error, Probed::Failed),
+        }
     }
 
     /// `GetFileInformationByHandleEx` of the open file, and of the path, opened once more without a
@@ -438,10 +463,10 @@ impl FileSystem for LockFile {
         }
     }
 
-    /// `SetFileInformationByHandle(FileEndOfFileInfo)` with 0.
+    /// `SetFileInformationByHandle(FileEndOfFileInfo)` with 1.
     fn void(&mut self) -> Done {
         let Some(opened) = &self.open else { return self.failed(nothing_open(), Done::Failed) };
-        match opened.file.empty() {
+        match opened.file.cut_short() {
             Ok(()) => Done::Done,
             Err(error) => self.failed(error, Done::Failed),
         }

@@ -4,8 +4,6 @@
 //! the explorer's filesystem. Others than the one or two that are looked at sit there as ghosts
 //! ([`SIBLING`], [`STRANGER`]): records, locks and open files are theirs, and they never move.
 
-use portlock::protocol::Age;
-
 use super::local_view::{
     ACTOR, LocalView, ME, OpenIs, SIBLING, STRANGER, as_seen, content_as_seen,
 };
@@ -55,7 +53,7 @@ pub fn behind_two(config: &Config, me: &LocalView, actor: &LocalView) -> Vec<Wor
     };
     let seated = [(ME, *me), (ACTOR, *actor)];
     let empty = empty(config, &seated);
-    let orphan = Orphan { content: Content::Empty, age: Age::Old, lock: None };
+    let orphan = Orphan { content: Content::Empty, lock: None };
     let mut worlds = Vec::new();
     for content in contents(&empty, me, actor) {
         for seen in authored(me.seen).filter(|&seen| content_as_seen(&empty, ME, seen) == me.seen) {
@@ -165,7 +163,8 @@ fn authored(content: Content) -> impl Iterator<Item = Content> {
         Content::Of(_) => Content::Of(author),
         Content::OldOf(_) => Content::OldOf(author),
         Content::Empty
-        | Content::Garbage
+        | Content::Unreadable
+        | Content::Foreign
         | Content::OldAlive
         | Content::Dead(_)
         | Content::OldDead(_) => content,
@@ -176,32 +175,25 @@ fn authored(content: Content) -> impl Iterator<Item = Content> {
 #[derive(Debug, Clone, Copy)]
 struct Orphan {
     content: Content,
-    age: Age,
     lock: Option<Who>,
 }
 
 /// Whatever an orphan may be, if one is open.
 fn orphans(config: &Config, open: OpenIs) -> Vec<Orphan> {
     if open != OpenIs::Orphan {
-        return vec![Orphan { content: Content::Empty, age: Age::Old, lock: None }];
+        return vec![Orphan { content: Content::Empty, lock: None }];
     }
-    let mut contents = vec![Content::Empty, Content::Garbage];
+    let mut contents = vec![Content::Empty, Content::Unreadable];
     contents.extend([ME, SIBLING, STRANGER].map(Content::Of));
     contents.extend(config.looks.iter().map(|&look| Content::Dead(look)));
     contents.extend(config.starts.iter().filter_map(|start| match start {
         Start::Absent => None,
-        Start::Old(content) | Start::Young(content) => Some(*content),
+        Start::File(content) => Some(*content),
     }));
     contents.sort();
     contents.dedup();
     let locks: &[_] = if config.kernel_locks { &[None, Some(ME), Some(STRANGER)] } else { &[None] };
-    let mut orphans = Vec::new();
-    for content in contents {
-        // A file with a record looks young or old at any time.
-        let ages: &[_] = if content.is_record() { &[Age::Old] } else { &[Age::Young, Age::Old] };
-        orphans.extend(pairs(ages, locks).map(|(&age, &lock)| Orphan { content, age, lock }));
-    }
-    orphans
+    pairs(&contents, locks).map(|(&content, &lock)| Orphan { content, lock }).collect()
 }
 
 /// What views forget, settled.
@@ -236,7 +228,7 @@ impl Forgotten {
     }
 
     fn open_orphan(self, world: &mut World, who: Who, with_parent: bool) {
-        let inode = world.place(self.orphan.content, self.orphan.age, Creator::Start);
+        let inode = world.place(self.orphan.content, Creator::Start);
         world.path = None;
         self.open(world, who, inode, with_parent);
         let lock = match self.orphan.lock {
@@ -250,7 +242,7 @@ impl Forgotten {
     fn place_named(self, world: &mut World, seated: &[(Who, LocalView)]) {
         let Some(named) = seated[0].1.named else { return };
         let creator = self.creator.map_or(Creator::Start, Creator::Alive);
-        let inode = world.place(self.content, named.age, creator);
+        let inode = world.place(self.content, creator);
         for &(who, view) in seated.iter().filter(|(_, view)| view.open == OpenIs::Named) {
             self.open(world, who, inode, view.with_parent);
         }
@@ -306,6 +298,7 @@ fn empty(config: &Config, seated: &[(Who, LocalView)]) -> World {
         witnessed: 0,
         in_window: false,
         suspended: false,
+        out_of_reach: false,
     };
     let mut participants = [ghost; PARTICIPANTS];
     // No world has both threads and forks: with forks, the ghosts are another child and a parent.
@@ -313,8 +306,9 @@ fn empty(config: &Config, seated: &[(Who, LocalView)]) -> World {
     participants[usize::from(SIBLING)].kind = if forks { Kind::Child } else { Kind::Thread };
     participants[usize::from(STRANGER)].kind = if forks { Kind::Parent } else { Kind::Process };
     for &(who, view) in seated {
-        let LocalView { kind, doing, seen, in_window, .. } = view;
-        participants[usize::from(who)] = Participant { kind, doing, seen, in_window, ..ghost };
+        let LocalView { kind, doing, seen, in_window, out_of_reach, .. } = view;
+        participants[usize::from(who)] =
+            Participant { kind, doing, seen, in_window, out_of_reach, ..ghost };
     }
     World {
         path: None,
@@ -329,6 +323,7 @@ fn empty(config: &Config, seated: &[(Who, LocalView)]) -> World {
         removals_left: config.removals.min(1),
         // Who stops for ever has the view of one that takes its time.
         suspensions_left: 0,
+        chroots_left: config.chroots.min(1),
         removal_failed: false,
         robbed: false,
     }

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use portlock::protocol::Age;
-
 use crate::machines::Machine;
 use crate::table::name;
 use crate::world::{Content, Creator, Doing, Kind, Who, World};
@@ -33,6 +31,8 @@ pub struct LocalView {
     pub seen: Content,
     /// The path was removed from outside between my confirm and my unlink.
     pub in_window: bool,
+    /// I cannot reach the path any more.
+    pub out_of_reach: bool,
     /// The file that the path names.
     pub named: Option<Named>,
 }
@@ -51,8 +51,6 @@ pub enum OpenIs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Named {
     pub content: Content,
-    /// Of a file without a record; one with a record may look young or old at any time.
-    pub age: Age,
     /// Who has the kernel lock. An open file that I share makes its lock mine.
     pub lock: Option<Who>,
     pub created_by_me: bool,
@@ -71,7 +69,6 @@ impl LocalView {
         };
         let named = world.named().map(|file| Named {
             content: content_as_seen(world, who, file.content),
-            age: if file.content.is_record() { Age::Old } else { file.age },
             lock: file.lock.and_then(|open| {
                 let shared_by = world.opened[usize::from(open)]?.shared_by;
                 let mine = shared_by & (1 << who) != 0;
@@ -92,6 +89,7 @@ impl LocalView {
             with_parent: world.everyone().any(is_my_parent),
             seen: content_as_seen(world, who, participant.seen),
             in_window: participant.in_window,
+            out_of_reach: participant.out_of_reach,
             named,
         }
     }
@@ -125,7 +123,8 @@ pub fn content_as_seen(world: &World, who: Who, content: Content) -> Content {
         Content::Of(author) => Content::Of(as_seen(world, who, author)),
         Content::OldOf(author) => Content::OldOf(as_seen(world, who, author)),
         Content::Empty
-        | Content::Garbage
+        | Content::Unreadable
+        | Content::Foreign
         | Content::OldAlive
         | Content::Dead(_)
         | Content::OldDead(_) => content,
@@ -149,11 +148,11 @@ impl fmt::Display for LocalView {
         if self.in_window {
             f.write_str(", confirmed before the removal")?;
         }
+        if self.out_of_reach {
+            f.write_str(", out of reach of the path")?;
+        }
         let Some(named) = self.named else { return f.write_str(" | the path names nothing") };
         write!(f, " | the path names {}", content_in_words(named.content))?;
-        if !named.content.is_record() {
-            write!(f, ", {}", name(&named.age).to_lowercase())?;
-        }
         f.write_str(if named.created_by_me { ", created by me" } else { "" })?;
         f.write_str(match named.lock {
             None => ", unlocked",
@@ -188,7 +187,8 @@ fn content_in_words(content: Content) -> String {
     };
     match content {
         Content::Empty => "an empty file".to_owned(),
-        Content::Garbage => "a part of a record".to_owned(),
+        Content::Unreadable => "a part of a record".to_owned(),
+        Content::Foreign => "another program's data".to_owned(),
         Content::Of(author) => format!("a record, {}", whose(author)),
         Content::OldOf(author) => format!("an old record, {}", whose(author)),
         Content::OldAlive => "the old record of one that lives".to_owned(),

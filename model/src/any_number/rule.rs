@@ -28,8 +28,6 @@ pub enum Act {
     Call(Op),
     Fork,
     Crash,
-    /// The grace of a file passes.
-    Age,
     /// Somebody outside the protocol removes the path.
     Remove,
     /// Begins, decides, stops: nothing that others can see.
@@ -45,8 +43,9 @@ fn whose(one: Move) -> Option<Who> {
         | Move::Release(who)
         | Move::Crash(who, _)
         | Move::Suspend(who)
+        | Move::LoseReach(who)
         | Move::Fork(who) => Some(who),
-        Move::Age(_) | Move::Remove => None,
+        Move::Remove => None,
     }
 }
 
@@ -62,14 +61,17 @@ impl Label {
             Move::Call(..) => Act::Call(reply.op()),
             Move::Fork(_) => Act::Fork,
             Move::Crash(..) => Act::Crash,
-            Move::Age(_) => Act::Age,
             Move::Remove => Act::Remove,
-            Move::Begin(_) | Move::Answer(..) | Move::Release(_) | Move::Suspend(_) => Act::Unseen,
+            Move::Begin(_)
+            | Move::Answer(..)
+            | Move::Release(_)
+            | Move::Suspend(_)
+            | Move::LoseReach(_) => Act::Unseen,
         };
         let own = whose(one).is_some_and(|actor| match act {
             // With a process all its threads die.
             Act::Crash => world.same_process(actor, who),
-            Act::Call(_) | Act::Fork | Act::Age | Act::Remove | Act::Unseen => actor == who,
+            Act::Call(_) | Act::Fork | Act::Remove | Act::Unseen => actor == who,
         });
         if own { Self::Own } else { Self::By(Rule { act, changes: Changes::of(before, after) }) }
     }
@@ -86,8 +88,6 @@ enum Change {
     Dies,
     Locked,
     Unlocked,
-    Ages,
-    Renewed,
     Pends,
     SeenDies,
     Orphaned,
@@ -97,7 +97,7 @@ enum Change {
     Other,
 }
 
-const CHANGES: [(Change, &str); 17] = [
+const CHANGES: [(Change, &str); 15] = [
     (Change::Appears, "a file appears at the path"),
     (Change::Vanishes, "the path names nothing any more"),
     (Change::Recorded, "the named file gets its record"),
@@ -106,8 +106,6 @@ const CHANGES: [(Change, &str); 17] = [
     (Change::Dies, "the named file's record is a dead one's"),
     (Change::Locked, "the named file is locked"),
     (Change::Unlocked, "the named file is unlocked"),
-    (Change::Ages, "the named file's grace is over"),
-    (Change::Renewed, "the named file's grace begins again"),
     (Change::Pends, "the named file is being deleted"),
     (Change::SeenDies, "the author of what I read is dead"),
     (Change::Orphaned, "my open file has no name any more"),
@@ -132,12 +130,10 @@ impl Changes {
             let dies = changed && is_dead(is.content);
             note(Change::Dies, dies);
             note(Change::Recorded, changed && is.content.is_record() && !dies);
-            note(Change::Garbled, changed && is.content == Content::Garbage);
+            note(Change::Garbled, changed && is.content == Content::Unreadable);
             note(Change::Emptied, changed && is.content == Content::Empty);
             note(Change::Locked, was.lock != is.lock && is.lock.is_some());
             note(Change::Unlocked, was.lock.is_some() && is.lock.is_none());
-            note(Change::Ages, !changed && was.age < is.age);
-            note(Change::Renewed, !changed && was.age > is.age);
             note(Change::Pends, !was.pending && is.pending);
         }
         let comes = before.doing == Doing::Absent && after.doing != Doing::Absent;
@@ -161,7 +157,6 @@ impl fmt::Display for Rule {
             Act::Call(op) => write!(f, "another's {}", format!("{op:?}").to_lowercase())?,
             Act::Fork => f.write_str("a fork")?,
             Act::Crash => f.write_str("a death")?,
-            Act::Age => f.write_str("time")?,
             Act::Remove => f.write_str("a removal from outside")?,
             Act::Unseen => f.write_str("another's own business")?,
         }

@@ -14,8 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use portlock::protocol::{
-    Age, Confirm, Create, Dated, Done, Evidence, FileSystem, Listen, Lock, Open, Read, Unlink,
-    Wait, Watch,
+    Age, Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Probed, Read, Unlink, Watch,
 };
 use portlock::{Adapter, Holder};
 
@@ -37,9 +36,6 @@ const FIRST_PID: u32 = 5_000_000;
 const LIVES: u32 = FIRST_PID - 1;
 /// The pid of the dead who left what stands there at the start.
 const DEAD: u32 = FIRST_PID - 2;
-
-/// A file's time is renewed when it has been young for so long: well within the grace.
-const STILL_YOUNG: Duration = Duration::from_millis(700);
 /// How far back a file's time is set that is to be old: beyond the grace, and FAT's rounding.
 const LONG_AGO: Duration = Duration::from_secs(10);
 
@@ -65,27 +61,11 @@ struct Real {
     inherited: Option<File>,
 }
 
-/// A witness, and how old its file looks.
-struct Aged {
-    witness: Witness,
-    age: Age,
-    /// When that was set.
-    dated: Instant,
-}
-
-impl Aged {
-    fn date(&mut self, age: Age) -> io::Result<()> {
-        let now = SystemTime::now();
-        self.witness.date(match age {
-            Age::Young => now,
-            Age::Old => now - LONG_AGO,
-        })?;
-        (self.age, self.dated) = (age, Instant::now());
-        Ok(())
-    }
-
-    fn written(&mut self) {
-        (self.age, self.dated) = (Age::Young, Instant::now());
+/// How long ago a file was changed that looks as old as this.
+fn ago(age: Age) -> Duration {
+    match age {
+        Age::Young => Duration::ZERO,
+        Age::Old => LONG_AGO,
     }
 }
 
@@ -97,7 +77,7 @@ pub struct Kernel<'a> {
     directory: PathBuf,
     path: PathBuf,
     participants: [Real; PARTICIPANTS],
-    files: [Option<Aged>; FILES],
+    files: [Option<Witness>; FILES],
     next_pid: u32,
     pub calls: Calls,
 }
@@ -168,11 +148,7 @@ impl<'a> Kernel<'a> {
         }
         let Some((inode, file)) = world.path.zip(world.named()) else { return Ok(()) };
         std::fs::write(&self.path, self.bytes_of(file.content))?;
-        self.see_new_file(inode)?;
-        match &mut self.files[usize::from(inode)] {
-            Some(witness) if file.age == Age::Old => witness.date(Age::Old),
-            _ => Ok(()),
-        }
+        self.see_new_file(inode)
     }
 
     /// A new process for `who` and its threads, with nothing open.
@@ -191,9 +167,7 @@ impl<'a> Kernel<'a> {
 
     /// Opens the witness of the file that the path has named for a moment.
     fn see_new_file(&mut self, inode: Inode) -> io::Result<()> {
-        let witness = Witness::open(&self.path)?;
-        self.files[usize::from(inode)] =
-            Some(Aged { witness, age: Age::Young, dated: Instant::now() });
+        self.files[usize::from(inode)] = Some(Witness::open(&self.path)?);
         Ok(())
     }
 
@@ -201,7 +175,8 @@ impl<'a> Kernel<'a> {
         let pid = |who| self.participants[usize::from(who)].pid;
         match content {
             Content::Empty => Vec::new(),
-            Content::Garbage => GARBAGE.to_vec(),
+            Content::Unreadable => CUT_SHORT.to_vec(),
+            Content::Foreign => FOREIGN.to_vec(),
             Content::Of(who) => ours(pid(who)).to_bytes(),
             Content::OldOf(who) => Holder::new(pid(who)).to_bytes(),
             Content::OldAlive => Holder::new(LIVES).to_bytes(),
@@ -215,6 +190,7 @@ impl<'a> Kernel<'a> {
     pub fn make(&mut self, before: &World, one: Move, outcome: &Outcome) -> Result<(), Differs> {
         match one {
             Move::Begin(_) | Move::Answer(..) | Move::Release(_) | Move::Suspend(_) => Ok(()),
+            Move::LoseReach(_) => Err("no process can be kept from the path here".into()),
             Move::Call(who, _) => match before.participant(who).doing {
                 Doing::Percy(state) => self.old_agent(state, before, who, outcome),
                 doing => self.step(doing, before, who, outcome),
@@ -225,10 +201,6 @@ impl<'a> Kernel<'a> {
                 Ok(())
             }
             Move::Fork(who) => self.fork(before, who, &outcome.world),
-            Move::Age(inode) => {
-                let witness = self.files[usize::from(inode)].as_mut().ok_or("no such file")?;
-                witness.date(Age::Old).map_err(went_wrong("set a file's time"))
-            }
             Move::Remove => std::fs::remove_file(&self.path).map_err(went_wrong("remove the path")),
         }
     }
@@ -305,11 +277,12 @@ impl<'a> Kernel<'a> {
             Percy::Writing => {
                 let mut newborn = real.newborn.take().ok_or("the old agent has nothing open")?;
                 let record = Holder::new(real.pid).to_bytes();
-                newborn.write_all(&record).map_err(went_wrong("write"))?;
-                if let Some(witness) = self.witness_of(before, who) {
-                    witness.written();
-                }
-                Ok(())
+                let written = before
+                    .open_inode(who)
+                    .and_then(|inode| outcome.world.file(inode))
+                    .map(|file| file.content);
+                let record = if written == Some(Content::Unreadable) { CUT_SHORT } else { &record };
+                newborn.write_all(record).map_err(went_wrong("write"))
             }
             // What it reads is compared with the model after every move.
             Percy::Reading => Ok(()),
@@ -325,7 +298,7 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    fn witness_of(&mut self, world: &World, who: Who) -> Option<&mut Aged> {
+    fn witness_of(&mut self, world: &World, who: Who) -> Option<&mut Witness> {
         self.files[usize::from(world.open_inode(who)?)].as_mut()
     }
 
@@ -364,9 +337,8 @@ impl<'a> Kernel<'a> {
 
     fn compare_path(&self, model: &World) -> Result<(), Differs> {
         let named = witness::named(&self.path).map_err(went_wrong("look at the path"))?;
-        let known = |inode: Inode| {
-            self.files[usize::from(inode)].as_ref().map(|file| file.witness.identity)
-        };
+        let known =
+            |inode: Inode| self.files[usize::from(inode)].as_ref().map(|witness| witness.identity);
         match (named, model.path.and_then(known)) {
             (None, None) => Ok(()),
             (Some(named), Some(expected)) if named == expected => Ok(()),
@@ -398,16 +370,18 @@ impl<'a> Kernel<'a> {
     }
 
     fn compare_content(&self, model: &World, inode: Inode) -> Result<(), Differs> {
-        let (Some(expected), Some(aged)) = (model.file(inode), &self.files[usize::from(inode)])
+        let (Some(expected), Some(witness)) = (model.file(inode), &self.files[usize::from(inode)])
         else {
             return Ok(());
         };
-        let bytes = aged.witness.read().map_err(went_wrong("read"))?;
+        let bytes = witness.read().map_err(went_wrong("read"))?;
         let found = Found::of(&bytes);
         let pid = |who: Who| self.participants[usize::from(who)].pid;
         let lives = |pid| pid == LIVES || self.participants.iter().any(|real| real.pid == pid);
         let agrees = match (expected.content, found) {
-            (Content::Empty, Found::Empty) | (Content::Garbage, Found::Garbage) => true,
+            (Content::Empty, Found::Empty)
+            | (Content::Unreadable, Found::Unreadable)
+            | (Content::Foreign, Found::Foreign) => true,
             (Content::Of(who), Found::Record(found)) => found == pid(who),
             (Content::OldOf(who), Found::OldRecord(found)) => found == pid(who),
             (Content::OldAlive, Found::OldRecord(found)) => found == LIVES,
@@ -425,11 +399,11 @@ impl<'a> Kernel<'a> {
     }
 
     fn compare_lock(&mut self, model: &World, inode: Inode) -> Result<(), Differs> {
-        let (Some(expected), Some(aged)) = (model.file(inode), &self.files[usize::from(inode)])
+        let (Some(expected), Some(witness)) = (model.file(inode), &self.files[usize::from(inode)])
         else {
             return Ok(());
         };
-        let locked = aged.witness.is_locked().map_err(went_wrong("try the kernel lock"))?;
+        let locked = witness.is_locked().map_err(went_wrong("try the kernel lock"))?;
         let has_it =
             |&who: &Who| expected.lock.is_some() && model.participant(who).open == expected.lock;
         match (!locked, expected.lock) {
@@ -463,7 +437,7 @@ impl<'a> Kernel<'a> {
     /// [`World::canonical`]. The witnesses of files that the model has forgotten are closed.
     pub fn renumber(&mut self, world: &World, canonical: &World, went: &[Who; PARTICIPANTS]) {
         let mut participants: [Real; PARTICIPANTS] = Default::default();
-        let mut files: [Option<Aged>; FILES] = Default::default();
+        let mut files: [Option<Witness>; FILES] = Default::default();
         for (old, real) in std::mem::take(&mut self.participants).into_iter().enumerate() {
             participants[usize::from(went[old])] = real;
         }
@@ -553,7 +527,7 @@ impl InLockStep<'_, '_> {
         self.before.participant(self.who).listens == Listens::No && !is_ours
     }
 
-    fn witness(&mut self) -> Option<&mut Aged> {
+    fn witness(&mut self) -> Option<&mut Witness> {
         self.kernel.witness_of(self.before, self.who)
     }
 
@@ -571,8 +545,8 @@ impl InLockStep<'_, '_> {
             .and_then(|inode| self.after.file(inode))
             .map(|file| file.content);
         let Some(witness) = self.witness() else { return };
-        let part: &[u8] = if left == Some(Content::Garbage) { GARBAGE } else { b"" };
-        let done = witness.witness.fill(part).and_then(|()| witness.date(Age::Young));
+        let part = if left == Some(Content::Unreadable) { CUT_SHORT } else { b"" };
+        let done = witness.fill(part);
         self.noted(done, "leave a part of the record");
     }
 }
@@ -601,22 +575,11 @@ impl FileSystem for InLockStep<'_, '_> {
     }
 
     fn age(&mut self) -> Dated {
-        let is_record = self
-            .before
-            .open_inode(self.who)
-            .and_then(|inode| self.before.file(inode))
-            .is_some_and(|file| file.content.is_record());
         let expected = self.expected;
+        // A file may look young or old at any time: it is dated as the model has it.
         let dated = match (self.witness(), expected) {
             (Some(witness), Reply::Age(Dated::Known(age))) => {
-                let stale = witness.age == Age::Young && witness.dated.elapsed() > STILL_YOUNG;
-                // A file with a record may have any age; one without has that of its last change.
-                if is_record && witness.age != age || stale {
-                    let age = if is_record { age } else { Age::Young };
-                    witness.date(age)
-                } else {
-                    Ok(())
-                }
+                witness.date(SystemTime::now() - ago(age))
             }
             _ => Ok(()),
         };
@@ -644,11 +607,6 @@ impl FileSystem for InLockStep<'_, '_> {
         self.call(instead, Reply::Lock, |fs| fs.lock()).unwrap_or(Lock::Failed)
     }
 
-    fn wait(&mut self) -> Wait {
-        let failed = failure!(self, Wait, Wait::Failed);
-        self.call(failed, Reply::Wait, |fs| fs.wait()).unwrap_or(Wait::Failed)
-    }
-
     fn arm(&mut self) {
         let _ = self.call(None, |()| Reply::Arm, |fs| fs.arm());
     }
@@ -672,13 +630,8 @@ impl FileSystem for InLockStep<'_, '_> {
     fn write(&mut self) -> Done {
         let failed = failure!(self, Write, Done::Failed);
         let reply = self.call(failed, Reply::Write, |fs| fs.write()).unwrap_or(Done::Failed);
-        match reply {
-            Done::Failed => self.fail_to_write(),
-            Done::Done => {
-                if let Some(witness) = self.witness() {
-                    witness.written();
-                }
-            }
+        if reply == Done::Failed {
+            self.fail_to_write();
         }
         reply
     }
@@ -688,12 +641,12 @@ impl FileSystem for InLockStep<'_, '_> {
         self.call(failed, Reply::Read, |fs| fs.read()).unwrap_or(Read::Failed)
     }
 
-    fn probe(&mut self) -> Evidence {
+    fn probe(&mut self) -> Probed {
         let instead = match self.expected {
             Reply::Probe(evidence) => Some(evidence),
             _ => None,
         };
-        self.call(instead, Reply::Probe, |fs| fs.probe()).unwrap_or(Evidence::Nothing(Age::Young))
+        self.call(instead, Reply::Probe, |fs| fs.probe()).unwrap_or(Probed::Failed)
     }
 
     fn confirm(&mut self) -> Confirm {
@@ -708,11 +661,7 @@ impl FileSystem for InLockStep<'_, '_> {
 
     fn void(&mut self) -> Done {
         let failed = failure!(self, Void, Done::Failed);
-        let reply = self.call(failed, Reply::Void, |fs| fs.void()).unwrap_or(Done::Failed);
-        if let (Done::Done, Some(witness)) = (reply, self.witness()) {
-            witness.written();
-        }
-        reply
+        self.call(failed, Reply::Void, |fs| fs.void()).unwrap_or(Done::Failed)
     }
 
     fn watch(&mut self) -> Watch {
@@ -751,7 +700,8 @@ impl FileSystem for InLockStep<'_, '_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Empty,
-    Garbage,
+    Unreadable,
+    Foreign,
     Record(u32),
     OldRecord(u32),
 }
@@ -767,13 +717,17 @@ impl Found {
         match digits.and_then(|(pid, rest)| Some((pid.parse().ok()?, rest))) {
             Some((pid, rest)) if rest.contains("\"boot\":") => Self::Record(pid),
             Some((pid, _)) => Self::OldRecord(pid),
-            None => Self::Garbage,
+            None if bytes == FOREIGN => Self::Foreign,
+            None => Self::Unreadable,
         }
     }
 }
 
 /// The first bytes of a record.
-const GARBAGE: &[u8] = b"{\"pid\":1";
+const CUT_SHORT: &[u8] = b"{\"pid\":1";
+
+/// Another program's data.
+const FOREIGN: &[u8] = b"version = 4\n";
 
 /// A record of this crate's format.
 fn ours(pid: u32) -> Holder {

@@ -74,8 +74,7 @@ impl Random<'_> {
         let happens = match self.random.u8(..40) {
             0 => Some(Move::Crash(who, Look::Gone)),
             1 => Some(Move::Remove),
-            2 | 3 => Some(Move::Age(self.random.u8(..self.world.files.len() as u8))),
-            4 | 5 => Some(Move::Fork(0)),
+            2 | 3 => Some(Move::Fork(0)),
             _ => None,
         };
         match happens {
@@ -102,7 +101,6 @@ impl Random<'_> {
         let mut world = self.world;
         let open = world.open_inode(who).and_then(|inode| world.file(inode)).copied();
         let is_child = world.participant(who).kind == Kind::Child;
-        let mine = world.participant(who).open;
         let possible = match op {
             Op::Create | Op::Open => open.is_none() && !is_child,
             Op::Unlink => !is_child,
@@ -111,16 +109,12 @@ impl Random<'_> {
             Op::Listen => {
                 open.is_some_and(|_| !is_child && world.participant(who).listens == Listens::Event)
             }
-            // It would block.
-            Op::Wait => {
-                open.is_some_and(|file| file.lock.is_none() || file.lock == mine) && !is_child
-            }
             _ => open.is_some() && !is_child,
         };
         if !possible {
             return None;
         }
-        // A file with a record may look young or old.
+        // An empty file may look young or old.
         let choice = if op == Op::Age { self.random.u8(..2) } else { 0 };
         let mut view = View::new(&mut world, self.config, who, choice);
         ask(op, &mut view);
@@ -146,12 +140,11 @@ impl Random<'_> {
     }
 }
 
-const OPS: [Op; 15] = [
+const OPS: [Op; 14] = [
     Op::Create,
     Op::Open,
     Op::Age,
     Op::Lock,
-    Op::Wait,
     Op::Arm,
     Op::Listen,
     Op::Write,
@@ -170,7 +163,6 @@ fn ask(op: Op, fs: &mut impl FileSystem) {
         Op::Open => drop(fs.open()),
         Op::Age => drop(fs.age()),
         Op::Lock => drop(fs.lock()),
-        Op::Wait => drop(fs.wait()),
         Op::Arm => fs.arm(),
         Op::Listen => drop(fs.listen()),
         Op::Write => drop(fs.write()),
@@ -187,5 +179,5 @@ fn ask(op: Op, fs: &mut impl FileSystem) {
 }
 
 fn outcome(world: World, reply: Reply) -> Outcome {
-    Outcome { world, reply, removal: None, choices: 1, ended: Doing::Idle }
+    Outcome { world, reply, removal: None, by: None, choices: 1, ended: Doing::Idle }
 }

@@ -1,7 +1,7 @@
 //! Model filesystems with one semantic slip each. The lock-step of `conformance.rs` ends at the
 //! first difference, so a slip need not go on after that: it changes what one move leads to.
 
-use portlock::protocol::{Age, Confirm, Create, Dated, Done, Lock, Open, Read, Unlink, Wait};
+use portlock::protocol::{Confirm, Create, Done, Lock, Open, Read, Unlink};
 
 use crate::machines::Reply;
 use crate::moves::Outcome;
@@ -113,17 +113,6 @@ pub const SLIPS: &[Slip] = &[
         },
     },
     Slip {
-        name: "wait-takes-nothing",
-        world: "blocking",
-        in_random_calls: true,
-        noticed: "somebody has the kernel lock of file",
-        spoil: |before, one, outcome| {
-            if outcome.reply == Reply::Wait(Wait::Ours) {
-                free(&mut outcome.world, caller(one).and_then(|who| before.open_inode(who)));
-            }
-        },
-    },
-    Slip {
         name: "confirm-compares-with-itself",
         world: "base",
         in_random_calls: true,
@@ -150,8 +139,14 @@ pub const SLIPS: &[Slip] = &[
         noticed: "the reply is Read(",
         spoil: |before, _, outcome| {
             let Some(file) = before.named() else { return };
-            if let Reply::Read(reply @ (Read::Record | Read::Nothing)) = &mut outcome.reply {
-                *reply = if file.content.is_record() { Read::Record } else { Read::Nothing };
+            if let Reply::Read(reply @ (Read::Record | Read::Empty | Read::Unreadable)) =
+                &mut outcome.reply
+            {
+                *reply = match file.content {
+                    Content::Empty => Read::Empty,
+                    Content::Unreadable => Read::Unreadable,
+                    _ => Read::Record,
+                };
             }
         },
     },
@@ -165,7 +160,7 @@ pub const SLIPS: &[Slip] = &[
                 fill(
                     &mut outcome.world,
                     caller(one).and_then(|who| before.open_inode(who)),
-                    Content::Garbage,
+                    Content::Unreadable,
                 );
             }
         },
@@ -193,39 +188,6 @@ pub const SLIPS: &[Slip] = &[
                 if outcome.reply == Reply::Void(Done::Done) {
                     fill(&mut outcome.world, voided, file.content);
                 }
-            }
-        },
-    },
-    Slip {
-        name: "old-files-are-young",
-        world: "base",
-        in_random_calls: true,
-        noticed: "the reply is Age(Known(Old)), and Age(Known(Young))",
-        spoil: |before, one, outcome| {
-            let file = caller(one).and_then(|who| before.file(before.open_inode(who)?));
-            // One with a record may look either way.
-            if file.is_some_and(|file| !file.content.is_record()) {
-                replies(
-                    outcome,
-                    Reply::Age(Dated::Known(Age::Old)),
-                    Reply::Age(Dated::Known(Age::Young)),
-                );
-            }
-        },
-    },
-    Slip {
-        name: "newborns-are-old",
-        world: "base",
-        in_random_calls: true,
-        noticed: "the reply is Age(Known(Young)), and Age(Known(Old))",
-        spoil: |before, one, outcome| {
-            let file = caller(one).and_then(|who| before.file(before.open_inode(who)?));
-            if file.is_some_and(|file| !file.content.is_record()) {
-                replies(
-                    outcome,
-                    Reply::Age(Dated::Known(Age::Young)),
-                    Reply::Age(Dated::Known(Age::Old)),
-                );
             }
         },
     },

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use portlock::protocol::{Evidence, KernelLock, Verdict, judge};
+use portlock::protocol::{Author, Evidence, KernelLock, Probed, Verdict, judge};
 
 use super::Column;
 use crate::machines::{Machine, Op, Reply, graph};
@@ -81,7 +81,6 @@ pub(super) fn edges<M: Machine>(columns: &[Column]) -> Result<Edges, String> {
 fn carried_by(state: &str) -> String {
     let mut parts = state.split(['(', ')']).skip(1);
     match parts.next().unwrap_or_default() {
-        "Nothing" => "no record".to_owned(),
         other => spaced(other),
     }
 }
@@ -103,9 +102,7 @@ fn words(reply: Reply, state: &str) -> Result<String, String> {
     let full = name(&reply);
     let inner = full.split_once('(').map_or("", |(_, inner)| inner.trim_end_matches(')'));
     Ok(match (reply, inner) {
-        (Reply::Probe(evidence), _) => verdict(state, evidence)?.to_owned(),
-        (Reply::Read(_), "Record") => "record".to_owned(),
-        (Reply::Read(_), "Nothing") => "no record".to_owned(),
+        (Reply::Probe(Probed::Known(author)), _) => verdict(state, author)?.to_owned(),
         (Reply::Age(_), _) if inner.starts_with("Known") => "known".to_owned(),
         (Reply::Write(_), "Done") => "written".to_owned(),
         (Reply::Close | Reply::Leave, _) => String::new(),
@@ -114,11 +111,11 @@ fn words(reply: Reply, state: &str) -> Result<String, String> {
 }
 
 /// What the judge says to this evidence, in a state that carries what trying the lock said.
-fn verdict(state: &str, evidence: Evidence) -> Result<&'static str, String> {
+fn verdict(state: &str, author: Author) -> Result<&'static str, String> {
     let locks = [KernelLock::Ours, KernelLock::Busy, KernelLock::Unsupported];
     let lock = locks.into_iter().find(|lock| state.ends_with(&format!("({lock:?})")));
     let lock = lock.ok_or_else(|| format!("{state} is judged without a word of its lock"))?;
-    Ok(match judge(lock, evidence) {
+    Ok(match judge(lock, Evidence::Record(author)) {
         Verdict::Dead => "dead",
         Verdict::Alive => "alive",
         Verdict::NotFinal(_) => "not final",
@@ -132,7 +129,6 @@ pub(super) fn op_words(op: Op) -> &'static str {
         Op::Open => "open what is there",
         Op::Age => "how old is it?",
         Op::Lock => "try the kernel lock",
-        Op::Wait => "wait for the kernel lock",
         Op::Arm => "keep its events",
         Op::Listen => "wait for an event",
         Op::Write => "write the record",
@@ -140,7 +136,7 @@ pub(super) fn op_words(op: Op) -> &'static str {
         Op::Probe => "ask for its process",
         Op::Confirm => "path still names it?",
         Op::Unlink => "unlink the path",
-        Op::Void => "empty the file",
+        Op::Void => "cut the file short",
         Op::Watch => "watch the kernel lock",
         Op::Close => "unlock, close",
         Op::Leave => "close, lock stays",

@@ -126,7 +126,7 @@ fn may_be_forced(held: &Held) -> bool {
         // The old format names no boot, and its agents take no kernel lock.
         (Refusal::Holder, Some(holder)) => holder.boot.is_none(),
         (Refusal::Unknown(why), Some(_)) => {
-            matches!(why, Unsure::OtherMachine | Unsure::OtherNamespace | Unsure::NoKernelLocks)
+            matches!(why, Unsure::OtherMachine | Unsure::NoSharedLock | Unsure::NoKernelLocks)
         }
     }
 }

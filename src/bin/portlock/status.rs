@@ -28,9 +28,9 @@ JSON, with null for what does not apply or is not known:
   name     the name; null for a port
   path     the lock file
   holder   the record: pid, port, startedAt, command, host
-  why      why it is not certain, a word: \"being-created\", \"recorded-gone\", \"cannot-probe\",
-           \"other-machine\", \"other-namespace\", \"no-kernel-locks\", \"contended\",
-           \"cannot-watch\", \"not-a-lock-file\", \"not-permitted\", \"no-home\", \"failed\";
+  why      why it is not certain, a word: \"being-created\", \"unreadable\", \"recorded-gone\",
+           \"cannot-probe\", \"other-machine\", \"no-shared-lock\", \"no-kernel-locks\",
+           \"contended\", \"cannot-watch\", \"not-a-lock-file\", \"not-permitted\", \"no-home\", \"failed\";
            \"any-port\" for port 0
   message  the same as a sentence
 

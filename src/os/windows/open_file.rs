@@ -70,6 +70,16 @@ pub(super) enum Identity {
     Short(u32, u64),
 }
 
+impl Identity {
+    /// The number of the volume.
+    pub(super) fn volume(self) -> u64 {
+        match self {
+            Self::Long(volume, _) => volume,
+            Self::Short(volume, _) => volume.into(),
+        }
+    }
+}
+
 /// What a look at an open file shows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
@@ -204,6 +214,11 @@ impl OpenFile {
             GetFileInformationByHandleEx(self.raw(), class, room, size_of::<T>() as u32)
         })?;
         Ok(found)
+    }
+
+    /// Whether the kernel lock is ours.
+    pub(super) fn is_locked(&self) -> bool {
+        self.locked.load(Ordering::Relaxed)
     }
 
     /// [`LockFileEx`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-lockfileex),
@@ -353,8 +368,8 @@ impl OpenFile {
 
     /// [`SetFileInformationByHandle`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-setfileinformationbyhandle)
     /// with `FileEndOfFileInfo`: empties the file.
-    pub(super) fn empty(&self) -> io::Result<()> {
-        self.set_information(FileEndOfFileInfo, &FILE_END_OF_FILE_INFO { EndOfFile: 0 })
+    pub(super) fn cut_short(&self) -> io::Result<()> {
+        self.set_information(FileEndOfFileInfo, &FILE_END_OF_FILE_INFO { EndOfFile: 1 })
     }
 
     /// The same with `FileDispositionInfoEx`: removes the file that this handle, of
