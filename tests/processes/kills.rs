@@ -174,15 +174,9 @@ impl Stands {
     }
 }
 
-/// Elsewhere than on Linux nothing tells that somebody waits, so nobody does.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 enum Action {
     Acquire,
-    /// Waits in the kernel, until the holder has released.
-    Wait,
-    /// Waits in the kernel, until the holder has been killed.
-    WaitForDeath,
     /// Listens to the file; the holder has released before it is told.
     Listen,
     /// Listens to the file; the holder has been killed before it is told.
@@ -207,10 +201,6 @@ const SCENARIOS: &[Scenario] = &[
     scenario("acquire: a dead one's of the old format", Stands::DeadOfOldFormat, Action::Acquire),
     scenario("acquire: an old empty file", Stands::OldEmpty, Action::Acquire),
     scenario("acquire: refused by a live holder", Stands::LiveHolder, Action::Acquire),
-    #[cfg(target_os = "linux")]
-    scenario("acquire: waits for a release", Stands::LiveHolder, Action::Wait),
-    #[cfg(target_os = "linux")]
-    scenario("acquire: waits for a death", Stands::LiveHolder, Action::WaitForDeath),
     scenario("acquire: listens for a release", Stands::LiveHolder, Action::Listen),
     scenario("acquire: listens for a death", Stands::LiveHolder, Action::ListenForDeath),
     faulty("acquire: the write fails", "write"),
@@ -397,8 +387,6 @@ struct Stage {
     stands: Stands,
     holder: Option<Participant>,
     child: Participant,
-    /// The child is about to wait in the kernel.
-    waits: bool,
     /// The child is about to wait for an event.
     listens: bool,
 }
@@ -430,7 +418,6 @@ impl Stage {
             stands: scenario.stands,
             holder,
             child,
-            waits: false,
             listens: false,
         };
         stage.begin();
@@ -440,8 +427,7 @@ impl Stage {
     fn begin(&mut self) {
         let order = match self.action {
             Action::Acquire => "acquire 0",
-            Action::Wait | Action::WaitForDeath => "acquire 1",
-            Action::Listen | Action::ListenForDeath => "acquire-listening",
+            Action::Listen | Action::ListenForDeath => "acquire 1",
             Action::HoldAndRelease => {
                 assert_eq!(self.child.tell("hold"), "held, and the witness was free");
                 "release"
@@ -457,7 +443,6 @@ impl Stage {
 
     fn stop(&mut self) -> Stop {
         let said = self.child.answer();
-        self.waits = said == "before Waiting wait";
         self.listens = said == "before Listening listen";
         match said.strip_prefix("ended ") {
             Some(how) => Stop::Ended(how.to_owned()),
@@ -472,17 +457,12 @@ impl Stage {
             self.end_the_holder();
         }
         self.child.order("go");
-        if self.waits {
-            #[cfg(target_os = "linux")]
-            crate::participant::until_blocked(self.child.pid());
-            self.end_the_holder();
-        }
     }
 
     fn end_the_holder(&mut self) {
         let Some(mut holder) = self.holder.take() else { return };
         match self.action {
-            Action::WaitForDeath | Action::ListenForDeath => holder.kill(),
+            Action::ListenForDeath => holder.kill(),
             _ => assert_eq!(holder.tell("release"), "released"),
         }
     }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use portlock::protocol::{
-    Acquire, Clear, Cleared, Confirm, Create, Dated, Done, Evidence, FileSystem, Listen, Lock,
-    Open, Probe, Query, Read, Release, Released, Standing, Stuck, Unlink, Wait, Watch,
+    Acquire, Author, Clear, Cleared, Confirm, Create, Dated, Done, FileSystem, Listen, Lock,
+    Open, Probe, Probed, Query, Read, Release, Released, Stuck, Unlink, Watch,
 };
 
 use crate::participant::{answer, ending, outcome, set_byte_lock};
@@ -101,16 +101,13 @@ impl Child {
         match order {
             "hold" => {
                 fs.silent = true;
-                let held = self.acquire(0, Standing::leave, fs);
+                let held = self.acquire(0, fs);
                 fs.silent = false;
                 held
             }
             "acquire" => {
                 let waits = rest.parse().expect("a number of waits");
-                format!("ended {}", self.acquire(waits, Standing::wait, fs))
-            }
-            "acquire-listening" => {
-                format!("ended {}", self.acquire(1, Standing::listen, fs))
+                format!("ended {}", self.acquire(waits, fs))
             }
             "release" => format!("ended {}", self.release(fs)),
             "clear" => format!("ended {}", clear(fs)),
@@ -119,13 +116,8 @@ impl Child {
         }
     }
 
-    /// Waits in this way so many times, and tries again as often as that takes.
-    fn acquire<F: FileSystem>(
-        &self,
-        mut waits: u32,
-        wait: fn(Standing) -> Acquire,
-        fs: &mut Announced<F>,
-    ) -> String {
+    /// Listens so many times, and tries again as often as that takes.
+    fn acquire<F: FileSystem>(&self, mut waits: u32, fs: &mut Announced<F>) -> String {
         if self.wrong == "Naive" {
             return match naively(fs) {
                 true => self.held(),
@@ -144,7 +136,7 @@ impl Child {
                 Acquire::Pausing(pause) => pause.give_up(),
                 Acquire::Standing(standing) if waits > 0 => {
                     waits -= 1;
-                    wait(standing)
+                    standing.listen()
                 }
                 Acquire::Standing(standing) => standing.leave(),
                 Acquire::Held(_) => return self.held(),
@@ -238,7 +230,7 @@ fn naively<F: FileSystem>(fs: &mut Announced<F>) -> bool {
         }
         let stale = fs.open() != Open::Opened
             || fs.read() != Read::Record
-            || matches!(fs.probe(), Evidence::Record(_, Probe::Gone));
+            || matches!(fs.probe(), Probed::Known(Author::Here(_, Probe::Gone)));
         if !stale {
             return false;
         }
@@ -363,10 +355,6 @@ impl<F: FileSystem> FileSystem for Announced<F> {
         self.or_fail("listen", Listen::Failed, F::listen)
     }
 
-    fn wait(&mut self) -> Wait {
-        self.or_fail("wait", Wait::Failed, F::wait)
-    }
-
     fn write(&mut self) -> Done {
         self.or_fail("write", Done::Failed, F::write)
     }
@@ -375,8 +363,8 @@ impl<F: FileSystem> FileSystem for Announced<F> {
         self.or_fail("read", Read::Failed, F::read)
     }
 
-    fn probe(&mut self) -> Evidence {
-        self.call("probe", |this| this.inner.probe())
+    fn probe(&mut self) -> Probed {
+        self.or_fail("probe", Probed::Failed, F::probe)
     }
 
     fn confirm(&mut self) -> Confirm {
