@@ -4,9 +4,7 @@ use std::fmt;
 
 use portlock::protocol::Age;
 
-use crate::world::{
-    Content, Creator, Doing, FILES, Kind, Listens, Look, PARTICIPANTS, Participant, World,
-};
+use crate::world::{Content, Creator, FILES, Kind, Look, PARTICIPANTS, Participant, World};
 
 /// A promise that the checks can find broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,7 +145,8 @@ const ALL_STARTS: &[Start] = &[
 const FEW_STARTS: &[Start] = &[Start::Absent, Start::Old(Content::Dead(Look::Gone))];
 
 impl Config {
-    fn base(participants: usize) -> Self {
+    /// The world that all others are made from.
+    pub fn base(participants: usize) -> Self {
         Self {
             name: "base",
             kinds: vec![Kind::Process; participants],
@@ -376,7 +375,23 @@ impl Config {
 
     /// The world of this name.
     pub fn named(name: &str, participants: usize) -> Option<Self> {
-        Self::all(participants).into_iter().find(|config| config.name == name)
+        let all = Self::all(participants).into_iter().chain(Self::of_windows(participants));
+        all.into_iter().find(|config| config.name == name)
+    }
+
+    /// The waits of Windows, where the event is that the kernel lock has come: with names that are
+    /// free at once, and with names that stay until the last open file is closed.
+    pub fn of_windows(participants: usize) -> [Self; 2] {
+        let base = Self::base(participants);
+        let crashes = if participants > 2 { 1 } else { 2 };
+        let at_once = Self { name: "windows-waits", listens: true, windows: true, crashes, ..base };
+        let stays = Self {
+            name: "windows-waits-late-names",
+            delete_pending: true,
+            owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P4, Promise::P5],
+            ..at_once.clone()
+        };
+        [at_once, stays]
     }
 
     /// The same with the adapter of Windows.
@@ -399,19 +414,9 @@ impl Config {
     }
 
     fn begin(&self, start: Start) -> World {
-        let participant = |kind| Participant {
-            kind,
-            doing: if kind == Kind::Child { Doing::Absent } else { Doing::Idle },
-            open: None,
-            listens: Listens::No,
-            seen: Content::Empty,
-            witnessed: 0,
-            in_window: false,
-            suspended: false,
-        };
-        let mut participants = [participant(Kind::Process); PARTICIPANTS];
+        let mut participants = [Participant::at_rest(Kind::Process); PARTICIPANTS];
         for (slot, &kind) in participants.iter_mut().zip(&self.kinds) {
-            *slot = participant(kind);
+            *slot = Participant::at_rest(kind);
         }
         let mut world = World {
             path: None,
