@@ -356,7 +356,7 @@ fn a_memo_that_forgets_anything_is_wrong() {
         let config = part(&Config::named(world, 2).expect("a world of the model"));
         let mut runs: FxHashMap<Reached, Solo> = FxHashMap::default();
         let (mut wrong, mut last) = (false, None);
-        let limits = Limits { states: 20_000, ..Limits::default() };
+        let limits = Limits { states: 20_000, whole: true, ..Limits::default() };
         // Cut short or not: what it has seen is enough.
         let _ = explore_watched(&config, &SHIPPED, limits, |world, _, _| {
             if wrong || last.replace(*world) == Some(*world) {

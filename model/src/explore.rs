@@ -189,15 +189,15 @@ pub fn explore(config: &Config, protocol: &Protocol, limits: Limits) -> Result<S
     search(config, protocol, limits, vec![|_: &World, _, _: &Outcome| {}; limits.threads.max(1)])
 }
 
-/// Same as [`explore`], except that it searches the whole worlds on this thread alone, and shows
-/// `watch` every move with the world before it.
+/// Same as [`explore`], except that it searches on this thread alone, and shows `watch` every move
+/// with the world before it.
 pub fn explore_watched(
     config: &Config,
     protocol: &Protocol,
     limits: Limits,
     watch: impl FnMut(&World, Move, &Outcome) + Send,
 ) -> Result<Seen, Incomplete> {
-    search(config, protocol, Limits { whole: true, ..limits }, vec![watch])
+    search(config, protocol, limits, vec![watch])
 }
 
 /// How many states are expanded before what was found is put in order.

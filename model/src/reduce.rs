@@ -148,12 +148,8 @@ impl Reduction {
     }
 
     /// What a participant may still read.
-    fn live(&self, participant: &Participant) -> Live {
-        // It never moves again.
-        if participant.suspended {
-            return Live::NOTHING;
-        }
-        match participant.doing {
+    fn live(&self, doing: Doing) -> Live {
+        match doing {
             // Who has left a file open does not come back. A call starts with nothing remembered.
             Doing::Absent | Doing::Idle => Live::NOTHING,
             // These protocols have calls of their own, which read the named file and nothing else.
@@ -169,11 +165,16 @@ impl Reduction {
         }
     }
 
+    /// Whether a participant at this may still probe by what it read last.
+    pub fn will_probe(&self, doing: Doing) -> bool {
+        self.probes_what_was_read && self.live(doing).has(Live::SEEN)
+    }
+
     /// Clears what is dead.
     pub fn reduce(&self, world: &mut World) {
         let mut live = [Live::NOTHING; PARTICIPANTS];
         for who in world.everyone() {
-            live[usize::from(who)] = self.live(world.participant(who));
+            live[usize::from(who)] = self.live(world.participant(who).doing);
         }
         self.reduce_files(world, &live);
         let World {
@@ -222,8 +223,8 @@ impl Reduction {
             listens,
             seen,
             witnessed,
-            in_window,
-            suspended,
+            in_window: _,
+            suspended: _,
         } = participant;
         if !live.has(Live::EVENTS) {
             *listens = Listens::No;
@@ -239,7 +240,6 @@ impl Reduction {
             remembered |= has_open;
         }
         *witnessed &= if self.owes_truth { remembered } else { 0 };
-        *in_window &= !*suspended;
     }
 
     fn reduce_files(&self, world: &mut World, live: &[Live; PARTICIPANTS]) {
