@@ -1,13 +1,13 @@
 //! Every interleaving of the shipped machines, in every world: no promise breaks, and the counts of
 //! states are those that are committed, so that a search of less than everything cannot pass.
 //!
-//! A change of the machines, of the worlds or of the model changes the counts: run
-//! `cargo run --release -p portlock-model -- check` and put in what it prints.
+//! A change of the machines, of the worlds or of the model changes the counts:
+//! `cargo run --release -p portlock-model -- check --pin` writes what they are.
 
 use std::collections::BTreeSet;
 
 use portlock::protocol::{Acquire, Clear, Query, Release};
-use portlock_model::catalogue::on_all_processors;
+use portlock_model::counts::{self, Counts, Pinned};
 use portlock_model::explore::{Coverage, Limits, Seen, explore};
 use portlock_model::machines::{Machine, Reply, graph};
 use portlock_model::report::{Origin, report};
@@ -16,37 +16,11 @@ use portlock_model::variants::SHIPPED;
 use portlock_model::world::{Doing, Kind};
 use portlock_model::worlds::Config;
 
-/// World, participants it is made for, states, transitions, calls of the longest call alone.
-const PINNED: &[(&str, usize, usize, usize, u32)] = &[
-    ("base", 2, 147796, 679222, 30),
-    ("lying-probe", 2, 292858, 1451946, 0),
-    ("threads", 2, 30915, 128056, 30),
-    ("fork", 2, 421905, 1507487, 0),
-    ("outside-rm", 2, 214895, 690539, 0),
-    ("old-agents", 2, 2178341, 8295142, 0),
-    ("delete-pending", 2, 39702, 163142, 40),
-    ("no-kernel-locks", 2, 13461, 68944, 0),
-    ("faults", 2, 391973, 1355907, 30),
-    ("suspended", 2, 218494, 621803, 30),
-    ("queries", 2, 2766749, 10483531, 28),
-    ("blocking", 2, 166084, 767443, 30),
-    ("listening", 2, 238474, 1091570, 30),
-    ("clears", 2, 267978, 904161, 27),
-    ("forced", 2, 172052, 589514, 25),
-    ("trouble", 2, 4940331, 19374137, 0),
-    ("trouble-without-locks", 2, 322433, 1234837, 0),
-    ("trouble-for-listeners", 2, 926295, 3166942, 0),
-    ("trouble-for-clears", 2, 539693, 2059835, 0),
-    ("trouble-for-clears-without-locks", 2, 90009, 320929, 0),
-    ("trouble-for-queries", 2, 416268, 2587094, 0),
-    ("base", 3, 6959465, 30741719, 28),
-];
-
 /// What must happen somewhere in every world.
 const ALWAYS_SOMETIMES: &[&str] = &["somebody holds", "a participant tries again"];
 
 fn search(config: &Config, participants: usize) -> Seen {
-    let seen = explore(config, &SHIPPED, Limits::default()).expect("searched to the end");
+    let seen = explore(config, &SHIPPED, Limits::on_all_processors()).expect("searched to the end");
     if let Some(found) = &seen.found {
         let origin = Origin { variant: None, participants };
         panic!("\n{}", report(config, &SHIPPED, found, origin));
@@ -58,22 +32,10 @@ fn search(config: &Config, participants: usize) -> Seen {
     seen
 }
 
-fn pinned(config: &Config, participants: usize) -> (usize, usize, u32) {
-    let &(_, _, states, transitions, longest) = PINNED
-        .iter()
-        .find(|(name, made_for, ..)| *name == config.name && *made_for == participants)
-        .unwrap_or_else(|| panic!("{} at {participants} has no pinned counts", config.name));
-    (states, transitions, longest)
-}
-
 fn check_counts(config: &Config, participants: usize, seen: &Seen) {
-    let counts = (seen.states, seen.transitions, seen.longest_alone);
-    assert_eq!(
-        counts,
-        pinned(config, participants),
-        "states, transitions and longest call alone of {} at {participants}",
-        config.name
-    );
+    let pinned = Pinned::read().expect("committed counts");
+    let compared = pinned.compare(config.name, participants, Counts::of(seen));
+    compared.unwrap_or_else(|why| panic!("{why}"));
     for what in ALWAYS_SOMETIMES {
         let happens = seen.coverage.sometimes.contains(what);
         assert!(happens, "{} at {participants}: never {what}", config.name);
@@ -83,9 +45,9 @@ fn check_counts(config: &Config, participants: usize, seen: &Seen) {
 #[test]
 fn no_promise_breaks_in_any_world_at_2_and_everything_that_can_happen_happens() {
     let worlds = Config::all(2);
-    let searched = on_all_processors(&worlds, |config| search(config, 2));
     let mut coverage = Coverage::default();
-    for (config, seen) in worlds.iter().zip(&searched) {
+    for config in &worlds {
+        let seen = &search(config, 2);
         check_counts(config, 2, seen);
         coverage.add(&seen.coverage);
         for (what, owed) in [
@@ -124,6 +86,36 @@ fn no_promise_breaks_in_base_at_3_with_2_crashes() {
     let base = Config::named("base", 3).expect("there is a base world");
     assert_eq!(base.crashes, 2);
     check_counts(&base, 3, &search(&base, 3));
+}
+
+#[test]
+fn every_search_and_no_other_has_committed_counts() {
+    let pinned = Pinned::read().expect("committed counts");
+    let searched = counts::searches(true);
+    let searched: BTreeSet<_> =
+        searched.iter().map(|(config, made_for)| (config.name.to_owned(), *made_for)).collect();
+    assert_eq!(pinned.worlds().cloned().collect::<BTreeSet<_>>(), searched);
+    assert_eq!(pinned.to_string().parse::<Pinned>().as_ref(), Ok(&pinned));
+}
+
+#[test]
+fn other_counts_than_the_committed_ones_are_noticed() {
+    let mut pinned = Pinned::read().expect("committed counts");
+    let counts = Counts { states: 10, transitions: 20, depth: 3, longest_solo_run: 4 };
+    pinned.pin("base", 2, counts);
+    assert_eq!(pinned.compare("base", 2, counts), Ok(()));
+    for other in [
+        Counts { states: 11, ..counts },
+        Counts { transitions: 21, ..counts },
+        Counts { depth: 4, ..counts },
+        Counts { longest_solo_run: 5, ..counts },
+    ] {
+        assert!(pinned.compare("base", 2, other).is_err(), "{other}");
+    }
+    assert!(pinned.compare("base", 9, counts).is_err(), "no such line");
+    for text in ["base 2 1 2 3", "base 2 1 2 3 4 5", "base 2 1 2 x 4", "base 2 1 -2 3 4"] {
+        assert!(text.parse::<Pinned>().is_err(), "{text}");
+    }
 }
 
 /// Every cell of the transition tables happens in some world, but for those that are explained.

@@ -5,81 +5,70 @@
 //! another, and `PORTLOCK_HISTORIES=100` a hundred times as many. What proptest finds it keeps in `tests/properties.proptest-regressions`, which is
 //! committed and run first.
 
+#[path = "properties/histories.rs"]
+mod histories;
+
+use histories::{Histories, Ran, find_a_control_in_every_world, keep_every_promise, search, seed};
+
 use proptest::prelude::*;
 
-use portlock_model::schedule::Schedule;
+use portlock_model::report::calls;
+use portlock_model::schedule::{Schedule, run};
+use portlock_model::variants::{Caught, Engine, all};
+use portlock_model::worlds::Config;
 
-/// Two to four participants: the model as the explorer has it.
-mod few {
-    use portlock_model as model;
-
-    include!("properties/histories.rs");
-
-    #[test]
-    fn two_participants_keep_every_promise() {
-        keep_every_promise(2, 64);
-    }
-
-    #[test]
-    fn three_participants_keep_every_promise() {
-        keep_every_promise(3, 64);
-    }
-
-    #[test]
-    fn every_world_has_a_wrong_protocol_that_is_found() {
-        find_a_control_in_every_world(2, 1024);
-    }
-
-    #[test]
-    fn every_variant_that_claims_random_is_found() {
-        use model::variants::{self, Caught, Engine};
-        let mut missed = Vec::new();
-        for variant in variants::all() {
-            let Caught::Breaks { promise, world, participants } = variant.caught else { continue };
-            if !variant.engines.contains(&Engine::Random) {
-                continue;
-            }
-            let mut config = Config::named(world, participants).expect("a world of the model");
-            // A wrong protocol may break several.
-            config.owed = promise.alone();
-            let ran = Ran::default();
-            let of = Histories { config, protocol: variant.protocol };
-            match search(&of, 4096, false, &ran) {
-                Some(found) => {
-                    let again = run(&of.config, &of.protocol, &found.schedule, found.alone);
-                    assert_eq!(again.broken, Some(promise), "{} is replayed", variant.name);
-                    let (searched, calls) = (ran.histories.get(), model::report::calls(&again));
-                    println!("{}: {promise} after {searched} runs, {calls} calls", variant.name);
-                }
-                None => missed.push(variant.name),
-            }
-        }
-        assert!(missed.is_empty(), "seed {}: random histories miss {missed:?}", seed());
-    }
+#[test]
+fn two_participants_keep_every_promise() {
+    keep_every_promise(2, 64);
 }
 
-/// Up to eight participants.
-mod crowd {
-    use portlock_model_crowd as model;
+#[test]
+fn three_participants_keep_every_promise() {
+    keep_every_promise(3, 64);
+}
 
-    include!("properties/histories.rs");
+#[test]
+fn five_participants_keep_every_promise() {
+    keep_every_promise(5, 32);
+}
 
-    #[test]
-    fn five_participants_keep_every_promise() {
-        keep_every_promise(5, 32);
+#[test]
+fn eight_participants_keep_every_promise() {
+    // With one on top of them in some worlds, which makes eight; and eight where none is.
+    keep_every_promise(7, 32);
+    keep_every_promise(8, 32);
+}
+
+#[test]
+fn every_world_has_a_wrong_protocol_that_is_found() {
+    find_a_control_in_every_world(2, 1024);
+    find_a_control_in_every_world(7, 1024);
+}
+
+#[test]
+fn every_variant_that_claims_random_is_found() {
+    let mut missed = Vec::new();
+    for variant in all() {
+        let Caught::Breaks { promise, world, participants } = variant.caught else { continue };
+        if !variant.engines.contains(&Engine::Random) {
+            continue;
+        }
+        let mut config = Config::named(world, participants).expect("a world of the model");
+        // A wrong protocol may break several.
+        config.owed = promise.alone();
+        let ran = Ran::default();
+        let of = Histories { config, protocol: variant.protocol };
+        match search(&of, 4096, false, &ran) {
+            Some(found) => {
+                let again = run(&of.config, &of.protocol, &found.schedule, found.alone);
+                assert_eq!(again.broken, Some(promise), "{} is replayed", variant.name);
+                let (searched, calls) = (ran.histories.get(), calls(&again));
+                println!("{}: {promise} after {searched} runs, {calls} calls", variant.name);
+            }
+            None => missed.push(variant.name),
+        }
     }
-
-    #[test]
-    fn eight_participants_keep_every_promise() {
-        // With one on top of them in some worlds, which makes eight; and eight where none is.
-        keep_every_promise(7, 32);
-        keep_every_promise(8, 32);
-    }
-
-    #[test]
-    fn every_world_has_a_wrong_protocol_that_is_found() {
-        find_a_control_in_every_world(7, 1024);
-    }
+    assert!(missed.is_empty(), "seed {}: random histories miss {missed:?}", seed());
 }
 
 proptest! {

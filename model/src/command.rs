@@ -12,6 +12,7 @@ use crate::any_number::closure::Closure;
 use crate::any_number::cover::Explicit;
 use crate::any_number::invariant::{invariant, promises};
 use crate::catalogue;
+use crate::counts::{self, Counts, Pinned};
 use crate::explore::{Incomplete, Limits, Seen, explore};
 use crate::export;
 use crate::pictures::Picture;
@@ -126,6 +127,12 @@ struct Budgets {
 }
 
 impl Budgets {
+    /// Whether any is not the world's own.
+    fn any(&self) -> bool {
+        let Self { crashes, faults, removals, suspensions } = self;
+        [crashes, faults, removals, suspensions].into_iter().any(Option::is_some)
+    }
+
     fn put_into(&self, config: &mut Config) {
         let put = |own: &mut u8, asked: Option<u8>| *own = asked.unwrap_or(*own);
         put(&mut config.crashes, self.crashes);
@@ -148,9 +155,12 @@ struct Check {
     /// A wrong protocol instead of the shipped one.
     #[arg(long)]
     variant: Option<String>,
-    /// All worlds at 3 participants and base at 4 as well: about twenty minutes, and 12 GiB of memory.
-    #[arg(long)]
+    /// All worlds at 3 participants and base at 4 as well.
+    #[arg(long, conflicts_with_all = ["world", "participants"])]
     long: bool,
+    /// Writes the counts that are found to model/counts.txt, with which they are compared otherwise.
+    #[arg(long, conflicts_with_all = ["variant", "states", "crashes", "faults", "removals", "suspensions"])]
+    pin: bool,
     /// Stop, as incomplete, beyond so many states.
     #[arg(long, default_value_t = usize::MAX)]
     states: usize,
@@ -275,26 +285,18 @@ fn world_of(name: &str, participants: usize) -> Result<Config, String> {
 impl Check {
     /// The worlds to search, and how many participants each was made for.
     fn worlds(&self) -> Result<Vec<(Config, usize)>, String> {
-        let all = |participants| {
-            Config::all(participants).into_iter().map(move |config| (config, participants))
-        };
         let participants = self.participants.map(usize::from);
         let mut worlds: Vec<_> = match (&self.world, participants) {
             (Some(name), participants) => {
                 let participants = participants.unwrap_or(2);
                 vec![(world_of(name, participants)?, participants)]
             }
-            (None, Some(participants)) => all(participants).collect(),
-            (None, None) => all(2).chain([(world_of("base", 3)?, 3)]).collect(),
+            (None, Some(participants)) => {
+                let all = Config::all(participants).into_iter();
+                all.map(|config| (config, participants)).collect()
+            }
+            (None, None) => counts::searches(self.long),
         };
-        if self.long {
-            // The worlds of much trouble are there for the coverage of the tables, at 2.
-            let one_thing_at_a_time = |(config, _): &(Config, usize)| {
-                config.name != "base" && !config.name.starts_with("trouble")
-            };
-            worlds.extend(all(3).filter(one_thing_at_a_time));
-            worlds.push((world_of("base", 4)?.with_crashes(0), 4));
-        }
         worlds.iter_mut().for_each(|(config, _)| self.budgets.put_into(config));
         Ok(worlds)
     }
@@ -302,9 +304,16 @@ impl Check {
 
 fn run_check(check: &Check) -> Result<(), String> {
     let protocol = protocol_of(check.variant.as_deref())?;
-    let limits = Limits { states: check.states, progress: true };
+    // What is committed is of the shipped machines in the usual worlds.
+    let usual = check.variant.is_none() && !check.budgets.any();
+    let mut pinned =
+        Pinned::read().or_else(|why| if check.pin { Ok(Pinned::default()) } else { Err(why) })?;
+    let mut changed = Vec::new();
+    let limits = Limits { states: check.states, progress: true, ..Limits::on_all_processors() };
     if !check.json {
-        outln!("world            participants      states  transitions  depth  alone  seconds");
+        outln!(
+            "world                             participants      states  transitions  depth   solo  seconds"
+        );
     }
     for (config, participants) in check.worlds()? {
         let seen = explore(&config, &protocol, limits).map_err(|Incomplete { states }| {
@@ -315,8 +324,15 @@ fn run_check(check: &Check) -> Result<(), String> {
             let origin = Origin { variant: check.variant.as_deref(), participants };
             return Err(report(&config, &protocol, found, origin));
         }
+        let counts = Counts::of(&seen);
+        if check.pin {
+            pinned.pin(config.name, participants, counts);
+            pinned.write()?;
+        } else if usual && pinned.has(config.name, participants) {
+            changed.extend(pinned.compare(config.name, participants, counts).err());
+        }
     }
-    Ok(())
+    if changed.is_empty() { Ok(()) } else { Err(changed.join("\n")) }
 }
 
 fn print_seen(config: &Config, participants: usize, seen: &Seen, as_json: bool) {
@@ -337,7 +353,7 @@ fn print_seen(config: &Config, participants: usize, seen: &Seen, as_json: bool) 
         outln!("{line}");
     } else {
         outln!(
-            "{:<16} {:>12} {:>11} {:>12} {:>6} {:>6} {:>8.1}",
+            "{:<33} {:>12} {:>11} {:>12} {:>6} {:>6} {:>8.1}",
             config.name,
             config.kinds.len(),
             seen.states,

@@ -83,14 +83,14 @@ fn add_cells<'a, M: Machine>(
 }
 
 /// Runs the steps of a protocol on scripted replies.
-struct Bench<'a> {
+pub struct Bench<'a> {
     protocol: &'a Protocol,
     config: Config,
     world: World,
 }
 
 impl<'a> Bench<'a> {
-    fn new(protocol: &'a Protocol, opened: bool) -> Self {
+    pub fn new(protocol: &'a Protocol, opened: bool) -> Self {
         let config = Config::named("base", 2).expect("the world that all others are made from");
         let mut world = config.beginnings()[0];
         if opened {
@@ -100,7 +100,7 @@ impl<'a> Bench<'a> {
         Self { protocol, config, world }
     }
 
-    fn with<S>(&self, script: &mut Script, step: impl FnOnce(&mut View<'_>) -> S) -> S {
+    pub fn with<S>(&self, script: &mut Script, step: impl FnOnce(&mut View<'_>) -> S) -> S {
         let mut world = self.world;
         let mut view = View::new(&mut world, &self.config, 0, 0);
         view.doctor = self.protocol.doctor;

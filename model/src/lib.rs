@@ -12,6 +12,11 @@
 //! | `schedule.rs` | a run as a list of numbers, the same for every engine |
 //! | `walk.rs` | the same with moves chosen one by one, and its shortest form |
 //! | `explore.rs` | breadth-first search to the end |
+//! | `reduce.rs` | dead variables: what no participant will read again is cleared |
+//! | `counts.rs` | the committed counts of every search |
+//! | `fingerprint.rs` | 128 bits that stand for a canonical world |
+//! | `packed.rs` | the worlds of a level, packed |
+//! | `solo.rs` | a memo of the runs of one participant alone |
 //! | `any_number.rs` | P1 and P2 for any number of participants |
 //! | `command.rs` | the command |
 //! | `catalogue.rs` | the table of wrong protocols, each caught |
@@ -29,18 +34,23 @@ pub mod catalogue;
 pub mod command;
 #[cfg(any(target_os = "linux", windows))]
 pub mod conformance;
+pub mod counts;
 pub mod diagram;
 pub mod explore;
 pub mod export;
+pub mod fingerprint;
 pub mod machines;
 pub mod moves;
 pub mod mutants;
 pub mod other;
+pub mod packed;
 pub mod pictures;
 pub mod properties;
+pub mod reduce;
 pub mod report;
 pub mod schedule;
 pub mod sequence;
+pub mod solo;
 pub mod svg;
 pub mod table;
 #[cfg(target_os = "linux")]

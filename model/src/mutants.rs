@@ -173,7 +173,7 @@ impl Bench {
         let runs = |config: &Config| config.kinds.contains(&Kind::Clearer) == clears;
         for (config, states, transitions) in self.worlds.iter().filter(|(one, ..)| runs(one)) {
             // A mutant may go round for ever; shipped machines reach a known number of states.
-            let limits = Limits { states: states * 4, progress: false };
+            let limits = Limits { states: states * 4, ..Limits::default() };
             let search = AssertUnwindSafe(|| explore(config, &MUTATED, limits));
             match catch_unwind(search) {
                 Err(_) => {

@@ -5,8 +5,8 @@ use portlock::protocol::{
     QueryThen, Refusal, Stance, Standing, Then,
 };
 
-use crate::machines::Answer;
-use crate::moves::{Alone, Manner, Outcome, alone, apply, is_blocked, patiently};
+use crate::moves::{Alone, Manner, Outcome, apply, is_blocked, patiently};
+use crate::solo::{self, Solo};
 use crate::variants::Protocol;
 use crate::world::{Content, Creator, Doing, Kind, Move, Participant, Who, World};
 use crate::worlds::{Config, Promise};
@@ -133,7 +133,7 @@ fn tells_the_truth(before: &World, one: Move, outcome: &Outcome) -> bool {
 }
 
 /// Whether who is at this says who holds, or is about to.
-fn names(doing: Doing) -> bool {
+pub fn names(doing: Doing) -> bool {
     match doing {
         Doing::Acquiring(state) | Doing::Clearing(Clear::At(state)) => matches!(
             state,
@@ -195,6 +195,18 @@ pub struct Fared {
 /// the lock if nobody keeps it rightly; and one that waits gets it when the others have ended.
 /// Tells the longest run, in calls.
 pub fn check_alone(config: &Config, protocol: &Protocol, world: &World) -> Result<u32, Fared> {
+    check_alone_by(config, protocol, world, &mut |begun, who| {
+        solo::run(config, protocol, begun, who)
+    })
+}
+
+/// Same as [`check_alone`], except that `solo` makes the solo runs, or remembers them.
+pub fn check_alone_by(
+    config: &Config,
+    protocol: &Protocol,
+    world: &World,
+    solo: &mut impl FnMut(&World, Who) -> Solo,
+) -> Result<u32, Fared> {
     let owes_recovery = config.owed.contains(&Promise::P3);
     let owes_bounds = config.owed.contains(&Promise::P5);
     if !owes_recovery && !owes_bounds {
@@ -210,12 +222,14 @@ pub fn check_alone(config: &Config, protocol: &Protocol, world: &World) -> Resul
             Doing::Acquiring(_) | Doing::Releasing(_) | Doing::Asking(_) | Doing::Clearing(_)
                 if owes_bounds =>
             {
-                ends(config, protocol, world, who)
+                ends(solo(world, who))
             }
             Doing::Idle if participant.open.is_some() || participant.out_of_reach => Ok(0),
-            Doing::Idle if is_acquirer(participant.kind) => gets_it(config, protocol, world, who),
+            Doing::Idle if is_acquirer(participant.kind) => {
+                gets_it(config, world, who, solo(&begun(config, protocol, world, who), who))
+            }
             Doing::Idle if participant.kind == Kind::Clearer => {
-                clears_it(config, protocol, world, who)
+                clears_it(config, world, who, solo(&begun(config, protocol, world, who), who))
             }
             _ => Ok(0),
         };
@@ -259,24 +273,19 @@ fn may_wait(participant: &Participant) -> bool {
     }
 }
 
-fn ends(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Result<u32, Promise> {
-    match alone(config, protocol, world, who, |_, _, _| {}) {
+fn ends(run: Solo) -> Result<u32, Promise> {
+    match run.alone {
         Alone::Held(calls) | Alone::Ended(calls) => Ok(calls),
         Alone::Endless => Err(Promise::P5),
     }
 }
 
-fn gets_it(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Result<u32, Promise> {
-    let mut paused = false;
-    let watch = |_: &World, one: Move, _: &Outcome| {
-        paused |= matches!(one, Move::Answer(_, Answer::Again));
-    };
-    let ended = alone(config, protocol, &begun(config, protocol, world, who), who, watch);
+fn gets_it(config: &Config, world: &World, who: Who, run: Solo) -> Result<u32, Promise> {
     // Only an empty file may be one that its creator is about to write to.
     let has_to_pause =
         world.named().is_some_and(|file| file.content == Content::Empty || file.pending);
-    match ended {
-        Alone::Held(_) if paused && !has_to_pause && !is_blocked(config, world, who) => {
+    match run.alone {
+        Alone::Held(_) if run.paused && !has_to_pause && !is_blocked(config, world, who) => {
             owed_by(config, world)
         }
         Alone::Held(calls) => Ok(calls),
@@ -286,17 +295,11 @@ fn gets_it(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Res
 }
 
 /// A clear that runs alone leaves nothing that an acquire would reclaim.
-fn clears_it(
-    config: &Config,
-    protocol: &Protocol,
-    world: &World,
-    who: Who,
-) -> Result<u32, Promise> {
-    let begun = begun(config, protocol, world, who);
-    let mut after = begun;
-    let ended = alone(config, protocol, &begun, who, |_, _, outcome| after = outcome.world);
-    match ended {
-        Alone::Ended(calls) if after.path.is_none() || is_blocked(config, world, who) => Ok(calls),
+fn clears_it(config: &Config, world: &World, who: Who, run: Solo) -> Result<u32, Promise> {
+    match run.alone {
+        Alone::Ended(calls) if run.leaves_the_path_free || is_blocked(config, world, who) => {
+            Ok(calls)
+        }
         Alone::Held(_) | Alone::Ended(_) | Alone::Endless => owed_by(config, world),
     }
 }

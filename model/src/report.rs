@@ -53,9 +53,7 @@ pub fn report(config: &Config, protocol: &Protocol, found: &Found, origin: Origi
     let variant = origin.variant.map_or(String::new(), |name| format!("--variant {name} "));
     let _ = writeln!(
         text,
-        "  replay: cargo run -p {} -- replay {variant}--world {} --participants {} {}{}\n",
-        // The same sources with room for eight have a name of their own.
-        if cfg!(feature = "crowd") { "portlock-model-crowd" } else { "portlock-model" },
+        "  replay: cargo run -p portlock-model -- replay {variant}--world {} --participants {} {}{}\n",
         config.name,
         origin.participants,
         unusual(config, origin.participants),

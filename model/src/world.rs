@@ -4,23 +4,21 @@
 //! A [`World`] changes only by a [`Move`]. What is possible is decided by the
 //! [`Config`](crate::worlds::Config), which is plain data: every world is one value of it.
 
+use std::hash::{Hash, Hasher};
+
 use portlock::protocol::{Acquire, Clear, Query, Release};
 
 use crate::machines::Answer;
 use crate::other::{Aside, Percy};
 
-/// The most participants of a world. With more, worlds are larger and the explorer slower, so that
-/// these sources are compiled a second time for them, as `portlock-model-crowd`.
-pub const PARTICIPANTS: usize = if cfg!(feature = "crowd") { 8 } else { 4 };
+/// The most participants of a world. A world has so many places, and those that it does not use cost
+/// little: only a search keeps many worlds, and it packs them.
+pub const PARTICIPANTS: usize = 8;
 /// The most files that can be named or open at once: one a participant, one at the path, and some
 /// set aside.
 pub const FILES: usize = 2 * PARTICIPANTS;
 
 /// A set of files, one bit each.
-#[cfg(not(feature = "crowd"))]
-pub type FileSet = u8;
-/// A set of files, one bit each.
-#[cfg(feature = "crowd")]
 pub type FileSet = u16;
 
 /// Index of a participant.
@@ -185,8 +183,35 @@ pub struct Participant {
     pub out_of_reach: bool,
 }
 
+impl Participant {
+    /// One of this kind that has not begun.
+    pub const fn at_rest(kind: Kind) -> Self {
+        Self {
+            kind,
+            doing: match kind {
+                Kind::Child => Doing::Absent,
+                Kind::Process
+                | Kind::Thread
+                | Kind::Parent
+                | Kind::OldAgent
+                | Kind::Asker
+                | Kind::Clearer
+                | Kind::Unlocked
+                | Kind::Remote => Doing::Idle,
+            },
+            open: None,
+            listens: Listens::No,
+            seen: Content::Empty,
+            witnessed: 0,
+            in_window: false,
+            suspended: false,
+            out_of_reach: false,
+        }
+    }
+}
+
 /// Everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct World {
     pub path: Option<Inode>,
     pub files: [Option<File>; FILES],
@@ -232,6 +257,39 @@ pub enum Move {
     Fork(Who),
     /// Somebody outside the protocol removes the path.
     Remove,
+}
+
+/// Without the places that are not used. Of two canonical worlds, in which files are numbered without
+/// gaps, no more is needed to tell them apart.
+impl Hash for World {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self {
+            path,
+            files,
+            opened,
+            participants,
+            count,
+            guard,
+            aside,
+            crashes_left,
+            faults_left,
+            removals_left,
+            suspensions_left,
+            chroots_left,
+            removal_failed,
+            robbed,
+        } = self;
+        (crashes_left, faults_left, removals_left).hash(state);
+        (suspensions_left, chroots_left).hash(state);
+        (removal_failed, robbed, guard, path).hash(state);
+        let present = usize::from(*count);
+        participants[..present].hash(state);
+        aside[..present].hash(state);
+        files.iter().flatten().for_each(|file| file.hash(state));
+        // No file begins so: where they end is told.
+        u8::MAX.hash(state);
+        opened.iter().flatten().for_each(|opened| opened.hash(state));
+    }
 }
 
 impl World {
@@ -298,13 +356,16 @@ impl World {
     pub fn may_look_old(&self, who: Who) -> bool {
         let open = self.open_inode(who).and_then(|inode| self.file(inode));
         let Some(file) = open.filter(|file| file.content == Content::Empty) else { return true };
-        let Creator::Alive(creator) = file.creator else { return true };
-        let writes_in_time = match self.participant(creator).doing {
+        !matches!(file.creator, Creator::Alive(creator) if self.writes_in_time(creator, who))
+    }
+
+    /// Whether only the grace keeps what `creator` has created from `who`, and it is about to write.
+    pub fn writes_in_time(&self, creator: Who, who: Who) -> bool {
+        match self.participant(creator).doing {
             Doing::Percy(Percy::Writing) => self.participant(creator).kind == Kind::OldAgent,
             Doing::Acquiring(_) => !self.share_locks(creator, who),
             _ => false,
-        };
-        !writes_in_time
+        }
     }
 
     /// Whether two participants are one process.
@@ -393,20 +454,23 @@ impl World {
 
     /// Frees the files that are neither named nor open, and the names that were pending.
     pub fn sweep(&mut self) {
-        let is_open =
-            |world: &Self, inode| world.opened.iter().flatten().any(|opened| opened.file == inode);
+        let bit = |inode: Inode| -> FileSet { 1 << inode };
+        let open = self.opened.iter().flatten().fold(0, |open, one| open | bit(one.file));
         let pending = self.named().is_some_and(|file| file.pending);
-        if pending && self.path.is_some_and(|inode| !is_open(self, inode)) {
+        if pending && self.path.is_some_and(|inode| open & bit(inode) == 0) {
             self.path = None;
         }
-        for inode in 0..FILES as Inode {
-            let kept = self.path == Some(inode)
-                || self.aside.contains(&Some(inode))
-                || is_open(self, inode);
-            if !kept && self.files[usize::from(inode)].take().is_some() {
-                for participant in &mut self.participants {
-                    participant.witnessed &= !(1 << inode);
-                }
+        let named = self.path.iter().chain(self.aside.iter().flatten());
+        let kept = named.fold(open, |kept, &inode| kept | bit(inode));
+        let mut freed = 0;
+        for (inode, file) in self.files.iter_mut().enumerate() {
+            if kept & (1 << inode) == 0 && file.take().is_some() {
+                freed |= 1 << inode;
+            }
+        }
+        if freed != 0 {
+            for participant in &mut self.participants {
+                participant.witnessed &= !freed;
             }
         }
     }
@@ -512,7 +576,9 @@ impl World {
     pub fn canonical(&self) -> (Self, [Who; PARTICIPANTS]) {
         let count = usize::from(self.count);
         let mut order: [usize; PARTICIPANTS] = std::array::from_fn(|index| index);
-        order[..count].sort_by_key(|&index| self.sort_key(index));
+        let keys: [_; PARTICIPANTS] =
+            std::array::from_fn(|index| (index < count).then(|| self.sort_key(index)));
+        order[..count].sort_by(|&one, &other| keys[one].cmp(&keys[other]));
         let mut went: [Who; PARTICIPANTS] = [0; PARTICIPANTS];
         for (new, &old) in order.iter().enumerate() {
             went[old] = new as Who;
@@ -570,14 +636,16 @@ impl World {
             let file = inodes[usize::from(opened.file)].unwrap_or(opened.file);
             new.opened[usize::from(open)] = Some(Opened { file, shared_by });
         }
-        for (place, &old) in order.iter().enumerate() {
+        for (place, &old) in order[..count].iter().enumerate() {
             let mut participant = self.participants[old];
             participant.open = participant.open.and_then(|open| opens[usize::from(open)]);
             participant.seen = rename(participant.seen);
-            participant.witnessed = (0..FILES)
-                .filter(|&inode| participant.witnessed & (1 << inode) != 0)
-                .filter_map(|inode| inodes[inode])
-                .fold(0, |bits, inode| bits | 1 << inode);
+            let witnessed = std::mem::take(&mut participant.witnessed);
+            for (inode, new) in inodes.iter().enumerate() {
+                if let Some(new) = new.filter(|_| witnessed & (1 << inode) != 0) {
+                    participant.witnessed |= 1 << new;
+                }
+            }
             new.participants[place] = participant;
             new.aside[place] = self.aside[old].and_then(|inode| inodes[usize::from(inode)]);
         }

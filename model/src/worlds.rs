@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use crate::world::{
-    Content, Creator, Doing, FILES, Kind, Listens, Look, PARTICIPANTS, Participant, World,
-};
+use crate::world::{Content, Creator, FILES, Kind, Look, PARTICIPANTS, Participant, World};
 
 /// A promise that the checks can find broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -165,7 +163,8 @@ const UNPROBED_STARTS: &[Start] = &[
 ];
 
 impl Config {
-    fn base(participants: usize) -> Self {
+    /// The world that all others are made from.
+    pub fn base(participants: usize) -> Self {
         Self {
             name: "base",
             kinds: vec![Kind::Process; participants],
@@ -341,8 +340,13 @@ impl Config {
             Self {
                 name: "machines-that-look-alike",
                 kinds: with_one(Kind::Remote),
-                crashes: if few { 0 } else { 1 },
-                starts: FEW_STARTS,
+                crashes: 0,
+                starts: &[
+                    Start::Absent,
+                    Start::File(Content::Dead(Look::Gone)),
+                    Start::File(Content::Dead(Look::OnOtherMachine)),
+                    Start::File(Content::Empty),
+                ],
                 looks: &[Look::Gone],
                 asks_may_be_denied: false,
                 owed: &[Promise::P1, Promise::P2, Promise::P4],
@@ -478,7 +482,23 @@ impl Config {
 
     /// The world of this name.
     pub fn named(name: &str, participants: usize) -> Option<Self> {
-        Self::all(participants).into_iter().find(|config| config.name == name)
+        let all = Self::all(participants).into_iter().chain(Self::of_windows(participants));
+        all.into_iter().find(|config| config.name == name)
+    }
+
+    /// The waits of Windows, where the event is that the kernel lock has come: with names that are
+    /// free at once, and with names that stay until the last open file is closed.
+    pub fn of_windows(participants: usize) -> [Self; 2] {
+        let base = Self::base(participants);
+        let crashes = if participants > 2 { 1 } else { 2 };
+        let at_once = Self { name: "windows-waits", listens: true, windows: true, crashes, ..base };
+        let stays = Self {
+            name: "windows-waits-late-names",
+            delete_pending: true,
+            owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P4, Promise::P5],
+            ..at_once.clone()
+        };
+        [at_once, stays]
     }
 
     /// The same with the adapter of Windows.
@@ -501,20 +521,9 @@ impl Config {
     }
 
     fn begin(&self, start: Start) -> World {
-        let participant = |kind| Participant {
-            kind,
-            doing: if kind == Kind::Child { Doing::Absent } else { Doing::Idle },
-            open: None,
-            listens: Listens::No,
-            seen: Content::Empty,
-            witnessed: 0,
-            in_window: false,
-            suspended: false,
-            out_of_reach: false,
-        };
-        let mut participants = [participant(Kind::Process); PARTICIPANTS];
+        let mut participants = [Participant::at_rest(Kind::Process); PARTICIPANTS];
         for (slot, &kind) in participants.iter_mut().zip(&self.kinds) {
-            *slot = participant(kind);
+            *slot = Participant::at_rest(kind);
         }
         let mut world = World {
             path: None,

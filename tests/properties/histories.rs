@@ -1,5 +1,4 @@
-// Random histories, and what they find. Included by tests/properties.rs once for each size of the
-// model, as `model`.
+//! Random histories, and what they find.
 
 use std::cell::Cell;
 use std::fmt;
@@ -12,15 +11,15 @@ use proptest::test_runner::{
     TestRunner,
 };
 
-use model::explore::Found;
-use model::machines::Answer;
-use model::moves::{Outcome, successors};
-use model::report::{Origin, report};
-use model::schedule::{Schedule, run};
-use model::variants::{Protocol, SHIPPED};
-use model::walk::{Script, Walk, shorten};
-use model::world::{Move, PARTICIPANTS, Who};
-use model::worlds::{Config, Promise};
+use portlock_model::explore::Found;
+use portlock_model::machines::Answer;
+use portlock_model::moves::{Outcome, successors};
+use portlock_model::report::{Origin, report};
+use portlock_model::schedule::{Schedule, run};
+use portlock_model::variants::{Protocol, SHIPPED};
+use portlock_model::walk::{Script, Walk, shorten};
+use portlock_model::world::{Move, PARTICIPANTS, Who};
+use portlock_model::worlds::{Config, Promise};
 
 /// The most moves of a history.
 const LONGEST: u32 = 4096;
@@ -34,7 +33,7 @@ fn number(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).map_or(otherwise, parse)
 }
 
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     number("PORTLOCK_SEED", 5338)
 }
 
@@ -66,9 +65,9 @@ fn at_length(config: Config) -> Config {
 
 /// Random histories of a world.
 #[derive(Clone)]
-struct Histories {
-    config: Config,
-    protocol: Protocol,
+pub(crate) struct Histories {
+    pub(crate) config: Config,
+    pub(crate) protocol: Protocol,
 }
 
 impl fmt::Debug for Histories {
@@ -158,7 +157,7 @@ impl Strategy for Histories {
 }
 
 /// A history, which shrinks at once to the fewest moves that break the same promise.
-struct History {
+pub(crate) struct History {
     of: Histories,
     schedule: Schedule,
     whole: Option<Schedule>,
@@ -195,8 +194,8 @@ impl ValueTree for History {
 
 /// How much was run.
 #[derive(Debug, Default)]
-struct Ran {
-    histories: Cell<u32>,
+pub(crate) struct Ran {
+    pub(crate) histories: Cell<u32>,
     moves: Cell<u64>,
 }
 
@@ -213,7 +212,7 @@ impl Ran {
 }
 
 /// Runs so many random histories of a world, and tells the first that breaks a promise, shortened.
-fn search(of: &Histories, histories: u32, keep: bool, ran: &Ran) -> Option<Found> {
+pub(crate) fn search(of: &Histories, histories: u32, keep: bool, ran: &Ran) -> Option<Found> {
     let persistence = if keep {
         FileFailurePersistence::Direct("tests/properties.proptest-regressions")
     } else {
@@ -257,7 +256,7 @@ fn worlds(participants: usize) -> impl Iterator<Item = Config> {
 }
 
 /// Random histories of all worlds, both as long as they may get and with the model's own budgets.
-fn keep_every_promise(participants: usize, histories: u32) {
+pub(crate) fn keep_every_promise(participants: usize, histories: u32) {
     println!("PORTLOCK_SEED={}", seed());
     for usual in worlds(participants) {
         for (how, config) in [("usual", usual.clone()), ("long", at_length(usual))] {
@@ -295,11 +294,12 @@ fn control(world: &str) -> &'static str {
 }
 
 /// The same search finds a wrong protocol in every world.
-fn find_a_control_in_every_world(participants: usize, histories: u32) {
+pub(crate) fn find_a_control_in_every_world(participants: usize, histories: u32) {
     for usual in worlds(participants) {
         for (how, config) in [("usual", usual.clone()), ("long", at_length(usual))] {
             let name = control(config.name);
-            let protocol = model::variants::named(name).expect("a wrong protocol").protocol;
+            let protocol =
+                portlock_model::variants::named(name).expect("a wrong protocol").protocol;
             let ran = Ran::default();
             let of = Histories { config, protocol };
             let found = search(&of, histories, false, &ran);

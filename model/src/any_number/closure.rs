@@ -15,6 +15,7 @@ use super::rule::{Label, Rule};
 use crate::machines::{Op, Reply};
 use crate::moves::{Outcome, apply, successors, successors_of};
 use crate::properties::check_move;
+use crate::reduce::Reduction;
 use crate::table::name;
 use crate::variants::Protocol;
 use crate::world::{Content, Doing, Kind, Move, World};
@@ -101,7 +102,8 @@ pub fn close(config: &Config, protocol: &Protocol, beginnings: &[LocalView]) -> 
         took: Duration::ZERO,
     };
     let (known, actors) = (FxHashSet::default(), FxHashMap::default());
-    let mut closing = Closing { config, protocol, closure: empty, known, actors };
+    let reduction = Reduction::of(config, protocol);
+    let mut closing = Closing { config, protocol, reduction, closure: empty, known, actors };
     closing.run();
     Closure { took: began.elapsed(), ..closing.closure }
 }
@@ -137,6 +139,7 @@ fn common(view: &LocalView) -> Option<Named> {
 struct Closing<'a> {
     config: &'a Config,
     protocol: &'a Protocol,
+    reduction: Reduction,
     closure: Closure,
     known: FxHashSet<Outside>,
     /// Who may interfere with a view of the same [`common`] part: one view of each [`Outside`].
@@ -232,7 +235,7 @@ impl Closing<'_> {
         outcome: &Outcome,
     ) {
         let me = self.view(number);
-        let next = LocalView::of(&outcome.world, ME);
+        let next = LocalView::reduced(&outcome.world, ME, &self.reduction);
         let reply = outcome.reply;
         if let Some(what) = self.fault(world, one, outcome) {
             let story = self.story(number);

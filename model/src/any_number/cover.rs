@@ -8,6 +8,7 @@ use super::closure::Closure;
 use super::local_view::LocalView;
 use super::rule::Label;
 use crate::explore::{Incomplete, Limits, explore_watched};
+use crate::reduce::Reduction;
 use crate::variants::Protocol;
 use crate::world::World;
 use crate::worlds::Config;
@@ -56,15 +57,21 @@ impl Explicit {
     /// Searches a world to the end, whatever breaks on the way.
     pub fn search(config: &Config, protocol: &Protocol) -> Result<Self, Incomplete> {
         let config = Config { owed: &[], ..config.clone() };
+        let reduction = Reduction::of(&config, protocol);
         let mut seen = Self::default();
-        let see = |views: &mut FxHashSet<LocalView>, world: &World| {
-            views.extend(world.everyone().map(|who| LocalView::of(world, who)));
+        let views_of = |world: &World| -> Vec<LocalView> {
+            world.everyone().map(|who| LocalView::reduced(world, who, &reduction)).collect()
         };
-        config.beginnings().iter().for_each(|world| see(&mut seen.views, world));
+        config.beginnings().iter().for_each(|world| seen.views.extend(views_of(world)));
+        // One after the other, all moves from a world are shown.
+        let mut from: Option<(World, Vec<LocalView>)> = None;
         let end = explore_watched(&config, protocol, Limits::default(), |world, one, outcome| {
-            for who in world.everyone() {
-                let before = LocalView::of(world, who);
-                let after = LocalView::of(&outcome.world, who);
+            if from.as_ref().is_none_or(|(before, _)| before != world) {
+                from = Some((*world, views_of(world)));
+            }
+            let Some((_, befores)) = &from else { return };
+            for (who, &before) in world.everyone().zip(befores) {
+                let after = LocalView::reduced(&outcome.world, who, &reduction);
                 if before != after {
                     let label = Label::of(world, who, (one, outcome.reply), (&before, &after));
                     seen.views.insert(after);

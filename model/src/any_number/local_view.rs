@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::machines::Machine;
+use crate::reduce::Reduction;
 use crate::table::name;
 use crate::world::{Content, Creator, Doing, Kind, Who, World};
 
@@ -92,6 +93,13 @@ impl LocalView {
             out_of_reach: participant.out_of_reach,
             named,
         }
+    }
+
+    /// The same without what I have read, where I will not ask about it again.
+    pub fn reduced(world: &World, who: Who, reduction: &Reduction) -> Self {
+        let view = Self::of(world, who);
+        let seen = if reduction.will_probe(view.doing) { view.seen } else { Content::Empty };
+        Self { seen, ..view }
     }
 
     /// Whether I have anything to do, or to lose.

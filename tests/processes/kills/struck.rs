@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use portlock::protocol::{
-    Acquire, Author, Clear, Cleared, Confirm, Create, Dated, Done, FileSystem, Listen, Lock,
-    Open, Probe, Probed, Query, Read, Release, Released, Stuck, Unlink, Watch,
+    Acquire, Author, Clear, Cleared, Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open,
+    Probe, Probed, Query, Read, Release, Released, Stuck, Unlink, Watch,
 };
 
 use crate::participant::{answer, ending, outcome, set_byte_lock};

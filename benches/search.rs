@@ -1,0 +1,188 @@
+//! The explorer of the model beside a peer engine, `stateright`, on the same successors.
+//!
+//! `cargo bench -p portlock-bench --bench search`. Both go breadth first through the same reduced,
+//! canonical worlds of one scenario, made by the same code, and both check that at most one holds.
+//! They must find the same number of states. Each runs in a process of its own, for its peak memory.
+//! `PORTLOCK_BENCH_ROUNDS` gives the rounds, otherwise 5; the ratios are medians of the rounds.
+//!
+//! With two threads each, base with three participants and 2 crashes: the explorer makes RATIO times the states
+//! a second, in BYTES of the bytes a state.
+
+use std::process::Command;
+use std::time::Instant;
+
+use portlock_bench::{load, measures, number};
+use portlock_model::explore::{Limits, explore};
+use portlock_model::moves::{Outcome, successors};
+use portlock_model::reduce::Reduction;
+use portlock_model::variants::SHIPPED;
+use portlock_model::world::{Move, World};
+use portlock_model::worlds::{Config, Promise};
+use stateright::{Checker, Model, Property};
+
+/// Says to a process of its own which engine it is, and with how many threads.
+const ENGINE: &str = "PORTLOCK_BENCH_ENGINE";
+const THREADS: &str = "PORTLOCK_BENCH_THREADS";
+
+fn main() {
+    if let Ok(engine) = std::env::var(ENGINE) {
+        let threads = number(THREADS, 1);
+        let measured = match engine.as_str() {
+            "explorer" => explorer(threads),
+            _ => peer(threads),
+        };
+        println!("{} {} {}", measured.states, measured.seconds, measured.bytes);
+        return;
+    }
+    let rounds = if measures() { number("PORTLOCK_BENCH_ROUNDS", 5) } else { 1 };
+    println!("load {}; {}, medians of {rounds} rounds", load(), scenario().name);
+    println!(
+        "\n| threads | engine | states | states/s | bytes a state |\n| --- | --- | --- | --- | --- |"
+    );
+    for threads in [1, 2] {
+        let (mut speed, mut memory) = (Vec::new(), Vec::new());
+        let mut last = Vec::new();
+        for _ in 0..rounds {
+            let [ours, theirs] = ["explorer", "stateright"].map(|engine| apart(engine, threads));
+            assert_eq!(ours.states, theirs.states, "they go through the same states");
+            speed.push(ours.rate() / theirs.rate());
+            memory.push(ours.bytes_a_state() / theirs.bytes_a_state());
+            last = vec![("explorer", ours), ("stateright", theirs)];
+        }
+        for (engine, one) in last {
+            let (rate, bytes) = (one.rate(), one.bytes_a_state());
+            println!("| {threads} | {engine} | {} | {rate:.0} | {bytes:.0} |", one.states);
+        }
+        let (speed, memory) = (median(speed), median(memory));
+        println!("| {threads} | ratio | | {speed:.2} | {memory:.2} |");
+    }
+    println!("\nload {}", load());
+}
+
+/// What is searched. A test of the bench itself takes a smaller one.
+fn scenario() -> Config {
+    let participants = if measures() { 3 } else { 2 };
+    Config { owed: Promise::P1.alone(), ..Config::base(participants) }
+}
+
+/// What one search took.
+struct Measured {
+    states: usize,
+    seconds: f64,
+    /// At the peak, beyond what the process had before.
+    bytes: u64,
+}
+
+impl Measured {
+    fn rate(&self) -> f64 {
+        self.states as f64 / self.seconds
+    }
+
+    fn bytes_a_state(&self) -> f64 {
+        self.bytes as f64 / self.states as f64
+    }
+}
+
+/// Runs an engine in a process of its own.
+fn apart(engine: &str, threads: usize) -> Measured {
+    let this = std::env::current_exe().expect("the path of this bench");
+    let mut command = Command::new(this);
+    command.args(std::env::args_os().skip(1)).env(ENGINE, engine);
+    let output = command.env(THREADS, threads.to_string()).output().expect("it starts");
+    let text = String::from_utf8(output.stdout).expect("three numbers");
+    let numbers: Vec<&str> = text.split_whitespace().collect();
+    let &[states, seconds, bytes] = numbers.as_slice() else {
+        panic!("{engine}: {text}{}", String::from_utf8_lossy(&output.stderr))
+    };
+    let states = states.parse().expect("a number");
+    let seconds = seconds.parse().expect("a number");
+    Measured { states, seconds, bytes: bytes.parse().expect("a number") }
+}
+
+/// Measures a search, which tells how many states it found.
+fn measured(search: impl FnOnce() -> usize) -> Measured {
+    let (before, began) = (memory("VmRSS:"), Instant::now());
+    let states = search();
+    let seconds = began.elapsed().as_secs_f64();
+    Measured { states, seconds, bytes: memory("VmHWM:").saturating_sub(before).max(1) }
+}
+
+/// A line of Linux about the memory of this process, in bytes; 0 on other systems.
+fn memory(line: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let value = status.lines().find_map(|text| text.strip_prefix(line));
+    let kib = value.and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+fn median(mut ratios: Vec<f64>) -> f64 {
+    ratios.sort_by(f64::total_cmp);
+    ratios[ratios.len() / 2]
+}
+
+fn explorer(threads: usize) -> Measured {
+    let config = scenario();
+    measured(|| {
+        let limits = Limits { threads, ..Limits::default() };
+        let seen = explore(&config, &SHIPPED, limits).expect("searched to the end");
+        assert!(seen.found.is_none(), "at most one holds");
+        seen.states
+    })
+}
+
+fn peer(threads: usize) -> Measured {
+    let config = scenario();
+    let reduction = Reduction::of(&config, &SHIPPED);
+    measured(|| {
+        let checker = Peer { config, reduction }.checker().threads(threads);
+        let checker = checker.spawn_bfs().join();
+        checker.assert_properties();
+        checker.unique_state_count()
+    })
+}
+
+/// The scenario as stateright has it.
+struct Peer {
+    config: Config,
+    reduction: Reduction,
+}
+
+/// A move, and the world that it leads to.
+#[derive(Debug, Clone, PartialEq)]
+struct Step {
+    one: Move,
+    after: World,
+}
+
+impl Peer {
+    fn settled(&self, mut world: World) -> World {
+        self.reduction.reduce(&mut world);
+        world.canonical().0
+    }
+}
+
+impl Model for Peer {
+    type State = World;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<World> {
+        self.config.beginnings().into_iter().map(|world| self.settled(world)).collect()
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Step>) {
+        let mut possible = Vec::new();
+        successors(&self.config, &SHIPPED, world, &mut possible);
+        let step = |(one, outcome): (Move, Outcome)| Step { one, after: outcome.world };
+        actions.extend(possible.into_iter().map(step));
+    }
+
+    fn next_state(&self, _: &World, step: Step) -> Option<World> {
+        Some(self.settled(step.after))
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![Property::always("at most one holds", |_, world: &World| {
+            world.everyone().filter(|&who| world.believes(who)).count() <= 1
+        })]
+    }
+}
