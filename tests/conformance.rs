@@ -24,7 +24,6 @@ fn world(name: &str) -> Config {
 static SCENES: [(&str, OnceLock<Scenario>); 10] = [
     ("base", OnceLock::new()),
     ("threads", OnceLock::new()),
-    ("blocking", OnceLock::new()),
     ("listening", OnceLock::new()),
     ("faults", OnceLock::new()),
     ("fork", OnceLock::new()),
@@ -32,14 +31,16 @@ static SCENES: [(&str, OnceLock<Scenario>); 10] = [
     ("queries", OnceLock::new()),
     ("clears", OnceLock::new()),
     ("forced", OnceLock::new()),
+    ("old-agents", OnceLock::new()),
 ];
 
 fn scenes(name: &str) -> &'static Scenario {
     let (name, scenario) =
         SCENES.iter().find(|(known, _)| *known == name).expect("it is one of these");
     scenario.get_or_init(|| {
-        // Nobody dies in this one: the search is what takes long.
-        let crashes = if *name == "queries" { 0 } else { world(name).crashes };
+        // No process dies in these: the search is what takes long.
+        let takes_long = ["queries", "old-agents"].contains(name);
+        let crashes = if takes_long { 0 } else { world(name).crashes };
         Scenario::new(world(name).with_crashes(crashes), Grain::Scenes)
     })
 }
@@ -71,7 +72,7 @@ fn every_transition_of_base_at_2_is_made_on_the_kernel_and_agrees() {
 
 #[test]
 fn the_other_worlds_of_processes_agree_with_the_kernel() {
-    for name in ["threads", "blocking", "listening", "no-kernel-locks"] {
+    for name in ["threads", "listening", "no-kernel-locks"] {
         conforms(name, &Scenario::new(world(name), Grain::Machines));
     }
 }

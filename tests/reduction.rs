@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use portlock::protocol::Age;
 use portlock_model::catalogue::on_all_processors;
 use portlock_model::explore::{Limits, explore_watched};
 use portlock_model::fingerprint::fingerprint;
@@ -58,7 +57,7 @@ impl Comparison<'_> {
         let Self { config, protocol, .. } = *self;
         successors(config, protocol, world, &mut self.possible);
         let seen = |&(one, outcome): &(Move, Outcome)| {
-            let Outcome { world: mut after, reply, removal: _, choices, ended } = outcome;
+            let Outcome { world: mut after, reply, removal: _, by: _, choices, ended } = outcome;
             (self.reduce)(&mut after);
             let broken = check_move(config, world, one, &outcome).err();
             Seen { one, reply, choices, ended, broken, after }
@@ -76,7 +75,7 @@ impl Comparison<'_> {
         if twice != reduced {
             return Some(format!("it is reduced further:\n{reduced:?}\n{twice:?}"));
         }
-        let mut whole = self.all(world);
+        let whole = self.all(world);
         let by_memo = check_alone_by(self.config, self.protocol, world, &mut |begun, who| {
             self.memo.run(self.config, self.protocol, begun, who)
         });
@@ -87,12 +86,6 @@ impl Comparison<'_> {
             let Self { config, protocol, reduce, .. } = *self;
             let (memo, possible) = (Memo::default(), Vec::new());
             Comparison { config, protocol, reduce, memo, possible }.all(&reduced)
-        });
-        // The grace of a file may pass, and nobody will see.
-        whole.moves.retain(|seen| {
-            let unseen = matches!(seen.one, Move::Age(_)) && seen.after == reduced;
-            let possible = reduced_too.moves.iter().any(|other| other.one == seen.one);
-            !unseen || possible || seen.broken.is_some()
         });
         if whole == *reduced_too {
             return None;
@@ -236,19 +229,19 @@ const WRONG: &[Wrong] = &[
         too_much: |world| orphans(world, |file| file.content = Content::Empty),
     },
     Wrong {
-        clears: "how old an orphan is",
-        world: "outside-rm",
-        too_much: |world| orphans(world, |file| file.age = Age::Old),
+        clears: "who made an orphan that only the grace protects",
+        world: "old-agents",
+        too_much: |world| orphans(world, |file| file.creator = Creator::Dead),
+    },
+    Wrong {
+        clears: "who has lost the path",
+        world: "out-of-reach",
+        too_much: |world| everyone(world, |participant| participant.out_of_reach = false),
     },
     Wrong {
         clears: "who has the lock of an orphan",
         world: "base",
         too_much: |world| orphans(world, |file| file.lock = None),
-    },
-    Wrong {
-        clears: "how old the named file is",
-        world: "base",
-        too_much: |world| named(world, |file| file.age = Age::Old),
     },
     Wrong {
         clears: "who made the named file",
@@ -310,7 +303,7 @@ fn clearing_more_than_is_dead_is_noticed() {
 /// A memo of patient runs would be wrong: the others go on in them, so what they are at matters.
 #[test]
 fn patient_runs_that_reach_the_same_at_first_end_differently() {
-    let config = Config::named("blocking", 2).expect("a world of the model");
+    let config = Config::named("listening", 2).expect("a world of the model");
     let mut ended: FxHashMap<Reached, (Alone, World)> = FxHashMap::default();
     let mut known = FxHashSet::default();
     let mut open: VecDeque<World> = config.beginnings().into();
@@ -322,7 +315,7 @@ fn patient_runs_that_reach_the_same_at_first_end_differently() {
         }
         for who in world.everyone().filter(|&who| world.participant(who).doing != Doing::Idle) {
             let reached = Reached::by(&config, &world, who).expect("no other protocol");
-            let (now, _) = patiently(&config, &SHIPPED, &world, who, Manner::Waits, |_, _, _| {});
+            let (now, _) = patiently(&config, &SHIPPED, &world, who, Manner::Listens, |_, _, _| {});
             let (before, other) = *ended.entry(reached).or_insert((now, world));
             if before != now {
                 let at = |world: &World| world.participants.map(|one| one.doing);

@@ -18,8 +18,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use portlock::protocol::{Acquire, Query, Release};
-use portlock::protocol::{Author::Here, Evidence::Record};
-use portlock::protocol::{Create, Dated, FileSystem, Lock, Open, Probe, Read, Unlink, Wait, Watch};
+use portlock::protocol::{
+    Author, Create, Dated, FileSystem, FreeLock, Lock, Open, Probe, Probed, Unlink, Watch,
+};
 use portlock_model::machines::{Answer, Machine, Op, Reply};
 use portlock_model::trace::{Event, Recorder, Trace, What, explain, now, parse};
 use portlock_model::world::Kind;
@@ -71,10 +72,10 @@ fn a_process_records_its_calls() {
                     recorder.note(format_args!("releases"));
                     run(Release::START, &mut recorder, &mut random);
                     if !trouble.is_empty() {
-                        let_the_grace_pass_of(path, &mut recorder);
+                        let_the_grace_pass(path);
                     }
                 }
-                Acquire::Failed(_) => let_the_grace_pass_of(path, &mut recorder),
+                Acquire::Failed(_) => drop(let_the_grace_pass(path)),
                 _ => {}
             },
             _ => drop(run(Query::START, &mut recorder, &mut random)),
@@ -97,7 +98,6 @@ fn run<M: Machine + PartialEq>(
             true if tries < TRIES => Some(Answer::Again),
             true => Some(Answer::GiveUp),
             false if asks(Answer::Listen) && random.u8(..3) == 0 => Some(Answer::Listen),
-            false if asks(Answer::Wait) && random.bool() => Some(Answer::Wait),
             false if asks(Answer::Leave) => Some(Answer::Leave),
             false if asks(Answer::Abandon) => Some(Answer::Abandon),
             false => None,
@@ -111,9 +111,6 @@ fn run<M: Machine + PartialEq>(
             continue;
         };
         recorder.note(format_args!("answers {answer:?}"));
-        if answer == Answer::Wait && random.usize(..FAILS) == 0 {
-            recorder.fails.push(Op::Wait);
-        }
         if answer == Answer::Again {
             tries += 1;
             std::thread::yield_now();
@@ -122,13 +119,6 @@ fn run<M: Machine + PartialEq>(
     }
 }
 
-fn let_the_grace_pass_of(path: &Path, recorder: &mut Recorder<impl FileSystem, impl Write>) {
-    recorder.note(format_args!("ages"));
-    let_the_grace_pass(path);
-    recorder.note(format_args!("aged"));
-}
-
-/// Makes an empty file that was left look as old as one from which anybody may take the lock over.
 fn let_the_grace_pass(path: &Path) -> Option<()> {
     let file = File::options().write(true).open(path).ok()?;
     if file.metadata().ok()?.len() > 0 {
@@ -216,9 +206,7 @@ fn lane(role: &str, number: u64, plan: Plan, path: &Path) -> (Vec<Event>, Vec<Ev
         assert!(killed || status.success(), "it ended with {status}");
         events.extend(parse(lines.iter().map(String::as_str), now()).expect("a trace"));
         if !status.success() {
-            let from = now();
-            let aged = let_the_grace_pass(path);
-            outside.extend(aged.map(|()| Event::new(from, now(), What::Ages)));
+            let_the_grace_pass(path);
         }
     }
     (events, outside)
@@ -258,12 +246,11 @@ fn seeds() -> std::ops::Range<u64> {
     seed..seed + number("PORTLOCK_TRACES", 8)
 }
 
-const OPS: [Op; 12] = [
+const OPS: [Op; 11] = [
     Op::Create,
     Op::Open,
     Op::Age,
     Op::Lock,
-    Op::Wait,
     Op::Write,
     Op::Read,
     Op::Probe,
@@ -366,17 +353,22 @@ impl Place<'_> {
             }
         }
         match (right, wrong) {
-            (Reply::Age(Dated::Known(_)), Reply::Age(Dated::Known(_))) => self.explanation_of_age(),
+            (Reply::Age(Dated::Known(_)), Reply::Age(Dated::Known(_))) => {
+                Some("no clock is to be trusted: a file may look young or old at any time")
+            }
             (Reply::Watch(_), Reply::Watch(Watch::Unknown)) => {
                 Some("a system may be unable to tell at any time")
             }
             (Reply::Watch(Watch::Unknown), Reply::Watch(_)) => {
                 Some("the system could not tell, and this is what there was to tell")
             }
-            (Reply::Probe(Record(Here, was)), Reply::Probe(Record(Here, is))) => {
-                self.explanation_of_probe(was, is)
+            (Reply::Probe(was), Reply::Probe(is)) => {
+                match (of_this_kernel(was), of_this_kernel(is)) {
+                    (Some(was), Some(is)) => self.explanation_of_probe(was, is),
+                    _ => None,
+                }
             }
-            (Reply::Lock(_) | Reply::Wait(_) | Reply::Watch(_), _) => self
+            (Reply::Lock(_) | Reply::Watch(_), _) => self
                 .meanwhile(changes_locks)
                 .then_some("somebody took the lock or dropped it at the time of the call"),
             (Reply::Create(_) | Reply::Open(_) | Reply::Confirm(_) | Reply::Unlink(_), _) => {
@@ -396,8 +388,7 @@ impl Place<'_> {
 
     /// Where the call was not made.
     fn explanation_of_failed(&self, wrong: Reply) -> Option<&'static str> {
-        let mut then = self.onwards().skip(1);
-        if then.all(|event| event.what == What::Ages) {
+        if self.onwards().nth(1).is_none() {
             return Some("the call was made to fail, and then its process was killed");
         }
         match wrong {
@@ -409,37 +400,6 @@ impl Place<'_> {
             }
             _ => None,
         }
-    }
-
-    fn explanation_of_age(&self) -> Option<&'static str> {
-        let read = self.onwards().find_map(|event| match event.reply() {
-            Some(Reply::Read(read)) => Some(read),
-            _ => None,
-        });
-        if read != Some(Read::Nothing) {
-            return Some("a file with a record may look young or old at any time");
-        }
-        let only_looked =
-            |event: &Event| matches!(event.what, What::Calls(Op::Read | Op::Watch, _));
-        if self.onwards().skip(1).all(only_looked) {
-            return Some("its process was killed before it made anything of the age");
-        }
-        // Whoever makes the grace pass may have met the file that was opened, unless he had come to
-        // an end before that file's create can have begun.
-        let own = &self.trace.lanes[self.lane].1[..=self.number];
-        let is_open = |event: &&Event| matches!(event.what, What::Calls(Op::Open, _));
-        let opened = own.iter().rev().find(is_open).unwrap_or(self.call());
-        let creates = self.events().filter(|event| is_create(event.what));
-        let created = creates
-            .map(|event| event.from)
-            .filter(|&from| from <= opened.from)
-            .max()
-            .unwrap_or(Duration::ZERO);
-        self.events()
-            .any(|event| {
-                event.what == What::Ages && event.from <= self.call().to && event.to >= created
-            })
-            .then_some("somebody made the grace pass, or came too late for that")
     }
 
     fn explanation_of_probe(&self, was: Probe, is: Probe) -> Option<&'static str> {
@@ -467,6 +427,14 @@ impl Place<'_> {
             }
             _ => self.meanwhile(changes).then_some(meanwhile),
         }
+    }
+}
+
+/// The answer of the probe about one of the participants: all take kernel locks, on one kernel.
+fn of_this_kernel(probed: Probed) -> Option<Probe> {
+    match probed {
+        Probed::Known(Author::Here(FreeLock::ProvesDeath, probe)) => Some(probe),
+        Probed::Known(_) | Probed::Failed => None,
     }
 }
 
@@ -501,7 +469,6 @@ fn changes_locks(what: What) -> bool {
         what,
         What::Ends
             | What::Calls(Op::Lock, None | Some(Reply::Lock(Lock::Ours)))
-            | What::Calls(Op::Wait, None | Some(Reply::Wait(Wait::Ours)))
             | What::Calls(Op::Close | Op::Leave, _)
     )
 }
@@ -596,7 +563,7 @@ fn a_reply_that_is_falsified_in_the_record_is_noticed_or_its_acceptance_explaine
     for ((right, _), places) in places {
         for wrong in right.op().replies().into_iter().filter(|&wrong| wrong != right) {
             // All of one kind, and many: once is enough.
-            let elsewhere = matches!(wrong, Reply::Probe(Record(author, _)) if author != Here);
+            let elsewhere = matches!(wrong, Reply::Probe(probed @ Probed::Known(_)) if of_this_kernel(probed).is_none());
             if elsewhere && findings.seen.contains_key(&(right, wrong)) {
                 continue;
             }
@@ -623,7 +590,7 @@ fn a_reply_that_is_false_and_believed_is_noticed_or_its_acceptance_explained() {
     let mut untold = Vec::new();
     // Of the dead and the living elsewhere there are none here: one author is enough.
     let lies = replies().into_iter().filter(|lie| match lie {
-        Reply::Probe(evidence) => matches!(evidence, Record(Here, _)),
+        Reply::Probe(probed) => of_this_kernel(*probed).is_some(),
         _ => true,
     });
     for lie in lies {

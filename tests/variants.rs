@@ -38,9 +38,9 @@ fn every_variant_has_a_name_of_its_own_and_an_engine_that_finds_it() {
         assert_eq!(variant.engines.contains(&Engine::Explorer), !harmless, "{}", variant.name);
     }
     // The list of the design, 28 entries (one is three variants), the order variant, one for the
-    // queries, and the pair of the harmless one; five of waits, two of listening, two of stuck
-    // releases, four of clears.
-    assert_eq!(variants.len(), 46);
+    // queries, and the pair of the harmless one; seven of listening, two of stuck releases, four of
+    // clears, ten that shipped.
+    assert_eq!(variants.len(), 56);
 }
 
 /// The order variant has to be found as the story that it is: an exit between a reclaimer's verdict
@@ -68,6 +68,6 @@ fn the_trace_of_the_order_variant_reads_as_its_story() {
         let at = rest.find(part).unwrap_or_else(|| panic!("no {part:?} in order in\n{text}"));
         rest = &rest[at + part.len()..];
     }
-    assert!(text.starts_with("✗ P2 "), "{text}");
+    assert!(text.starts_with("✗ P1 "), "{text}");
     assert!(text.contains("replay: cargo run -p portlock-model -- replay --variant "), "{text}");
 }

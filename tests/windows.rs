@@ -69,7 +69,7 @@ fn every_transition_of_the_listening_world_agrees() {
 
 #[test]
 fn the_transitions_of_threads_waits_faults_queries_and_clears_agree() {
-    for name in ["threads", "blocking", "faults", "queries", "clears"] {
+    for name in ["threads", "listening", "faults", "queries", "clears"] {
         conforms(as_here(name).with_crashes(0), Grain::Scenes);
     }
 }

@@ -120,17 +120,11 @@ impl Coverage {
             (Doing::Acquiring(Acquire::Unlinking(_)), Doing::Acquiring(CREATE)) => {
                 "a dead holder's file is reclaimed"
             }
-            (Doing::Acquiring(Acquire::Woken(_)), Doing::Acquiring(CREATE)) => {
-                "who waited is woken by a release"
-            }
             (Doing::Acquiring(Acquire::Noticing(_)), Doing::Acquiring(CREATE)) => {
                 "who listens notices a release"
             }
             (Doing::Acquiring(Acquire::Retrying(_)), Doing::Acquiring(Acquire::Woken(_))) => {
                 "who listens gets the lock of one who died"
-            }
-            (Doing::Acquiring(Acquire::Woken(_)), Doing::Acquiring(Acquire::Reading(_))) => {
-                "who waited is woken by a death"
             }
             (_, Doing::Acquiring(Acquire::Held(_))) => "somebody holds",
             (_, Doing::Acquiring(Acquire::Refused(Refusal::Holder))) => {

@@ -3,7 +3,9 @@
 
 use std::fmt::Write;
 
-use portlock::protocol::{Author, Confirm, Create, Dated, Done, Lock, Open, Probed, Read, Unlink};
+use portlock::protocol::{
+    Author, Confirm, Create, Dated, Done, FreeLock, Lock, Open, Probed, Read, Unlink,
+};
 
 use serde_json::{Value, json};
 
@@ -202,11 +204,15 @@ pub fn words(reply: Reply) -> String {
         Reply::Read(Read::Record) => "read a record".into(),
         Reply::Read(reply) => format!("read {}", lower(reply)),
         Reply::Probe(Probed::Known(author)) => match author {
-            Author::Here(free, probe) => {
-                format!("probe here, {}, {}", lower(free), lower(probe))
+            Author::Here(FreeLock::ProvesDeath, probe) => format!("probe here, {}", lower(probe)),
+            Author::Here(FreeLock::ProvesNothing, probe) => {
+                format!("probe here, no shared lock, {}", lower(probe))
             }
             Author::OldFormat(probe) => format!("probe old format, {}", lower(probe)),
-            Author::OtherNamespace(free) => format!("probe other namespace, {}", lower(free)),
+            Author::OtherNamespace(FreeLock::ProvesDeath) => "probe other namespace".into(),
+            Author::OtherNamespace(FreeLock::ProvesNothing) => {
+                "probe other namespace, no shared lock".into()
+            }
             Author::EarlierBoot | Author::OtherMachine => format!("probe {}", lower(author)),
         },
         Reply::Probe(Probed::Failed) => "probe failed".into(),

@@ -32,6 +32,21 @@ Every cell is reached in some world of the model (tests/model.rs), but for:
 /// Cells that no world of the model reaches, each by how it begins, and with the reason.
 pub const UNREACHED: &[Unreached] = &[
     Unreached {
+        begins: "Acquire Reading(",
+        goes_on: "Read(Foreign)",
+        why: "another program's data is seen before the lock is tried",
+    },
+    Unreached {
+        begins: "Clear Reading(",
+        goes_on: "Read(Foreign)",
+        why: "another program's data is seen before the lock is tried",
+    },
+    Unreached {
+        begins: "Clear Reading(Young)",
+        goes_on: "Read(Empty)",
+        why: "a file with a record, whole or cut short, is never emptied",
+    },
+    Unreached {
         begins: "Acquire Retaking(Refuse(Contended)) ",
         goes_on: "Lock(Unsupported)",
         why: "its lock was busy before, so the filesystem has locks",

@@ -139,8 +139,6 @@ pub enum What {
     Fails(Reply),
     /// Its process is killed, or exits.
     Ends,
-    /// It, or somebody outside, set the time of the file that the path named, if it was empty.
-    Ages,
     /// Somebody outside removed what the path named.
     Removes,
 }
@@ -199,11 +197,6 @@ pub fn parse<'l>(
                 let op = OPS.into_iter().find(|op| format!("{op:?}") == rest);
                 What::Calls(op.ok_or_else(bad)?, None)
             }
-            "ages" => What::Ages,
-            "aged" => {
-                events.last_mut().ok_or_else(bad)?.to = at;
-                continue;
-            }
             "got" | "fails" | "lied" => {
                 let event = events.last_mut().ok_or_else(bad)?;
                 let What::Calls(op, _) = event.what else { return Err(bad()) };
@@ -226,7 +219,7 @@ pub fn parse<'l>(
     }
     let Some(last) = events.last_mut() else { return Ok(events) };
     let from = last.to;
-    if matches!(last.what, What::Calls(_, None) | What::Ages) {
+    if matches!(last.what, What::Calls(_, None)) {
         last.to = reaped;
     }
     events.push(Event::new(from, reaped, What::Ends));
@@ -392,8 +385,6 @@ impl<'a> Search<'a> {
                 world.crash(who, Look::Gone);
                 vec![world]
             }
-            // A file may look young or old at any time.
-            What::Ages => vec![*world],
             What::Removes => self.moved(world, Move::Remove),
             What::Calls(_, Some(reply)) => self.replied(world, who, event, reply),
             What::Fails(reply) => {

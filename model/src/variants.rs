@@ -713,7 +713,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "portlock 0.1",
             caught: breaks(Promise::P2, "author-without-locks", 2),
             calls: 12,
-            engines: EVERY_ENGINE,
+            engines: &[Engine::Explorer, Engine::Random],
             protocol: evidence(|author| match author {
                 Author::OtherNamespace(FreeLock::ProvesNothing) => {
                     Author::OtherNamespace(FreeLock::ProvesDeath)
@@ -792,7 +792,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "portlock 0.1",
             caught: breaks(Promise::P1, "fork", 2),
             calls: 5,
-            engines: EVERY_ENGINE,
+            engines: &[Engine::Explorer, Engine::Random],
             protocol: Protocol {
                 forked_attempt: Release::Closing(ReleaseClosing { ending: Released::Left }),
                 ..SHIPPED

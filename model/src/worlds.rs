@@ -160,6 +160,7 @@ const UNPROBED_STARTS: &[Start] = &[
     Start::File(Content::OldDead(Look::Gone)),
     Start::File(Content::Empty),
     Start::File(Content::Unreadable),
+    Start::File(Content::OldAlive),
 ];
 
 impl Config {
@@ -408,7 +409,11 @@ impl Config {
                 removals: 1,
                 crashes: 1,
                 looks: &[Look::Gone],
-                starts: FEW_STARTS,
+                starts: &[
+                    Start::Absent,
+                    Start::File(Content::Dead(Look::Gone)),
+                    Start::File(Content::Unreadable),
+                ],
                 owed: SAFETY,
                 ..base.clone()
             },

@@ -695,6 +695,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::judge::{Author, FreeLock};
 
     fn in_a_new_directory() -> (tempfile::TempDir, LockFile) {
         let dir = tempfile::tempdir().expect("a directory");
@@ -725,7 +726,7 @@ mod tests {
         assert_eq!(file.read(), Read::Record);
         assert_eq!(file.seen(), Some(file.record()));
         assert_eq!(file.void(), Done::Done);
-        assert_eq!(file.read(), Read::Nothing);
+        assert_eq!(file.read(), Read::Unreadable, "cut to one byte");
     }
 
     #[test]
@@ -780,13 +781,14 @@ mod tests {
                 file.wait_without_end();
             }
             assert_eq!((file.open(), file.read(), file.lock()), (Open::Opened, Read::Record, lock));
-            let Evidence::Record(_, probe) = file.probe() else { panic!("there is a record") };
+            let Probed::Known(Author::Here(_, probe)) = file.probe() else { panic!("it is ours") };
             assert_eq!(probe, expected);
             if lock == Lock::Busy {
                 holder.close();
                 // Ours, and hence to be judged by what is so.
-                assert_eq!(file.wait(), Wait::Ours);
-                assert!(matches!(file.probe(), Evidence::Record(_, Probe::Ourselves)));
+                assert_eq!(file.lock(), Lock::Ours);
+                let ours = Author::Here(FreeLock::ProvesDeath, Probe::Ourselves);
+                assert_eq!(file.probe(), Probed::Known(ours));
             }
         };
         look(true, Probe::Unknown, Lock::Busy);

@@ -28,7 +28,7 @@ use crate::world::{Content, Doing, FILES, Inode, Kind, Listens, Move, PARTICIPAN
 use crate::worlds::Config;
 
 /// The name of the lock file.
-const NAME: &str = "agent-5338.lock";
+const NAME: &str = "conformance.lock";
 
 /// Higher than any pid: Linux gives out at most 2^22.
 const FIRST_PID: u32 = 5_000_000;

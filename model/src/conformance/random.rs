@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 
-use portlock::protocol::FileSystem;
+use portlock::protocol::{Create, FileSystem};
 
 use super::kernel::{Calls, Differs, Kernel};
 use super::slips::Slip;
@@ -123,7 +123,7 @@ impl Random<'_> {
             world.participant_mut(who).doing = Doing::Absent;
         }
         match reply {
-            Reply::Create(_) => self.may_write[usize::from(who)] = true,
+            Reply::Create(Create::Created) => self.may_write[usize::from(who)] = true,
             Reply::Write(_) | Reply::Close | Reply::Leave => {
                 self.may_write[usize::from(who)] = false;
             }
