@@ -173,7 +173,7 @@ const RELEASE: &[Column] = &[
         pass: Side::Left,
         places: &[
             place("Closing", Path::Take).far_sign("Closing"),
-            place("Voiding", Path::CleanUp),
+            place("Voiding", Path::CleanUp).note("cut the file short").far_sign("Voiding"),
         ],
     },
     Column {
