@@ -90,10 +90,6 @@ def lock(reply: str) -> Effect:
     }[reply]
 
 
-def wait(reply: str) -> Effect:
-    return {"Ours": lock("Ours"), "Failed": lock("Failed")}[reply]
-
-
 def arm(_: str) -> Effect:
     return Effect(on_open_file=True)
 
@@ -124,13 +120,16 @@ EMPTIED = {
 def read(reply: str) -> Effect:
     return {
         "Record": Effect(when=["(record mine)"], on_open_file=True),
-        "Nothing": Effect(when=["(not (record mine))"], on_open_file=True),
+        # What is there instead of a record makes no difference here.
+        "Empty": Effect(when=["(not (record mine))"], on_open_file=True),
+        "Unreadable": Effect(when=["(not (record mine))"], on_open_file=True),
+        "Foreign": Effect(when=["(not (record mine))"], on_open_file=True),
         "Failed": Effect(on_open_file=True),
     }[reply]
 
 
 def probe(reply: str) -> Effect:
-    return {"any": Effect()}[reply]
+    return {"any": Effect(), "Failed": Effect()}[reply]
 
 
 def confirm(reply: str) -> Effect:
@@ -219,7 +218,6 @@ CALLS: Dict[str, Callable[[str], Effect]] = {
     "Open": open_,
     "Age": age,
     "Lock": lock,
-    "Wait": wait,
     "Arm": arm,
     "Listen": listen,
     "Write": write,
@@ -241,12 +239,11 @@ REPLIES = {
     "Open": ["Opened", "Absent", "Denied", "Failed"],
     "Age": ["Known", "Failed"],
     "Lock": ["Ours", "Busy", "Unsupported", "Failed"],
-    "Wait": ["Ours", "Failed"],
     "Arm": [""],
     "Listen": ["Event", "Over", "Failed"],
     "Write": ["Done", "Failed"],
-    "Read": ["Record", "Nothing", "Failed"],
-    "Probe": ["any"],
+    "Read": ["Record", "Empty", "Unreadable", "Foreign", "Failed"],
+    "Probe": ["any", "Failed"],
     "Confirm": ["Same", "Changed", "Failed"],
     "Unlink": ["Unlinked", "Absent", "Failed"],
     "Void": ["Done", "Failed"],
@@ -284,10 +281,6 @@ def slips() -> Dict[str, Dict[str, Effect]]:
         },
         "a lock that was tried is not taken": {
             "Lock(Ours)": Effect(when=["locks", FREE_FOR_ME], on_open_file=True)
-        },
-        "a wait ends before the kernel lock is free": {"Wait(Ours)": free},
-        "who has waited does not have the kernel lock": {
-            "Wait(Ours)": Effect(when=lock("Ours").when, on_open_file=True)
         },
         "unlink removes nothing": {"Unlink(Unlinked)": Effect(when=[SOME_NAME])},
         "unlink removes only what the caller has open": {

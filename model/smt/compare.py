@@ -24,6 +24,9 @@ ANY_TIME = {
     "Failed": "any call may fail at any time; in the model so many fail in all",
     "Known": "an age may be anything (P7); in the model it is there of every open file",
     "any": "the probe may answer anything (P8)",
+    "Empty": "what is in a file instead of a record is not told",
+    "Unreadable": "the same",
+    "Foreign": "the same",
     "Event": "an event may come for nothing; in the model something has happened to the file",
     "Unknown": "a system may not be able to say whether anybody has the lock",
 }

@@ -52,7 +52,6 @@ KNOWN: Dict[str, str] = {
     "Acquire Unlinking": "open lock path",
     "Acquire Standing": "open",
     "Acquire Standing(Ours)": "open lock",
-    "Acquire Waiting": "open",
     "Acquire Woken": "open lock",
     "Acquire Arming": "open",
     "Acquire Noticing": "open",
@@ -61,7 +60,7 @@ KNOWN: Dict[str, str] = {
     "Acquire Retaking": "open made",
     "Acquire Disowning": "open made lock?",
     "Acquire Withdrawing": "open made lock? path",
-    "Acquire Voiding": "open made lock?",
+    "Acquire Voiding": "open made",
     "Acquire Closing": "open",
     "Acquire Pausing": "",
     "Acquire Pausing(Newborn)": "open made",
@@ -116,8 +115,8 @@ UNREACHED = {
     "Acquire Unlinking, Unlink(Absent) -> Acquire Closing": _OUTSIDE_REMOVAL,
     "Acquire Withdrawing, Unlink(Absent) -> Acquire Closing": _OUTSIDE_REMOVAL,
     "Clear Unlinking, Unlink(Absent) -> Clear Closing": _OUTSIDE_REMOVAL,
-    "Release Confirming, Confirm(Changed) -> Release Closing": _OUTSIDE_REMOVAL,
-    "Release Unlinking, Unlink(Absent) -> Release Closing": _OUTSIDE_REMOVAL,
+    "Release Confirming, Confirm(Changed) -> Release Voiding": _OUTSIDE_REMOVAL,
+    "Release Unlinking, Unlink(Absent) -> Release Voiding": _OUTSIDE_REMOVAL,
 }
 
 _WITHOUT_LOCKS = (
@@ -165,7 +164,7 @@ def short_reply(reply: str) -> "tuple[str, str]":
     if call not in CALLS:
         return "driver", reply
     if call == "Probe":
-        return call, "any"
+        return call, "Failed" if answer == "Failed" else "any"
     if call == "Age":
         return call, answer.partition("(")[0]
     return call, answer

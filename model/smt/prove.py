@@ -59,7 +59,6 @@ WORLDS = [
     "--world delete-pending",
     "--world fork --limit 12000",
     "--world trouble-for-queries --crashes 0 --faults 0",
-    "--world blocking --faults 1 --crashes 1 --limit 12000",
     "--world listening --faults 1 --crashes 1 --limit 12000",
     "--world trouble-for-clears --removals 0 --faults 1 --crashes 0",
 ]
@@ -69,7 +68,7 @@ WRONG_WORLD = ("no-confirm-before-unlink", "--world base")
 SLIPS_WORLDS = [
     "--world faults --faults 2 --crashes 0",
     "--world fork --limit 12000",
-    "--world blocking --faults 1 --crashes 1 --limit 12000",
+    "--world listening --faults 1 --crashes 1 --limit 12000",
 ]
 
 

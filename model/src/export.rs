@@ -32,7 +32,7 @@ pub fn cells(protocol: &Protocol) -> Result<Vec<Value>, String> {
     let Doing::Acquiring(begin) = protocol.begin else {
         return Err("it is another machine, which has no table".to_owned());
     };
-    let releases = [protocol.release_start, protocol.forked_start];
+    let releases = [protocol.release_start, protocol.forked_start, protocol.forked_attempt];
     let mut cells = IndexSet::new();
     // A wrong protocol may look whether it has a file open.
     for opened in [false, true] {
