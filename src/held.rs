@@ -22,10 +22,11 @@ pub struct Held {
     pub why: Refusal,
     /// Which lock.
     pub(crate) subject: Subject,
-    /// The processes that have the lock file open, though the recorded holder is gone
-    /// ([`Unsure::RecordedGone`]): children of it that inherited the lock. Empty where the system
-    /// does not tell: it is asked on Linux only, and tells only of processes that we may look at.
-    pub open_in: Vec<u32>,
+    /// The processes that share the kernel lock though the recorded holder is gone
+    /// ([`Unsure::RecordedGone`]): children of it that inherited the lock file, in ascending order.
+    /// Empty where the system does not tell: only Linux is asked, only about processes that this
+    /// one may inspect, and for no more than 20,000 open files.
+    pub locked_by: Vec<u32>,
 }
 
 impl Held {
@@ -35,7 +36,7 @@ impl Held {
         holder: Option<Holder>,
         why: Refusal,
     ) -> Self {
-        Self { holder, path, why, subject, open_in: Vec::new() }
+        Self { holder, path, why, subject, locked_by: Vec::new() }
     }
 
     /// The port that was asked for; `None` for a lock that is not a port's.
@@ -70,8 +71,8 @@ impl Held {
         };
         match unsure {
             Unsure::BeingCreated => "try again in two seconds",
-            Unsure::RecordedGone if !self.open_in.is_empty() => {
-                return format!("wait for {} to end, or stop it", Pids(&self.open_in));
+            Unsure::RecordedGone if !self.locked_by.is_empty() => {
+                return format!("wait for {} to end, or stop it", Pids(&self.locked_by));
             }
             Unsure::RecordedGone => {
                 "try again; if it stays, stop the command that the recorded process started"
@@ -148,13 +149,13 @@ pub(crate) struct Headline<'a> {
     pub(crate) subject: &'a Subject,
     pub(crate) holder: Option<&'a Holder>,
     pub(crate) why: Refusal,
-    pub(crate) open_in: &'a [u32],
+    pub(crate) locked_by: &'a [u32],
 }
 
 impl<'a> Headline<'a> {
     fn of(held: &'a Held) -> Self {
-        let Held { holder, why, subject, open_in, path: _ } = held;
-        Self { subject, holder: holder.as_ref(), why: *why, open_in }
+        let Held { holder, why, subject, locked_by, path: _ } = held;
+        Self { subject, holder: holder.as_ref(), why: *why, locked_by }
     }
 }
 
@@ -168,16 +169,16 @@ impl fmt::Display for Headline<'_> {
                 Unsure::BeingCreated => {
                     write!(f, "{subject} is being locked: its lock file has no record yet")
                 }
-                Unsure::RecordedGone if !self.open_in.is_empty() => write!(
+                Unsure::RecordedGone if !self.locked_by.is_empty() => write!(
                     f,
                     "{subject} is locked: the recorded process, {recorded}, is gone, but its lock \
-                     file is still open in {}",
-                    Pids(self.open_in)
+                     is still held by {}",
+                    Pids(self.locked_by)
                 ),
                 Unsure::RecordedGone => write!(
                     f,
                     "{subject} is locked: the recorded process, {recorded}, is gone, but its lock \
-                     file is still open in a child of it, or is just being taken over"
+                     is still held by a child of it, or is just being taken over"
                 ),
                 Unsure::CannotProbe => write!(
                     f,
@@ -291,12 +292,12 @@ mod tests {
     #[test]
     fn a_file_that_children_of_the_dead_have_open_is_refused_in_those_words() {
         let mut held = held(Refusal::Unknown(Unsure::RecordedGone));
-        assert!(held.to_string().contains("is gone, but its lock file is still open in a child"));
-        held.open_in = vec![20215];
-        assert!(held.to_string().contains("is gone, but its lock file is still open in pid 20215"));
+        assert!(held.to_string().contains("is gone, but its lock is still held by a child"));
+        held.locked_by = vec![20215];
+        assert!(held.to_string().contains("is gone, but its lock is still held by pid 20215"));
         assert!(held.next_step().contains("pid 20215"), "{held}");
-        held.open_in = vec![1, 2, 3];
-        assert!(held.to_string().contains("still open in pids 1, 2 and 3"), "{held}");
+        held.locked_by = vec![1, 2, 3];
+        assert!(held.to_string().contains("still held by pids 1, 2 and 3"), "{held}");
     }
 
     #[test]

@@ -148,7 +148,7 @@ struct Asked {
 
 impl Asked {
     fn new(lock: Lock) -> Self {
-        let file = LockFile::new(lock.shared_path(), os::process::me().clone());
+        let file = LockFile::new(lock.shared_path(), os::process::me());
         Self { lock, file, state: Query::START }
     }
 

@@ -150,7 +150,7 @@ impl Lock {
 
     /// What a create is recorded as.
     pub(crate) fn record(&self) -> Holder {
-        let mut record = os::process::me().clone();
+        let mut record = os::process::me();
         record.port = self.port();
         if self.command.is_some() {
             record.command.clone_from(&self.command);
@@ -166,7 +166,8 @@ impl Lock {
         };
         let mut held = Held::new(self.subject.clone(), self.path.to_path_buf(), holder, why);
         if why == Refusal::Unknown(Unsure::RecordedGone) {
-            held.open_in = os::process::that_have_open(&self.path);
+            let recorded = held.holder.as_ref().map_or(0, |holder| holder.pid);
+            held.locked_by = os::process::pids_with_lock(&self.path, recorded);
         }
         held
     }

@@ -67,7 +67,7 @@ struct Described<'a> {
 impl fmt::Display for Described<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (subject, holder) = (self.subject, self.status.holder());
-        let held = |why| Headline { subject, holder, why, open_in: &[] };
+        let held = |why| Headline { subject, holder, why, locked_by: &[] };
         match self.status {
             Status::Free => write!(f, "{subject} is free"),
             Status::Held { why, .. } => held(*why).fmt(f),
@@ -87,7 +87,7 @@ impl Lock {
     ///
     /// As [`Lock::try_acquire`], other than [`AcquireError::Held`].
     pub fn status(&self) -> Result<Status, AcquireError> {
-        let file = LockFile::new(self.shared_path(), os::process::me().clone());
+        let file = LockFile::new(self.shared_path(), os::process::me());
         self.finished(file, Query::START)
     }
 

@@ -198,6 +198,30 @@ fn a_query_opens_and_reads_and_neither_locks_nor_writes() {
     assert_eq!(left, [&opens[..], &gone[..], &looks[..], &ends[..]].concat());
 }
 
+/// `stat` of a file on a dead network mount never returns; the names of open files and their locks
+/// are the kernel's own.
+#[test]
+fn search_for_lock_sharers_touches_no_file_of_others() {
+    let Some(mut traced) = Traced::start() else { return };
+    let mut holder = Participant::holding(&traced.path);
+    assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
+    holder.kill();
+    let refused = traced.tell_path("try", "refused, RecordedGone, pid ");
+    let calls = traced.calls();
+    let calls = calls.of(refused);
+    let search = calls.iter().position(|call| call == "openat(/proc)");
+    let search = &calls[search.expect("it looks for the processes that share the lock")..];
+    assert!(search.iter().any(|call| call.starts_with("readlink(\"/proc/")), "{search:?}");
+    assert!(search.iter().any(|call| call.contains("/fdinfo/")), "{search:?}");
+    for call in search {
+        // The last is the open directory of /proc itself.
+        let allowed = ["openat(/proc", "readlink(\"/proc/", "getdents64(", "newfstatat("];
+        assert!(allowed.iter().any(|start| call.starts_with(start)), "{call}");
+        assert!(!(call.starts_with("openat(") && call.contains("/fd/")), "{call}");
+        assert!(!call.starts_with("newfstatat(") || call.contains("AT_EMPTY_PATH"), "{call}");
+    }
+}
+
 #[test]
 fn s9_nothing_renames() {
     let Some(mut traced) = Traced::start() else { return };

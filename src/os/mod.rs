@@ -78,6 +78,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicPtr;
 use std::time::{Duration, SystemTime};
 
+use crate::judge::Age;
+use crate::protocol::GRACE;
+
 /// The home directory: `$HOME`, or else what the system says, which is asked once. On Windows
 /// `%USERPROFILE%`, where Node looks and hence Percy.
 pub(crate) fn home() -> Option<PathBuf> {
@@ -130,6 +133,29 @@ pub(crate) fn require_a_runtime() {
 /// An adapter was asked about its open file, and has none.
 pub(crate) fn nothing_open() -> io::Error {
     io::Error::other("no file is open, which is a defect of the driver")
+}
+
+/// The age of a file that was `changed` then.
+///
+/// A time of more than the grace in the future means that a clock was set, not that a creator is
+/// active.
+pub(crate) fn age(now: SystemTime, changed: SystemTime) -> Age {
+    let apart = match now.duration_since(changed) {
+        Ok(ago) => ago,
+        Err(ahead) => ahead.duration(),
+    };
+    if apart < GRACE { Age::Young } else { Age::Old }
+}
+
+/// Whether a process that was started then is another one than the author of an old-format record
+/// that was `written` then.
+///
+/// Both times are of the wall clock, which may have been set in between. A minute is more than
+/// clocks that are kept by NTP step; a clock that is set by more, while an old agent runs, is the
+/// risk (P7). `written` comes from outside and may be any time that there is.
+pub(crate) fn is_clearly_after(started: SystemTime, written: SystemTime) -> bool {
+    const SLACK: Duration = Duration::from_secs(60);
+    started.duration_since(written).is_ok_and(|later| later > SLACK)
 }
 
 /// As precise as the record, so that what was written is what is read back.

@@ -5,7 +5,7 @@
 use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::sync::atomic::AtomicPtr;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use windows_sys::Wdk::System::SystemInformation::{
     NtQuerySystemInformation, SystemTimeOfDayInformation,
@@ -22,24 +22,23 @@ use windows_sys::Win32::System::Threading::{
 };
 
 use super::imp::{hundreds_of_ns, time_of};
+use super::is_clearly_after;
 use super::per_process::PerProcess;
 use crate::judge::{Author, Probe};
 use crate::record::Holder;
-
-/// By how much a process must have started after an old-format record to be another process.
-///
-/// Both times are of the wall clock, which may have been set in between. A minute is more than
-/// clocks that are kept by NTP step; one that is set by more is the risk (P7).
-const START_SLACK: Duration = Duration::from_secs(60);
 
 /// There is no `fork`.
 pub(crate) fn generation() -> usize {
     0
 }
 
-/// This process, as its records describe it: all but port and time. Asked once
+/// This process, as its records describe it: all but port and time. The system is asked once
 /// ([`GetCurrentProcess`](https://learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-getcurrentprocess)).
-pub(crate) fn me() -> &'static Holder {
+pub(crate) fn me() -> Holder {
+    myself().clone()
+}
+
+fn myself() -> &'static Holder {
     static ME: PerProcess<Holder> = PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
     ME.get(generation(), || {
         let mut me = Holder::new(std::process::id());
@@ -65,8 +64,8 @@ pub(crate) fn reserve_descriptors(_: usize) -> Vec<()> {
     Vec::new()
 }
 
-/// No process is asked which files it has open.
-pub(crate) fn that_have_open(_: &std::path::Path) -> Vec<u32> {
+/// No process is asked which files it has locked.
+pub(crate) fn pids_with_lock(_: &std::path::Path, _: u32) -> Vec<u32> {
     Vec::new()
 }
 
@@ -109,12 +108,13 @@ fn boot() -> Option<String> {
         NtQuerySystemInformation(SystemTimeOfDayInformation, room, size, &raw mut length)
     };
     // The name tells it from a boot of another system on the same machine.
-    (status >= 0 && told.boot != 0).then(|| format!("windows-{}", told.boot - told.boot_bias))
+    (status >= 0 && told.boot != 0)
+        .then(|| format!("windows-{}", told.boot.wrapping_sub(told.boot_bias)))
 }
 
 /// Where the author of a record runs, seen from this process. There are no pid namespaces.
 pub(crate) fn author(holder: &Holder, _: impl FnOnce() -> bool) -> Author {
-    let me = me();
+    let me = myself();
     if holder.boot.is_none() || me.boot.is_none() {
         return match (&holder.host, &me.host) {
             (Some(theirs), Some(ours)) if theirs != ours => Author::OtherMachine,
@@ -143,7 +143,7 @@ pub(crate) fn probe(holder: &Holder, author: Author, written: Option<SystemTime>
         | Author::EarlierBoot
         | Author::OtherMachine => return Probe::Unknown,
     };
-    let me = me();
+    let me = myself();
     if holder.pid == me.pid && (start.is_none() || start == me.process_start) {
         return Probe::Ourselves;
     }
@@ -209,7 +209,7 @@ fn start_of(process: HANDLE) -> Option<u64> {
 
 fn started_after(start: u64, written: SystemTime) -> bool {
     let start = FILETIME { dwLowDateTime: start as u32, dwHighDateTime: (start >> 32) as u32 };
-    time_of(start) > written + START_SLACK
+    time_of(start).is_some_and(|started| is_clearly_after(started, written))
 }
 
 /// Has `call` run when the process exits in an orderly way. Later calls change nothing.

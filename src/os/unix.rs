@@ -20,10 +20,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use super::listener::Listener;
-use super::{KernelLocks, Until, nothing_open, process, whole_milliseconds};
+use super::{KernelLocks, Until, age, nothing_open, process, whole_milliseconds};
 use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Read, Unlink, Wait};
 use crate::judge::{Age, Evidence, Probe, Watch};
-use crate::protocol::GRACE;
 use crate::record::{Holder, MAX_RECORD};
 
 /// One participant's view of one lock path.
@@ -336,13 +335,7 @@ impl FileSystem for LockFile {
         match retried(|| opened.file.metadata()).and_then(|found| found.modified()) {
             Ok(changed) => {
                 opened.changed = Some(changed);
-                // A time of more than the grace in the future tells of a clock that was set, not
-                // of a creator at work.
-                let apart = match now.duration_since(changed) {
-                    Ok(ago) => ago,
-                    Err(ahead) => ahead.duration(),
-                };
-                Dated::Known(if apart < GRACE { Age::Young } else { Age::Old })
+                Dated::Known(age(now, changed))
             }
             Err(error) => self.failed(error, Dated::Failed),
         }
@@ -475,7 +468,7 @@ impl FileSystem for LockFile {
         #[cfg(target_os = "linux")]
         if let Some(opened) = &self.open {
             let locks = self.locks.take().unwrap_or_else(|| KernelLocks::snapshot().into());
-            return locks.watch(&opened.file, process::me().pid_namespace);
+            return locks.watch(&opened.file, process::pid_namespace());
         }
         Watch::Unknown
     }
@@ -608,7 +601,7 @@ mod tests {
     fn in_a_new_directory() -> (tempfile::TempDir, LockFile) {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("x.lock");
-        (dir, LockFile::new(path, process::me().clone()))
+        (dir, LockFile::new(path, process::me()))
     }
 
     #[test]
@@ -617,7 +610,7 @@ mod tests {
         let mode = |path: &Path| std::fs::metadata(path).expect("stands").mode() & 0o7777;
         let before = mode(dir.path());
         let path = dir.path().join("a/b/x.lock");
-        let mut file = LockFile::new(path.clone(), process::me().clone());
+        let mut file = LockFile::new(path.clone(), process::me());
         assert_eq!(file.create(), Create::Created);
         assert_eq!(mode(&path), 0o600);
         assert_eq!([mode(&dir.path().join("a")), mode(&dir.path().join("a/b"))], [0o700; 2]);
@@ -708,7 +701,7 @@ mod tests {
         let (dir, _) = in_a_new_directory();
         let no_directory = dir.path().join("x.lock");
         std::fs::write(&no_directory, b"").expect("writes");
-        let mut file = LockFile::new(no_directory.join("below-a-file"), process::me().clone());
+        let mut file = LockFile::new(no_directory.join("below-a-file"), process::me());
         assert_eq!(file.open(), Open::Failed);
         assert_eq!(file.lock(), Lock::Failed);
         assert_eq!(file.take_error().kind(), ErrorKind::NotADirectory);

@@ -25,10 +25,9 @@ use windows_sys::Win32::Foundation::{
 use self::open_file::{Kind, OpenFile, Tried, Waited, code};
 #[cfg(feature = "tokio")]
 use super::Pauses;
-use super::{KernelLocks, Until, nothing_open, process, whole_milliseconds};
+use super::{KernelLocks, Until, age, nothing_open, process, whole_milliseconds};
 use crate::fs::{Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Read, Unlink, Wait};
 use crate::judge::{Age, Evidence, Watch};
-use crate::protocol::GRACE;
 use crate::record::{Holder, MAX_RECORD};
 
 pub(crate) use self::open_file::{hundreds_of_ns, milliseconds, new_event, time_of};
@@ -308,12 +307,9 @@ impl FileSystem for LockFile {
         };
         match opened.file.look() {
             Ok(found) => {
-                opened.changed = Some(found.written);
-                let apart = match now.duration_since(found.written) {
-                    Ok(ago) => ago,
-                    Err(ahead) => ahead.duration(),
-                };
-                Dated::Known(if apart < GRACE { Age::Young } else { Age::Old })
+                opened.changed = found.written;
+                // One that std cannot hold is far in the future.
+                Dated::Known(found.written.map_or(Age::Old, |written| age(now, written)))
             }
             Err(error) => self.failed(error, Dated::Failed),
         }
