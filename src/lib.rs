@@ -139,7 +139,7 @@ pub use sweep::Swept;
 /// A create is recorded as `record`: this process, if `None`. **Not covered by semantic versioning.**
 #[doc(hidden)]
 pub fn adapter(path: impl AsRef<std::path::Path>, record: Option<Holder>) -> impl Adapter {
-    let record = record.unwrap_or_else(|| os::process::me());
+    let record = record.unwrap_or_else(os::process::me);
     os::LockFile::new(os::absolute(path.as_ref()), record)
 }
 

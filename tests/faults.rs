@@ -131,6 +131,7 @@ fn the_control_a_participant_that_claims_what_it_failed_to_get_is_caught() {
 fn the_oracle_rejects_wrong_outcomes() {
     let call = |what: &str| Call { name: "write".into(), nth: 1, what: what.into() };
     let (write, probe) = (call("write(file)"), call("openat(/proc/PID/stat)"));
+    let open = Call { name: "openat".into(), ..call("openat(locks/x.lock, O_RDWR)") };
     let said = |word: &str, code, message: &str| {
         let (word, message) = (word.to_owned(), message.to_owned());
         Said { order: "try".into(), word, code, message }
@@ -159,6 +160,7 @@ fn the_oracle_rejects_wrong_outcomes() {
         (said("refused", None, ""), &write, spent, "instead of held"),
         (said("panicked", None, ""), &write, spent, "instead of held"),
         (said("failed", Some(libc::EINTR), good), &write, libc::EINTR, "EINTR is noticed"),
+        (said("failed", Some(libc::ESTALE), good), &open, libc::ESTALE, "ESTALE is noticed"),
         (said("refused", None, ""), &probe, libc::EINTR, "EINTR is noticed"),
     ] {
         let found = wrong(outcome.clone(), call, code);
@@ -238,6 +240,10 @@ impl Strike<'_> {
         }
         if self.code == libc::EINTR {
             return Some(format!("EINTR is noticed: {said:?}"));
+        }
+        // A file server's way to say that a file was removed: somebody released or reclaimed it.
+        if self.code == libc::ESTALE && self.call.is_on_the_lock_file() {
+            return Some(format!("ESTALE is noticed: {said:?}"));
         }
         if said.word == "failed" {
             return wrong_in_message(said, self.code, path);
@@ -818,6 +824,12 @@ impl Call {
     /// directory that could.
     fn is_the_end_of_a_listing(&self) -> bool {
         self.what == "close(the open locks)"
+    }
+
+    /// Whether it asks for the lock file, or about it. A write comes from its creator alone.
+    fn is_on_the_lock_file(&self) -> bool {
+        let is_asked = ["openat", "statx", "flock", "pread64", "unlink"].contains(&&*self.name);
+        is_asked && self.what.contains("locks/x.lock")
     }
 
     /// Whether it asks after other processes, or after ourselves, or frees what is no longer used:

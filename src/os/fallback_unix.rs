@@ -7,12 +7,12 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
-use std::fs::DirBuilder;
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::unix::make_directory;
 use crate::error::PlaceError;
 
 /// Why no file can be made in the directory `dir`, or in its nearest ancestor that exists: the
@@ -75,7 +75,7 @@ fn made_in(parent: &Path, name: &str) -> Result<PathBuf, PlaceError> {
     if !is_kept_by(&std::fs::metadata(parent).map_err(not_writable)?) {
         return not_safe("others can replace it");
     }
-    match DirBuilder::new().mode(0o700).create(&path) {
+    match make_directory(&path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(not_writable(error)),
         _ => {}
     }
