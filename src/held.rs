@@ -9,7 +9,8 @@ use crate::record::{Holder, printable};
 
 /// Somebody else holds the lock, or may hold it (S4).
 ///
-/// `{}` is one line; `{:#}` spreads it over lines, with the path and the next step.
+/// `{}` is one line, with the path. `{:#}` has the path and the [next step](Self::next_step) in lines
+/// of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Held {
@@ -58,7 +59,13 @@ impl Held {
         Some(format!("Percy is already running or the port {port} is in use"))
     }
 
-    /// What a person can do about it.
+    /// What is known, in one line without the path: "port 5338 is locked by pid 20211 (node, since
+    /// 2026-11-23 02:09:04 UTC)".
+    pub fn summary(&self) -> String {
+        Headline::of(self).to_string()
+    }
+
+    /// What a person can do about it, and a program for that person.
     pub fn next_step(&self) -> String {
         let another = match self.subject {
             Subject::Port(_) => "use another port",
@@ -79,19 +86,19 @@ impl Held {
             }
             Unsure::CannotProbe => return format!("stop that process where it runs, or {another}"),
             Unsure::OtherMachine => {
-                "if that machine no longer runs it, remove the lock file; or use a directory that \
-                 is not shared"
+                "if that machine no longer runs it, remove the lock with Lock::force_clear; or use \
+                 a directory that is not shared"
             }
             Unsure::OtherNamespace => {
-                "if that container no longer runs, remove the lock file; or use a directory on a \
-                 local disk"
+                "if that container no longer runs, remove the lock with Lock::force_clear; or use \
+                 a directory on a local disk"
             }
             Unsure::NoKernelLocks => {
-                "if that process no longer runs, remove the lock file; or use a directory on a \
-                 filesystem with kernel locks"
+                "if that process no longer runs, remove the lock with Lock::force_clear; or use a \
+                 directory on a filesystem with kernel locks"
             }
             Unsure::Contended => "try again",
-            Unsure::CannotWatch => "try to acquire it: that tells for certain",
+            Unsure::CannotWatch => "try to acquire it: that finds out",
         }
         .to_owned()
     }
@@ -99,11 +106,11 @@ impl Held {
 
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (headline, path, next) = (Headline::of(self), self.path.display(), self.next_step());
+        let (headline, path) = (Headline::of(self), self.path.display());
         if f.alternate() {
-            write!(f, "{headline}\n  lock file: {path}\n  next step: {next}")
+            write!(f, "{headline}\n  lock file: {path}\n  next step: {}", self.next_step())
         } else {
-            write!(f, "{headline} (lock file {path}); {next}")
+            write!(f, "{headline} (lock file {path})")
         }
     }
 }
@@ -180,14 +187,17 @@ impl fmt::Display for Headline<'_> {
                     "{subject} is locked: the recorded process, {recorded}, is gone, but its lock \
                      is still held by a child of it, or is just being taken over"
                 ),
+                // Whether anybody has the kernel lock is not known to all who say this.
                 Unsure::CannotProbe => write!(
                     f,
-                    "{subject} is locked by {recorded}{}, which cannot be asked after from here",
+                    "{subject} may be locked by {recorded}{}, whose state cannot be checked from \
+                     here",
                     On(self.holder)
                 ),
                 Unsure::OtherMachine => write!(
                     f,
-                    "{subject} may be locked on another machine, by {recorded}{}",
+                    "{subject} may be locked on another machine, or was on this one under another \
+                     name, by {recorded}{}",
                     On(self.holder)
                 ),
                 Unsure::OtherNamespace => write!(
@@ -225,7 +235,7 @@ impl fmt::Display for Recorded<'_> {
 }
 
 /// " on build-7", if the record names a machine.
-struct On<'a>(Option<&'a Holder>);
+pub(crate) struct On<'a>(pub(crate) Option<&'a Holder>);
 
 impl fmt::Display for On<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -270,7 +280,7 @@ mod tests {
              lock file: /h/agent-5338.lock\n  \
              next step: stop that process, or use another port"
         );
-        assert!(!held.to_string().contains('\n'), "{held}");
+        assert_eq!(held.to_string(), format!("{} (lock file /h/agent-5338.lock)", held.summary()));
     }
 
     #[test]
@@ -278,14 +288,18 @@ mod tests {
         for unsure in [
             Unsure::BeingCreated,
             Unsure::RecordedGone,
+            Unsure::CannotProbe,
             Unsure::OtherMachine,
             Unsure::OtherNamespace,
             Unsure::NoKernelLocks,
             Unsure::Contended,
             Unsure::CannotWatch,
         ] {
-            let message = held(Refusal::Unknown(unsure)).to_string();
+            let held = held(Refusal::Unknown(unsure));
+            let message = held.to_string();
             assert!(!message.contains("is locked by pid"), "{message}");
+            // That would be the race that this crate is there to avoid.
+            assert!(!held.next_step().contains("lock file"), "{held:#}");
         }
     }
 

@@ -120,6 +120,7 @@ mod sweep;
 #[cfg(feature = "tokio")]
 mod tasks;
 mod turns;
+mod words;
 
 pub use cancel::Cancel;
 pub use error::{AcquireError, BadName, PlaceError, ReleaseError};
@@ -129,7 +130,7 @@ pub use held::Held;
 pub use judge::Unsure;
 pub use list::{ListError, Listed};
 pub use lock::Lock;
-pub use place::LockDir;
+pub use place::{LockDir, LockKey};
 pub use protocol::{Guarantee, Refusal};
 pub use record::{Holder, MAX_RECORD};
 pub use status::Status;

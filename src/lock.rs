@@ -179,7 +179,14 @@ impl Lock {
             (None, Op::Create, Some(dir)) => {
                 AcquireError::Directory { path: dir.to_owned(), source: file.take_error() }
             }
-            (None, _, _) => AcquireError::Io { op, path, source: file.take_error() },
+            (None, _, _) => {
+                let source = file.take_error();
+                let is_denied = source.kind() == std::io::ErrorKind::PermissionDenied;
+                let may_be_owners = matches!(op, Op::Open | Op::Read | Op::Unlink);
+                let owner =
+                    (is_denied && may_be_owners).then(|| os::foreign_owner(&path)).flatten();
+                AcquireError::Io { op, path, owner, source }
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::error::AcquireError;
-use crate::held::{Headline, Recorded, Subject};
+use crate::held::{Headline, On, Recorded, Subject};
 use crate::judge::{Assessment, Unsure, depends_on_watch};
 use crate::lock::Lock;
 use crate::os::{self, KernelLocks, LockFile};
@@ -59,6 +59,26 @@ impl Status {
     }
 }
 
+impl fmt::Display for Status {
+    /// "held by pid 20211 (node, since 2026-11-23 02:09:04 UTC)": [`describe`](Self::describe) names
+    /// the lock as well.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Free => f.write_str("free"),
+            Self::Held { holder, why: Refusal::Holder } => {
+                write!(f, "held by {}", Recorded(holder.as_ref()))
+            }
+            Self::Held { holder, why: Refusal::Unknown(why) } => {
+                write!(f, "held; recorded: {}; {why}", Recorded(holder.as_ref()))
+            }
+            Self::Stale { holder } => write!(f, "stale, left by {}", Recorded(holder.as_ref())),
+            Self::CannotTell { holder, why } => {
+                write!(f, "unknown; recorded: {}; {why}", Recorded(holder.as_ref()))
+            }
+        }
+    }
+}
+
 struct Described<'a> {
     status: &'a Status,
     subject: &'a Subject,
@@ -70,9 +90,20 @@ impl fmt::Display for Described<'_> {
         let held = |why| Headline { subject, holder, why, locked_by: &[] };
         match self.status {
             Status::Free => write!(f, "{subject} is free"),
+            // Its kernel lock is seen to be taken.
+            Status::Held { why: Refusal::Unknown(Unsure::CannotProbe), .. } => write!(
+                f,
+                "{subject} is locked; the recorded holder is {}{}, whose state cannot be checked \
+                 from here",
+                Recorded(holder),
+                On(holder)
+            ),
             Status::Held { why, .. } => held(*why).fmt(f),
             Status::Stale { .. } => {
                 write!(f, "{subject} has a stale lock, left by {}", Recorded(holder))
+            }
+            Status::CannotTell { why: Unsure::BeingCreated, .. } => {
+                write!(f, "{subject} may be locked: its lock file has no record yet")
             }
             Status::CannotTell { why, .. } => held(Refusal::Unknown(*why)).fmt(f),
         }

@@ -69,7 +69,7 @@ pub(crate) mod fallback;
 #[path = "command_windows.rs"]
 pub(crate) mod command;
 
-pub(crate) use imp::LockFile;
+pub(crate) use imp::{LockFile, foreign_owner};
 pub(crate) use until::{Pauses, Until};
 
 use std::ffi::OsString;
@@ -87,23 +87,34 @@ pub(crate) fn home() -> Option<PathBuf> {
     static ASKED: per_process::PerProcess<Option<PathBuf>> =
         per_process::PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
     // With the variable set this makes no system call, and a program may change the variable.
-    let named = std::env::var_os(if cfg!(windows) { "USERPROFILE" } else { "HOME" });
+    let named = std::env::var_os(HOME_VARIABLE);
     if let Some(named) = named.filter(|named| !named.is_empty()) {
         return Some(named.into());
     }
     ASKED.get(0, dirs::home_dir).clone()
 }
 
-/// `path` from the root, by name alone: no link is resolved. As it is where even the working
-/// directory is not known.
+/// The variable that names the home directory.
+pub(crate) const HOME_VARIABLE: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
+
+/// The variable that names the directory of lock files.
+pub(crate) const DIRECTORY_VARIABLE: &str = "PORTLOCK_DIR";
+
+/// `path` from the root, by name alone: no link is resolved. The empty one is the working
+/// directory. It stays relative where the working directory is not known.
 pub(crate) fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+    let absolute = if path.as_os_str().is_empty() {
+        std::env::current_dir()
+    } else {
+        std::path::absolute(path)
+    };
+    absolute.unwrap_or_else(|_| path.to_owned())
 }
 
-/// What `$PORTLOCK_DIR` names, from the root; `None` if it is unset or empty.
+/// What `$PORTLOCK_DIR` names, as it is; `None` if it is unset or empty.
 pub(crate) fn directory_of_environment() -> Option<PathBuf> {
-    let named = std::env::var_os("PORTLOCK_DIR").filter(|named| !named.is_empty())?;
-    Some(absolute(Path::new(&named)))
+    let named = std::env::var_os(DIRECTORY_VARIABLE).filter(|named| !named.is_empty())?;
+    Some(named.into())
 }
 
 /// The names of what stands in the directory `dir`, in no order; none if it is absent.
@@ -128,6 +139,21 @@ pub(crate) fn require_a_runtime() {
     // Without a descriptor left it is not told: then the acquire fails, and does not wait.
     #[cfg(unix)]
     drop(tokio::net::UnixDatagram::unbound());
+}
+
+/// Whether a path begins with a `~` that no shell has expanded: `~`, `~/locks`, `~user/locks`.
+pub(crate) fn has_tilde(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().first() == Some(&b'~')
+}
+
+/// Whether an operation failed because this process, or the system, has no file descriptor left.
+pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
+    imp::lacks_descriptors(error)
+}
+
+/// Whether a lock failed because no more locks can be had (`ENOLCK`).
+pub(crate) fn lacks_locks(error: &io::Error) -> bool {
+    imp::lacks_locks(error)
 }
 
 /// An adapter was asked about its open file, and has none.

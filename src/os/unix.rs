@@ -144,8 +144,7 @@ impl LockFile {
 
     /// Whether the first error was a lack of file descriptors: of this process, or of the system.
     pub(crate) fn lacked_descriptors(&self) -> bool {
-        let code = self.error.as_ref().and_then(io::Error::raw_os_error);
-        matches!(code, Some(libc::EMFILE | libc::ENFILE))
+        self.error.as_ref().is_some_and(lacks_descriptors)
     }
 
     /// Has the next watch answered from `locks`, which must have been looked at **after** the open
@@ -216,7 +215,11 @@ impl LockFile {
                 .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
                 .open(&self.path)
         });
-        Ok(identity(&named.and_then(|named| named.metadata())?) == ours)
+        match named.and_then(|named| named.metadata()) {
+            Ok(named) => Ok(identity(&named) == ours),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// As [`FileSystem::listen`], in a task: blocks no thread.
@@ -536,6 +539,21 @@ impl FileSystem for LockFile {
     fn leave(&mut self) {
         self.open = None;
     }
+}
+
+pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+pub(crate) fn lacks_locks(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOLCK)
+}
+
+/// The number of the user that the file at `path` belongs to, if that is another user than ours.
+pub(crate) fn foreign_owner(path: &Path) -> Option<u32> {
+    let owner = retried(|| std::fs::symlink_metadata(path)).ok()?.uid();
+    // SAFETY: geteuid only returns a number.
+    (owner != unsafe { libc::geteuid() }).then_some(owner)
 }
 
 /// Calls again for as long as a signal interrupts.

@@ -133,7 +133,7 @@ impl LockFile {
 
     /// Whether the first error was a lack of handles. The system has room for 16 million.
     pub(crate) fn lacked_descriptors(&self) -> bool {
-        self.error.as_ref().and_then(code) == Some(ERROR_TOO_MANY_OPEN_FILES)
+        self.error.as_ref().is_some_and(lacks_descriptors)
     }
 
     /// No watch is answered: see [`watch`](FileSystem::watch).
@@ -255,6 +255,20 @@ impl LockFile {
             }
         }
     }
+}
+
+pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
+    code(error) == Some(ERROR_TOO_MANY_OPEN_FILES)
+}
+
+/// Windows has no limit for locks.
+pub(crate) fn lacks_locks(_: &io::Error) -> bool {
+    false
+}
+
+/// Users have no numbers.
+pub(crate) fn foreign_owner(_: &Path) -> Option<u32> {
+    None
 }
 
 impl FileSystem for LockFile {

@@ -156,7 +156,7 @@ fn names_the_command_that_has_its_lock(error: &portlock::AcquireError, recorded:
     assert!(message.contains(&words), "{message}");
     let words = format!(", is gone, but its lock is still held by pid {command} ");
     assert!(message.contains(&words), "{message}");
-    assert!(message.contains(&format!("wait for pid {command} to end, or stop it")), "{message}");
+    assert_eq!(error.next_step(), format!("wait for pid {command} to end, or stop it"));
 }
 
 /// A waiter and a reader have the lock file open as well, and the recorded process's child alone has

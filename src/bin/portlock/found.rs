@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use portlock::{AcquireError, Holder, Lock, Refusal, Status, Unsure};
 use serde_json::{Value, json};
 
+use crate::advice::in_one_line;
 use crate::output::{naming, visible};
 use crate::place::Target;
 use crate::status_code::{CANNOT_TELL, HELD, STALE};
@@ -30,7 +31,7 @@ impl Found {
             Err(error) => Self::unknown(
                 Target::of(lock),
                 why_not(error),
-                &naming(lock.path(), &error.to_string()),
+                &naming(lock.path(), &in_one_line(error)),
             ),
         };
         Self { path: Some(lock.path().to_owned()), ..found }

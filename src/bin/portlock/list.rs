@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::advice;
 use crate::found::{Found, recorded};
 use crate::output::{answer, is_coloured, json_array, naming, one_line, say};
 use crate::place::{Directory, refused};
@@ -44,7 +45,7 @@ impl List {
         let mut found: Vec<Found> = match dir.list() {
             Ok(listed) => listed.iter().map(|each| Found::of(&each.lock, &each.status)).collect(),
             Err(error) => {
-                say(&naming(dir.path(), &error.to_string()));
+                say(&naming(dir.path(), &advice::of_list(&error)));
                 return of_list(&error);
             }
         };

@@ -3,6 +3,7 @@
 use clap::Args;
 use portlock::PlaceError;
 
+use crate::advice;
 use crate::found::Found;
 use crate::output::{answer, json};
 use crate::place::{Place, refused};
@@ -50,7 +51,7 @@ impl Query {
             Ok(None) => Found::any_port(),
             Ok(Some(lock)) => Found::of(&lock, &lock.status()),
             Err(error @ PlaceError::NoHome) => {
-                Found::unknown(self.place.target, "no-home", &error.to_string())
+                Found::unknown(self.place.target, "no-home", &advice::of_place(&error))
             }
             Err(error) => return refused(&error),
         };

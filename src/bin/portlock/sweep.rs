@@ -4,6 +4,7 @@ use clap::Args;
 use portlock::Swept;
 use serde_json::{Value, json};
 
+use crate::advice;
 use crate::found::recorded;
 use crate::output::{answer, json_array, naming, say, visible};
 use crate::place::{Directory, Target, refused};
@@ -52,7 +53,7 @@ impl Sweep {
         let swept = match dir.sweep() {
             Ok(swept) => swept,
             Err(error) => {
-                say(&naming(dir.path(), &error.to_string()));
+                say(&naming(dir.path(), &advice::of_list(&error)));
                 return of_list(&error);
             }
         };
@@ -75,7 +76,10 @@ fn message(each: &Swept) -> String {
     let target = Target::of(&each.lock);
     match &each.removed {
         Ok(from) => format!("removed the lock file of {target}, left by {from}"),
-        Err(error) => naming(each.lock.path(), &format!("cannot clear {target}: {error}")),
+        Err(error) => naming(
+            each.lock.path(),
+            &format!("cannot clear {target}: {}", advice::in_one_line(error)),
+        ),
     }
 }
 
