@@ -514,7 +514,7 @@ mod tests {
     use crate::protocol::Refusal;
 
     fn held() -> Held {
-        Held::new(Subject::Port(5338), "/h/agent-5338.lock".into(), None, Refusal::Holder)
+        Held::of(Subject::Port(5338), "/h/agent-5338.lock".into(), None, Refusal::Holder)
     }
 
     #[test]

@@ -235,6 +235,7 @@ pub enum Done {
 
 /// Names an operation in an error or a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Op {
     /// [`FileSystem::create`].
     Create,

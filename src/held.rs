@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::judge::Unsure;
+use crate::lock::Lock;
 use crate::protocol::Refusal;
 use crate::record::{Holder, printable};
 
@@ -31,7 +32,13 @@ pub struct Held {
 }
 
 impl Held {
-    pub(crate) fn new(
+    /// A refusal of `lock`, as an acquire makes it: for the tests of a program that shows one, or
+    /// branches on it ([`testing`](crate::testing)).
+    pub fn new(lock: &Lock, holder: Option<Holder>, why: Refusal) -> Self {
+        Self::of(lock.subject().clone(), lock.path().to_owned(), holder, why)
+    }
+
+    pub(crate) fn of(
         subject: Subject,
         path: PathBuf,
         holder: Option<Holder>,
@@ -268,7 +275,7 @@ mod tests {
         let holder = Holder::parse(
             br#"{"pid":20211,"port":5338,"startedAt":"2026-11-23T02:09:04.848Z","command":"node"}"#,
         );
-        Held::new(Subject::Port(5338), "/h/agent-5338.lock".into(), holder, why)
+        Held::of(Subject::Port(5338), "/h/agent-5338.lock".into(), holder, why)
     }
 
     #[test]

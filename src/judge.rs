@@ -96,6 +96,7 @@ pub enum Evidence {
 
 /// Why a holder is not known for certain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Unsure {
     /// The file has no record yet: its creator is at work, or died within the last two seconds.
     BeingCreated,

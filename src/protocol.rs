@@ -100,6 +100,7 @@ pub const GRACE: Duration = Duration::from_secs(2);
 
 /// What exclusion rests on while a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Guarantee {
     /// The kernel lock: freed by the kernel when the holder dies.
     KernelLock,
@@ -109,6 +110,7 @@ pub enum Guarantee {
 
 /// Why an acquire was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Refusal {
     /// The recorded holder lives, and the path named its file after that was known (P4).
     Holder,

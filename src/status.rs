@@ -166,3 +166,51 @@ impl Lock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_claims_no_more_than_it_knows() {
+        let lock = Lock::at("/h/x.lock");
+        let holder = Some(Holder::new(20211));
+        let held = |why| Status::Held { holder: holder.clone(), why };
+        let unknown = |why| Status::CannotTell { holder: holder.clone(), why };
+        for (status, words, short) in [
+            (Status::Free, "the lock is free", "free"),
+            (held(Refusal::Holder), "the lock is locked by pid 20211", "held by pid 20211"),
+            (
+                held(Refusal::Unknown(Unsure::CannotProbe)),
+                "the lock is locked; the recorded holder is pid 20211, whose state",
+                "held; recorded: pid 20211; the state of the recorded process",
+            ),
+            (
+                unknown(Unsure::CannotProbe),
+                "the lock may be locked by pid 20211, whose state cannot be checked",
+                "unknown; recorded: pid 20211; the state of the recorded process",
+            ),
+            (
+                unknown(Unsure::OtherMachine),
+                "the lock may be locked on another machine, or was on this one under another name",
+                "unknown; recorded: pid 20211; the record is of another machine, or of this one",
+            ),
+            (
+                unknown(Unsure::BeingCreated),
+                "the lock may be locked: its lock file has no record yet",
+                "unknown; recorded: pid 20211; the lock file has no record yet",
+            ),
+            (
+                Status::Stale { holder: holder.clone() },
+                "the lock has a stale lock, left by pid 20211",
+                "stale, left by pid 20211",
+            ),
+        ] {
+            let described = status.describe(&lock);
+            assert!(described.starts_with(words), "{described}");
+            assert!(status.to_string().starts_with(short), "{status}");
+            let certain = described.contains("is locked by");
+            assert!(!certain || matches!(status, Status::Held { why: Refusal::Holder, .. }));
+        }
+    }
+}

@@ -24,6 +24,22 @@ impl fmt::Display for Refusal {
     }
 }
 
+impl Unsure {
+    /// A word for programs, as in the command's JSON: `being-created`. It never changes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BeingCreated => "being-created",
+            Self::RecordedGone => "recorded-gone",
+            Self::CannotProbe => "cannot-probe",
+            Self::OtherMachine => "other-machine",
+            Self::OtherNamespace => "other-namespace",
+            Self::NoKernelLocks => "no-kernel-locks",
+            Self::Contended => "contended",
+            Self::CannotWatch => "cannot-watch",
+        }
+    }
+}
+
 impl fmt::Display for Unsure {
     /// A clause: "the lock file has no record yet".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,9 +12,9 @@ fn port() -> u16 {
     PORT.parse().expect("a port")
 }
 
-/// The five keys of a record that `status` passes on.
+/// The six keys of a record that `status` passes on.
 fn passed_on(record: &Value) -> Value {
-    let keys = ["pid", "port", "startedAt", "command", "host"];
+    let keys = ["pid", "port", "startedAt", "command", "host", "note"];
     keys.iter().map(|&key| (key.to_owned(), record[key].clone())).collect()
 }
 
@@ -69,8 +69,7 @@ fn held_by_an_agent_of_the_old_format_whose_record_has_no_more() {
     let pid = std::process::id();
     let now = home.a_real_record()["startedAt"].clone();
     home.plant(json!({ "pid": pid, "port": port(), "startedAt": now }).to_string().as_bytes());
-    let holder =
-        json!({ "pid": pid, "port": port(), "startedAt": now, "command": null, "host": null });
+    let holder = json!({ "pid": pid, "port": port(), "startedAt": now, "command": null, "host": null, "note": null });
     let message =
         format!("port {PORT} is locked by pid {pid} (since {})", since(&json!({"startedAt": now})));
     assert_answer(&home, 75, "held", holder, None, &message);

@@ -269,6 +269,7 @@ pub(crate) fn outcome(attempt: &Result<Guard, AcquireError>) -> String {
         Err(AcquireError::Held(Held { holder, why, .. })) => match why {
             Refusal::Holder => format!("refused, held by {}", named(holder.as_ref())),
             Refusal::Unknown(why) => format!("refused, {why:?}, {}", named(holder.as_ref())),
+            other => format!("refused, {other:?}, {}", named(holder.as_ref())),
         },
         Err(AcquireError::Timeout { held, .. }) => {
             format!("timed out, held by {}", named(held.holder.as_ref()))

@@ -131,6 +131,7 @@ fn may_be_forced(held: &Held) -> bool {
         (Refusal::Unknown(why), Some(_)) => {
             matches!(why, Unsure::OtherMachine | Unsure::OtherNamespace | Unsure::NoKernelLocks)
         }
+        (_, Some(_)) => false,
     }
 }
 

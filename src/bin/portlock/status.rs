@@ -28,7 +28,7 @@ JSON, with null for what does not apply or is not known:
   port     the port, a number; null for a name
   name     the name; null for a port
   path     the lock file
-  holder   the record: pid, port, startedAt, command, host
+  holder   the record: pid, port, startedAt, command, host, note
   why      why it is not certain, a word: \"being-created\", \"recorded-gone\", \"cannot-probe\",
            \"other-machine\", \"other-namespace\", \"no-kernel-locks\", \"contended\",
            \"cannot-watch\", \"not-a-lock-file\", \"not-permitted\", \"no-home\", \"failed\";

@@ -32,7 +32,7 @@ JSON, with null for what does not apply or is not known:
   port     the port, a number; null for a name
   name     the name; null for a port
   path     the lock file
-  holder   the record that it had: pid, port, startedAt, command, host
+  holder   the record that it had: pid, port, startedAt, command, host, note
   message  the same as a sentence
 
 Exit status:
