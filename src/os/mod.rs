@@ -179,6 +179,7 @@ pub(crate) fn age(now: SystemTime, changed: SystemTime) -> Age {
 /// Both times are of the wall clock, which may have been set in between. A minute is more than
 /// clocks that are kept by NTP step; a clock that is set by more, while an old agent runs, is the
 /// risk (P7). `written` comes from outside and may be any time that there is.
+#[cfg(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd", windows))]
 pub(crate) fn is_clearly_after(started: SystemTime, written: SystemTime) -> bool {
     const SLACK: Duration = Duration::from_secs(60);
     started.duration_since(written).is_ok_and(|later| later > SLACK)

@@ -44,7 +44,7 @@ Exit status:
   74  the lock file cannot be read, locked or removed, or the answer cannot be written
   75  it is held, or not provably stale, and stays; also if the answer is not yes
   77  not permitted
-  78  the home directory is not known";
+  78  the home directory is not known, or HOME or PORTLOCK_DIR is no full path";
 
 impl Clear {
     pub(crate) fn run(self) -> u8 {

@@ -35,7 +35,7 @@ Exit status:
   73  the directory that --fall-back would use cannot be made or trusted
   74  the directory cannot be read, or the answer cannot be written
   77  not permitted to read the directory
-  78  the home directory is not known";
+  78  the home directory is not known, or HOME or PORTLOCK_DIR is no full path";
 
 impl List {
     pub(crate) fn run(self) -> u8 {

@@ -95,7 +95,7 @@ and the status is
   74  the lock file cannot be read, locked or written
   75  somebody else holds the lock, or may hold it; -E sets another status
   77  not permitted
-  78  the home directory is not known";
+  78  the home directory is not known, or HOME or PORTLOCK_DIR is no full path";
 
 impl Run {
     pub(crate) fn run(self) -> u8 {

@@ -43,7 +43,8 @@ Exit status:
   73  the directory that --fall-back would use cannot be made or trusted
   74  the answer cannot be written
   75  held
-  77  not permitted to make that directory";
+  77  not permitted to make that directory
+  78  HOME or PORTLOCK_DIR is no full path";
 
 impl Query {
     pub(crate) fn run(self) -> u8 {

@@ -42,7 +42,7 @@ Exit status:
   74  one could not be looked at or removed, or the directory cannot be read, or the answer cannot
       be written
   77  not permitted to read the directory
-  78  the home directory is not known";
+  78  the home directory is not known, or HOME or PORTLOCK_DIR is no full path";
 
 impl Sweep {
     pub(crate) fn run(self) -> u8 {
