@@ -130,8 +130,9 @@ pub enum Create {
     Created,
     /// Something stands at the path (`EEXIST`).
     Exists,
-    /// Access denied, which on Windows may mean that the name is being deleted: try again, and
-    /// take a denial that lasts as the error that it is. Never on Unix.
+    /// An error that may pass: try again, and take one that lasts as the error that it is. On
+    /// Windows access denied, since the name may be being deleted; on Unix `ESTALE`, since a file
+    /// server may have replaced the directory.
     Denied,
     /// Any other error.
     Failed,
@@ -241,6 +242,7 @@ pub enum Done {
 
 /// Names an operation in an error or a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Op {
     /// [`FileSystem::create`].
     Create,

@@ -4,12 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::judge::Unsure;
+use crate::lock::Lock;
 use crate::protocol::Refusal;
 use crate::record::{Holder, printable};
 
 /// Somebody else holds the lock, or may hold it (S4).
 ///
-/// `{}` is one line; `{:#}` spreads it over lines, with the path and the next step.
+/// `{}` is one line, with the path. `{:#}` has the path and the [next step](Self::next_step) in lines
+/// of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Held {
@@ -22,20 +24,27 @@ pub struct Held {
     pub why: Refusal,
     /// Which lock.
     pub(crate) subject: Subject,
-    /// The processes that have the lock file open, though the recorded holder is gone
-    /// ([`Unsure::RecordedGone`]): children of it that inherited the lock. Empty where the system
-    /// does not tell: it is asked on Linux only, and tells only of processes that we may look at.
-    pub open_in: Vec<u32>,
+    /// The processes that share the kernel lock though the recorded holder is gone
+    /// ([`Unsure::RecordedGone`]): children of it that inherited the lock file, in ascending order.
+    /// Empty where the system does not tell: only Linux is asked, only about processes that this
+    /// one may inspect, and for no more than 20,000 open files.
+    pub locked_by: Vec<u32>,
 }
 
 impl Held {
-    pub(crate) fn new(
+    /// A refusal of `lock`, as an acquire makes it: for the tests of a program that shows one, or
+    /// branches on it ([`testing`](crate::testing)).
+    pub fn new(lock: &Lock, holder: Option<Holder>, why: Refusal) -> Self {
+        Self::of(lock.subject().clone(), lock.path().to_owned(), holder, why)
+    }
+
+    pub(crate) fn of(
         subject: Subject,
         path: PathBuf,
         holder: Option<Holder>,
         why: Refusal,
     ) -> Self {
-        Self { holder, path, why, subject, open_in: Vec::new() }
+        Self { holder, path, why, subject, locked_by: Vec::new() }
     }
 
     /// The port that was asked for; `None` for a lock that is not a port's.
@@ -57,7 +66,13 @@ impl Held {
         Some(format!("Percy is already running or the port {port} is in use"))
     }
 
-    /// What a person can do about it.
+    /// What is known, in one line without the path: "port 5338 is locked by pid 20211 (node, since
+    /// 2026-11-23 02:09:04 UTC)".
+    pub fn summary(&self) -> String {
+        Headline::of(self).to_string()
+    }
+
+    /// What a person can do about it, and a program for that person.
     pub fn next_step(&self) -> String {
         let another = match self.subject {
             Subject::Port(_) => "use another port",
@@ -71,27 +86,27 @@ impl Held {
         match unsure {
             Unsure::BeingCreated => "try again in two seconds",
             Unsure::Unreadable => "try again",
-            Unsure::RecordedGone if !self.open_in.is_empty() => {
-                return format!("wait for {} to end, or stop it", Pids(&self.open_in));
+            Unsure::RecordedGone if !self.locked_by.is_empty() => {
+                return format!("wait for {} to end, or stop it", Pids(&self.locked_by));
             }
             Unsure::RecordedGone => {
                 "try again; if it stays, stop the command that the recorded process started"
             }
             Unsure::CannotProbe => return format!("stop that process where it runs, or {another}"),
             Unsure::OtherMachine => {
-                "if that machine no longer runs it, remove the lock file; or use a directory that \
-                 is not shared"
+                "if that machine no longer runs it, remove the lock with Lock::force_clear; or use \
+                 a directory that is not shared"
             }
             Unsure::NoSharedLock => {
-                "if that process no longer runs, remove the lock file; or use a directory on a \
-                 local disk"
+                "if that process no longer runs, remove the lock with Lock::force_clear; or use a \
+                 directory on a local disk"
             }
             Unsure::NoKernelLocks => {
-                "if that process no longer runs, remove the lock file; or use a directory on a \
-                 filesystem with kernel locks"
+                "if that process no longer runs, remove the lock with Lock::force_clear; or use a \
+                 directory on a filesystem with kernel locks"
             }
             Unsure::Contended => "try again",
-            Unsure::CannotWatch => "try to acquire it: that tells for certain",
+            Unsure::CannotWatch => "try to acquire it: that finds out",
         }
         .to_owned()
     }
@@ -99,11 +114,11 @@ impl Held {
 
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (headline, path, next) = (Headline::of(self), self.path.display(), self.next_step());
+        let (headline, path) = (Headline::of(self), self.path.display());
         if f.alternate() {
-            write!(f, "{headline}\n  lock file: {path}\n  next step: {next}")
+            write!(f, "{headline}\n  lock file: {path}\n  next step: {}", self.next_step())
         } else {
-            write!(f, "{headline} (lock file {path}); {next}")
+            write!(f, "{headline} (lock file {path})")
         }
     }
 }
@@ -149,13 +164,13 @@ pub(crate) struct Headline<'a> {
     pub(crate) subject: &'a Subject,
     pub(crate) holder: Option<&'a Holder>,
     pub(crate) why: Refusal,
-    pub(crate) open_in: &'a [u32],
+    pub(crate) locked_by: &'a [u32],
 }
 
 impl<'a> Headline<'a> {
     fn of(held: &'a Held) -> Self {
-        let Held { holder, why, subject, open_in, path: _ } = held;
-        Self { subject, holder: holder.as_ref(), why: *why, open_in }
+        let Held { holder, why, subject, locked_by, path: _ } = held;
+        Self { subject, holder: holder.as_ref(), why: *why, locked_by }
     }
 }
 
@@ -174,25 +189,28 @@ impl fmt::Display for Headline<'_> {
                     "{subject} is locked by another process, and its lock file has no readable \
                      record"
                 ),
-                Unsure::RecordedGone if !self.open_in.is_empty() => write!(
+                Unsure::RecordedGone if !self.locked_by.is_empty() => write!(
                     f,
                     "{subject} is locked: the recorded process, {recorded}, is gone, but its lock \
-                     file is still open in {}",
-                    Pids(self.open_in)
+                     is still held by {}",
+                    Pids(self.locked_by)
                 ),
                 Unsure::RecordedGone => write!(
                     f,
                     "{subject} is locked: the recorded process, {recorded}, is gone, but its lock \
-                     file is still open in a child of it, or is just being taken over"
+                     is still held by a child of it, or is just being taken over"
                 ),
+                // Whether anybody has the kernel lock is not known to all who say this.
                 Unsure::CannotProbe => write!(
                     f,
-                    "{subject} is locked by {recorded}{}, which cannot be asked after from here",
+                    "{subject} may be locked by {recorded}{}, whose state cannot be checked from \
+                     here",
                     On(self.holder)
                 ),
                 Unsure::OtherMachine => write!(
                     f,
-                    "{subject} may be locked on another machine, by {recorded}{}",
+                    "{subject} may be locked on another machine, or was on this one under another \
+                     name, by {recorded}{}",
                     On(self.holder)
                 ),
                 Unsure::NoSharedLock => write!(
@@ -230,7 +248,7 @@ impl fmt::Display for Recorded<'_> {
 }
 
 /// " on build-7", if the record names a machine.
-struct On<'a>(Option<&'a Holder>);
+pub(crate) struct On<'a>(pub(crate) Option<&'a Holder>);
 
 impl fmt::Display for On<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -263,7 +281,7 @@ mod tests {
         let holder = Holder::parse(
             br#"{"pid":20211,"port":5338,"startedAt":"2026-11-23T02:09:04.848Z","command":"node"}"#,
         );
-        Held::new(Subject::Port(5338), "/h/agent-5338.lock".into(), holder, why)
+        Held::of(Subject::Port(5338), "/h/agent-5338.lock".into(), holder, why)
     }
 
     #[test]
@@ -275,7 +293,7 @@ mod tests {
              lock file: /h/agent-5338.lock\n  \
              next step: stop that process, or use another port"
         );
-        assert!(!held.to_string().contains('\n'), "{held}");
+        assert_eq!(held.to_string(), format!("{} (lock file /h/agent-5338.lock)", held.summary()));
     }
 
     #[test]
@@ -283,6 +301,7 @@ mod tests {
         for unsure in [
             Unsure::BeingCreated,
             Unsure::RecordedGone,
+            Unsure::CannotProbe,
             Unsure::OtherMachine,
             Unsure::NoSharedLock,
             Unsure::Unreadable,
@@ -290,20 +309,23 @@ mod tests {
             Unsure::Contended,
             Unsure::CannotWatch,
         ] {
-            let message = held(Refusal::Unknown(unsure)).to_string();
+            let held = held(Refusal::Unknown(unsure));
+            let message = held.to_string();
             assert!(!message.contains("is locked by pid"), "{message}");
+            // That would be the race that this crate is there to avoid.
+            assert!(!held.next_step().contains("lock file"), "{held:#}");
         }
     }
 
     #[test]
     fn a_file_that_children_of_the_dead_have_open_is_refused_in_those_words() {
         let mut held = held(Refusal::Unknown(Unsure::RecordedGone));
-        assert!(held.to_string().contains("is gone, but its lock file is still open in a child"));
-        held.open_in = vec![20215];
-        assert!(held.to_string().contains("is gone, but its lock file is still open in pid 20215"));
+        assert!(held.to_string().contains("is gone, but its lock is still held by a child"));
+        held.locked_by = vec![20215];
+        assert!(held.to_string().contains("is gone, but its lock is still held by pid 20215"));
         assert!(held.next_step().contains("pid 20215"), "{held}");
-        held.open_in = vec![1, 2, 3];
-        assert!(held.to_string().contains("still open in pids 1, 2 and 3"), "{held}");
+        held.locked_by = vec![1, 2, 3];
+        assert!(held.to_string().contains("still held by pids 1, 2 and 3"), "{held}");
     }
 
     #[test]

@@ -150,6 +150,7 @@ pub enum Evidence {
 
 /// Why a holder is not known for certain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Unsure {
     /// The file is empty: its creator is about to write, or died within the last two seconds.
     BeingCreated,

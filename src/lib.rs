@@ -27,6 +27,15 @@
 //!   lock.
 //! - A forked child that has locks of its own must end by `exit`, or leaves them to be reclaimed.
 //!
+//! # Not offered
+//!
+//! - **A shared mode**, for many readers: the lock file has one record, so a refusal could not name
+//!   the readers, and a reader that died could not be told from one that lives.
+//! - **Re-entrancy**: a second acquire in one process is refused, as one in another is. What a thread
+//!   may do while another one holds the lock is a question for a mutex; share the [`Guard`].
+//! - **An order among processes**: a queue would have to be kept in files, which a process that dies
+//!   in it would have to be removed from. Waiters of one process are served in order.
+//!
 //! # Example
 //!
 //! ```
@@ -115,11 +124,15 @@ mod place;
 pub mod protocol;
 mod query;
 mod record;
+#[cfg(feature = "serde")]
+mod serial;
 mod status;
 mod sweep;
 #[cfg(feature = "tokio")]
 mod tasks;
+pub mod testing;
 mod turns;
+mod words;
 
 pub use cancel::Cancel;
 pub use error::{AcquireError, BadName, PlaceError, ReleaseError};
@@ -129,9 +142,9 @@ pub use held::Held;
 pub use judge::Unsure;
 pub use list::{ListError, Listed};
 pub use lock::Lock;
-pub use place::LockDir;
+pub use place::{LockDir, LockKey};
 pub use protocol::{Guarantee, Refusal};
-pub use record::{Holder, MAX_RECORD};
+pub use record::{Holder, MAX_NOTE, MAX_RECORD};
 pub use status::Status;
 pub use sweep::Swept;
 
@@ -139,7 +152,7 @@ pub use sweep::Swept;
 /// A create is recorded as `record`: this process, if `None`. **Not covered by semantic versioning.**
 #[doc(hidden)]
 pub fn adapter(path: impl AsRef<std::path::Path>, record: Option<Holder>) -> impl Adapter {
-    let record = record.unwrap_or_else(|| os::process::me().clone());
+    let record = record.unwrap_or_else(|| os::process::me().into_owned());
     os::LockFile::new(os::absolute(path.as_ref()), record)
 }
 

@@ -70,6 +70,9 @@ impl LockDir {
     /// its [`Listed::status`].
     pub fn list(&self) -> Result<Vec<Listed>, ListError> {
         let failed = |source| ListError { path: self.path().to_owned(), source };
+        if !self.path().is_absolute() {
+            return Err(failed(io::Error::other("the working directory cannot be found out")));
+        }
         let names = os::names_in(self.path()).map_err(failed)?;
         let locks: Vec<Lock> =
             names.iter().filter_map(|name| self.lock_of_file(name.to_str()?)).collect();
@@ -196,26 +199,16 @@ impl ListError {
     /// What a person can do about it.
     pub fn next_step(&self) -> String {
         match self.source.kind() {
-            io::ErrorKind::PermissionDenied => {
-                "use a directory that you may read: PORTLOCK_DIR, or --dir of the command, names one"
-            }
-            io::ErrorKind::NotADirectory => "move away what stands there, or use another directory",
-            _ => "mend the cause, or use another directory",
+            io::ErrorKind::PermissionDenied => "use a directory that you may read".to_owned(),
+            _ => crate::error::remedy(&self.source).to_owned(),
         }
-        .to_owned()
     }
 }
 
 impl fmt::Display for ListError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let separator = if f.alternate() { "\n  next step:" } else { ";" };
-        write!(
-            f,
-            "cannot list the directory {}: {}{separator} {}",
-            self.path.display(),
-            self.source,
-            self.next_step()
-        )
+        write!(f, "cannot list the directory {}", self.path.display())?;
+        crate::error::end(f, self.source(), &self.next_step())
     }
 }
 

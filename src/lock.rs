@@ -20,11 +20,12 @@ pub struct Lock {
     path: Arc<Path>,
     subject: Subject,
     command: Option<String>,
+    note: Option<String>,
 }
 
 impl Lock {
     pub(crate) fn new(path: impl Into<Arc<Path>>, subject: Subject) -> Self {
-        Self { path: path.into(), subject, command: None }
+        Self { path: path.into(), subject, command: None, note: None }
     }
 
     /// The lock whose file is `path`. A relative one counts from the working directory now.
@@ -39,6 +40,26 @@ impl Lock {
     #[must_use = "returns the changed lock"]
     pub fn command(mut self, command: impl Into<String>) -> Self {
         self.command = Some(command.into());
+        self
+    }
+
+    /// Records `note` beside the program: what others should know of the one that holds the lock, as
+    /// a URL or a version. A refusal, a status and a list show it.
+    ///
+    /// Unprintable characters are dropped, and all after the 128th ([`MAX_NOTE`](crate::MAX_NOTE)).
+    /// Every user who may read the lock file can read it: no secrets.
+    ///
+    /// ```
+    /// # let home = tempfile::tempdir()?;
+    /// let lock = portlock::LockDir::at(home.path()).port(5338)?.note("http://localhost:5338");
+    /// let guard = lock.try_acquire()?;
+    /// let refusal = lock.try_acquire().expect_err("it is held").to_string();
+    /// assert!(refusal.contains("note: http://localhost:5338"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use = "returns the changed lock"]
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
         self
     }
 
@@ -150,11 +171,12 @@ impl Lock {
 
     /// What a create is recorded as.
     pub(crate) fn record(&self) -> Holder {
-        let mut record = os::process::me().clone();
+        let mut record = os::process::me().into_owned();
         record.port = self.port();
         if self.command.is_some() {
             record.command.clone_from(&self.command);
         }
+        record.note.clone_from(&self.note);
         record
     }
 
@@ -164,9 +186,10 @@ impl Lock {
             Refusal::Unknown(Unsure::Contended | Unsure::BeingCreated | Unsure::Unreadable) => None,
             Refusal::Holder | Refusal::Unknown(_) => file.seen().cloned(),
         };
-        let mut held = Held::new(self.subject.clone(), self.path.to_path_buf(), holder, why);
+        let mut held = Held::new(self, holder, why);
         if why == Refusal::Unknown(Unsure::RecordedGone) {
-            held.open_in = os::process::that_have_open(&self.path);
+            let recorded = held.holder.as_ref().map_or(0, |holder| holder.pid);
+            held.locked_by = os::process::pids_with_lock(&self.path, recorded);
         }
         held
     }
@@ -178,7 +201,14 @@ impl Lock {
             (None, Op::Create, Some(dir)) => {
                 AcquireError::Directory { path: dir.to_owned(), source: file.take_error() }
             }
-            (None, _, _) => AcquireError::Io { op, path, source: file.take_error() },
+            (None, _, _) => {
+                let source = file.take_error();
+                let is_denied = source.kind() == std::io::ErrorKind::PermissionDenied;
+                let may_be_owners = matches!(op, Op::Open | Op::Read | Op::Unlink);
+                let owner =
+                    (is_denied && may_be_owners).then(|| os::foreign_owner(&path)).flatten();
+                AcquireError::Io { op, path, owner, source }
+            }
         }
     }
 }

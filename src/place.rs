@@ -1,6 +1,9 @@
-//! Where lock files stand: the user's directory, other directories, and the names of the files.
+//! Where lock files are: the user's directory, other directories, and the names of the files.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::error::{BadName, PlaceError};
 use crate::held::Subject;
@@ -16,14 +19,25 @@ use crate::os;
 /// **Two processes exclude each other only if they use the same directory.**
 ///
 /// Use a local disk where you can: see the README for network filesystems and FUSE.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Two values are equal if they have the same path.
+#[derive(Debug, Clone)]
 pub struct LockDir {
     path: PathBuf,
-    instead_of: Option<PlaceError>,
+    instead_of: Option<Arc<PlaceError>>,
 }
 
+impl PartialEq for LockDir {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for LockDir {}
+
 impl LockDir {
-    /// The directory `path`. A relative one counts from the working directory at this call.
+    /// The directory `path`. A relative one counts from the working directory at this call, and an
+    /// empty one is that directory. A `~` is a name as any other.
     ///
     /// ```
     /// let lock = portlock::LockDir::at("/run/my-app").port(5338)?;
@@ -39,12 +53,23 @@ impl LockDir {
     ///
     /// # Errors
     ///
-    /// [`PlaceError::NoHome`].
+    /// [`PlaceError::NoHome`]; [`PlaceError::Environment`] if `$PORTLOCK_DIR` begins with a `~`, or
+    /// `$HOME` is no path from the root.
     pub fn user() -> Result<Self, PlaceError> {
-        match os::directory_of_environment() {
-            Some(named) => Ok(Self::from_root(named)),
+        match Self::of_environment()? {
+            Some(named) => Ok(named),
             None => Self::percy(),
         }
+    }
+
+    /// What `$PORTLOCK_DIR` names.
+    fn of_environment() -> Result<Option<Self>, PlaceError> {
+        let Some(value) = os::directory_of_environment() else { return Ok(None) };
+        if os::has_tilde(&value) {
+            // Below the working directory it would be another one for each process.
+            return Err(PlaceError::Environment { variable: os::DIRECTORY_VARIABLE, value });
+        }
+        Ok(Some(Self::at(value)))
     }
 
     /// As [`user`](Self::user), but where there is no home directory, or `~/.percy` cannot be
@@ -63,19 +88,21 @@ impl LockDir {
     /// # Errors
     ///
     /// [`PlaceError::Unsafe`] if the directory that stands in is a link, another user's, or
-    /// writable by others; [`PlaceError::NotWritable`] if it cannot be made.
+    /// writable by others; [`PlaceError::NotWritable`] if it cannot be made;
+    /// [`PlaceError::Environment`] as of [`user`](Self::user).
     pub fn user_or_fallback() -> Result<Self, PlaceError> {
-        if let Some(named) = os::directory_of_environment() {
-            return Ok(Self::from_root(named));
+        if let Some(named) = Self::of_environment()? {
+            return Ok(named);
         }
         let instead_of = match Self::percy() {
             Ok(home) => match os::fallback::why_not_writable(home.path()) {
-                Some(kind) => PlaceError::NotWritable { path: home.path, kind },
+                Some(source) => PlaceError::NotWritable { path: home.path, source },
                 None => return Ok(home),
             },
+            Err(error @ PlaceError::Environment { .. }) => return Err(error),
             Err(error) => error,
         };
-        Ok(Self { path: os::fallback::directory()?, instead_of: Some(instead_of) })
+        Ok(Self { path: os::fallback::directory()?, instead_of: Some(Arc::new(instead_of)) })
     }
 
     /// The directory `.app` in the home directory: `$HOME` (on Windows `%USERPROFILE%`), or the
@@ -85,20 +112,24 @@ impl LockDir {
     ///
     /// # Errors
     ///
-    /// [`PlaceError::App`] for another name, [`PlaceError::NoHome`] if there is no home directory.
+    /// [`PlaceError::App`] for another name, [`PlaceError::NoHome`] if there is no home directory,
+    /// [`PlaceError::Environment`] if `$HOME` is no path from the root.
     pub fn home(app: &str) -> Result<Self, PlaceError> {
         if let Some(why) = wrong_in_file_name(app) {
             return Err(PlaceError::App { app: app.to_owned(), why });
         }
         let home = os::home().ok_or(PlaceError::NoHome)?;
-        Ok(Self::from_root(os::absolute(&home).join(format!(".{app}"))))
+        if !home.is_absolute() {
+            return Err(PlaceError::Environment { variable: os::HOME_VARIABLE, value: home });
+        }
+        Ok(Self::from_root(home.join(format!(".{app}"))))
     }
 
     /// The directory of Percy's agents, `~/.percy` (PERCY.md: the file, exactly).
     ///
     /// # Errors
     ///
-    /// [`PlaceError::NoHome`].
+    /// [`PlaceError::NoHome`], [`PlaceError::Environment`].
     pub fn percy() -> Result<Self, PlaceError> {
         Self::home("percy")
     }
@@ -111,7 +142,7 @@ impl LockDir {
     pub fn port(&self, port: u16) -> Result<Lock, PlaceError> {
         match port {
             0 => Err(PlaceError::AnyPort),
-            _ => Ok(self.lock(&format!("agent-{port}"), Subject::Port(port))),
+            _ => self.lock_in(&format!("agent-{port}"), Subject::Port(port)),
         }
     }
 
@@ -136,7 +167,28 @@ impl LockDir {
     pub fn name(&self, name: &str) -> Result<Lock, PlaceError> {
         match wrong_in_name(name) {
             Some(why) => Err(PlaceError::Name { name: name.to_owned(), why }),
-            None => Ok(self.lock(name, Subject::Name(name.to_owned()))),
+            None => self.lock_in(name, Subject::Name(name.to_owned())),
+        }
+    }
+
+    /// The lock of a port or name in this directory. Touches nothing.
+    ///
+    /// ```
+    /// use portlock::{LockDir, LockKey};
+    ///
+    /// let key: LockKey = "5338".parse()?;
+    /// let dir = LockDir::at("/run/my-app");
+    /// assert_eq!(dir.lock(&key)?, dir.port(5338)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As of [`port`](Self::port) and [`name`](Self::name).
+    pub fn lock(&self, key: &LockKey) -> Result<Lock, PlaceError> {
+        match key {
+            LockKey::Port(port) => self.port(*port),
+            LockKey::Name(name) => self.name(name),
         }
     }
 
@@ -148,7 +200,7 @@ impl LockDir {
     /// Why this directory stands in for the user's own; `None` if it does not. Only ever of
     /// [`user_or_fallback`](Self::user_or_fallback).
     pub fn instead_of(&self) -> Option<&PlaceError> {
-        self.instead_of.as_ref()
+        self.instead_of.as_deref()
     }
 
     /// The lock whose file has the name `file` in this directory; `None` if no lock's file has.
@@ -163,8 +215,12 @@ impl LockDir {
         Self { path, instead_of: None }
     }
 
-    fn lock(&self, stem: &str, subject: Subject) -> Lock {
-        Lock::new(self.path.join(format!("{stem}.lock")), subject)
+    fn lock_in(&self, stem: &str, subject: Subject) -> Result<Lock, PlaceError> {
+        if !self.path.is_absolute() {
+            // Made so where that was possible. Later on it could name another directory.
+            return Err(PlaceError::NoWorkingDirectory { path: self.path.clone() });
+        }
+        Ok(Lock::new(self.path.join(format!("{stem}.lock")), subject))
     }
 }
 
@@ -174,6 +230,52 @@ pub(crate) fn port_of_file(file: &str) -> Option<u16> {
     let port = digits.parse().ok().filter(|&port| port != 0)?;
     // As `port` writes it: no sign, no zero before it.
     (u16::to_string(&port) == digits).then_some(port)
+}
+
+/// What a lock of a directory is for: a port or a name, as in `PORT|NAME`.
+///
+/// All digits are a port, anything else is a name. Whether a lock can have the name, or port 0, is
+/// checked by [`LockDir::lock`]. It is displayed as it is parsed.
+///
+/// ```
+/// use portlock::LockKey;
+///
+/// assert_eq!("5338".parse::<LockKey>()?, LockKey::Port(5338));
+/// assert_eq!("build".parse::<LockKey>()?, LockKey::Name("build".into()));
+/// assert!("65536".parse::<LockKey>().is_err());
+/// # Ok::<(), portlock::PlaceError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LockKey {
+    /// A port; 0 means "any free port" and has no lock.
+    Port(u16),
+    /// A name.
+    Name(String),
+}
+
+impl FromStr for LockKey {
+    type Err = PlaceError;
+
+    /// [`PlaceError::Port`] for a number above 65535.
+    fn from_str(text: &str) -> Result<Self, PlaceError> {
+        if !is_number(text) {
+            return Ok(Self::Name(text.to_owned()));
+        }
+        text.parse().map(Self::Port).map_err(|_| PlaceError::Port { port: text.to_owned() })
+    }
+}
+
+impl fmt::Display for LockKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port) => port.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// What keeps `name` from being part of a file's name that is the same file everywhere.
@@ -194,13 +296,12 @@ fn wrong_in_file_name(name: &str) -> Option<BadName> {
 
 /// What keeps `name` from being the name of a lock.
 fn wrong_in_name(name: &str) -> Option<BadName> {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let wrong = wrong_in_file_name(name);
     if wrong.is_some() {
         wrong
-    } else if digits(name) {
+    } else if is_number(name) {
         Some(BadName::Port)
-    } else if name.to_ascii_lowercase().strip_prefix("agent-").is_some_and(digits) {
+    } else if name.to_ascii_lowercase().strip_prefix("agent-").is_some_and(is_number) {
         Some(BadName::PortFile)
     } else if is_device(name) {
         Some(BadName::Device)
@@ -297,13 +398,47 @@ mod tests {
 
     #[test]
     fn a_bad_name_is_told_with_the_reason_and_the_way_out() {
-        let said = |name: &str| LockDir::at("/d").name(name).expect_err("refused").to_string();
+        let said = |name: &str| format!("{:#}", LockDir::at("/d").name(name).expect_err("refused"));
         assert_eq!(
             said("5338"),
-            "\"5338\" cannot be a lock's name: it is a number, as a port is; \
-             ask for port 5338 itself"
+            "\"5338\" cannot be a lock's name: it is a number, as a port is\n  \
+             next step: ask for port 5338 itself"
         );
-        assert!(said("a/b").contains("it contains '/'; use 1 to 64 letters"), "{}", said("a/b"));
+        let words = "it contains '/'\n  next step: use 1 to 64 letters";
+        assert!(said("a/b").contains(words), "{}", said("a/b"));
+    }
+
+    #[test]
+    fn key_is_parsed_and_displayed_alike() {
+        for (text, key) in [
+            ("0", LockKey::Port(0)),
+            ("5338", LockKey::Port(5338)),
+            ("65535", LockKey::Port(65535)),
+            ("build", LockKey::Name("build".to_owned())),
+            ("5338x", LockKey::Name("5338x".to_owned())),
+            ("", LockKey::Name(String::new())),
+        ] {
+            assert_eq!(text.parse::<LockKey>().expect(text), key);
+            assert_eq!(key.to_string(), text);
+        }
+        for text in ["65536", "99999999999999999999999999"] {
+            let error = text.parse::<LockKey>().expect_err(text);
+            assert_eq!(error.to_string(), format!("{text} is not a port"));
+        }
+        let dir = LockDir::at("/d");
+        let lock = |text: &str| dir.lock(&text.parse().expect("a key"));
+        assert_eq!(lock("5338").expect("a port"), dir.port(5338).expect("a port"));
+        assert_eq!(lock("build").expect("a name"), dir.name("build").expect("a name"));
+        assert!(matches!(lock("0"), Err(PlaceError::AnyPort)));
+        assert!(matches!(lock(""), Err(PlaceError::Name { .. })));
+    }
+
+    #[test]
+    fn empty_path_is_the_working_directory() {
+        let here = std::env::current_dir().expect("there is one");
+        assert_eq!(LockDir::at("").path(), here);
+        assert_eq!(Lock::at("").path(), here);
+        assert_eq!(LockDir::at("").port(1).expect("a port").path(), here.join("agent-1.lock"));
     }
 
     #[test]

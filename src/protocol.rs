@@ -101,6 +101,7 @@ pub const GRACE: Duration = Duration::from_secs(2);
 
 /// Why an acquire was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Refusal {
     /// The recorded holder lives, and the path named its file after that was known (P4).
     Holder,

@@ -7,7 +7,7 @@
 //! ```json
 //! {"pid":20211,"port":5338,"startedAt":"2026-11-23T02:09:04.848Z","command":"node",
 //!  "host":"build-7","machine":"9f0c…","boot":"6ae6…","pidNamespace":4026531836,
-//!  "processStart":81234,"kernelLock":true,"device":65024}
+//!  "processStart":81234,"kernelLock":true,"device":65024,"note":"http://localhost:5338"}
 //! ```
 //!
 //! (One line in the file, without spaces or a final newline.) Unknown keys are ignored. Any bytes
@@ -28,13 +28,16 @@ const USUAL_RECORD: usize = 256;
 /// The longest text that is kept from a record (command, host, boot), in characters.
 const MAX_TEXT: usize = 64;
 
+/// The longest [note](Holder::note), in characters.
+pub const MAX_NOTE: usize = 128;
+
 /// The highest pid: `pid_t` is a signed 32-bit integer, and 0 and negative ones mean groups.
 const MAX_PID: u64 = i32::MAX as u64;
 
 /// Who holds a lock, or held it: what the record in the lock file says.
 ///
 /// Everything here is what its author wrote: worth showing, and not proof. Texts contain no
-/// control or otherwise unprintable characters and have at most 64 characters.
+/// control or otherwise unprintable characters and have at most 64 characters, a note 128.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
@@ -64,10 +67,17 @@ pub struct Holder {
     /// The device number of the filesystem, as the author saw it (`st_dev` of stat(2)). Within one
     /// boot it tells whether a kernel lock of the author excludes ours.
     pub device: Option<u64>,
+    /// What the program wants others to know: a URL, a version ([`Lock::note`](crate::Lock::note)).
+    pub note: Option<String>,
 }
 
 impl Holder {
-    /// A record of the old format: a pid and no more.
+    /// The record that this process would write, without port and time.
+    pub fn of_this_process() -> Self {
+        crate::os::process::me().into_owned()
+    }
+
+    /// A record of the old format: a pid and no more. What is known besides can be set afterwards.
     pub fn new(pid: u32) -> Self {
         Self {
             pid,
@@ -81,6 +91,7 @@ impl Holder {
             process_start: None,
             kernel_lock: false,
             device: None,
+            note: None,
         }
     }
 
@@ -99,7 +110,8 @@ impl Holder {
     fn of_json(json: &Value) -> Option<Self> {
         let keys = json.as_object()?;
         let pid = keys.get("pid")?.as_u64().filter(|pid| (1..=MAX_PID).contains(pid))?;
-        let text = |key| keys.get(key).and_then(Value::as_str).and_then(printable);
+        let raw = |key| keys.get(key).and_then(Value::as_str);
+        let text = |key| raw(key).and_then(printable);
         Some(Self {
             pid: u32::try_from(pid).ok()?,
             port: keys.get("port").and_then(port),
@@ -112,6 +124,7 @@ impl Holder {
             process_start: keys.get("processStart").and_then(Value::as_u64),
             kernel_lock: keys.get("kernelLock").and_then(Value::as_bool).unwrap_or(false),
             device: keys.get("device").and_then(Value::as_u64),
+            note: raw("note").and_then(|note| shown(note, MAX_NOTE)).map(Cow::into_owned),
         })
     }
 
@@ -132,7 +145,7 @@ impl Holder {
             ("machine", &self.machine),
             ("boot", &self.boot),
         ] {
-            record.text(key, text.as_deref().and_then(shown).as_deref());
+            record.text(key, text.as_deref().and_then(|text| shown(text, MAX_TEXT)).as_deref());
         }
         record.number("pidNamespace", self.pid_namespace);
         record.number("processStart", self.process_start);
@@ -140,6 +153,8 @@ impl Holder {
             record.put("kernelLock", "true");
         }
         record.number("device", self.device);
+        let note = self.note.as_deref().and_then(|note| shown(note, MAX_NOTE));
+        record.text("note", note.as_deref());
         record.0.push(b'}');
         record.0
     }
@@ -292,15 +307,18 @@ impl Written {
 }
 
 impl fmt::Display for Holder {
-    /// `pid 20211 (node, since 2026-11-23 02:09:04 UTC)`, with the parts that are known.
+    /// `pid 20211 (node, since 2026-11-23 02:09:04 UTC, note: http://localhost:5338)`, with the
+    /// parts that are known.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pid {}", self.pid)?;
         let since = self.since.and_then(format_time).map(|time| {
             let (date, clock) = time.split_once('T').unwrap_or((&time, ""));
             format!("since {date} {} UTC", clock.split('.').next().unwrap_or(clock))
         });
-        let command = self.command.as_deref().and_then(shown);
-        let known: Vec<_> = [command, since.map(Cow::Owned)].into_iter().flatten().collect();
+        let command = self.command.as_deref().and_then(|command| shown(command, MAX_TEXT));
+        let note = self.note.as_deref().and_then(|note| shown(note, MAX_NOTE));
+        let note = note.map(|note| Cow::Owned(format!("note: {note}")));
+        let known: Vec<_> = [command, since.map(Cow::Owned), note].into_iter().flatten().collect();
         if known.is_empty() { Ok(()) } else { write!(f, " ({})", known.join(", ")) }
     }
 }
@@ -308,19 +326,19 @@ impl fmt::Display for Holder {
 /// `text` without what must not reach a terminal (control, format and unassigned characters), cut
 /// to [`MAX_TEXT`] characters; `None` if nothing is left.
 pub(crate) fn printable(text: &str) -> Option<String> {
-    shown(text).map(Cow::into_owned)
+    shown(text, MAX_TEXT).map(Cow::into_owned)
 }
 
-/// The same, without a copy of what can be shown as it is.
-fn shown(text: &str) -> Option<Cow<'_, str>> {
+/// The same, cut to `most` characters, without a copy of what can be shown as it is.
+fn shown(text: &str, most: usize) -> Option<Cow<'_, str>> {
     // As nearly all are, and every acquire writes some.
-    if text.len() <= MAX_TEXT && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if text.len() <= most && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return (!text.is_empty()).then_some(Cow::Borrowed(text));
     }
     let kept: String = text
         .chars()
         .filter(|c| matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1)
-        .take(MAX_TEXT)
+        .take(most)
         .collect();
     (!kept.trim().is_empty()).then(|| kept.trim().to_owned().into())
 }
@@ -332,6 +350,12 @@ fn format_time(time: SystemTime) -> Option<String> {
     let mut text = String::with_capacity("2026-11-23T02:09:04.848Z".len());
     write!(text, "{}", humantime::format_rfc3339_millis(time)).ok()?;
     Some(text)
+}
+
+/// A time as a record has it.
+#[cfg(feature = "serde")]
+pub(crate) fn time_text(time: SystemTime) -> Option<String> {
+    format_time(time)
 }
 
 /// The reverse of [`format_time`]; anything else is no time.
@@ -453,6 +477,45 @@ mod tests {
         assert_eq!((back.command.as_deref(), back.host), (Some("xy"), None));
         raw.command = Some("é".repeat(65));
         assert_eq!(Holder::parse(&raw.to_bytes()).unwrap().command, Some("é".repeat(64)));
+    }
+
+    #[test]
+    fn note_is_last_bounded_and_shown() {
+        let mut holder = Holder::parse(PERCY).expect("a record");
+        holder.note = Some("http://localhost:5338, \u{1b}[1mversion 1.2".into());
+        let bytes = holder.to_bytes();
+        let end = br#","note":"http://localhost:5338, [1mversion 1.2"}"#;
+        assert!(bytes.ends_with(end), "{}", bytes.escape_ascii());
+        let back = Holder::parse(&bytes).expect("a record");
+        assert_eq!(
+            back.to_string(),
+            "pid 20211 (since 2026-11-23 02:09:04 UTC, note: http://localhost:5338, [1mversion 1.2)"
+        );
+        holder.note = Some("é".repeat(MAX_NOTE + 1));
+        let back = Holder::parse(&holder.to_bytes()).expect("a record");
+        assert_eq!(back.note, Some("é".repeat(MAX_NOTE)));
+        for none in ["", " ", "\n"] {
+            holder.note = Some(none.into());
+            assert_eq!(holder.to_bytes(), PERCY);
+        }
+        assert_eq!(Holder::parse(br#"{"pid":7,"note":["a"]}"#).expect("a record").note, None);
+    }
+
+    /// Every text as long as can be, of the characters that take the most room.
+    #[test]
+    fn longest_record_fits() {
+        let mut holder = Holder::new(i32::MAX as u32);
+        let far = Duration::from_secs(253_402_300_799);
+        (holder.port, holder.since) = (Some(u16::MAX), Some(SystemTime::UNIX_EPOCH + far));
+        for character in ["\u{10fffd}", "\\", "\"", "\u{1f512}"] {
+            let text = Some(character.repeat(1000));
+            (holder.command, holder.host) = (text.clone(), text.clone());
+            (holder.boot, holder.note) = (text.clone(), text);
+            (holder.pid_namespace, holder.process_start) = (Some(u64::MAX), Some(u64::MAX));
+            let bytes = holder.to_bytes();
+            assert!(bytes.len() <= MAX_RECORD, "{}", bytes.len());
+            assert!(Holder::parse(&bytes).is_some());
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::error::AcquireError;
-use crate::held::{Headline, Recorded, Subject};
+use crate::held::{Headline, On, Recorded, Subject};
 use crate::judge::{Assessment, Unsure, depends_on_watch};
 use crate::lock::Lock;
 use crate::os::{KernelLocks, LockFile};
@@ -59,6 +59,26 @@ impl Status {
     }
 }
 
+impl fmt::Display for Status {
+    /// "held by pid 20211 (node, since 2026-11-23 02:09:04 UTC)": [`describe`](Self::describe) names
+    /// the lock as well.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Free => f.write_str("free"),
+            Self::Held { holder, why: Refusal::Holder } => {
+                write!(f, "held by {}", Recorded(holder.as_ref()))
+            }
+            Self::Held { holder, why: Refusal::Unknown(why) } => {
+                write!(f, "held; recorded: {}; {why}", Recorded(holder.as_ref()))
+            }
+            Self::Stale { holder } => write!(f, "stale, left by {}", Recorded(holder.as_ref())),
+            Self::CannotTell { holder, why } => {
+                write!(f, "unknown; recorded: {}; {why}", Recorded(holder.as_ref()))
+            }
+        }
+    }
+}
+
 struct Described<'a> {
     status: &'a Status,
     subject: &'a Subject,
@@ -67,12 +87,23 @@ struct Described<'a> {
 impl fmt::Display for Described<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (subject, holder) = (self.subject, self.status.holder());
-        let held = |why| Headline { subject, holder, why, open_in: &[] };
+        let held = |why| Headline { subject, holder, why, locked_by: &[] };
         match self.status {
             Status::Free => write!(f, "{subject} is free"),
+            // Its kernel lock is seen to be taken.
+            Status::Held { why: Refusal::Unknown(Unsure::CannotProbe), .. } => write!(
+                f,
+                "{subject} is locked; the recorded holder is {}{}, whose state cannot be checked \
+                 from here",
+                Recorded(holder),
+                On(holder)
+            ),
             Status::Held { why, .. } => held(*why).fmt(f),
             Status::Stale { .. } => {
                 write!(f, "{subject} has a stale lock, left by {}", Recorded(holder))
+            }
+            Status::CannotTell { why: Unsure::BeingCreated, .. } => {
+                write!(f, "{subject} may be locked: its lock file has no record yet")
             }
             Status::CannotTell { why, .. } => held(Refusal::Unknown(*why)).fmt(f),
         }
@@ -132,6 +163,54 @@ impl Lock {
             Some(Assessment::HeldBy(why)) => Status::Held { holder, why: Refusal::Unknown(why) },
             Some(Assessment::Stale) => Status::Stale { holder },
             Some(Assessment::CannotTell(why)) => Status::CannotTell { holder, why },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_claims_no_more_than_it_knows() {
+        let lock = Lock::at("/h/x.lock");
+        let holder = Some(Holder::new(20211));
+        let held = |why| Status::Held { holder: holder.clone(), why };
+        let unknown = |why| Status::CannotTell { holder: holder.clone(), why };
+        for (status, words, short) in [
+            (Status::Free, "the lock is free", "free"),
+            (held(Refusal::Holder), "the lock is locked by pid 20211", "held by pid 20211"),
+            (
+                held(Refusal::Unknown(Unsure::CannotProbe)),
+                "the lock is locked; the recorded holder is pid 20211, whose state",
+                "held; recorded: pid 20211; the state of the recorded process",
+            ),
+            (
+                unknown(Unsure::CannotProbe),
+                "the lock may be locked by pid 20211, whose state cannot be checked",
+                "unknown; recorded: pid 20211; the state of the recorded process",
+            ),
+            (
+                unknown(Unsure::OtherMachine),
+                "the lock may be locked on another machine, or was on this one under another name",
+                "unknown; recorded: pid 20211; the record is of another machine, or of this one",
+            ),
+            (
+                unknown(Unsure::BeingCreated),
+                "the lock may be locked: its lock file has no record yet",
+                "unknown; recorded: pid 20211; the lock file has no record yet",
+            ),
+            (
+                Status::Stale { holder: holder.clone() },
+                "the lock has a stale lock, left by pid 20211",
+                "stale, left by pid 20211",
+            ),
+        ] {
+            let described = status.describe(&lock);
+            assert!(described.starts_with(words), "{described}");
+            assert!(status.to_string().starts_with(short), "{status}");
+            let certain = described.contains("is locked by");
+            assert!(!certain || matches!(status, Status::Held { why: Refusal::Holder, .. }));
         }
     }
 }

@@ -101,7 +101,7 @@ impl Lock {
         &self,
         is_forced: impl Fn(Option<&Holder>) -> bool,
     ) -> Result<Option<Reclaimed>, AcquireError> {
-        let mut file = LockFile::new(self.shared_path(), os::process::me().clone());
+        let mut file = LockFile::new(self.shared_path(), os::process::me().into_owned());
         let mut patience = Patience::new(Limit::NoWait);
         let mut state = Clear::START;
         loop {

@@ -131,6 +131,7 @@ fn the_control_a_participant_that_claims_what_it_failed_to_get_is_caught() {
 fn the_oracle_rejects_wrong_outcomes() {
     let call = |what: &str| Call { name: "write".into(), nth: 1, what: what.into() };
     let (write, probe) = (call("write(file)"), call("openat(/proc/PID/stat)"));
+    let open = Call { name: "openat".into(), ..call("openat(locks/x.lock, O_RDWR)") };
     let said = |word: &str, code, message: &str| {
         let (word, message) = (word.to_owned(), message.to_owned());
         Said { order: "try".into(), word, code, message }
@@ -146,19 +147,20 @@ fn the_oracle_rejects_wrong_outcomes() {
     let wrong = |said: Said, call: &Call, code| {
         ran(said).wrong(Some(&Strike { call, code, expected: &held })).join("; ")
     };
-    let good = "cannot write the record to /h/x.lock: no space";
+    let good = "cannot write the record to /h/x.lock";
     let spent = libc::ENOSPC;
     assert_eq!(wrong(said("held", None, ""), &write, spent), "");
     assert_eq!(wrong(said("failed", Some(spent), good), &write, spent), "");
     assert_eq!(wrong(said("refused", None, ""), &probe, spent), "");
     for (outcome, call, code, words) in [
         (said("failed", Some(spent), "no space"), &write, spent, "names no operation"),
-        (said("failed", Some(spent), "cannot lock /h/y: no"), &write, spent, "names no path"),
+        (said("failed", Some(spent), "cannot lock /h/y"), &write, spent, "names no path"),
         (said("failed", Some(libc::EIO), good), &write, spent, "another error"),
         (said("failed", None, good), &write, spent, "another error"),
         (said("refused", None, ""), &write, spent, "instead of held"),
         (said("panicked", None, ""), &write, spent, "instead of held"),
         (said("failed", Some(libc::EINTR), good), &write, libc::EINTR, "EINTR is noticed"),
+        (said("failed", Some(libc::ESTALE), good), &open, libc::ESTALE, "ESTALE is noticed"),
         (said("refused", None, ""), &probe, libc::EINTR, "EINTR is noticed"),
     ] {
         let found = wrong(outcome.clone(), call, code);
@@ -239,6 +241,10 @@ impl Strike<'_> {
         if self.code == libc::EINTR {
             return Some(format!("EINTR is noticed: {said:?}"));
         }
+        // A file server's way to say that a file was removed: somebody released or reclaimed it.
+        if self.code == libc::ESTALE && self.call.is_on_the_lock_file() {
+            return Some(format!("ESTALE is noticed: {said:?}"));
+        }
         if said.word == "failed" {
             return wrong_in_message(said, self.code, path);
         }
@@ -263,10 +269,12 @@ fn wrong_in_message(said: &Said, code: i32, path: &Path) -> Option<String> {
         "cannot confirm ",
         "cannot remove ",
     ];
-    let Some(rest) = OPERATIONS.iter().find_map(|words| said.message.strip_prefix(words)) else {
+    // As a release that failed begins.
+    let failed = said.message.strip_prefix("the lock is still held: ").unwrap_or(&said.message);
+    let Some(rest) = OPERATIONS.iter().find_map(|words| failed.strip_prefix(words)) else {
         return Some(format!("names no operation: {said:?}"));
     };
-    let named = |path: &Path| rest.starts_with(&format!("{}: ", path.display()));
+    let named = |path: &Path| rest == path.display().to_string();
     if !named(path) && !path.parent().is_some_and(named) {
         return Some(format!("names no path: {said:?}"));
     }
@@ -820,6 +828,12 @@ impl Call {
         self.what == "close(the open locks)"
     }
 
+    /// Whether it asks for the lock file, or about it. A write comes from its creator alone.
+    fn is_on_the_lock_file(&self) -> bool {
+        let is_asked = ["openat", "statx", "flock", "pread64", "unlink"].contains(&&*self.name);
+        is_asked && self.what.contains("locks/x.lock")
+    }
+
     /// Whether it asks after other processes, or after ourselves, or frees what is no longer used:
     /// what is not answered proves less.
     fn is_evidence(&self) -> bool {
@@ -982,7 +996,7 @@ impl Drop for Mounted {
 /// The operation failed with this error of the system, and its message names operation and path.
 fn is_told(error: &dyn Error, words: &str, path: &Path, code: i32) {
     let message = error.to_string();
-    assert!(message.starts_with(&format!("{words} {}: ", path.display())), "{message}");
+    assert_eq!(message, format!("{words} {}", path.display()), "the cause is its source");
     let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     assert_eq!(source.and_then(io::Error::raw_os_error), Some(code), "{message}");
 }
@@ -996,7 +1010,7 @@ fn a_full_filesystem_is_told_and_what_was_begun_is_gone() {
     for _ in 0..3 {
         let error = lock.try_acquire().expect_err("no room for a record");
         is_told(&error, "cannot write the record to", lock.path(), libc::ENOSPC);
-        assert!(error.to_string().contains("free some space"), "{error}");
+        assert!(error.next_step().contains("free some space"), "{error:#}");
         assert!(!fs::exists(lock.path()).expect("looks"), "the newborn is gone");
     }
     // Space that is freed makes it work at once.
@@ -1067,7 +1081,7 @@ fn a_dead_file_of_another_user_in_a_sticky_directory_is_told_and_stays() {
     assert_eq!(other.tell("become-user 65534"), "done");
     assert_eq!(other.try_acquire(&path), "failed, Unlink, PermissionDenied");
     let said = other.tell(&format!("clear {}", path.display()));
-    assert!(said.starts_with(&format!("failed, cannot remove {}: ", path.display())), "{said}");
+    assert_eq!(said, format!("failed, cannot remove {}", path.display()));
     assert_eq!(fs::read(&path).expect("stands"), before);
     permit(dir.path(), 0o700);
     assert_eq!(other.try_acquire(&path), "failed, Create, PermissionDenied");
@@ -1092,11 +1106,11 @@ fn without_a_free_descriptor_it_is_told_and_with_one_it_works_and_the_record_is_
         assert_eq!(tell("limit 0"), "limited");
         let said = tell(&acquire);
         let words = format!(
-            "failed\t{}\tcannot create a lock file in the directory {}: ",
+            "failed\t{}\tcannot create a lock file in the directory {}",
             libc::EMFILE,
             path.parent().expect("a directory").display()
         );
-        assert!(said.starts_with(&words), "{said}");
+        assert_eq!(said, words);
         assert!(!fs::exists(&path).expect("looks"));
         assert_eq!(tell("limit 1024"), "limited");
         assert_eq!(tell(&acquire), "held");

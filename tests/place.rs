@@ -226,9 +226,9 @@ fn an_absent_directory_has_no_locks_and_what_is_no_directory_is_named() {
     locks.leave("file", b"");
     let error = LockDir::at(locks.path("file")).list().expect_err("no directory");
     assert_eq!(error.path, locks.path("file"));
-    let said = error.to_string();
+    let said = format!("{error:#}");
     assert!(said.starts_with("cannot list the directory "), "{said}");
-    assert!(said.contains("; move away what stands there"), "{said}");
+    assert!(said.contains("\n  next step: move away what is there"), "{said}");
     assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::NotADirectory);
 }
 
@@ -468,6 +468,36 @@ fn s15_the_users_directory_is_what_the_environment_names_or_else_in_the_home_dir
 }
 
 #[test]
+fn environment_that_names_no_one_directory_is_an_error() {
+    let all = Environment::new();
+    for order in ["user", "user-or-fallback"] {
+        for (variable, value, words) in [
+            ("PORTLOCK_DIR", "~/locks", "and only a shell expands '~'"),
+            ("PORTLOCK_DIR", "~", "and only a shell expands '~'"),
+            ("PORTLOCK_DIR", "~me/locks", "and only a shell expands '~'"),
+            ("HOME", "home", "which is not a path from the root"),
+            ("HOME", "~/home", "and only a shell expands '~'"),
+        ] {
+            let said = all.child(order).env(variable, Some(value)).run();
+            let advice = format!("set {variable} to a path from the root");
+            assert_eq!(said, format!("{variable} is {value:?}, {words}; {advice}"));
+        }
+    }
+    assert_eq!(all.entries("tmp"), 0, "it is not fallen back from");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn relative_directory_needs_a_working_directory() {
+    let all = Environment::new();
+    assert_eq!(
+        all.child("at-a-lost-place").run(),
+        "\"\" counts from the working directory, which cannot be found out; name the directory by \
+         its path from the root"
+    );
+}
+
+#[test]
 fn the_directory_that_the_environment_names_is_never_fallen_back_from() {
     let all = Environment::new();
     let named = "/dev/null/named";
@@ -483,8 +513,8 @@ fn without_a_home_that_can_be_written_a_runtime_directory_of_our_own_stands_in()
     let stands_in = all.path("run/portlock").display().to_string();
     for _ in 0..2 {
         let said = all.homeless("user-or-fallback").env("XDG_RUNTIME_DIR", run.as_ref()).run();
-        let why = "no lock file can be made in /dev/null/home/.percy: not a directory";
-        assert!(said.starts_with(&format!("{stands_in} instead: {why}; ")), "{said}");
+        let why = "no lock file can be made in /dev/null/home/.percy: Not a directory (";
+        assert!(said.starts_with(&format!("{stands_in} instead: {why}")), "{said}");
         assert_eq!(all.mode("run/portlock"), 0o700);
     }
     // The command and the library's short form keep to the user's own: it is opt-in.
@@ -529,9 +559,9 @@ fn s15_a_home_directory_that_we_may_not_write_to_is_fallen_back_from() {
     };
     let stands_in = all.path(&format!("tmp/portlock-{id}")).display().to_string();
     let home = all.path("home/.percy").display().to_string();
-    let why = format!("no lock file can be made in {home}: permission denied");
+    let why = format!("no lock file can be made in {home}: Permission denied (");
     let said = asked().run();
-    assert!(said.starts_with(&format!("{stands_in} instead: {why}; ")), "{said}");
+    assert!(said.starts_with(&format!("{stands_in} instead: {why}")), "{said}");
 
     // The directory itself counts, where it is there; else the nearest above it.
     all.permit("home", 0o755);
@@ -579,7 +609,7 @@ fn a_home_directory_on_a_read_only_filesystem_is_fallen_back_from() {
     );
     let within = ["unshare", "--mount", "--", "sh", "-c", &mounted];
     match all.child("user-or-fallback").within(&within).try_run() {
-        Ok(said) => assert!(said.contains(": read-only filesystem"), "{said}"),
+        Ok(said) => assert!(said.contains(": Read-only file system ("), "{said}"),
         Err(why) => not_checked(&format!("nothing can be mounted here: {why}")),
     }
 }
@@ -737,15 +767,15 @@ fn a_child_carries_out_its_order() {
 fn carried_out(order: &str, dir: &LockDir) -> String {
     let path = |dir: Result<LockDir, PlaceError>| match dir {
         Ok(dir) => match dir.instead_of() {
-            Some(why) => format!("{} instead: {why}", dir.path().display()),
+            Some(why) => format!("{} instead: {}", dir.path().display(), in_one_line(why)),
             None => dir.path().display().to_string(),
         },
-        Err(error) => error.to_string(),
+        Err(error) => in_one_line(&error),
     };
     match order {
         "list" => match dir.list() {
             Ok(listed) => said(&listed).join(", "),
-            Err(error) => error.to_string(),
+            Err(error) => in_one_line(&error),
         },
         "sweep" => swept(dir).join(", "),
         "user" => path(LockDir::user()),
@@ -756,8 +786,21 @@ fn carried_out(order: &str, dir: &LockDir) -> String {
             guard.release().expect("is ours");
             path
         }
+        "at-a-lost-place" => {
+            let lost = tempfile::tempdir().expect("a directory");
+            std::env::set_current_dir(lost.path()).expect("enters");
+            lost.close().expect("removes");
+            let here = LockDir::at("");
+            here.list().expect_err("no place to list");
+            in_one_line(&here.port(5338).expect_err("no place for a lock"))
+        }
         _ => "no such order".to_owned(),
     }
+}
+
+/// An error with its cause and the next step: an answer has one line.
+fn in_one_line(error: &dyn std::error::Error) -> String {
+    format!("{error:#}").replace("\n  next step: ", "; ")
 }
 
 fn become_user(id: u32) {

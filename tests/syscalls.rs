@@ -13,8 +13,10 @@ use std::process::Command;
 
 use participant::{Participant, not_checked, this_test_binary, until_blocked};
 
+const ASKS_FOR_LIMIT: &str = "prlimit64(RLIMIT_FSIZE)";
+
 #[test]
-fn an_uncontended_acquire_makes_four_calls_and_a_release_four() {
+fn uncontended_acquire_makes_five_calls_and_release_four() {
     let Some(mut traced) = Traced::start() else { return };
     let (acquire, release) = traced.acquire_and_release();
     let warm = traced.acquire_and_release();
@@ -27,6 +29,8 @@ fn an_uncontended_acquire_makes_four_calls_and_a_release_four() {
             // Before the record: a file with a record and without a lock would be reclaimed (P3).
             "flock(file, LOCK_EX|LOCK_NB)",
             // One call, so that a reader sees nothing or all of it (P4).
+            // A write beyond the limit of the size of files would end the process (SIGXFSZ).
+            ASKS_FOR_LIMIT,
             "write(file, record)",
             // Does the path still name it? A slow creator may have been reclaimed (P1). It has had
             // one name since it was created, and has none if that was removed. (Where a filesystem
@@ -89,6 +93,7 @@ fn a_reclaim_of_a_dead_holders_file() {
             // And then as if nothing had stood there.
             "openat(path, O_RDWR|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0600)",
             "flock(file, LOCK_EX|LOCK_NB)",
+            ASKS_FOR_LIMIT,
             "write(file, record)",
             "statx(file)",
         ]
@@ -124,7 +129,7 @@ fn a_refusal_by_a_live_holder() {
 }
 
 #[test]
-fn a_wait_is_one_call_and_the_hand_over_after_it_seven() {
+fn a_wait_is_one_call_and_the_hand_over_after_it_eight() {
     let Some(mut traced) = Traced::start() else { return };
     traced.acquire_and_release();
     let mut holder = Participant::holding(&traced.path);
@@ -153,6 +158,7 @@ fn a_wait_is_one_call_and_the_hand_over_after_it_seven() {
             "close(file)",
             "openat(path, O_RDWR|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0600)",
             "flock(file, LOCK_EX|LOCK_NB)",
+            ASKS_FOR_LIMIT,
             "write(file, record)",
             "statx(file)",
         ]
@@ -196,6 +202,30 @@ fn a_query_opens_and_reads_and_neither_locks_nor_writes() {
     let mut opens = opens.to_vec();
     opens.dedup();
     assert_eq!(left, [&opens[..], &gone[..], &looks[..], &ends[..]].concat());
+}
+
+/// `stat` of a file on a dead network mount never returns; the names of open files and their locks
+/// are the kernel's own.
+#[test]
+fn search_for_lock_sharers_touches_no_file_of_others() {
+    let Some(mut traced) = Traced::start() else { return };
+    let mut holder = Participant::holding(&traced.path);
+    assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
+    holder.kill();
+    let refused = traced.tell_path("try", "refused, RecordedGone, pid ");
+    let calls = traced.calls();
+    let calls = calls.of(refused);
+    let search = calls.iter().position(|call| call == "openat(/proc)");
+    let search = &calls[search.expect("it looks for the processes that share the lock")..];
+    assert!(search.iter().any(|call| call.starts_with("readlink(\"/proc/")), "{search:?}");
+    assert!(search.iter().any(|call| call.contains("/fdinfo/")), "{search:?}");
+    for call in search {
+        // The last is the open directory of /proc itself.
+        let allowed = ["openat(/proc", "readlink(\"/proc/", "getdents64(", "newfstatat("];
+        assert!(allowed.iter().any(|start| call.starts_with(start)), "{call}");
+        assert!(!(call.starts_with("openat(") && call.contains("/fd/")), "{call}");
+        assert!(!call.starts_with("newfstatat(") || call.contains("AT_EMPTY_PATH"), "{call}");
+    }
 }
 
 #[test]
@@ -340,6 +370,7 @@ fn brief(call: &str, path: &str, lock_file: &mut Option<String>) -> Option<Strin
                 }
             }
         }
+        "prlimit64" => format!("prlimit64({})", arguments.split(", ").nth(1).unwrap_or_default()),
         "statx" if arguments.contains(path) => {
             assert!(arguments.contains("AT_SYMLINK_NOFOLLOW"), "{call}");
             "statx(path)".to_owned()

@@ -583,6 +583,9 @@ fn a_reply_that_is_falsified_in_the_record_is_noticed_or_its_acceptance_explaine
 /// How many runs are made until the liar has had an occasion.
 const OCCASIONS: u64 = 12;
 
+/// The same for an operation about which no lie has been told by then.
+const MORE_OCCASIONS: u64 = 120;
+
 #[test]
 fn a_reply_that_is_false_and_believed_is_noticed_or_its_acceptance_explained() {
     let seed = number("PORTLOCK_SEED", 1);
@@ -593,18 +596,24 @@ fn a_reply_that_is_false_and_believed_is_noticed_or_its_acceptance_explained() {
         Reply::Probe(probed) => of_this_kernel(*probed).is_some(),
         _ => true,
     });
+    let tell = |findings: &mut Findings, lie, seed| {
+        let mut trace = record(Plan::with_lie(seed, lie));
+        let lied = calls(&trace).find_map(|(place, event)| Some((place, event.truth?)));
+        if let Some((place, truth)) = lied {
+            findings.judge(&mut trace, place, truth, lie);
+        }
+        lied.is_some()
+    };
     for lie in lies {
-        let told = (seed..seed + OCCASIONS).any(|seed| {
-            let mut trace = record(Plan::with_lie(seed, lie));
-            let lied = calls(&trace).find_map(|(place, event)| Some((place, event.truth?)));
-            if let Some((place, truth)) = lied {
-                findings.judge(&mut trace, place, truth, lie);
-            }
-            lied.is_some()
-        });
-        if !told {
+        if !(seed..seed + OCCASIONS).any(|seed| tell(&mut findings, lie, seed)) {
             untold.push(lie);
         }
+    }
+    // On a machine with much else to do, processes seldom meet, and none waits in so few runs.
+    for &lie in &untold {
+        let is_told = findings.seen.keys().any(|(_, other)| other.op() == lie.op());
+        let more = seed + OCCASIONS..seed + MORE_OCCASIONS;
+        let _ = is_told || more.into_iter().any(|seed| tell(&mut findings, lie, seed));
     }
     findings.tell();
     println!("there was no occasion for {untold:?}");

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use portlock::{Holder, MAX_RECORD};
+use portlock::{Holder, MAX_NOTE, MAX_RECORD};
 
 /// A parser of records: the shipped one, or a control.
 pub type Parser = fn(&[u8]) -> Option<Holder>;
@@ -15,8 +15,8 @@ pub const SHIPPED: Parser = Holder::parse;
 const MAX_TEXT: usize = 64;
 
 /// The longest line that a holder may be shown as: `pid 2147483647 (`, a text of 64 characters,
-/// `, since 9999-12-31 23:59:59 UTC)`, and nothing more.
-const MAX_SHOWN: usize = 16 + MAX_TEXT + 32;
+/// `, since 9999-12-31 23:59:59 UTC`, `, note: ` with a text of 128, `)`, and nothing more.
+const MAX_SHOWN: usize = 16 + MAX_TEXT + 31 + 8 + MAX_NOTE + 1;
 
 /// A property that does not hold, as a sentence, and what broke it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl fmt::Display for Broken {
 pub const TOO_LONG: &str = "more than 4096 bytes are no record";
 pub const PID: &str = "a pid is from 1 to 2^31 - 1";
 pub const PORT: &str = "a port is not 0";
-pub const BOUNDED: &str = "a text has 1 to 64 characters";
+pub const BOUNDED: &str = "a text has 1 to 64 characters, a note to 128";
 pub const PRINTABLE: &str = "a text can be printed";
 pub const WRITTEN: &str = "a record is written in at most 4096 bytes";
 pub const ROUND_TRIP: &str = "what was written is read back";
@@ -68,6 +68,7 @@ fn writer(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
     holder.since = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(number));
     holder.command = Some(text.clone());
     holder.host = Some(text.chars().rev().collect());
+    holder.note = Some(text.repeat(2));
     holder.boot = Some(text);
     holder.process_start = Some(number);
     shown(&holder)?;
@@ -94,6 +95,11 @@ fn sound(holder: &Holder) -> Result<(), Broken> {
         let length = text.chars().count();
         holds(BOUNDED, (1..=MAX_TEXT).contains(&length), || format!("{length}: {text:?}"))?;
         holds(PRINTABLE, text.chars().all(printable), || format!("{text:?}"))?;
+    }
+    if let Some(note) = &holder.note {
+        let length = note.chars().count();
+        holds(BOUNDED, (1..=MAX_NOTE).contains(&length), || format!("{length}: {note:?}"))?;
+        holds(PRINTABLE, note.chars().all(printable), || format!("{note:?}"))?;
     }
     let written = holder.to_bytes().len();
     holds(WRITTEN, written <= MAX_RECORD, || format!("{written} bytes"))?;

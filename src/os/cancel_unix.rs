@@ -8,6 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::unix::above_standard;
+
 /// Told once, it stays told.
 #[derive(Debug, Clone)]
 pub(crate) struct Cancellation {
@@ -19,6 +21,7 @@ pub(crate) struct Cancellation {
 impl Cancellation {
     pub(crate) fn new() -> io::Result<Self> {
         let (told, tell) = UnixStream::pair()?;
+        let (told, tell) = (above_standard(told), above_standard(tell));
         // Telling it often must not block once the buffer is full.
         tell.set_nonblocking(true)?;
         Ok(Self { told: Arc::new(told.into()), tell: Some(Arc::new(tell)) })

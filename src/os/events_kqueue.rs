@@ -14,7 +14,7 @@ use std::path::Path;
 use std::ptr::{null, null_mut};
 
 use super::process;
-use super::unix::retried;
+use super::unix::{above_standard, retried};
 
 /// The file that is listened to, and what happened to it since.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ fn new_queue() -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the descriptor is new, and nobody else's.
-    let queue = unsafe { OwnedFd::from_raw_fd(queue) };
+    let queue = above_standard(unsafe { OwnedFd::from_raw_fd(queue) });
     // SAFETY: fcntl on a number; the descriptor is open.
     match unsafe { libc::fcntl(queue.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) } {
         -1 => Err(io::Error::last_os_error()),

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::per_process::PerProcess;
 use super::process;
-use super::unix::retried;
+use super::unix::{above_standard, retried};
 
 /// The file that is listened to, and what happened to it since.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Events {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the descriptor is new, and nobody else's.
-        let queue = unsafe { File::from_raw_fd(queue) };
+        let queue = above_standard(unsafe { File::from_raw_fd(queue) });
         Ok(Self { queue: queue.into(), watch: -1, generation })
     }
 

@@ -7,17 +7,17 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
-use std::fs::DirBuilder;
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::unix::make_directory;
 use crate::error::PlaceError;
 
 /// Why no file can be made in the directory `dir`, or in its nearest ancestor that exists: the
 /// lack of a permission, a filesystem that is read-only, or that it is no directory.
-pub(crate) fn why_not_writable(dir: &Path) -> Option<ErrorKind> {
+pub(crate) fn why_not_writable(dir: &Path) -> Option<io::Error> {
     for dir in dir.ancestors() {
         let error = match may_write_in(dir) {
             Ok(()) => return None,
@@ -26,12 +26,12 @@ pub(crate) fn why_not_writable(dir: &Path) -> Option<ErrorKind> {
         match error.kind() {
             // A link to nowhere stands in the way of a directory.
             ErrorKind::NotFound if std::fs::symlink_metadata(dir).is_ok() => {
-                return Some(ErrorKind::NotADirectory);
+                return Some(ErrorKind::NotADirectory.into());
             }
             ErrorKind::NotFound => {}
-            kind @ (ErrorKind::PermissionDenied
+            ErrorKind::PermissionDenied
             | ErrorKind::ReadOnlyFilesystem
-            | ErrorKind::NotADirectory) => return Some(kind),
+            | ErrorKind::NotADirectory => return Some(error),
             // It may pass, and whoever acquires will be told.
             _ => return None,
         }
@@ -69,13 +69,12 @@ pub(crate) fn directory() -> Result<PathBuf, PlaceError> {
 
 fn made_in(parent: &Path, name: &str) -> Result<PathBuf, PlaceError> {
     let path = parent.join(name);
-    let not_writable =
-        |error: io::Error| PlaceError::NotWritable { path: path.clone(), kind: error.kind() };
+    let not_writable = |source: io::Error| PlaceError::NotWritable { path: path.clone(), source };
     let not_safe = |why| Err(PlaceError::Unsafe { path: path.clone(), why });
     if !is_kept_by(&std::fs::metadata(parent).map_err(not_writable)?) {
         return not_safe("others can replace it");
     }
-    match DirBuilder::new().mode(0o700).create(&path) {
+    match make_directory(&path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(not_writable(error)),
         _ => {}
     }

@@ -70,7 +70,7 @@ pub(crate) mod fallback;
 #[path = "command_windows.rs"]
 pub(crate) mod command;
 
-pub(crate) use imp::LockFile;
+pub(crate) use imp::{LockFile, foreign_owner};
 pub(crate) use until::{Pauses, Until};
 
 use std::ffi::OsString;
@@ -79,29 +79,43 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicPtr;
 use std::time::{Duration, SystemTime};
 
+use crate::judge::Age;
+use crate::protocol::GRACE;
+
 /// The home directory: `$HOME`, or else what the system says, which is asked once. On Windows
 /// `%USERPROFILE%`, where Node looks and hence Percy.
 pub(crate) fn home() -> Option<PathBuf> {
     static ASKED: per_process::PerProcess<Option<PathBuf>> =
         per_process::PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
     // With the variable set this makes no system call, and a program may change the variable.
-    let named = std::env::var_os(if cfg!(windows) { "USERPROFILE" } else { "HOME" });
+    let named = std::env::var_os(HOME_VARIABLE);
     if let Some(named) = named.filter(|named| !named.is_empty()) {
         return Some(named.into());
     }
     ASKED.get(0, dirs::home_dir).clone()
 }
 
-/// `path` from the root, by name alone: no link is resolved. As it is where even the working
-/// directory is not known.
+/// The variable that names the home directory.
+pub(crate) const HOME_VARIABLE: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
+
+/// The variable that names the directory of lock files.
+pub(crate) const DIRECTORY_VARIABLE: &str = "PORTLOCK_DIR";
+
+/// `path` from the root, by name alone: no link is resolved. The empty one is the working
+/// directory. It stays relative where the working directory is not known.
 pub(crate) fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+    let absolute = if path.as_os_str().is_empty() {
+        std::env::current_dir()
+    } else {
+        std::path::absolute(path)
+    };
+    absolute.unwrap_or_else(|_| path.to_owned())
 }
 
-/// What `$PORTLOCK_DIR` names, from the root; `None` if it is unset or empty.
+/// What `$PORTLOCK_DIR` names, as it is; `None` if it is unset or empty.
 pub(crate) fn directory_of_environment() -> Option<PathBuf> {
-    let named = std::env::var_os("PORTLOCK_DIR").filter(|named| !named.is_empty())?;
-    Some(absolute(Path::new(&named)))
+    let named = std::env::var_os(DIRECTORY_VARIABLE).filter(|named| !named.is_empty())?;
+    Some(named.into())
 }
 
 /// The names of what stands in the directory `dir`, in no order; none if it is absent.
@@ -128,9 +142,48 @@ pub(crate) fn require_a_runtime() {
     drop(tokio::net::UnixDatagram::unbound());
 }
 
+/// Whether a path begins with a `~` that no shell has expanded: `~`, `~/locks`, `~user/locks`.
+pub(crate) fn has_tilde(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().first() == Some(&b'~')
+}
+
+/// Whether an operation failed because this process, or the system, has no file descriptor left.
+pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
+    imp::lacks_descriptors(error)
+}
+
+/// Whether a lock failed because no more locks can be had (`ENOLCK`).
+pub(crate) fn lacks_locks(error: &io::Error) -> bool {
+    imp::lacks_locks(error)
+}
+
 /// An adapter was asked about its open file, and has none.
 pub(crate) fn nothing_open() -> io::Error {
     io::Error::other("no file is open, which is a defect of the driver")
+}
+
+/// The age of a file that was `changed` then.
+///
+/// A time of more than the grace in the future means that a clock was set, not that a creator is
+/// active.
+pub(crate) fn age(now: SystemTime, changed: SystemTime) -> Age {
+    let apart = match now.duration_since(changed) {
+        Ok(ago) => ago,
+        Err(ahead) => ahead.duration(),
+    };
+    if apart < GRACE { Age::Young } else { Age::Old }
+}
+
+/// Whether a process that was started then is another one than the author of an old-format record
+/// that was `written` then.
+///
+/// Both times are of the wall clock, which may have been set in between. A minute is more than
+/// clocks that are kept by NTP step; a clock that is set by more, while an old agent runs, is the
+/// risk (P7). `written` comes from outside and may be any time that there is.
+#[cfg(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd", windows))]
+pub(crate) fn is_clearly_after(started: SystemTime, written: SystemTime) -> bool {
+    const SLACK: Duration = Duration::from_secs(60);
+    started.duration_since(written).is_ok_and(|later| later > SLACK)
 }
 
 /// As precise as the record, so that what was written is what is read back.

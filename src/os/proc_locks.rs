@@ -26,10 +26,14 @@
 //! proves nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
+use super::unix::retried;
 use crate::judge::Watch;
 
 /// The inode number of the initial pid namespace (`PROC_PID_INIT_INO` in the kernel).
@@ -67,10 +71,7 @@ type Device = (u32, u32);
 impl KernelLocks {
     /// Looks at all of them. What cannot be read is as if it were not told.
     pub(crate) fn snapshot() -> Self {
-        let devices = match std::fs::read_to_string("/proc/self/mountinfo") {
-            Ok(mounts) => mounts.lines().filter_map(mount).collect(),
-            Err(_) => BTreeMap::new(),
-        };
+        let devices = devices();
         let open = || File::open("/proc/locks");
         let mut listed = Listed::default();
         for step in STEPS {
@@ -91,23 +92,32 @@ impl KernelLocks {
     pub(super) fn watch(&self, file: &File, pid_namespace: Option<u64>) -> Watch {
         let all_are_listed =
             self.listed.is_complete && pid_namespace == Some(INITIAL_PID_NAMESPACE);
-        match self.identity(file) {
+        match identity(file, &self.devices) {
             Some(identity) if self.listed.flocks.contains(&identity) => Watch::Held,
             Some(_) if all_are_listed => Watch::Free,
             Some(_) | None => Watch::Unknown,
         }
     }
+}
 
-    fn identity(&self, file: &File) -> Option<Identity> {
-        if self.devices.is_empty() {
-            return None;
-        }
-        let path = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
-        let info = std::fs::read_to_string(path).ok()?;
-        let field = |name| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-        let inode = field("ino:")?.parse().ok()?;
-        let device = self.devices.get(&field("mnt_id:")?.parse().ok()?)?;
-        Some((*device, inode))
+/// What the kernel's list calls the inode of `file`.
+fn identity(file: &File, devices: &BTreeMap<u32, Device>) -> Option<Identity> {
+    if devices.is_empty() {
+        return None;
+    }
+    let path = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
+    let info = std::fs::read_to_string(path).ok()?;
+    let field = |name| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let inode = field("ino:")?.parse().ok()?;
+    let device = devices.get(&field("mnt_id:")?.parse().ok()?)?;
+    Some((*device, inode))
+}
+
+/// The devices of the mounts of this process; none if they cannot be read.
+fn devices() -> BTreeMap<u32, Device> {
+    match std::fs::read_to_string("/proc/self/mountinfo") {
+        Ok(mounts) => mounts.lines().filter_map(mount).collect(),
+        Err(_) => BTreeMap::new(),
     }
 }
 
@@ -192,7 +202,7 @@ impl<R: Read> Reader<R> {
     /// One read of at most `length` bytes; of none at the end of the list.
     fn next(&mut self, length: usize) -> io::Result<Piece> {
         let mut bytes = vec![0; length];
-        let length = super::unix::retried(|| self.list.read(&mut bytes))?;
+        let length = retried(|| self.list.read(&mut bytes))?;
         let text = String::from_utf8_lossy(&bytes[..length]);
         self.offset += length;
         // A line that was cut is the other reader's: its rest is of an earlier instant.
@@ -234,6 +244,75 @@ fn flock(entry: &str) -> Option<Identity> {
     Some(((major, minor), file.next()?.parse().ok()?))
 }
 
+/// How many processes and open files are examined, at most, to find out which processes share the
+/// lock of one file. One takes about 5 µs, so the search takes about 0.1 s at the most.
+const MOST_EXAMINED: usize = 20_000;
+
+/// The processes that share the kernel lock (`flock`) on the file at `path`, in ascending order, as
+/// far as this process may look. `recorded` is the one that the record names.
+///
+/// No open file is touched: `stat` of one on a dead network mount would never return. The kernel
+/// itself tells the name of an open file (`readlink`) and its locks (`fdinfo`). A file that another
+/// process knows by another name is not found.
+///
+/// The processes that were started after the recorded one come first, because a child that
+/// inherited the lock is one of them. The search ends after [`MOST_EXAMINED`].
+pub(super) fn pids_with_lock(path: &Path, recorded: u32) -> io::Result<Vec<u32>> {
+    let mut options = OpenOptions::new();
+    // Names the file and opens nothing, so that no event tells anybody of an open.
+    options.read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW);
+    let file = retried(|| options.open(path))?;
+    let (Some(name), Some(wanted)) = (path.file_name(), identity(&file, &devices())) else {
+        return Ok(Vec::new());
+    };
+    drop(file);
+    let mut pids: Vec<u32> = names_in("/proc")?.filter_map(|name| number(&name)).collect();
+    pids.sort_unstable();
+    let later = pids.partition_point(|&pid| pid <= recorded);
+    pids.rotate_left(later);
+    let mut left = MOST_EXAMINED;
+    pids.retain(|&pid| shares_lock(pid, name, wanted, &mut left));
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+/// Whether an open file of the process `pid` that is called `name` has the lock. `left` counts down.
+fn shares_lock(pid: u32, name: &OsStr, wanted: Identity, left: &mut usize) -> bool {
+    if *left == 0 {
+        return false;
+    }
+    *left -= 1;
+    let Ok(open) = names_in(&format!("/proc/{pid}/fd")) else { return false };
+    let mut has_lock = false;
+    for number in open {
+        if *left == 0 || has_lock {
+            break;
+        }
+        *left -= 1;
+        let number = number.to_string_lossy();
+        let called = std::fs::read_link(format!("/proc/{pid}/fd/{number}"));
+        if called.is_ok_and(|called| called.file_name() == Some(name)) {
+            let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}"));
+            has_lock = info.is_ok_and(|info| own_locks(&info).any(|locked| locked == wanted));
+        }
+    }
+    has_lock
+}
+
+/// The files that an open file has locked by `flock`, as its `fdinfo` has them
+/// (proc_pid_fdinfo(5)): `lock:\t1: FLOCK  ADVISORY  WRITE 20211 fe:00:5678 0 EOF`.
+fn own_locks(info: &str) -> impl Iterator<Item = Identity> {
+    info.lines().filter_map(|line| flock(entry(line.strip_prefix("lock:")?)?))
+}
+
+fn names_in(dir: &str) -> io::Result<impl Iterator<Item = OsString> + use<>> {
+    Ok(std::fs::read_dir(dir)?.filter_map(|entry| Some(entry.ok()?.file_name())))
+}
+
+fn number(name: &OsStr) -> Option<u32> {
+    name.to_str()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
@@ -252,6 +331,33 @@ mod tests {
         assert_eq!(found("3: POSIX  ADVISORY  WRITE 20211 fe:10:5678 0 EOF"), None);
         assert_eq!(found("3: FLOCK  ADVISORY  WRITE 20211 <none>:0 0 EOF"), None);
         assert_eq!(found(""), None);
+    }
+
+    #[test]
+    fn fdinfo_lists_own_flocks_and_no_other_lines() {
+        let info = "pos:\t0\nflags:\t0100002\nmnt_id:\t29\nino:\t5678\n\
+                    lock:\t1: FLOCK  ADVISORY  WRITE 20211 fe:10:5678 0 EOF\n\
+                    lock:\t2: POSIX  ADVISORY  WRITE 20211 fe:10:5679 0 EOF\n";
+        assert_eq!(own_locks(info).collect::<Vec<_>>(), [((0xfe, 0x10), 5678)]);
+        assert_eq!(own_locks("lock:\nlock:\tx\n").count(), 0);
+    }
+
+    #[test]
+    fn search_ends_when_its_budget_is_spent() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let name = file.path().file_name().expect("a name");
+        fs4::FileExt::try_lock(file.as_file()).expect("nobody has it");
+        let wanted = identity(file.as_file(), &devices()).expect("/proc tells");
+        let open = names_in("/proc/self/fd").expect("/proc is there").count();
+        let found = |mut left| {
+            let found = shares_lock(std::process::id(), name, wanted, &mut left);
+            (found, left)
+        };
+        assert_eq!(found(0), (false, 0));
+        assert_eq!(found(1), (false, 0), "one for the process, and none for its files");
+        // Other tests of this process open files meanwhile.
+        let (has_lock, left) = found(open + 1000);
+        assert!(has_lock && left > 0, "{left}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::mem::MaybeUninit;
 use std::time::{Duration, SystemTime};
 
-use super::started_after;
+use super::super::is_clearly_after;
 use crate::judge::Probe;
 use crate::record::Holder;
 
@@ -54,8 +54,8 @@ pub(super) fn probe(pid: u32, start: Option<u64>, written: Option<SystemTime>) -
     if found.pbi_status == libc::SZOMB {
         return Some(Probe::Zombie);
     }
-    let started = SystemTime::UNIX_EPOCH + Duration::from_micros(start_of(&found));
-    if start.is_none() && started_after(started, written?) {
+    let started = SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(start_of(&found)))?;
+    if start.is_none() && is_clearly_after(started, written?) {
         return Some(Probe::StartedLater);
     }
     Some(Probe::Alive)
@@ -63,7 +63,7 @@ pub(super) fn probe(pid: u32, start: Option<u64>, written: Option<SystemTime>) -
 
 /// Microseconds since 1970, by the clock at that time: no later step of the clock changes it.
 fn start_of(found: &libc::proc_bsdinfo) -> u64 {
-    found.pbi_start_tvsec * 1_000_000 + found.pbi_start_tvusec
+    found.pbi_start_tvsec.saturating_mul(1_000_000).saturating_add(found.pbi_start_tvusec)
 }
 
 fn look(pid: u32) -> Option<libc::proc_bsdinfo> {

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::time::{Duration, SystemTime};
 
-use super::started_after;
+use super::super::is_clearly_after;
 use crate::judge::Probe;
 use crate::record::Holder;
 
@@ -45,8 +45,9 @@ pub(super) fn probe(pid: u32, start: Option<u64>, written: Option<SystemTime>) -
     if found.ki_stat == libc::SZOMB {
         return Some(Probe::Zombie);
     }
-    let started = SystemTime::UNIX_EPOCH + Duration::from_micros(microseconds(found.ki_start)?);
-    if start.is_none() && started_after(started, written?) {
+    let since_1970 = Duration::from_micros(microseconds(found.ki_start)?);
+    let started = SystemTime::UNIX_EPOCH.checked_add(since_1970)?;
+    if start.is_none() && is_clearly_after(started, written?) {
         return Some(Probe::StartedLater);
     }
     Some(Probe::Alive)

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
@@ -33,34 +34,42 @@ pub(crate) fn generation() -> usize {
 }
 
 /// This process, as its records describe it: all but port and time.
-///
-/// Asked once a process, if there was an answer to everything: what failed, as it does where no
-/// descriptor is free, is asked for again the next time.
-pub(crate) fn me() -> &'static Holder {
-    &myself().record
+pub(crate) fn me() -> Cow<'static, Holder> {
+    match myself() {
+        Cow::Borrowed(known) => Cow::Borrowed(&known.record),
+        Cow::Owned(incomplete) => Cow::Owned(incomplete.record),
+    }
+}
+
+/// The pid namespace of this process.
+#[cfg(target_os = "linux")]
+pub(crate) fn pid_namespace() -> Option<u64> {
+    myself().record.pid_namespace
 }
 
 /// What this process knows of itself.
+#[derive(Clone)]
 struct Myself {
     record: Holder,
     #[cfg(target_os = "linux")]
     view: linux::View,
 }
 
-fn myself() -> &'static Myself {
-    // One for each set of facts, so that what is kept is bounded however often one is missing.
-    static KNOWING: [PerProcess<Myself>; 1 + ALL_FACTS] =
-        [const { PerProcess::new(AtomicPtr::new(std::ptr::null_mut())) }; 1 + ALL_FACTS];
+/// Kept once there is an answer to everything. What failed, as it does where no descriptor is free,
+/// is asked for again the next time.
+fn myself() -> Cow<'static, Myself> {
+    static COMPLETE: PerProcess<Myself> = PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
     let generation = generation();
-    KNOWING[ALL_FACTS].known(generation).unwrap_or_else(|| {
-        let found = Myself::ask();
-        KNOWING[found.facts()].get(generation, || found)
-    })
+    if let Some(complete) = COMPLETE.known(generation) {
+        return Cow::Borrowed(complete);
+    }
+    let found = Myself::ask();
+    if found.is_complete() {
+        Cow::Borrowed(COMPLETE.get(generation, || found))
+    } else {
+        Cow::Owned(found)
+    }
 }
-
-/// The set of all facts that the system may fail to tell, as bits: boot, pid namespace, start, and
-/// how the system's answers are to be read.
-const ALL_FACTS: usize = 0b1111;
 
 impl Myself {
     fn ask() -> Self {
@@ -81,18 +90,17 @@ impl Myself {
         }
     }
 
+    /// Whether the system answered everything that it was asked.
     #[cfg(target_os = "linux")]
-    fn facts(&self) -> usize {
+    fn is_complete(&self) -> bool {
         let Holder { boot, pid_namespace, process_start, .. } = &self.record;
-        [boot.is_some(), pid_namespace.is_some(), process_start.is_some(), self.view.is_known()]
-            .iter()
-            .fold(0, |facts, &is_known| facts << 1 | usize::from(is_known))
+        boot.is_some() && pid_namespace.is_some() && process_start.is_some() && self.view.is_known()
     }
 
-    /// Nobody is asked for more.
+    /// What other systems do not answer, they never do.
     #[cfg(not(target_os = "linux"))]
-    fn facts(&self) -> usize {
-        ALL_FACTS
+    fn is_complete(&self) -> bool {
+        true
     }
 }
 
@@ -120,15 +128,16 @@ pub(crate) fn reserve_descriptors(count: usize) -> Vec<std::os::unix::net::UnixD
     std::iter::from_fn(next).take(count).collect()
 }
 
-/// The processes that have the file at `path` open, ourselves apart, as far as we may look.
+/// The processes that share the kernel lock of the file at `path`, as far as we may look.
+/// `recorded` is the process that its record names. Touches no file of other processes.
 #[cfg(target_os = "linux")]
-pub(crate) fn that_have_open(path: &std::path::Path) -> Vec<u32> {
-    linux::that_have_open(path).unwrap_or_default()
+pub(crate) fn pids_with_lock(path: &std::path::Path, recorded: u32) -> Vec<u32> {
+    super::proc_locks::pids_with_lock(path, recorded).unwrap_or_default()
 }
 
 /// Only Linux is asked.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn that_have_open(_: &std::path::Path) -> Vec<u32> {
+pub(crate) fn pids_with_lock(_: &std::path::Path, _: u32) -> Vec<u32> {
     Vec::new()
 }
 
@@ -159,13 +168,14 @@ pub(crate) fn probe(
         Identify::ByStart => holder.process_start,
         Identify::ByNumber => None,
     };
-    let me = me();
+    let myself = myself();
+    let me = &myself.record;
     if holder.pid == me.pid && (start.is_none() || start == me.process_start) {
         return Ok(Probe::Ourselves);
     }
     let its_lock_is_free = has_its_lock && holder.kernel_lock;
     #[cfg(target_os = "linux")]
-    let told = linux::probe(&myself().view, holder.pid, start, written, its_lock_is_free)?;
+    let told = linux::probe(&myself.view, holder.pid, start, written, its_lock_is_free)?;
     #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
     let told = system::probe(holder.pid, start, written);
     #[cfg(not(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd")))]
@@ -260,14 +270,6 @@ mod system;
 #[path = "process_freebsd.rs"]
 mod system;
 
-/// Whether a process that was started then is another than the one that had written a record of the
-/// old format. Both times are of the wall clock, which may have been set in between: a minute is
-/// more than clocks that are kept by NTP step; one that is set by more is the risk (P7).
-#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
-fn started_after(started: SystemTime, written: SystemTime) -> bool {
-    started > written + std::time::Duration::from_secs(60)
-}
-
 #[cfg(target_os = "linux")]
 mod linux {
     //! What /proc says (proc_pid_stat(5), proc_pid_status(5)).
@@ -275,21 +277,15 @@ mod linux {
     use std::fs::File;
     use std::io::{self, Read};
     use std::os::unix::fs::MetadataExt;
-    use std::path::{Path, PathBuf};
     use std::time::Duration;
 
     use super::super::author::digest;
+    use super::super::is_clearly_after;
     use super::super::unix::{lacks_descriptors, retried};
     use super::*;
 
-    /// By how much a process must have started after an old-format record to be another process.
-    ///
-    /// Its start is counted from boot and the record is dated by the wall clock, so a step of the
-    /// clock in between shifts one against the other. A minute is more than clocks that are kept by
-    /// NTP step; a clock that is set by more, while an old agent runs, is the risk (P7).
-    const START_SLACK: Duration = Duration::from_secs(60);
-
     /// How what /proc says is to be read by this process.
+    #[derive(Clone)]
     pub(super) struct View {
         /// Whether /proc numbers processes as this one does. It does not where a process entered a
         /// pid namespace, and nobody mounted a /proc of that one.
@@ -345,8 +341,8 @@ mod linux {
         let mut fields = boottime.split_ascii_whitespace();
         let mut field = || fields.next()?.parse::<i64>().ok();
         let (seconds, nanoseconds, hertz) = (field()?, field()?, i64::try_from(hertz).ok()?);
-        let tick = 1_000_000_000 / hertz;
-        if nanoseconds % tick != 0 {
+        let tick = 1_000_000_000_i64.checked_div(hertz)?;
+        if nanoseconds.checked_rem(tick)? != 0 {
             return None;
         }
         seconds.checked_mul(hertz)?.checked_add(nanoseconds / tick)
@@ -373,29 +369,6 @@ mod linux {
         let number = number.trim();
         let is_one = number.len() == 32 && number.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_one.then(|| digest(number))
-    }
-
-    /// `/proc/PID/fd` of every process whose files we may look at (proc_pid_fd(5)).
-    pub(super) fn that_have_open(path: &Path) -> std::io::Result<Vec<u32>> {
-        let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
-        let wanted = identity(std::fs::symlink_metadata(path)?);
-        let is_wanted =
-            |file: &PathBuf| std::fs::metadata(file).is_ok_and(|found| identity(found) == wanted);
-        let has_it = |pid: &u32| {
-            files_in(&format!("/proc/{pid}/fd")).is_ok_and(|open| open.iter().any(is_wanted))
-        };
-        let mut pids: Vec<u32> = files_in("/proc")?
-            .iter()
-            .filter_map(|entry| entry.file_name()?.to_str()?.parse().ok())
-            .filter(|&pid| pid != std::process::id())
-            .filter(has_it)
-            .collect();
-        pids.sort_unstable();
-        Ok(pids)
-    }
-
-    fn files_in(dir: &str) -> std::io::Result<Vec<PathBuf>> {
-        std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect()
     }
 
     /// `None` where /proc does not tell: it is not mounted, or is another pid namespace's, or hides
@@ -496,10 +469,12 @@ mod linux {
     }
 
     impl Clocks {
-        /// Whether what happened `start` after boot came more than the slack after `written`.
+        /// Whether what happened `start` after boot came more than the slack after `written`. The
+        /// start is counted from boot and `written` by the wall clock, so a step of that clock in
+        /// between shifts one against the other.
         fn place_after(&self, start: Duration, written: SystemTime) -> bool {
             let started = self.uptime.checked_sub(start).and_then(|ago| self.now.checked_sub(ago));
-            started.is_some_and(|started| started > written + START_SLACK)
+            started.is_some_and(|started| is_clearly_after(started, written))
         }
     }
 
@@ -631,7 +606,7 @@ mod tests {
     use super::*;
 
     fn recorded(pid: u32) -> Holder {
-        let mut holder = me().clone();
+        let mut holder = me().into_owned();
         holder.pid = pid;
         holder
     }

@@ -2,10 +2,11 @@
 
 #![allow(unsafe_code)]
 
+use std::borrow::Cow;
 use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::sync::atomic::AtomicPtr;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use windows_sys::Wdk::System::SystemInformation::{
     NtQuerySystemInformation, SystemTimeOfDayInformation,
@@ -27,24 +28,23 @@ use windows_sys::core::w;
 
 use super::author::{Identify, digest};
 use super::imp::{hundreds_of_ns, time_of};
+use super::is_clearly_after;
 use super::per_process::PerProcess;
 use crate::judge::Probe;
 use crate::record::Holder;
-
-/// By how much a process must have started after an old-format record to be another process.
-///
-/// Both times are of the wall clock, which may have been set in between. A minute is more than
-/// clocks that are kept by NTP step; one that is set by more is the risk (P7).
-const START_SLACK: Duration = Duration::from_secs(60);
 
 /// There is no `fork`.
 pub(crate) fn generation() -> usize {
     0
 }
 
-/// This process, as its records describe it: all but port and time. Asked once
+/// This process, as its records describe it: all but port and time. The system is asked once
 /// ([`GetCurrentProcess`](https://learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-getcurrentprocess)).
-pub(crate) fn me() -> &'static Holder {
+pub(crate) fn me() -> Cow<'static, Holder> {
+    Cow::Borrowed(myself())
+}
+
+fn myself() -> &'static Holder {
     static ME: PerProcess<Holder> = PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
     ME.get(generation(), || {
         let mut me = Holder::new(std::process::id());
@@ -71,8 +71,8 @@ pub(crate) fn reserve_descriptors(_: usize) -> Vec<()> {
     Vec::new()
 }
 
-/// No process is asked which files it has open.
-pub(crate) fn that_have_open(_: &std::path::Path) -> Vec<u32> {
+/// No process is asked which files it has locked.
+pub(crate) fn pids_with_lock(_: &std::path::Path, _: u32) -> Vec<u32> {
     Vec::new()
 }
 
@@ -115,7 +115,8 @@ fn boot() -> Option<String> {
         NtQuerySystemInformation(SystemTimeOfDayInformation, room, size, &raw mut length)
     };
     // The name tells it from a boot of another system on the same machine.
-    (status >= 0 && told.boot != 0).then(|| format!("windows-{}", told.boot - told.boot_bias))
+    (status >= 0 && told.boot != 0)
+        .then(|| format!("windows-{}", told.boot.wrapping_sub(told.boot_bias)))
 }
 
 /// The number that the system got when it was installed
@@ -147,7 +148,7 @@ pub(crate) fn probe(holder: &Holder, identify: Identify, written: Option<SystemT
         Identify::ByStart => holder.process_start,
         Identify::ByNumber => None,
     };
-    let me = me();
+    let me = myself();
     if holder.pid == me.pid && (start.is_none() || start == me.process_start) {
         return Probe::Ourselves;
     }
@@ -221,7 +222,7 @@ fn start_of(process: HANDLE) -> Option<u64> {
 
 fn started_after(start: u64, written: SystemTime) -> bool {
     let start = FILETIME { dwLowDateTime: start as u32, dwHighDateTime: (start >> 32) as u32 };
-    time_of(start) > written + START_SLACK
+    time_of(start).is_some_and(|started| is_clearly_after(started, written))
 }
 
 /// Has `call` run when the process exits in an orderly way. Later calls change nothing.

@@ -7,10 +7,14 @@
 
 #![allow(unsafe_code)]
 
-use std::fs::{DirBuilder, File, FileType, Metadata, OpenOptions};
+use std::ffi::CString;
+use std::fs::{DirBuilder, File, FileType, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{
+    DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt,
+};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -21,13 +25,12 @@ use std::time::SystemTime;
 
 use super::author::{Filesystem, author};
 use super::listener::Listener;
-use super::{KernelLocks, Until, nothing_open, process, whole_milliseconds};
+use super::{KernelLocks, Until, age, nothing_open, process, whole_milliseconds};
 use crate::fs::{
     Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Probed, Read, Unlink,
 };
 use crate::judge::{Age, Probe, Watch};
 use crate::place::port_of_file;
-use crate::protocol::GRACE;
 use crate::record::{Contents, FileName, Holder, MAX_RECORD};
 
 /// One participant's view of one lock path.
@@ -40,6 +43,8 @@ pub(crate) struct LockFile {
     seen: Option<Holder>,
     not_a_lock_file: Option<&'static str>,
     error: Option<io::Error>,
+    /// The last error that may pass (`ESTALE`): not one yet.
+    passing: Option<io::Error>,
     /// What a watch of the open file is answered from, if one look at the kernel's locks serves
     /// many files.
     locks: Option<Arc<KernelLocks>>,
@@ -63,6 +68,21 @@ struct Opened {
     is_new: bool,
     /// It could be opened for writing.
     is_writable: bool,
+    /// The server has said that the file is gone (`ESTALE`), so the path cannot name it any more.
+    gone: bool,
+}
+
+impl Opened {
+    fn created(file: File) -> Self {
+        let file = file.into();
+        let (is_new, is_writable) = (true, true);
+        Self { file, identity: None, changed: None, is_new, is_writable, gone: false }
+    }
+
+    fn existing(file: File, identity: (u64, u64), is_writable: bool) -> Self {
+        let (file, identity) = (file.into(), Some(identity));
+        Self { file, identity, changed: None, is_new: false, is_writable, gone: false }
+    }
 }
 
 impl LockFile {
@@ -75,6 +95,7 @@ impl LockFile {
             seen: None,
             not_a_lock_file: None,
             error: None,
+            passing: None,
             locks: None,
             listener: Listener::default(),
             waits_without_end: false,
@@ -85,7 +106,7 @@ impl LockFile {
 
     /// A view for a query, which opens the file for reading alone.
     pub(crate) fn to_ask(path: impl Into<Arc<Path>>) -> Self {
-        Self { only_reads: true, ..Self::new(path, process::me().clone()) }
+        Self { only_reads: true, ..Self::new(path, process::me().into_owned()) }
     }
 
     /// Says that no holder is ever refused: what has the kernel lock is waited for, whoever it is,
@@ -133,9 +154,10 @@ impl LockFile {
         self.not_a_lock_file
     }
 
-    /// The first error since the last call.
+    /// The first error since the last call, or else the passing one that lasted.
     pub(crate) fn take_error(&mut self) -> io::Error {
-        self.error.take().unwrap_or_else(|| io::Error::other("the reason is not known"))
+        let error = self.error.take().or(self.passing.take());
+        error.unwrap_or_else(|| io::Error::other("the reason is not known"))
     }
 
     /// Whether a name is being deleted: never, since it is free as soon as its file is removed.
@@ -176,15 +198,19 @@ impl LockFile {
     /// Does the path still name our open file? With the error, if that cannot be told.
     pub(crate) fn is_named(&self) -> io::Result<bool> {
         let Some(opened) = &self.open else { return Ok(false) };
+        match twice_if_stale(|| self.names(opened)) {
+            // Of the path or of our own file: the path does not lead to a file that is ours.
+            Err(error) if is_absent(&error) || is_stale(&error) => Ok(false),
+            named => named,
+        }
+    }
+
+    fn names(&self, opened: &Opened) -> io::Result<bool> {
         let ours = match opened.identity {
             Some(identity) => identity,
             None => identity(&retried(|| opened.file.metadata())?),
         };
-        let named = match retried(|| std::fs::symlink_metadata(&self.path)) {
-            Ok(named) => named,
-            Err(error) if is_absent(&error) => return Ok(false),
-            Err(error) => return Err(error),
-        };
+        let named = retried(|| std::fs::symlink_metadata(&self.path))?;
         if identity(&named) != ours || shows_the_present(&opened.file, &named) {
             return Ok(identity(&named) == ours);
         }
@@ -228,14 +254,33 @@ impl LockFile {
         }
     }
 
+    /// Keeps the last error that may pass.
+    fn may_pass<T>(&mut self, error: io::Error, reply: T) -> T {
+        self.passing = Some(error);
+        reply
+    }
+
     /// Keeps the first error: what fails afterwards, while cleaning up, explains nothing.
     fn failed<T>(&mut self, error: io::Error, reply: T) -> T {
         self.error.get_or_insert(error);
         reply
     }
 
+    /// An operation on the open file failed. `reply` is for any error but `ESTALE`; that one says
+    /// that the file was removed at its server, and `gone` leads to a confirm, which answers
+    /// [`Confirm::Changed`] from then on.
+    fn failed_on_open<T>(&mut self, error: io::Error, gone: T, reply: T) -> T {
+        match &mut self.open {
+            Some(opened) if is_stale(&error) => {
+                opened.gone = true;
+                gone
+            }
+            _ => self.failed(error, reply),
+        }
+    }
+
     fn create_new(&self) -> io::Result<File> {
-        retried(|| {
+        let created = retried(|| {
             OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -243,7 +288,8 @@ impl LockFile {
                 .mode(0o600)
                 .custom_flags(libc::O_NOFOLLOW)
                 .open(&self.path)
-        })
+        });
+        created.map(above_standard)
     }
 
     fn open_existing(&mut self) -> io::Result<Option<Opened>> {
@@ -274,15 +320,13 @@ impl LockFile {
             })
         };
         let (file, is_writable) = match opened {
-            Ok(opened) => opened,
+            Ok((file, is_writable)) => (above_standard(file), is_writable),
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
         let found = retried(|| file.metadata())?;
         self.only_a_regular_file(found.file_type())?;
-        let identity = Some(identity(&found));
-        let file = file.into();
-        Ok(Some(Opened { file, identity, changed: None, is_new: false, is_writable }))
+        Ok(Some(Opened::existing(file, identity(&found), is_writable)))
     }
 
     fn only_a_regular_file(&mut self, found: FileType) -> io::Result<()> {
@@ -323,10 +367,9 @@ impl FileSystem for LockFile {
         let mut created = self.create_new();
         if created.as_ref().is_err_and(is_absent) {
             if let Some(parent) = self.path.parent() {
-                let mut make = DirBuilder::new();
                 // Something else may stand there, as a link that leads nowhere: that says nothing
                 // of the lock file.
-                if let Err(error) = retried(|| make.recursive(true).mode(0o700).create(parent)) {
+                if let Err(error) = make_directories(parent) {
                     return self.failed(error, Create::Failed);
                 }
                 created = self.create_new();
@@ -334,12 +377,11 @@ impl FileSystem for LockFile {
         }
         match created {
             Ok(file) => {
-                let (file, identity, changed) = (file.into(), None, None);
-                let opened = Opened { file, identity, changed, is_new: true, is_writable: true };
-                self.open = Some(opened);
+                self.open = Some(Opened::created(file));
                 Create::Created
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Create::Exists,
+            Err(error) if is_stale(&error) => self.may_pass(error, Create::Denied),
             Err(error) => self.failed(error, Create::Failed),
         }
     }
@@ -354,6 +396,7 @@ impl FileSystem for LockFile {
                 Open::Opened
             }
             Ok(None) => Open::Absent,
+            Err(error) if is_stale(&error) => self.may_pass(error, Open::Denied),
             Err(error) => self.failed(error, Open::Failed),
         }
     }
@@ -366,15 +409,9 @@ impl FileSystem for LockFile {
         match retried(|| opened.file.metadata()).and_then(|found| found.modified()) {
             Ok(changed) => {
                 opened.changed = Some(changed);
-                // A time of more than the grace in the future tells of a clock that was set, not
-                // of a creator at work.
-                let apart = match now.duration_since(changed) {
-                    Ok(ago) => ago,
-                    Err(ahead) => ahead.duration(),
-                };
-                Dated::Known(if apart < GRACE { Age::Young } else { Age::Old })
+                Dated::Known(age(now, changed))
             }
-            Err(error) => self.failed(error, Dated::Failed),
+            Err(error) => self.failed_on_open(error, Dated::Known(Age::Young), Dated::Failed),
         }
     }
 
@@ -390,7 +427,8 @@ impl FileSystem for LockFile {
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
                 Some(libc::EOPNOTSUPP | libc::ENOSYS) => return Lock::Unsupported,
-                Some(_) | None => return self.failed(error, Lock::Failed),
+                // Nothing is ever taken from one whose lock is busy.
+                Some(_) | None => return self.failed_on_open(error, Lock::Busy, Lock::Failed),
             }
         }
     }
@@ -415,14 +453,19 @@ impl FileSystem for LockFile {
     fn write(&mut self) -> Done {
         let Some(opened) = &mut self.open else { return self.failed(nothing_open(), Done::Failed) };
         let ours = match retried(|| opened.file.metadata()) {
-            Ok(ours) => identity(&ours),
+            Ok(ours) => ours,
             Err(error) => return self.failed(error, Done::Failed),
         };
+        permit_owner(&opened.file, &ours);
+        let ours = identity(&ours);
         opened.identity = Some(ours);
         let record = Arc::make_mut(&mut self.record);
         record.since = Some(whole_milliseconds(SystemTime::now()));
         (record.kernel_lock, record.device) = (self.tried == Some(Lock::Ours), Some(ours.0));
         let bytes = record.to_bytes();
+        if file_size_limit().is_some_and(|limit| limit < bytes.len() as u64) {
+            return self.failed(io::Error::from_raw_os_error(libc::EFBIG), Done::Failed);
+        }
         match retried(|| (&*opened.file).write(&bytes)) {
             Ok(written) if written == bytes.len() => Done::Done,
             Ok(_) => self.failed(ErrorKind::StorageFull.into(), Done::Failed),
@@ -444,7 +487,7 @@ impl FileSystem for LockFile {
                 self.not_a_lock_file = Some("a file with other content");
                 Read::Foreign
             }
-            Err(error) => self.failed(error, Read::Failed),
+            Err(error) => self.failed_on_open(error, Read::Empty, Read::Failed),
         }
     }
 
@@ -455,7 +498,7 @@ impl FileSystem for LockFile {
         // The later of the two: a copied file keeps an old record, a touched one an old text.
         let written = opened.changed.max(holder.since);
         let found = author(
-            process::me(),
+            &process::me(),
             holder,
             opened.identity.map(|(device, _)| device),
             || filesystem(opened, holder),
@@ -473,6 +516,9 @@ impl FileSystem for LockFile {
     }
 
     fn confirm(&mut self) -> Confirm {
+        if self.open.as_ref().is_some_and(|opened| opened.gone) {
+            return Confirm::Changed;
+        }
         if let Some(opened) = self.open.as_mut().filter(|opened| opened.is_new) {
             match retried(|| opened.file.metadata()) {
                 Ok(ours) => {
@@ -484,7 +530,9 @@ impl FileSystem for LockFile {
                         return if ours.nlink() == 1 { Confirm::Same } else { Confirm::Changed };
                     }
                 }
-                Err(error) => return self.failed(error, Confirm::Failed),
+                Err(error) => {
+                    return self.failed_on_open(error, Confirm::Changed, Confirm::Failed);
+                }
             }
         }
         match self.is_named() {
@@ -495,9 +543,10 @@ impl FileSystem for LockFile {
     }
 
     fn unlink(&mut self) -> Unlink {
-        match retried(|| std::fs::remove_file(&self.path)) {
+        match twice_if_stale(|| retried(|| std::fs::remove_file(&self.path))) {
             Ok(()) => Unlink::Unlinked,
-            Err(error) if is_absent(&error) => Unlink::Absent,
+            // Stale: the directory is gone, and all that was in it.
+            Err(error) if is_absent(&error) || is_stale(&error) => Unlink::Absent,
             Err(error) => self.failed(error, Unlink::Failed),
         }
     }
@@ -514,7 +563,7 @@ impl FileSystem for LockFile {
         #[cfg(target_os = "linux")]
         if let Some(opened) = &self.open {
             let locks = self.locks.take().unwrap_or_else(|| KernelLocks::snapshot().into());
-            return locks.watch(&opened.file, process::me().pid_namespace);
+            return locks.watch(&opened.file, process::pid_namespace());
         }
         Watch::Unknown
     }
@@ -532,6 +581,22 @@ impl FileSystem for LockFile {
     }
 }
 
+/// Whether a call failed for want of a file descriptor: of this process, or of the system.
+pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+pub(crate) fn lacks_locks(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOLCK)
+}
+
+/// The number of the user that the file at `path` belongs to, if that is another user than ours.
+pub(crate) fn foreign_owner(path: &Path) -> Option<u32> {
+    let owner = retried(|| std::fs::symlink_metadata(path)).ok()?.uid();
+    // SAFETY: geteuid only returns a number.
+    (owner != unsafe { libc::geteuid() }).then_some(owner)
+}
+
 /// Calls again for as long as a signal interrupts.
 pub(super) fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
@@ -542,11 +607,6 @@ pub(super) fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<
     }
 }
 
-/// Whether a call failed for want of a file descriptor: of this process, or of the system.
-pub(super) fn lacks_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-}
-
 fn identity(found: &Metadata) -> (u64, u64) {
     (found.dev(), found.ino())
 }
@@ -554,6 +614,94 @@ fn identity(found: &Metadata) -> (u64, u64) {
 /// Nothing stands at the path: no such entry, or a directory on the way is none.
 fn is_absent(error: &io::Error) -> bool {
     error.kind() == ErrorKind::NotFound
+}
+
+/// Calls once more after `ESTALE`: a name that was looked up anew may lead somewhere.
+fn twice_if_stale<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    call().or_else(|error| if is_stale(&error) { call() } else { Err(error) })
+}
+
+/// The file, its name or its directory was removed or replaced at a file server, and the kernel has
+/// looked it up once more in vain.
+fn is_stale(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ESTALE)
+}
+
+/// The same open file by a number that is none of the three standard ones.
+///
+/// In a process that has closed one of those, as daemons do, a new file gets its number. Messages
+/// would then be written into a lock file, and a child would get another file in its place. Without
+/// a free number above it stays where it is: it must not be lost, since it may have been created.
+pub(super) fn above_standard<F: AsRawFd + From<OwnedFd>>(file: F) -> F {
+    if file.as_raw_fd() > libc::STDERR_FILENO {
+        return file;
+    }
+    // SAFETY: the descriptor is open for as long as `file` is.
+    let above =
+        unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, libc::STDERR_FILENO + 1) };
+    if above < 0 {
+        return file;
+    }
+    // SAFETY: the descriptor is new, and nobody else's.
+    unsafe { OwnedFd::from_raw_fd(above) }.into()
+}
+
+/// How large a file this process may make (`RLIMIT_FSIZE`); `None` without a limit.
+///
+/// A write at the limit does not only fail: the kernel sends SIGXFSZ, which ends the process. It is
+/// asked before every write, since a program may change it.
+fn file_size_limit() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` has room for the answer.
+    let told = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } == 0;
+    #[allow(clippy::useless_conversion, reason = "signed on some systems")]
+    let bytes = u64::try_from(limit.rlim_cur).ok();
+    bytes.filter(|_| told && limit.rlim_cur != libc::RLIM_INFINITY)
+}
+
+/// Gives the owner of our new file the permissions that it was created with, if the umask has
+/// removed them: without, no other process of the same user could read who holds the lock.
+///
+/// A filesystem that has no permissions may refuse that, and needs it not.
+fn permit_owner(file: &File, found: &Metadata) {
+    if found.mode() & 0o600 != 0o600 {
+        let _ = retried(|| file.set_permissions(Permissions::from_mode(0o600)));
+    }
+}
+
+/// Makes the directory `dir` and its absent ancestors, mode 0700 whatever the umask is.
+fn make_directories(dir: &Path) -> io::Result<()> {
+    match make_directory(dir) {
+        Err(error) if is_absent(&error) => {
+            let Some(parent) = dir.parent() else { return Err(error) };
+            make_directories(parent)?;
+            make_directory(dir).or_else(|error| is_directory(dir).then_some(()).ok_or(error))
+        }
+        // It was there, or another process was first.
+        Err(_) if is_directory(dir) => Ok(()),
+        made => made,
+    }
+}
+
+fn is_directory(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.is_dir())
+}
+
+/// Makes the directory `dir`, mode 0700 whatever the umask is.
+pub(super) fn make_directory(dir: &Path) -> io::Result<()> {
+    retried(|| DirBuilder::new().mode(0o700).create(dir))?;
+    let found = retried(|| std::fs::symlink_metadata(dir));
+    // Not looked at, it is taken to be as it was asked for.
+    if found.is_ok_and(|found| found.is_dir() && found.mode() & 0o700 != 0o700) {
+        let path = CString::new(dir.as_os_str().as_bytes())?;
+        // A link in its place is not followed. An error is no reason to stop: what cannot be used
+        // says so itself.
+        // SAFETY: the path is a C string.
+        unsafe {
+            libc::fchmodat(libc::AT_FDCWD, path.as_ptr(), 0o700, libc::AT_SYMLINK_NOFOLLOW);
+        }
+    }
+    Ok(())
 }
 
 /// Whether what the path names is seen as it is at once, since the file is this kernel's own.
@@ -700,7 +848,7 @@ mod tests {
     fn in_a_new_directory() -> (tempfile::TempDir, LockFile) {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("x.lock");
-        (dir, LockFile::new(path, process::me().clone()))
+        (dir, LockFile::new(path, process::me().into_owned()))
     }
 
     #[test]
@@ -709,7 +857,7 @@ mod tests {
         let mode = |path: &Path| std::fs::metadata(path).expect("stands").mode() & 0o7777;
         let before = mode(dir.path());
         let path = dir.path().join("a/b/x.lock");
-        let mut file = LockFile::new(path.clone(), process::me().clone());
+        let mut file = LockFile::new(path.clone(), process::me().into_owned());
         assert_eq!(file.create(), Create::Created);
         assert_eq!(mode(&path), 0o600);
         assert_eq!([mode(&dir.path().join("a")), mode(&dir.path().join("a/b"))], [0o700; 2]);
@@ -801,7 +949,7 @@ mod tests {
         let (dir, _) = in_a_new_directory();
         let no_directory = dir.path().join("x.lock");
         std::fs::write(&no_directory, b"").expect("writes");
-        let mut file = LockFile::new(no_directory.join("below-a-file"), process::me().clone());
+        let mut file = LockFile::new(no_directory.join("below-a-file"), process::me().into_owned());
         assert_eq!(file.open(), Open::Failed);
         assert_eq!(file.lock(), Lock::Failed);
         assert_eq!(file.take_error().kind(), ErrorKind::NotADirectory);

@@ -26,13 +26,12 @@ use self::open_file::{Kind, OpenFile, Tried, Waited, code};
 #[cfg(feature = "tokio")]
 use super::Pauses;
 use super::author::{Filesystem, author};
-use super::{KernelLocks, Until, nothing_open, process, whole_milliseconds};
+use super::{KernelLocks, Until, age, nothing_open, process, whole_milliseconds};
 use crate::fs::{
     Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Probed, Read, Unlink,
 };
 use crate::judge::{Age, Watch};
 use crate::place::port_of_file;
-use crate::protocol::GRACE;
 use crate::record::{Contents, FileName, Holder, MAX_RECORD};
 
 pub(crate) use self::open_file::{hundreds_of_ns, milliseconds, new_event, time_of};
@@ -92,7 +91,7 @@ impl LockFile {
 
     /// The same as any other: an open for reading and writing has no effect here.
     pub(crate) fn to_ask(path: impl Into<Arc<Path>>) -> Self {
-        Self::new(path, process::me().clone())
+        Self::new(path, process::me().into_owned())
     }
 
     /// Nothing is spared here: a probe is two calls on a handle.
@@ -143,7 +142,7 @@ impl LockFile {
 
     /// Whether the first error was a lack of handles. The system has room for 16 million.
     pub(crate) fn lacked_descriptors(&self) -> bool {
-        self.error.as_ref().and_then(code) == Some(ERROR_TOO_MANY_OPEN_FILES)
+        self.error.as_ref().is_some_and(lacks_descriptors)
     }
 
     /// No watch is answered: see [`watch`](FileSystem::watch).
@@ -272,6 +271,20 @@ impl LockFile {
     }
 }
 
+pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
+    code(error) == Some(ERROR_TOO_MANY_OPEN_FILES)
+}
+
+/// Windows has no limit for locks.
+pub(crate) fn lacks_locks(_: &io::Error) -> bool {
+    false
+}
+
+/// Users have no numbers.
+pub(crate) fn foreign_owner(_: &Path) -> Option<u32> {
+    None
+}
+
 impl FileSystem for LockFile {
     /// `CreateFileW(CREATE_NEW)`, for the user alone, sharing everything, not inherited.
     ///
@@ -322,12 +335,9 @@ impl FileSystem for LockFile {
         };
         match opened.file.look() {
             Ok(found) => {
-                opened.changed = Some(found.written);
-                let apart = match now.duration_since(found.written) {
-                    Ok(ago) => ago,
-                    Err(ahead) => ahead.duration(),
-                };
-                Dated::Known(if apart < GRACE { Age::Young } else { Age::Old })
+                opened.changed = found.written;
+                // One that std cannot hold is far in the future.
+                Dated::Known(found.written.map_or(Age::Old, |written| age(now, written)))
             }
             Err(error) => self.failed(error, Dated::Failed),
         }
@@ -422,7 +432,7 @@ impl FileSystem for LockFile {
         let written = opened.changed.max(holder.since);
         let volume = opened.file.look().ok().map(|found| found.identity.volume());
         let found = author(
-            process::me(),
+            &process::me(),
             holder,
             volume,
             // A volume of this machine may be shared by others: it is not asked whose it is.

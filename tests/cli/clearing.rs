@@ -61,6 +61,7 @@ fn what_is_held_stays_by_force_too() {
     assert_eq!((done.code(), &*done.out), (75, ""));
     let said = format!("portlock: nothing was removed: port {PORT} is locked by pid");
     assert!(done.err.starts_with(&said), "{}", done.err);
+    assert!(done.err.ends_with("\n  next step: stop that process\n"), "{}", done.err);
     assert!(!done.err.contains("--force"), "it would not help: {}", done.err);
 
     let done = clear(&home, &["--force", "--yes"]);

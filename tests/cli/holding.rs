@@ -114,7 +114,7 @@ fn after_kill_9_of_portlock_alone_the_command_keeps_the_lock_until_it_ends() {
 
     let recorded = format!(
         "port {PORT} is locked: the recorded process, pid {} ({}, since {}), is gone, but its lock \
-         file is still open in",
+         is still held by",
         record["pid"],
         record["command"].as_str().expect("a name"),
         since(&record),
@@ -138,10 +138,10 @@ fn after_kill_9_of_portlock_alone_the_command_keeps_the_lock_until_it_ends() {
     let (code, found) = home.status_json();
     if all_locks_are_seen() {
         let done = home.status();
-        let open_in = "a child of it, or is just being taken over";
+        let child = "a child of it, or is just being taken over";
         assert_eq!(
             (done.code(), done.out),
-            (75, format!("{recorded} {open_in}\n  lock file: {path}\n"))
+            (75, format!("{recorded} {child}\n  lock file: {path}\n"))
         );
         assert_eq!((code, &found["state"]), (75, &"held".into()));
         assert_eq!(found["why"], "recorded-gone");

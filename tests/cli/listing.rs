@@ -75,6 +75,44 @@ fn the_json_is_an_array_of_what_status_prints_one_a_line() {
     assert_eq!(holder.end().code(), STATUS);
 }
 
+/// The library's own entries, with feature `serde`, are the command's, whose messages advise more.
+#[test]
+fn library_serializes_what_the_command_prints() {
+    let home = Home::new();
+    plant_three(&home);
+    let dir = portlock::LockDir::at(home.locks());
+    let lock = dir.port(81).expect("a port").note("http://localhost:81");
+    let _guard = lock.try_acquire().expect("free");
+    let listed = finished(&mut home.portlock(["list", "--json"]));
+    let mut printed: Value = serde_json::from_str(&listed.out).expect("an array");
+    let mut serialized = serde_json::to_value(dir.list().expect("lists")).expect("an array");
+    for found in [&mut printed, &mut serialized] {
+        let entries = found.as_array_mut().expect("an array");
+        assert_eq!(entries.len(), 4);
+        for entry in entries.iter_mut().filter(|entry| entry["holder"].is_null()) {
+            let message = entry["message"].take();
+            assert!(message.as_str().is_some_and(|said| said.starts_with("cannot tell whether")));
+        }
+    }
+    assert_eq!(serialized, printed);
+}
+
+#[test]
+fn note_is_shown_by_every_query_and_refusal() {
+    let home = Home::new();
+    let dir = portlock::LockDir::at(home.locks());
+    let lock = dir.port(5338).expect("a port").note("http://localhost:5338 \u{1b}[31m");
+    let _guard = lock.try_acquire().expect("free");
+    let note = "http://localhost:5338 [31m";
+    let list = finished(&mut home.portlock(["list"]));
+    let lines: Vec<&str> = list.out.lines().collect();
+    assert!(lines[0].ends_with("  NOTE") && lines[1].ends_with(note), "{}", list.out);
+    assert!(home.status().out.contains(&format!(", note: {note})\n")), "{}", home.status().out);
+    assert_eq!(home.status_json().1["holder"]["note"], note);
+    let refused = home.run(["true"]);
+    assert!(refused.err.contains(&format!(", note: {note})\n")), "{}", refused.err);
+}
+
 #[test]
 fn no_locks_are_no_lines_or_an_empty_array_and_no_directory_is_made() {
     let home = Home::new();

@@ -163,3 +163,36 @@ fn where_the_home_directory_cannot_be_written_to_another_stands_in_if_that_was_a
         assert!(done.err.contains("others may write to it"), "{}", done.err);
     }
 }
+
+#[test]
+fn tilde_that_no_shell_expanded_is_refused_and_makes_nothing() {
+    let home = Home::new();
+    for arguments in [&["run", PORT, "--", "true"][..], &["status", PORT], &["list"], &["sweep"]] {
+        let mut portlock = home.portlock(arguments);
+        let done = finished(portlock.env("PORTLOCK_DIR", "~/locks").current_dir(home.path()));
+        assert_eq!((done.code(), &*done.out), (78, ""), "{arguments:?}");
+        assert_eq!(
+            done.err,
+            "portlock: PORTLOCK_DIR is \"~/locks\", and only a shell expands '~'; set PORTLOCK_DIR \
+             to a path from the root\n"
+        );
+    }
+    let done = finished(home.portlock(["list", "--dir=~/locks"]).current_dir(home.path()));
+    assert_eq!(done.code(), 64);
+    assert!(done.err.contains("no shell has expanded '~'"), "{}", done.err);
+    let done = finished(home.portlock(["list", "--dir", ""]).current_dir(home.path()));
+    assert_eq!(done.code(), 64, "most likely a variable that is not set: {}", done.err);
+    assert_eq!(std::fs::read_dir(home.path()).expect("reads").count(), 0);
+}
+
+#[test]
+fn relative_home_directory_is_refused() {
+    let home = Home::new();
+    for value in ["home", "~"] {
+        let mut portlock = home.portlock(["run", PORT, "--", "true"]);
+        let done = finished(portlock.env("HOME", value).current_dir(home.path()));
+        assert_eq!(done.code(), 78);
+        assert!(done.err.starts_with(&format!("portlock: HOME is \"{value}\", ")), "{}", done.err);
+    }
+    assert_eq!(std::fs::read_dir(home.path()).expect("reads").count(), 0);
+}

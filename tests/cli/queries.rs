@@ -12,9 +12,9 @@ fn port() -> u16 {
     PORT.parse().expect("a port")
 }
 
-/// The five keys of a record that `status` passes on.
+/// The six keys of a record that `status` passes on.
 fn passed_on(record: &Value) -> Value {
-    let keys = ["pid", "port", "startedAt", "command", "host"];
+    let keys = ["pid", "port", "startedAt", "command", "host", "note"];
     keys.iter().map(|&key| (key.to_owned(), record[key].clone())).collect()
 }
 
@@ -69,8 +69,7 @@ fn held_by_an_agent_of_the_old_format_whose_record_has_no_more() {
     let pid = std::process::id();
     let now = home.a_real_record()["startedAt"].clone();
     home.plant(json!({ "pid": pid, "port": port(), "startedAt": now }).to_string().as_bytes());
-    let holder =
-        json!({ "pid": pid, "port": port(), "startedAt": now, "command": null, "host": null });
+    let holder = json!({ "pid": pid, "port": port(), "startedAt": now, "command": null, "host": null, "note": null });
     let message =
         format!("port {PORT} is locked by pid {pid} (since {})", since(&json!({"startedAt": now})));
     assert_answer(&home, 75, "held", holder, None, &message);
@@ -93,8 +92,8 @@ fn held_from_another_container() {
     home.plant(record.to_string().as_bytes());
     let _locked = locked(&home.lock_file());
     let message = format!(
-        "port {PORT} is locked by pid {} (sh, since {}) on {}, which cannot be asked after from \
-         here",
+        "port {PORT} is locked; the recorded holder is pid {} (sh, since {}) on {}, whose state \
+         cannot be checked from here",
         record["pid"],
         since(&record),
         record["host"].as_str().expect("a name")
@@ -143,7 +142,8 @@ fn unknown_if_another_machine_wrote_it() {
     let record = home.foreign_record();
     home.plant(record.to_string().as_bytes());
     let message = format!(
-        "port {PORT} may be locked on another machine, by pid {} (sh, since {}) on build-7",
+        "port {PORT} may be locked on another machine, or was on this one under another name, by \
+         pid {} (sh, since {}) on build-7",
         record["pid"],
         since(&record)
     );
@@ -158,7 +158,7 @@ fn unknown_if_it_is_no_lock_file() {
     std::fs::create_dir_all(home.lock_file()).expect("makes the directory");
     let message = format!(
         "cannot tell whether port {PORT} is locked: {} is a directory, not a lock file; move it \
-         away, or use another directory",
+         away, or use another directory (--dir or PORTLOCK_DIR names one)",
         home.lock_file().display()
     );
     assert_answer(&home, 4, "unknown", Value::Null, Some("not-a-lock-file"), &message);
@@ -170,7 +170,7 @@ fn unknown_if_the_way_to_it_is_no_directory() {
     std::fs::write(home.locks(), "").expect("writes");
     let message = format!(
         "cannot tell whether port {PORT} is locked: cannot open {}: Not a directory (os error 20); \
-         move away what stands there, or use another directory",
+         move away what is there, or use another directory (--dir or PORTLOCK_DIR names one)",
         home.lock_file().display()
     );
     assert_answer(&home, 4, "unknown", Value::Null, Some("failed"), &message);

@@ -269,6 +269,7 @@ pub(crate) fn outcome(attempt: &Result<Guard, AcquireError>) -> String {
         Err(AcquireError::Held(Held { holder, why, .. })) => match why {
             Refusal::Holder => format!("refused, held by {}", named(holder.as_ref())),
             Refusal::Unknown(why) => format!("refused, {why:?}, {}", named(holder.as_ref())),
+            other => format!("refused, {other:?}, {}", named(holder.as_ref())),
         },
         Err(AcquireError::Timeout { held, .. }) => {
             format!("timed out, held by {}", named(held.holder.as_ref()))
@@ -386,6 +387,18 @@ impl Part {
             #[cfg(unix)]
             "become-user" => unix::become_user(rest.parse().expect("a user's number")),
             #[cfg(unix)]
+            "close-descriptor" => unix::close_descriptor(rest.parse().expect("a number")),
+            // On whatever stands there now.
+            #[cfg(unix)]
+            "write-to-descriptor-2" => unix::write_to_descriptor_2(rest),
+            // The numbers below 3 that are open.
+            #[cfg(unix)]
+            "standard-descriptors" => unix::standard_descriptors(),
+            #[cfg(unix)]
+            "limit-file-size" => unix::limit_file_size(rest.parse().expect("a number")),
+            #[cfg(unix)]
+            "umask" => unix::set_umask(rest),
+            #[cfg(unix)]
             "signal-zero" => unix::signal_zero(rest.parse().expect("a pid")),
             #[cfg(target_os = "linux")]
             "enter-a-pid-namespace" => unix::enter_a_pid_namespace(),
@@ -405,7 +418,7 @@ impl Part {
     #[cfg(unix)]
     fn spawn_cat(&self, handed_over: bool) -> String {
         let mut cat = Command::new("cat");
-        cat.stdout(Stdio::null());
+        cat.stdout(Stdio::null()).stderr(Stdio::null());
         if handed_over {
             self.guard.as_ref().expect("holds").hand_over_to(&mut cat);
         }
@@ -486,6 +499,42 @@ mod unix {
         // SAFETY: takes flags and returns a number.
         let taken = (0..).take_while(|_| unsafe { libc::inotify_init1(libc::IN_CLOEXEC) } >= 0);
         taken.count().to_string()
+    }
+
+    pub(super) fn close_descriptor(number: i32) -> String {
+        // SAFETY: closes a standard one, which nothing of this process uses afterwards.
+        assert_eq!(unsafe { libc::close(number) }, 0, "{}", Error::last_os_error());
+        "closed".to_owned()
+    }
+
+    pub(super) fn write_to_descriptor_2(text: &str) -> String {
+        // SAFETY: the text is ours, and of that length.
+        match unsafe { libc::write(2, text.as_ptr().cast(), text.len()) } {
+            -1 => format!("{:?}", Error::last_os_error().kind()),
+            written => written.to_string(),
+        }
+    }
+
+    pub(super) fn standard_descriptors() -> String {
+        // SAFETY: fcntl on a number, which need not be open.
+        let is_open = |number: &i32| unsafe { libc::fcntl(*number, libc::F_GETFD) } >= 0;
+        let open: Vec<String> = (0..3).filter(is_open).map(|number| number.to_string()).collect();
+        open.join(" ")
+    }
+
+    pub(super) fn limit_file_size(bytes: libc::rlim_t) -> String {
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: the pointer is to a limit.
+        let set = unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) };
+        assert_eq!(set, 0, "{}", Error::last_os_error());
+        "limited".to_owned()
+    }
+
+    pub(super) fn set_umask(octal: &str) -> String {
+        let mask = libc::mode_t::from_str_radix(octal, 8).expect("an octal number");
+        // SAFETY: takes and returns numbers.
+        unsafe { libc::umask(mask) };
+        "masked".to_owned()
     }
 
     pub(super) fn signal_zero(pid: i32) -> String {

@@ -132,7 +132,7 @@ fn a_lock_that_was_handed_over_lives_as_long_as_the_command() {
     let refused = place.try_acquire();
     assert_eq!(outcome(&refused), gone);
     #[cfg(target_os = "linux")]
-    names_the_command_that_has_it_open(&refused.expect_err("it is locked"), holder.pid());
+    names_the_command_that_has_its_lock(&refused.expect_err("it is locked"), holder.pid());
 
     let file = File::open(place.path()).expect("the lock file stands");
     holder.dismiss();
@@ -145,16 +145,49 @@ fn a_lock_that_was_handed_over_lives_as_long_as_the_command() {
 }
 
 #[cfg(target_os = "linux")]
-fn names_the_command_that_has_it_open(error: &portlock::AcquireError, recorded: u32) {
-    let &[command] = error.held().expect("it is held").open_in.as_slice() else {
-        panic!("one process has it open: {error:?}");
+fn names_the_command_that_has_its_lock(error: &portlock::AcquireError, recorded: u32) {
+    let &[command] = error.held().expect("it is held").locked_by.as_slice() else {
+        panic!("one process has its lock: {error:?}");
     };
     let name = std::fs::read_to_string(format!("/proc/{command}/comm")).expect("it lives");
     assert_eq!(name.trim(), "cat");
     let message = error.to_string();
     let words = format!("the recorded process, pid {recorded} (processes-",);
     assert!(message.contains(&words), "{message}");
-    let words = format!(", is gone, but its lock file is still open in pid {command} ");
+    let words = format!(", is gone, but its lock is still held by pid {command} ");
     assert!(message.contains(&words), "{message}");
-    assert!(message.contains(&format!("wait for pid {command} to end, or stop it")), "{message}");
+    assert_eq!(error.next_step(), format!("wait for pid {command} to end, or stop it"));
+}
+
+/// A waiter and a reader have the lock file open as well, and the recorded process's child alone has
+/// the lock.
+#[test]
+#[cfg(target_os = "linux")]
+fn refusal_names_only_processes_that_share_the_lock() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
+    let _waiter = Participant::waiting(place.path());
+    let _reader = File::open(place.path()).expect("the lock file stands");
+    let mut reader = std::process::Command::new("cat");
+    reader.stdin(std::process::Stdio::piped());
+    let mut reader = {
+        use std::os::unix::process::CommandExt;
+        let file = File::open(place.path()).expect("the lock file stands");
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+        // SAFETY: the closure makes one async-signal-safe call on a descriptor that is open.
+        unsafe {
+            reader.pre_exec(move || {
+                (libc::fcntl(fd, libc::F_SETFD, 0) == 0)
+                    .then_some(())
+                    .ok_or(std::io::Error::last_os_error())
+            })
+        };
+        reader.spawn().expect("cat starts")
+    };
+    holder.kill();
+    let refused = place.try_acquire().expect_err("its child has the lock");
+    names_the_command_that_has_its_lock(&refused, holder.pid());
+    drop(reader.stdin.take());
+    reader.wait().expect("it ends");
 }

@@ -646,7 +646,7 @@ fn refusal(error: &AcquireError) -> Answer {
         Refusal::Unknown(Unsure::BeingCreated | Unsure::Contended | Unsure::RecordedGone) => {
             Answer::Unknown
         }
-        Refusal::Unknown(why) => panic!("{why:?}: {error}"),
+        why => panic!("{why:?}: {error}"),
     }
 }
 

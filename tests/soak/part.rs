@@ -250,28 +250,31 @@ impl<'a> Part<'a> {
         let failed = match self.rng.u32(..4) {
             0 => {
                 self.arena.event(b's');
-                lock.status().err().map(|error| error.to_string())
+                lock.status().err().map(|error| format!("{error:#}"))
             }
             1 => {
                 self.arena.event(b'l');
                 match dir.list() {
                     Ok(listed) => listed
                         .into_iter()
-                        .find_map(|one| one.status.err().map(|error| error.to_string())),
-                    Err(error) => Some(error.to_string()),
+                        .find_map(|one| one.status.err().map(|error| format!("{error:#}"))),
+                    Err(error) => Some(format!("{error:#}")),
                 }
             }
             2 => {
                 self.arena.event(b'c');
-                lock.clear().err().filter(|error| !error.is_held()).map(|error| error.to_string())
+                lock.clear()
+                    .err()
+                    .filter(|error| !error.is_held())
+                    .map(|error| format!("{error:#}"))
             }
             _ => {
                 self.arena.event(b'w');
                 match dir.sweep() {
                     Ok(swept) => swept
                         .into_iter()
-                        .find_map(|one| one.removed.err().map(|error| error.to_string())),
-                    Err(error) => Some(error.to_string()),
+                        .find_map(|one| one.removed.err().map(|error| format!("{error:#}"))),
+                    Err(error) => Some(format!("{error:#}")),
                 }
             }
         };

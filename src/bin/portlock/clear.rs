@@ -5,6 +5,7 @@ use std::io::{BufRead, IsTerminal, Read};
 use clap::Args;
 use portlock::{AcquireError, Held, Holder, Lock, Reclaimed, Refusal, Unsure};
 
+use crate::advice::{Purpose, in_full};
 use crate::output::{answer, naming, say, say_as_it_is, visible};
 use crate::place::{Place, refused};
 use crate::status_code::{HELD, USAGE, of_refusal};
@@ -43,7 +44,7 @@ Exit status:
   74  the lock file cannot be read, locked or removed, or the answer cannot be written
   75  it is held, or not provably stale, and stays; also if the answer is not yes
   77  not permitted
-  78  the home directory is not known";
+  78  the home directory is not known, or HOME or PORTLOCK_DIR is no full path";
 
 impl Clear {
     pub(crate) fn run(self) -> u8 {
@@ -61,12 +62,12 @@ impl Clear {
         };
         match lock.clear() {
             Ok(cleared) => self.cleared(cleared, ""),
-            Err(AcquireError::Held(held)) => match &held.holder {
-                Some(holder) if self.force => self.forced(&lock, &held, holder),
-                _ => self.refused(&lock, &held),
+            Err(error @ AcquireError::Held(_)) => match error.held().map(|held| &held.holder) {
+                Some(Some(holder)) if self.force => self.forced(&lock, &error, holder),
+                _ => self.refused(&lock, &error),
             },
             Err(error) => {
-                say(&naming(lock.path(), &format!("{error:#}")));
+                say(&naming(lock.path(), &in_full(&error, Purpose::Clear)));
                 of_refusal(&error)
             }
         }
@@ -81,9 +82,9 @@ impl Clear {
         answer(&(visible(&said) + "\n"), 0)
     }
 
-    fn refused(&self, lock: &Lock, held: &Held) -> u8 {
-        let mut said = format!("nothing was removed: {held:#}");
-        if !self.force && may_be_forced(held) {
+    fn refused(&self, lock: &Lock, error: &AcquireError) -> u8 {
+        let mut said = format!("nothing was removed: {}", in_full(error, Purpose::Clear));
+        if !self.force && error.held().is_some_and(may_be_forced) {
             said +=
                 "\n  or: clear --force, if you know that it is held no longer; see clear --help";
         }
@@ -91,11 +92,12 @@ impl Clear {
         HELD
     }
 
-    fn forced(&self, lock: &Lock, held: &Held, holder: &Holder) -> u8 {
+    fn forced(&self, lock: &Lock, error: &AcquireError, holder: &Holder) -> u8 {
         let said = format!(
-            "{held:#}\n\
+            "{}\n\
              --force removes that file though nothing proves that it is stale. If its holder is at \
-             work after all, the next one will hold the lock beside it."
+             work after all, the next one will hold the lock beside it.",
+            in_full(error, Purpose::Clear)
         );
         say(&naming(lock.path(), &said));
         if !self.yes && !is_answered_with_yes() {
@@ -112,7 +114,8 @@ impl Clear {
                     Some(_) => "its record is another one than a moment ago: ",
                     None => "",
                 };
-                say(&naming(lock.path(), &format!("nothing was removed: {why}{error:#}")));
+                let said = format!("nothing was removed: {why}{}", in_full(&error, Purpose::Clear));
+                say(&naming(lock.path(), &said));
                 of_refusal(&error)
             }
         }
@@ -128,6 +131,7 @@ fn may_be_forced(held: &Held) -> bool {
         (Refusal::Unknown(why), Some(_)) => {
             matches!(why, Unsure::OtherMachine | Unsure::NoSharedLock | Unsure::NoKernelLocks)
         }
+        (_, Some(_)) => false,
     }
 }
 

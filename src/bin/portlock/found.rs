@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use portlock::{AcquireError, Holder, Lock, Refusal, Status, Unsure};
+use portlock::{AcquireError, Holder, Lock, Refusal, Status};
 use serde_json::{Value, json};
 
+use crate::advice::in_one_line;
 use crate::output::{naming, visible};
 use crate::place::Target;
 use crate::status_code::{CANNOT_TELL, HELD, STALE};
@@ -17,7 +18,7 @@ pub(crate) struct Found {
     pub(crate) target: Target,
     pub(crate) path: Option<PathBuf>,
     pub(crate) holder: Option<Holder>,
-    /// Why it is not known for certain; one of the words of [`word`] and [`why_not`].
+    /// Why it is not known for certain; one of the words of `Unsure::as_str` and [`why_not`].
     pub(crate) why: Option<&'static str>,
     pub(crate) message: String,
 }
@@ -30,7 +31,7 @@ impl Found {
             Err(error) => Self::unknown(
                 Target::of(lock),
                 why_not(error),
-                &naming(lock.path(), &error.to_string()),
+                &naming(lock.path(), &in_one_line(error)),
             ),
         };
         Self { path: Some(lock.path().to_owned()), ..found }
@@ -52,9 +53,9 @@ impl Found {
         let (state, exit, why) = match status {
             Status::Free => ("free", 0, None),
             Status::Held { why: Refusal::Holder, .. } => ("held", HELD, None),
-            Status::Held { why: Refusal::Unknown(why), .. } => ("held", HELD, Some(word(*why))),
+            Status::Held { why: Refusal::Unknown(why), .. } => ("held", HELD, Some(why.as_str())),
             Status::Stale { .. } => ("stale", STALE, None),
-            Status::CannotTell { why, .. } => ("unknown", CANNOT_TELL, Some(word(*why))),
+            Status::CannotTell { why, .. } => ("unknown", CANNOT_TELL, Some(why.as_str())),
             _ => ("unknown", CANNOT_TELL, None),
         };
         let holder = status.holder().cloned();
@@ -91,23 +92,8 @@ impl Found {
 /// The keys of a record that are for people, as it has them; `null` for those that it has not.
 pub(crate) fn recorded(holder: &Holder) -> Value {
     let record: Value = serde_json::from_slice(&holder.to_bytes()).unwrap_or_default();
-    let keys = ["pid", "port", "startedAt", "command", "host"];
+    let keys = ["pid", "port", "startedAt", "command", "host", "note"];
     keys.into_iter().map(|key| (key.to_owned(), record[key].clone())).collect()
-}
-
-/// The words are for programs, and never change.
-fn word(why: Unsure) -> &'static str {
-    match why {
-        Unsure::BeingCreated => "being-created",
-        Unsure::RecordedGone => "recorded-gone",
-        Unsure::CannotProbe => "cannot-probe",
-        Unsure::OtherMachine => "other-machine",
-        Unsure::Unreadable => "unreadable",
-        Unsure::NoSharedLock => "no-shared-lock",
-        Unsure::NoKernelLocks => "no-kernel-locks",
-        Unsure::Contended => "contended",
-        Unsure::CannotWatch => "cannot-watch",
-    }
 }
 
 fn why_not(error: &AcquireError) -> &'static str {

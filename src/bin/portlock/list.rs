@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::advice;
 use crate::found::{Found, recorded};
 use crate::output::{answer, is_coloured, json_array, naming, one_line, say};
 use crate::place::{Directory, refused};
@@ -10,7 +11,8 @@ use crate::status_code::of_list;
 /// List the locks of a directory
 ///
 /// Changes nothing, as status. In a table: LOCK (the port or name), STATE (held, stale, unknown),
-/// PID and SINCE (from the record), WHY (where it is not certain; see status --help), COMMAND.
+/// PID and SINCE (from the record), WHY (where it is not certain; see status --help), COMMAND, NOTE
+/// (where a program has left one).
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct List {
@@ -33,7 +35,7 @@ Exit status:
   73  the directory that --fall-back would use cannot be made or trusted
   74  the directory cannot be read, or the answer cannot be written
   77  not permitted to read the directory
-  78  the home directory is not known";
+  78  the home directory is not known, or HOME or PORTLOCK_DIR is no full path";
 
 impl List {
     pub(crate) fn run(self) -> u8 {
@@ -44,7 +46,7 @@ impl List {
         let mut found: Vec<Found> = match dir.list() {
             Ok(listed) => listed.iter().map(|each| Found::of(&each.lock, &each.status)).collect(),
             Err(error) => {
-                say(&naming(dir.path(), &error.to_string()));
+                say(&naming(dir.path(), &advice::of_list(&error)));
                 return of_list(&error);
             }
         };
@@ -65,8 +67,10 @@ fn table(found: &[Found]) -> String {
     let mut heads = vec!["LOCK", "STATE", "PID", "SINCE"];
     heads.extend(some_why.then_some("WHY"));
     heads.push("COMMAND");
+    let some_note = found.iter().any(|found| note(found).is_some());
+    heads.extend(some_note.then_some("NOTE"));
     let mut rows: Vec<Vec<String>> = vec![heads.into_iter().map(str::to_owned).collect()];
-    rows.extend(found.iter().map(|found| cells(found, some_why)));
+    rows.extend(found.iter().map(|found| cells(found, some_why, some_note)));
     if rows.len() == 1 {
         return String::new();
     }
@@ -77,7 +81,11 @@ fn table(found: &[Found]) -> String {
     rows.iter().map(|row| line(row, &widths, coloured)).collect()
 }
 
-fn cells(found: &Found, some_why: bool) -> Vec<String> {
+fn note(found: &Found) -> Option<&str> {
+    found.holder.as_ref()?.note.as_deref()
+}
+
+fn cells(found: &Found, some_why: bool, some_note: bool) -> Vec<String> {
     let record = found.holder.as_ref().map(recorded).unwrap_or_default();
     let text = |key: &str| record[key].as_str().unwrap_or("-").to_owned();
     let lock = match found.target.port() {
@@ -88,6 +96,7 @@ fn cells(found: &Found, some_why: bool) -> Vec<String> {
     let mut cells = vec![lock, found.state.to_owned(), pid, since(&text("startedAt"))];
     cells.extend(some_why.then(|| found.why.unwrap_or("-").to_owned()));
     cells.push(text("command"));
+    cells.extend(some_note.then(|| text("note")));
     cells.iter().map(|cell| one_line(cell)).collect()
 }
 

@@ -4,6 +4,7 @@
 //! to say of one, `output.rs` how anything is written, `status_code.rs` what a run of the command
 //! exits with.
 
+mod advice;
 mod clear;
 mod completions;
 #[cfg(windows)]

@@ -4,9 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, ValueHint};
-use portlock::{Lock, LockDir, PlaceError};
+use portlock::{Lock, LockDir, LockKey, PlaceError};
 
+use crate::advice;
 use crate::output::{naming, one_line, say};
 use crate::status_code::of_place;
 
@@ -18,6 +20,7 @@ pub(crate) struct Directory {
         long,
         value_name = "DIR",
         value_hint = ValueHint::DirPath,
+        value_parser = PathBufValueParser::new().try_map(expanded),
         conflicts_with_all = ["app", "fall_back"]
     )]
     dir: Option<PathBuf>,
@@ -33,6 +36,14 @@ pub(crate) struct Directory {
     /// warning tells of it.
     #[arg(long)]
     fall_back: bool,
+}
+
+/// A directory, unless it begins with a `~` that the shell has not expanded, as in `--dir=~/locks`.
+fn expanded(dir: PathBuf) -> Result<PathBuf, String> {
+    if dir.as_os_str().as_encoded_bytes().starts_with(b"~") {
+        return Err("no shell has expanded '~'; write the path from the root, or ./~".to_owned());
+    }
+    Ok(dir)
 }
 
 impl Directory {
@@ -63,11 +74,12 @@ pub(crate) fn refused(error: &PlaceError) -> u8 {
 }
 
 fn in_words(error: &PlaceError) -> String {
+    let said = advice::of_place(error);
     match error {
         PlaceError::NotWritable { path, .. } | PlaceError::Unsafe { path, .. } => {
-            naming(path, &error.to_string())
+            naming(path, &said)
         }
-        _ => error.to_string(),
+        _ => said,
     }
 }
 
@@ -128,10 +140,11 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Ok(Self::Name(text.to_owned()));
+        match text.parse() {
+            Ok(LockKey::Port(port)) => Ok(Self::Port(port)),
+            Ok(LockKey::Name(name)) => Ok(Self::Name(name)),
+            Err(_) => Err(format!("{text} is not in 0..=65535")),
         }
-        text.parse().map(Self::Port).map_err(|_| format!("{text} is not in 0..=65535"))
     }
 }
 

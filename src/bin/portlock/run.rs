@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 use portlock::{AcquireError, Guard, Lock, ReleaseError};
 
+use crate::advice::{Purpose, in_full};
 use crate::output::{naming, one_line, say};
 use crate::place::{Place, Target, refused};
 use crate::status_code::{CANNOT_RUN, HELD, SYSTEM, of_refusal};
@@ -94,7 +95,7 @@ and the status is
   74  the lock file cannot be read, locked or written
   75  somebody else holds the lock, or may hold it; -E sets another status
   77  not permitted
-  78  the home directory is not known";
+  78  the home directory is not known, or HOME or PORTLOCK_DIR is no full path";
 
 impl Run {
     pub(crate) fn run(self) -> u8 {
@@ -207,7 +208,7 @@ impl Run {
         let name = Path::new(&self.command[0]).file_name().unwrap_or(&self.command[0]);
         let lock = lock.command(name.to_string_lossy());
         let guard = acquire(&lock)?.map_err(|error| {
-            say(&naming(lock.path(), &format!("{error:#}")));
+            say(&naming(lock.path(), &in_full(&error, Purpose::Hold)));
             if error.is_held() { self.when_held } else { of_refusal(&error) }
         })?;
         if let Some(reclaimed) = guard.reclaimed() {
@@ -269,10 +270,11 @@ fn release_warning(error: &ReleaseError) -> String {
     let path = error.path();
     let warning = match error {
         ReleaseError::Failed { op, source, .. } => format!(
-            "cannot {op} {}: {source}; it was emptied instead, and the next acquire removes it",
+            "cannot {op} {}: {source}; the lock was given up, and the next run that may remove the \
+             file does",
             path.display()
         ),
-        _ => error.to_string(),
+        _ => format!("{error}; {}", error.next_step()),
     };
     naming(path, &warning)
 }

@@ -3,6 +3,7 @@
 use clap::Args;
 use portlock::PlaceError;
 
+use crate::advice;
 use crate::found::Found;
 use crate::output::{answer, json};
 use crate::place::{Place, refused};
@@ -27,7 +28,7 @@ JSON, with null for what does not apply or is not known:
   port     the port, a number; null for a name
   name     the name; null for a port
   path     the lock file
-  holder   the record: pid, port, startedAt, command, host
+  holder   the record: pid, port, startedAt, command, host, note
   why      why it is not certain, a word: \"being-created\", \"unreadable\", \"recorded-gone\",
            \"cannot-probe\", \"other-machine\", \"no-shared-lock\", \"no-kernel-locks\",
            \"contended\", \"cannot-watch\", \"not-a-lock-file\", \"not-permitted\", \"no-home\", \"failed\";
@@ -42,7 +43,8 @@ Exit status:
   73  the directory that --fall-back would use cannot be made or trusted
   74  the answer cannot be written
   75  held
-  77  not permitted to make that directory";
+  77  not permitted to make that directory
+  78  HOME or PORTLOCK_DIR is no full path";
 
 impl Query {
     pub(crate) fn run(self) -> u8 {
@@ -50,7 +52,7 @@ impl Query {
             Ok(None) => Found::any_port(),
             Ok(Some(lock)) => Found::of(&lock, &lock.status()),
             Err(error @ PlaceError::NoHome) => {
-                Found::unknown(self.place.target, "no-home", &error.to_string())
+                Found::unknown(self.place.target, "no-home", &advice::of_place(&error))
             }
             Err(error) => return refused(&error),
         };

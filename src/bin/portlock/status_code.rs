@@ -22,7 +22,7 @@ pub(crate) const IO: u8 = 74;
 pub(crate) const HELD: u8 = 75;
 /// EX_NOPERM.
 pub(crate) const NOT_PERMITTED: u8 = 77;
-/// EX_CONFIG: the home directory is not known.
+/// EX_CONFIG: the home directory is not known, or a variable of the environment names no directory.
 pub(crate) const NO_HOME: u8 = 78;
 
 /// The status that says why a lock was not acquired, or why its file was not read or removed.
@@ -45,8 +45,10 @@ pub(crate) fn of_refusal(error: &AcquireError) -> u8 {
 /// The status that says why there is no place for a lock.
 pub(crate) fn of_place(error: &PlaceError) -> u8 {
     match error {
-        PlaceError::NoHome => NO_HOME,
-        PlaceError::NotWritable { kind: ErrorKind::PermissionDenied, .. } => NOT_PERMITTED,
+        PlaceError::NoHome | PlaceError::Environment { .. } => NO_HOME,
+        PlaceError::NotWritable { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+            NOT_PERMITTED
+        }
         PlaceError::NotWritable { .. } | PlaceError::Unsafe { .. } => CANNOT_CREATE,
         _ => USAGE,
     }

@@ -4,6 +4,7 @@ use clap::Args;
 use portlock::Swept;
 use serde_json::{Value, json};
 
+use crate::advice;
 use crate::found::recorded;
 use crate::output::{answer, json_array, naming, say, visible};
 use crate::place::{Directory, Target, refused};
@@ -31,7 +32,7 @@ JSON, with null for what does not apply or is not known:
   port     the port, a number; null for a name
   name     the name; null for a port
   path     the lock file
-  holder   the record that it had: pid, port, startedAt, command, host
+  holder   the record that it had: pid, port, startedAt, command, host, note
   message  the same as a sentence
 
 Exit status:
@@ -41,7 +42,7 @@ Exit status:
   74  one could not be looked at or removed, or the directory cannot be read, or the answer cannot
       be written
   77  not permitted to read the directory
-  78  the home directory is not known";
+  78  the home directory is not known, or HOME or PORTLOCK_DIR is no full path";
 
 impl Sweep {
     pub(crate) fn run(self) -> u8 {
@@ -52,7 +53,7 @@ impl Sweep {
         let swept = match dir.sweep() {
             Ok(swept) => swept,
             Err(error) => {
-                say(&naming(dir.path(), &error.to_string()));
+                say(&naming(dir.path(), &advice::of_list(&error)));
                 return of_list(&error);
             }
         };
@@ -75,7 +76,10 @@ fn message(each: &Swept) -> String {
     let target = Target::of(&each.lock);
     match &each.removed {
         Ok(from) => format!("removed the lock file of {target}, left by {from}"),
-        Err(error) => naming(each.lock.path(), &format!("cannot clear {target}: {error}")),
+        Err(error) => naming(
+            each.lock.path(),
+            &format!("cannot clear {target}: {}", advice::in_one_line(error)),
+        ),
     }
 }
 

@@ -33,7 +33,7 @@ Exit status:
   73  the directory that --fall-back would use cannot be made or trusted
   75  still held at the end of the time
   77  not permitted to make that directory
-  78  the home directory is not known";
+  78  the home directory is not known, or HOME or PORTLOCK_DIR is no full path";
 
 /// The first pause between two looks; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);

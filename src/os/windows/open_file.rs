@@ -84,7 +84,7 @@ impl Identity {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
     pub(super) identity: Identity,
-    pub(super) written: SystemTime,
+    pub(super) written: Option<SystemTime>,
     pub(super) kind: Kind,
     /// It is removed, and still there because somebody has it open.
     pub(super) pending: bool,
@@ -188,7 +188,7 @@ impl OpenFile {
         // SAFETY: the handle is open.
         if unsafe { GetFileType(self.raw()) } != FILE_TYPE_DISK {
             let identity = Identity::Short(0, 0);
-            let written = SystemTime::UNIX_EPOCH;
+            let written = Some(SystemTime::UNIX_EPOCH);
             return Ok(Look { identity, written, kind: Kind::Device, pending: false });
         }
         let mut found = BY_HANDLE_FILE_INFORMATION::default();
@@ -587,14 +587,14 @@ pub(crate) const fn hundreds_of_ns(time: FILETIME) -> u64 {
     ((time.dwHighDateTime as u64) << 32) | time.dwLowDateTime as u64
 }
 
-/// A `FILETIME` as a time of std.
-pub(crate) fn time_of(time: FILETIME) -> SystemTime {
+/// A `FILETIME` as a time of std; `None` beyond what std can hold.
+pub(crate) fn time_of(time: FILETIME) -> Option<SystemTime> {
     let units = hundreds_of_ns(time);
     let apart = |units: u64| {
         Duration::new(units / 10_000_000, u32::try_from(units % 10_000_000 * 100).unwrap_or(0))
     };
     match units.checked_sub(UNIX_EPOCH) {
-        Some(since) => SystemTime::UNIX_EPOCH + apart(since),
-        None => SystemTime::UNIX_EPOCH - apart(UNIX_EPOCH - units),
+        Some(since) => SystemTime::UNIX_EPOCH.checked_add(apart(since)),
+        None => SystemTime::UNIX_EPOCH.checked_sub(apart(UNIX_EPOCH - units)),
     }
 }

@@ -13,12 +13,12 @@ use loud::not_checked;
 fn in_a_new_directory() -> (tempfile::TempDir, LockFile) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("x.lock");
-    (dir, LockFile::new(path, process::me().clone()))
+    (dir, LockFile::new(path, process::me().into_owned()))
 }
 
 /// Another participant of the same path.
 fn beside(file: &LockFile) -> LockFile {
-    LockFile::new(file.path.clone(), process::me().clone())
+    LockFile::new(file.path.clone(), process::me().into_owned())
 }
 
 /// Two participants: one holds, and the other has the file open.
@@ -35,7 +35,7 @@ fn held_and_opened() -> (tempfile::TempDir, LockFile, LockFile) {
 fn a_create_is_exclusive_and_makes_the_directory() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("a/b/x.lock");
-    let mut file = LockFile::new(path.clone(), process::me().clone());
+    let mut file = LockFile::new(path.clone(), process::me().into_owned());
     assert_eq!(file.create(), Create::Created, "{}", file.take_error());
     assert_eq!(beside(&file).create(), Create::Exists);
     assert!(path.is_file());
@@ -183,7 +183,7 @@ fn a_directory_and_a_device_are_no_lock_files() {
     std::fs::create_dir(file.path()).expect("makes");
     assert_eq!((file.create(), file.open()), (Create::Exists, Open::Failed));
     assert_eq!(file.not_a_lock_file(), Some("a directory"));
-    let mut device = LockFile::new(Path::new(r"\\.\NUL"), process::me().clone());
+    let mut device = LockFile::new(Path::new(r"\\.\NUL"), process::me().into_owned());
     assert_eq!(device.open(), Open::Failed);
     assert_eq!(device.not_a_lock_file(), Some("a device"));
 }
@@ -227,7 +227,7 @@ fn a_record_is_voided_through_the_open_file() {
 fn the_first_error_is_kept() {
     let (_dir, file) = in_a_new_directory();
     std::fs::write(file.path(), b"").expect("writes");
-    let mut file = LockFile::new(file.path().join("below-a-file"), process::me().clone());
+    let mut file = LockFile::new(file.path().join("below-a-file"), process::me().into_owned());
     assert_eq!(file.create(), Create::Failed);
     assert_eq!(file.lock(), Lock::Failed);
     assert_eq!(file.take_error().kind(), ErrorKind::NotADirectory);
@@ -237,10 +237,10 @@ fn the_first_error_is_kept() {
 fn paths_that_are_long_or_contain_a_nul_are_passed_on_whole_or_refused() {
     let (dir, _) = in_a_new_directory();
     let deep = dir.path().join("x".repeat(120)).join("y".repeat(120)).join("z.lock");
-    let mut file = LockFile::new(deep, process::me().clone());
+    let mut file = LockFile::new(deep, process::me().into_owned());
     assert_eq!(file.create(), Create::Created, "{}", file.take_error());
     assert_eq!((file.confirm(), file.unlink()), (Confirm::Same, Unlink::Unlinked));
-    let mut nul = LockFile::new(dir.path().join("a\0b"), process::me().clone());
+    let mut nul = LockFile::new(dir.path().join("a\0b"), process::me().into_owned());
     assert_eq!(nul.create(), Create::Failed);
     assert_eq!(nul.take_error().kind(), ErrorKind::InvalidInput);
 }
@@ -291,7 +291,7 @@ fn access(path: &Path) -> String {
 fn files_and_directories_are_the_users_alone_and_old_directories_left_as_they_are() {
     let dir = tempfile::tempdir().expect("a directory");
     let before = access(dir.path());
-    let mut file = LockFile::new(dir.path().join("a/x.lock"), process::me().clone());
+    let mut file = LockFile::new(dir.path().join("a/x.lock"), process::me().into_owned());
     assert_eq!(file.create(), Create::Created, "{}", file.take_error());
     assert_eq!(access(dir.path()), before);
     std::fs::write(dir.path().join("y"), b"").expect("writes");

@@ -162,7 +162,7 @@ fn killed(scenario: &Scenario, calls: &[Call], number: usize) -> Result<bool, St
     assert!(trace.contains("+++ killed by SIGKILL +++"), "{}: it was not killed", call.text);
     stage.was_struck_at(calls, number);
     let newborn = next_acquire(&stage.place, stage.holder.take(), false)?;
-    if newborn && !matches!(call.name.as_str(), "flock" | "write") {
+    if newborn && !matches!(call.name.as_str(), "flock" | "prlimit64" | "write") {
         return Err("an empty file was left, and not by one who had just created it".to_owned());
     }
     Ok(newborn)

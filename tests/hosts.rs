@@ -1,0 +1,109 @@
+//! Programs that use the library under unusual limits: standard descriptors that are closed, a limit
+//! for the size of files, a umask that permits nothing.
+
+#![cfg(unix)]
+#![allow(unsafe_code)]
+// Some tests are of Linux alone; what only they need is needed nowhere else.
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
+
+mod participant;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use portlock::Holder;
+
+use participant::{Participant, Place, outcome};
+
+#[test]
+fn no_lock_file_takes_a_standard_descriptor() {
+    let place = Place::new();
+    let mut daemon = Participant::start();
+    assert_eq!(daemon.tell("close-descriptor 2"), "closed");
+    assert_eq!(daemon.try_acquire(place.path()), "held");
+    assert_eq!(daemon.tell("standard-descriptors"), "0 1");
+    // As a panic of another thread does.
+    daemon.tell("write-to-descriptor-2 thread 'main' panicked at the worst moment, and said so");
+    let record = Holder::parse(&place.bytes()).expect("the record is whole");
+    assert_eq!(record.pid, daemon.pid());
+    assert_eq!(daemon.tell("release"), "released");
+    assert!(place.is_empty());
+}
+
+#[test]
+fn reclaimed_file_takes_no_standard_descriptor() {
+    let place = Place::new();
+    Participant::holding(place.path()).kill();
+    let mut daemon = Participant::start();
+    assert_eq!(daemon.tell("close-descriptor 2"), "closed");
+    assert!(daemon.try_acquire(place.path()).starts_with("held, reclaimed from "));
+    assert_eq!(daemon.tell("standard-descriptors"), "0 1");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn wait_takes_no_standard_descriptor() {
+    let place = Place::new();
+    let holder = place.try_acquire().expect("free");
+    let mut daemon = Participant::start();
+    assert_eq!(daemon.tell("close-descriptor 2"), "closed");
+    // The queue of events stays for the next wait.
+    let said = daemon.tell(&format!("acquire-within 1 {}", place.path().display()));
+    assert_eq!(said, format!("timed out, held by pid {}", std::process::id()));
+    assert_eq!(daemon.tell("standard-descriptors"), "0 1");
+    // In the kernel, with the file open.
+    daemon.order(&format!("acquire {}", place.path().display()));
+    participant::until_blocked(daemon.pid());
+    assert!(fs::read_link(format!("/proc/{}/fd/2", daemon.pid())).is_err());
+    holder.release().expect("is ours");
+    assert_eq!(daemon.answer(), "held");
+    assert_eq!(daemon.tell("standard-descriptors"), "0 1");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn handed_over_lock_survives_closed_standard_descriptors() {
+    let place = Place::new();
+    let mut daemon = Participant::start();
+    assert_eq!(daemon.tell("close-descriptor 2"), "closed");
+    assert_eq!(daemon.try_acquire(place.path()), "held");
+    assert_eq!(daemon.tell("hand-over-to-cat"), "spawned");
+    daemon.kill();
+    let refused = format!("refused, RecordedGone, pid {}", daemon.pid());
+    assert_eq!(outcome(&place.try_acquire()), refused, "its command has the lock");
+}
+
+/// At the limit the kernel would send SIGXFSZ, and below it write a part.
+#[test]
+fn file_size_limit_is_an_error_and_leaves_nothing() {
+    let place = Place::new();
+    let mut host = Participant::start();
+    for limit in [0, 1, 100] {
+        assert_eq!(host.tell(&format!("limit-file-size {limit}")), "limited");
+        assert_eq!(host.try_acquire(place.path()), "failed, Write, FileTooLarge", "{limit}");
+        assert!(place.is_empty(), "{limit}");
+    }
+    assert_eq!(host.tell("limit-file-size 4096"), "limited");
+    assert_eq!(host.try_acquire(place.path()), "held");
+}
+
+#[test]
+fn umask_takes_no_permission_from_the_owner() {
+    let place = Place::new();
+    let dir = place.beside("a/b");
+    let path = dir.join("x.lock");
+    let mut host = Participant::start();
+    // Root may do anything, whatever the modes are.
+    // SAFETY: geteuid only returns a number.
+    if unsafe { libc::geteuid() } == 0 {
+        fs::set_permissions(place.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777))
+            .expect("permits");
+        assert_eq!(host.tell("become-user 65534"), "done");
+    }
+    assert_eq!(host.tell("umask 777"), "masked");
+    assert_eq!(host.try_acquire(&path), "held");
+    let mode = |path: &std::path::Path| fs::metadata(path).expect("stands").mode() & 0o7777;
+    assert_eq!([mode(&place.beside("a")), mode(&dir), mode(&path)], [0o700, 0o700, 0o600]);
+    assert_eq!(host.tell("release"), "released");
+    assert_eq!(host.try_acquire(&path), "held");
+}
