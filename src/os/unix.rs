@@ -9,7 +9,7 @@
 
 use std::fs::{DirBuilder, File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -90,6 +90,11 @@ impl LockFile {
     /// exists, a close through the first leaves the file open.
     pub(crate) fn for_exit(&self) -> Self {
         Self { open: self.open.clone(), ..Self::new(self.path.clone(), self.record.clone()) }
+    }
+
+    /// The open file.
+    pub(crate) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.open.as_ref().map(|opened| opened.file.as_fd())
     }
 
     /// Another descriptor of the open file.

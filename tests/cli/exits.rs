@@ -3,11 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 
 use super::loud::not_checked;
-use super::{Finished, Home, PORT, finished, is_root};
+use super::{Finished, Home, PORT, all_locks_are_seen, finished, is_root};
 
 /// A user that owns nothing here.
 const NOBODY: u32 = 65534;
@@ -32,19 +32,97 @@ fn the_status_is_the_commands_own_and_nothing_is_said_or_left() {
 }
 
 #[test]
-fn a_killed_commands_status_is_128_and_its_signal() {
+fn portlock_ends_by_the_signal_that_ended_the_command() {
     let home = Home::new();
-    for (name, number) in [("KILL", 9), ("TERM", 15), ("HUP", 1)] {
-        let done = home.run(["sh", "-c", &format!("kill -{name} $$")]);
-        assert_eq!((done.code(), &*done.err), (128 + number, ""));
-        assert!(home.is_idle());
+    for option in ["-n", "-o"] {
+        for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGHUP, libc::SIGSEGV, libc::SIGPIPE] {
+            let command = format!("kill -{signal} $$");
+            let arguments = ["run", option, PORT, "--", "sh", "-c", &command];
+            let done = finished(&mut home.portlock(arguments));
+            assert_eq!((done.status.signal(), &*done.err), (Some(signal), ""));
+            assert!(!done.status.core_dumped());
+            assert!(home.is_idle());
+
+            let mut shell = Command::new("sh");
+            let script = r#""$@"; echo =$?"#;
+            let shell = shell.args(["-c", script, "sh", env!("CARGO_BIN_EXE_portlock")]);
+            let done = finished(shell.args(arguments).env("PORTLOCK_DIR", home.locks()));
+            assert_eq!(done.out, format!("={}\n", 128 + signal));
+        }
     }
 }
 
+/// The kernel ends no first process by a signal that it sends itself.
 #[test]
-fn options_after_the_dashes_are_the_commands() {
-    let done = Home::new().run(["echo", "-n", "--help", "-E"]);
-    assert_eq!((done.code(), &*done.out), (0, "--help -E"));
+#[cfg(target_os = "linux")]
+fn first_process_of_a_container_exits_with_128_and_the_signal() {
+    let home = Home::new();
+    let Some(mut container) = container(&home) else { return };
+    let done = finished(container.args(["run", PORT, "--", "sh", "-c", "kill -TERM $$"]));
+    assert_eq!((done.code(), &*done.err), (128 + libc::SIGTERM, ""));
+    assert!(home.is_idle());
+}
+
+/// An orphan is the child of the first process, which must wait for it or it stays a zombie.
+#[test]
+#[cfg(target_os = "linux")]
+fn first_process_of_a_container_reaps_orphans() {
+    let home = Home::new();
+    let Some(mut container) = container(&home) else { return };
+    let script = "orphan=$(sh -c 'true >/dev/null & echo $!')
+        while [ -e /proc/$orphan ]; do :; done; echo reaped";
+    let done = finished(container.args(["run", PORT, "--", "sh", "-c", script]));
+    assert_eq!((done.code(), &*done.out, &*done.err), (0, "reaped\n", ""));
+}
+
+/// `portlock` as the first process of a pid namespace, or `None`, said loudly.
+#[cfg(target_os = "linux")]
+fn container(home: &Home) -> Option<Command> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--mount-proc"]);
+    if !is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    let works = finished(unshare.arg("true")).status.success();
+    if !works {
+        not_checked("portlock as the first process of a container: unshare does not work here");
+        return None;
+    }
+    let mut container = Command::new("timeout");
+    container.args(["120"]).arg(unshare.get_program());
+    let arguments: Vec<_> = unshare.get_args().collect();
+    container.args(&arguments[..arguments.len() - 1]).arg(env!("CARGO_BIN_EXE_portlock"));
+    container.env("PORTLOCK_DIR", home.locks());
+    Some(container)
+}
+
+#[test]
+fn everything_after_the_commands_name_is_the_commands() {
+    let home = Home::new();
+    for command in [&["echo", "-n", "--help", "-E"][..], &["--", "echo", "-n", "--help", "-E"]] {
+        let done = finished(home.portlock(["run", PORT]).args(command));
+        assert_eq!((done.code(), &*done.out), (0, "--help -E"));
+    }
+    let done = finished(&mut home.portlock(["run", PORT, "echo", "-v", "--", "x"]));
+    assert_eq!((done.code(), &*done.out, &*done.err), (0, "-v -- x\n", ""));
+    // Where portlock's options were always accepted.
+    let done = finished(&mut home.portlock(["run", PORT, "-E", "3", "--", "echo", "ran"]));
+    assert_eq!((done.code(), &*done.out), (0, "ran\n"));
+}
+
+#[test]
+fn scripts_without_an_interpreter_line_run() {
+    let home = Home::new();
+    let script = home.path().join("script");
+    std::fs::write(&script, "echo \"ran with $1\"; exit 4\n").expect("writes");
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&script, executable).expect("changes the mode");
+    let script = script.to_str().expect("UTF-8");
+    for arguments in [&["run", PORT][..], &["run", "-o", PORT], &["run", "-F", PORT], &["run", "0"]]
+    {
+        let done = finished(home.portlock(arguments).args([script, "x"]));
+        assert_eq!((done.code(), &*done.out), (4, "ran with x\n"), "{arguments:?}");
+    }
 }
 
 #[test]
@@ -56,7 +134,8 @@ fn wrong_arguments_are_64_and_run_nothing() {
         (&["run", "70000", "--", "touch", touch][..], "70000 is not in 0..=65535"),
         (&["run", "-1", "--", "touch", touch], "unexpected argument '-1'"),
         (&["run", "65536", "--", "touch", touch], "invalid value '65536' for '<PORT|NAME>'"),
-        (&["run", "--", "touch", touch], "<PORT|NAME>"),
+        (&["run"], "<PORT|NAME>"),
+        (&["run", "--"], "<PORT|NAME>"),
         (&["run", "-w", "x", PORT, "--", "touch", touch], "not a number of seconds"),
         (&["run", "-w", "nan", PORT, "--", "touch", touch], "not a number of seconds"),
         (&["run", "-w", "inf", PORT, "--", "touch", touch], "not a number of seconds"),
@@ -71,7 +150,9 @@ fn wrong_arguments_are_64_and_run_nothing() {
         (&["run", "-E", "x", PORT, "--", "touch", touch], "invalid value 'x' for '-E <CODE>'"),
         (&["run", PORT], "<COMMAND>..."),
         (&["run", PORT, "--"], "<COMMAND>..."),
-        (&["run", PORT, "touch", touch], "unexpected argument 'touch'"),
+        (&["run", PORT, "-x", "touch", touch], "unexpected argument '-x'"),
+        (&["--as-child=1:2:", "run", PORT, "touch", touch], "--as-child"),
+        (&["--as-child=", "run", PORT, "touch", touch], "--as-child"),
         (&["run", "--dir", "", PORT, "--", "touch", touch], "--dir <DIR>"),
         (&["run", "--app", "../x", PORT, "--", "touch", touch], "cannot be an application's name"),
         (&["run", "--app", "a", "--dir", "/", PORT, "--", "touch", touch], "cannot be used with"),
@@ -291,33 +372,58 @@ fn another_users_lock_file_that_we_may_not_open_is_77_and_a_query_cannot_tell() 
     assert!(home.lock_file().exists());
 }
 
-#[test]
-fn a_release_that_fails_is_a_warning_and_the_status_stays_the_commands() {
-    let home = Home::new();
+/// `portlock run` whose command takes from its directory the permission to remove the lock file.
+fn without_permission_to_remove(home: &Home, option: &str) -> Finished {
     std::fs::create_dir(home.locks()).expect("makes the directory");
     if is_root() {
         chown(home.locks(), Some(NOBODY), Some(NOBODY)).expect("changes the owner");
     }
-    // The command takes from its directory the permission to remove the lock file.
     let script = format!("chmod 555 '{}'; exit 5", home.locks().display());
-    let done = finished(&mut unprivileged(&home, &["run", PORT, "--", "sh", "-c", &script]));
+    finished(&mut unprivileged(home, &["run", option, PORT, "--", "sh", "-c", &script]))
+}
+
+#[test]
+fn lock_file_that_cannot_be_removed_is_a_warning() {
+    let home = Home::new();
+    let done = without_permission_to_remove(&home, "-n");
+    assert_eq!(done.code(), 5, "{done:?}");
+    assert_eq!(
+        one_line(&done),
+        format!(
+            "portlock: warning: cannot remove {}: Permission denied (os error 13); the file stays, \
+             and locks nothing",
+            home.lock_file().display()
+        )
+    );
+    let (code, found) = home.status_json();
+    let expected = if all_locks_are_seen() { (3, "stale") } else { (4, "unknown") };
+    assert_eq!((code, found["state"].as_str()), (expected.0, Some(expected.1)));
+}
+
+#[test]
+fn lock_file_that_portlock_cannot_remove_is_emptied() {
+    let home = Home::new();
+    let done = without_permission_to_remove(&home, "-o");
     assert_eq!(done.code(), 5, "{done:?}");
     let warning = one_line(&done);
     let path = home.lock_file();
     let said = format!("portlock: warning: cannot remove {}: Permission denied", path.display());
     assert!(warning.starts_with(&said), "{warning}");
-    assert!(warning.ends_with("; it was emptied instead, and the next acquire removes it"));
+    assert!(warning.ends_with("; it was emptied instead, and locks nothing"));
     assert_eq!(std::fs::read(path).expect("it stays"), b"", "it refuses nobody in our name");
 }
 
+/// With `-o` portlock holds the lock and notices. Without it the holder is the command.
 #[test]
-fn a_lock_file_that_is_removed_while_held_is_a_warning_and_the_status_stays_the_commands() {
+fn removed_lock_file_is_a_warning_with_close_only() {
     let home = Home::new();
     let script = format!("rm '{}'; exit 6", home.lock_file().display());
-    let done = home.run(["sh", "-c", &script]);
+    let done = finished(&mut home.portlock(["run", "-o", PORT, "--", "sh", "-c", &script]));
     assert_eq!(done.code(), 6);
     let said = format!("portlock: warning: {} had been removed", home.lock_file().display());
     assert!(one_line(&done).starts_with(&said), "{}", done.err);
+    let done = home.run(["sh", "-c", &script]);
+    assert_eq!((done.code(), &*done.err), (6, ""));
 }
 
 #[test]

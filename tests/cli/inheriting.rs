@@ -1,7 +1,7 @@
 //! What the command has of portlock: its pid with `-F`, its lock file unless `-o` keeps it.
 
 use super::recorder::{self, STATUS};
-use super::{Home, PORT, Running, all_locks_are_seen, finished};
+use super::{Home, PORT, Running, all_locks_are_seen, finished, with_default_signals};
 
 /// A run with `option` whose command is the recorder.
 fn recorder_with(home: &Home, option: &str) -> Running {
@@ -130,4 +130,52 @@ fn a_lock_that_is_kept_from_the_command_is_released_when_the_command_ends() {
     let done = running.end();
     assert_eq!((done.code(), &*done.out, &*done.err), (STATUS, "ended\n", ""));
     assert!(home.is_idle());
+}
+
+/// Blocked and ignored signals are what they would be without portlock, SIGPIPE too, which Rust's
+/// runtime ignores in portlock itself.
+#[test]
+#[cfg(target_os = "linux")]
+fn command_inherits_blocked_and_ignored_signals() {
+    use std::os::unix::process::CommandExt;
+    let home = Home::new();
+    let state = |mut command: std::process::Command, ignored: &'static [libc::c_int]| {
+        let command = command.args(["grep", "-E", "^Sig(Blk|Ign):", "/proc/self/status"]);
+        // SAFETY: all calls are async-signal-safe, and the set is initialised before it is used.
+        unsafe {
+            command.pre_exec(move || {
+                let mut set = std::mem::zeroed();
+                libc::sigemptyset(&mut set);
+                for signal in [libc::SIGUSR1, libc::SIGWINCH] {
+                    libc::sigaddset(&mut set, signal);
+                }
+                libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
+                for &signal in ignored {
+                    libc::signal(signal, libc::SIG_IGN);
+                }
+                Ok(())
+            });
+        }
+        let done = finished(command);
+        assert_eq!(done.code(), 0);
+        // Those above are the C library's own.
+        const NAMED: u64 = 0x7fff_ffff;
+        let mask = |line: &str| {
+            u64::from_str_radix(line.split('\t').nth(1).expect("a mask"), 16).expect("a number")
+        };
+        done.out.lines().map(|line| mask(line) & NAMED).collect::<Vec<_>>()
+    };
+    for ignored in [&[][..], &[libc::SIGPIPE], &[libc::SIGHUP, libc::SIGPIPE, libc::SIGTSTP]] {
+        let mut env = std::process::Command::new("env");
+        env.stdin(std::process::Stdio::null());
+        with_default_signals(&mut env);
+        let without = state(env, ignored);
+        for option in ["-n", "-o", "-F"] {
+            let with = state(home.portlock(["run", option, PORT]), ignored);
+            assert_eq!(with, without, "{option} {ignored:?}");
+            let _ = std::fs::remove_file(home.lock_file());
+        }
+        let with = state(home.portlock(["run", "0"]), ignored);
+        assert_eq!(with, without, "port 0, {ignored:?}");
+    }
 }

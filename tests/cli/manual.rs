@@ -34,5 +34,5 @@ fn the_manual_names_every_subcommand_and_each_has_a_page() {
         assert!(page.out.contains(&format!("portlock {subcommand}")), "{}", page.out);
     }
     let page = finished(&mut home.portlock(["man", "run"])).out;
-    assert!(page.contains(" <PORT|NAME> \\-\\- <COMMAND>..."), "{page}");
+    assert!(page.contains(" <PORT|NAME> <COMMAND>..."), "{page}");
 }

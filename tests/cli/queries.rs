@@ -57,7 +57,7 @@ fn held_by_a_live_process() {
     let name = record["command"].as_str().expect("a name");
     let message = format!(
         "port {PORT} is locked by pid {} ({name}, since {})",
-        holder.portlock.id(),
+        holder.command,
         since(&record)
     );
     assert_answer(&home, 75, "held", passed_on(&record), None, &message);

@@ -8,7 +8,13 @@ mod clear;
 mod completions;
 #[cfg(windows)]
 mod console;
+#[cfg(unix)]
+mod forward;
 mod found;
+#[cfg(target_os = "linux")]
+mod ignored;
+#[cfg(unix)]
+mod launch;
 mod list;
 mod man;
 mod output;
@@ -21,6 +27,7 @@ mod status_code;
 mod sweep;
 mod wait;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -55,9 +62,19 @@ enum Action {
 }
 
 fn main() -> ExitCode {
-    let status = match Arguments::try_parse() {
+    #[cfg_attr(windows, allow(unused_mut))]
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    #[cfg(unix)]
+    let child = match launch::Child::taken_from(&mut arguments) {
+        Ok(child) => child,
+        Err(status) => return status.into(),
+    };
+    let status = match Arguments::try_parse_from(arguments) {
         Ok(Arguments { action }) => match action {
-            Action::Run(run) => run.run(),
+            #[cfg(unix)]
+            Action::Run(run) => launch::run(&run, child.as_ref()),
+            #[cfg(windows)]
+            Action::Run(run) => console::supervise(&run),
             Action::Status(query) => query.run(),
             Action::List(list) => list.run(),
             Action::Clear(clear) => clear.run(),
