@@ -86,12 +86,12 @@ mod measured {
             println!("NOT MEASURED: flock(1) is not installed");
         }
         for (name, words) in [
-            ("**`portlock run 5338 -- true`**", ["run", "5338", "--", "true"].as_slice()),
-            ("`portlock run -o 5338 -- true`", &["run", "-o", "5338", "--", "true"]),
+            ("**`portlock run 5338 true`**", ["run", "5338", "true"].as_slice()),
+            ("`portlock run -o 5338 true`", &["run", "-o", "5338", "true"]),
             ("`portlock status 5338`", &["status", "5338"]),
             (
-                "`portlock run -F 5338 -- true`: reclaims what the one before left",
-                &["run", "-F", "5338", "--", "true"],
+                "`portlock run -F 5338 true`: reclaims what the one before left",
+                &["run", "-F", "5338", "true"],
             ),
         ] {
             let (portlock, dir) = (portlock.to_owned(), place.path().to_owned());

@@ -22,7 +22,7 @@ fn one_line(done: &Finished) -> &str {
 }
 
 #[test]
-fn the_status_is_the_commands_own_and_nothing_is_said_or_left() {
+fn exit_status_is_the_commands_own() {
     let home = Home::new();
     for code in [0, 1, 3, 75, 255] {
         let done = home.run(["sh", "-c", &format!("echo out; echo err >&2; exit {code}")]);
@@ -55,7 +55,7 @@ fn portlock_ends_by_the_signal_that_ended_the_command() {
 /// The kernel ends no first process by a signal that it sends itself.
 #[test]
 #[cfg(target_os = "linux")]
-fn first_process_of_a_container_exits_with_128_and_the_signal() {
+fn first_process_of_a_container_exits_with_128_more() {
     let home = Home::new();
     let Some(mut container) = container(&home) else { return };
     let done = finished(container.args(["run", PORT, "--", "sh", "-c", "kill -TERM $$"]));
@@ -69,9 +69,12 @@ fn first_process_of_a_container_exits_with_128_and_the_signal() {
 fn first_process_of_a_container_reaps_orphans() {
     let home = Home::new();
     let Some(mut container) = container(&home) else { return };
-    let script = "orphan=$(sh -c 'true >/dev/null & echo $!')
-        while [ -e /proc/$orphan ]; do :; done; echo reaped";
-    let done = finished(container.args(["run", PORT, "--", "sh", "-c", script]));
+    let script = format!(
+        "cd '{}' && mkfifo pipe && orphan=$(sh -c 'cat pipe >/dev/null & echo $!')
+        : >pipe; while [ -e /proc/$orphan ]; do :; done; echo reaped",
+        home.path().display()
+    );
+    let done = finished(container.args(["run", PORT, "--", "sh", "-c", &script]));
     assert_eq!((done.code(), &*done.out, &*done.err), (0, "reaped\n", ""));
 }
 
@@ -183,7 +186,7 @@ fn wrong_arguments_are_64_and_run_nothing() {
 }
 
 #[test]
-fn a_command_that_cannot_be_run_is_69_and_leaves_the_directory_empty() {
+fn command_that_cannot_run_is_69() {
     let home = Home::new();
     let absent = home.path().join("no-such-command");
     let done = home.run([&absent]);
@@ -227,7 +230,7 @@ fn signals_that_cannot_be_watched_are_71() {
 }
 
 #[test]
-fn a_lock_file_that_cannot_be_created_is_73() {
+fn lock_file_that_cannot_be_created_is_73() {
     let home = Home::new();
     let file = home.path().join("file");
     std::fs::write(&file, "").expect("writes");
@@ -244,7 +247,7 @@ fn a_lock_file_that_cannot_be_created_is_73() {
 }
 
 #[test]
-fn something_else_in_the_place_of_the_lock_file_is_73_and_stays() {
+fn other_file_at_the_lock_path_is_73() {
     let home = Home::new();
     std::fs::create_dir_all(home.lock_file()).expect("makes the directory");
     let done = home.run(["true"]);
@@ -268,7 +271,7 @@ fn something_else_in_the_place_of_the_lock_file_is_73_and_stays() {
 }
 
 #[test]
-fn a_lock_file_that_cannot_be_written_is_74_and_is_removed() {
+fn lock_file_that_cannot_be_written_is_74() {
     let home = Home::new();
     let mut portlock = home.portlock(["run", PORT, "--", "true"]);
     // SAFETY: both calls are async-signal-safe. No regular file may get longer than nothing, and
@@ -330,7 +333,7 @@ fn unprivileged(home: &Home, arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn a_directory_that_we_may_not_write_to_is_77() {
+fn directory_without_permission_is_77() {
     let home = Home::new();
     std::fs::create_dir(home.locks()).expect("makes the directory");
     let read_only = std::fs::Permissions::from_mode(0o555);
@@ -350,7 +353,7 @@ fn a_directory_that_we_may_not_write_to_is_77() {
 }
 
 #[test]
-fn another_users_lock_file_that_we_may_not_open_is_77_and_a_query_cannot_tell() {
+fn unreadable_lock_file_of_another_user_is_77() {
     let home = Home::new();
     home.plant(b"{\"pid\":1}");
     let closed = std::fs::Permissions::from_mode(0o000);
@@ -427,7 +430,7 @@ fn removed_lock_file_is_a_warning_with_close_only() {
 }
 
 #[test]
-fn an_unknown_home_directory_is_78_and_a_query_cannot_tell() {
+fn unknown_home_directory_is_78() {
     if !is_root() {
         not_checked("only root can become a user without an entry in the password file");
         return;
@@ -457,7 +460,7 @@ fn an_unknown_home_directory_is_78_and_a_query_cannot_tell() {
 }
 
 #[test]
-fn port_0_runs_the_command_without_a_lock_and_says_so() {
+fn port_0_runs_the_command_without_a_lock() {
     let home = Home::new();
     let done = finished(&mut home.portlock(["run", "0", "--", "sh", "-c", "exit 4"]));
     assert_eq!(done.code(), 4);
@@ -469,7 +472,7 @@ fn port_0_runs_the_command_without_a_lock_and_says_so() {
 }
 
 #[test]
-fn the_place_is_the_directory_that_was_named() {
+fn lock_file_is_in_the_named_directory() {
     let home = Home::new();
     let dir = home.path().join("a/b");
     let script = |dir: &std::path::Path| {
@@ -529,7 +532,7 @@ fn closed_pipe() -> Stdio {
 }
 
 #[test]
-fn a_reader_that_left_changes_no_exit_status() {
+fn closed_output_changes_no_exit_status() {
     let home = Home::new();
     let holder = home.recorder();
     for (arguments, code) in [
@@ -567,7 +570,7 @@ fn a_reader_that_left_changes_no_exit_status() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn an_answer_that_cannot_be_written_is_74() {
+fn unwritable_answer_is_74() {
     let home = Home::new();
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a full device");
     for arguments in [

@@ -41,7 +41,7 @@ fn assert_took_over(home: &Home, done: &Finished, from: &serde_json::Value) {
 }
 
 #[test]
-fn a_second_run_is_refused_with_pid_command_time_path_and_next_step() {
+fn second_run_is_refused_with_all_details() {
     let home = Home::new();
     let holder = home.recorder();
     let record = home.record();
@@ -72,7 +72,7 @@ fn a_second_run_is_refused_with_pid_command_time_path_and_next_step() {
 }
 
 #[test]
-fn the_record_has_the_file_name_of_the_command() {
+fn record_has_the_commands_file_name() {
     let home = Home::new();
     let script = format!("cat '{}'", home.lock_file().display());
     for program in ["sh", "/bin/sh"] {
@@ -83,14 +83,14 @@ fn the_record_has_the_file_name_of_the_command() {
 }
 
 #[test]
-fn the_lock_is_taken_before_the_command_starts() {
+fn lock_is_taken_before_the_command_starts() {
     let home = Home::new();
     let script = format!("test -s '{}'", home.lock_file().display());
     assert_eq!(home.run(["sh", "-c", &script]).code(), 0);
 }
 
 #[test]
-fn another_port_is_free_meanwhile() {
+fn another_port_is_free() {
     let home = Home::new();
     let holder = home.recorder();
     let done = finished(&mut home.portlock(["run", "5339", "--", "true"]));
@@ -214,7 +214,7 @@ fn process_left_behind_has_no_lock_with_close() {
 }
 
 #[test]
-fn a_leftover_without_a_readable_record_is_taken_over_too() {
+fn file_without_a_record_is_taken_over() {
     let home = Home::new();
     home.plant(b"no record");
     let long_ago = std::time::SystemTime::UNIX_EPOCH;
@@ -232,7 +232,7 @@ fn a_leftover_without_a_readable_record_is_taken_over_too() {
 }
 
 #[test]
-fn nothing_from_a_record_or_an_argument_reaches_the_terminal_raw() {
+fn messages_escape_records_and_arguments() {
     let home = Home::new();
     let mut gone = std::process::Command::new("true").spawn().expect("true runs");
     let pid = gone.id();

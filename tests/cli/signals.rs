@@ -6,7 +6,7 @@ use super::recorder::{self, NAMES, STATUS};
 use super::{Home, PORT, Running};
 
 #[test]
-fn each_of_the_six_is_handed_on_exactly_once() {
+fn each_signal_is_handed_on_once() {
     let home = Home::new();
     let mut running = home.recorder();
     assert!(running.ignored.is_empty(), "{:?}", running.ignored);
@@ -51,7 +51,7 @@ fn signal_ends_the_command_and_then_portlock() {
 }
 
 #[test]
-fn a_signal_that_the_command_sent_is_not_handed_back_to_it() {
+fn commands_own_signal_is_not_returned() {
     let home = Home::new();
     let mut portlock = home.portlock(["run", PORT, "--"]);
     let mut running = Running::start(recorder::signalling_its_parent(&mut portlock));
@@ -61,7 +61,7 @@ fn a_signal_that_the_command_sent_is_not_handed_back_to_it() {
 }
 
 #[test]
-fn an_ignored_signal_stays_ignored_as_under_nohup() {
+fn ignored_signal_stays_ignored() {
     let home = Home::new();
     let mut portlock = home.portlock(["run", PORT, "--"]);
     // SAFETY: signal is async-signal-safe.
@@ -81,7 +81,7 @@ fn an_ignored_signal_stays_ignored_as_under_nohup() {
 }
 
 #[test]
-fn the_end_of_the_command_is_seen_where_sigchld_is_blocked_or_ignored() {
+fn command_end_is_seen_without_sigchld() {
     for block in [true, false] {
         let home = Home::new();
         let mut portlock = home.portlock(["run", PORT, "--"]);

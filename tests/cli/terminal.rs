@@ -96,7 +96,7 @@ fn ctrl_c_ends_the_loop_of_a_shell() {
 }
 
 #[test]
-fn a_key_that_the_command_has_had_is_not_handed_on_a_second_time() {
+fn terminal_signal_reaches_the_command_once() {
     let home = Home::new();
     let (mut keyboard, terminal) = open();
     let mut running = start(recorder::command(&mut portlock(&home)), terminal);
@@ -115,7 +115,7 @@ fn a_key_that_the_command_has_had_is_not_handed_on_a_second_time() {
 }
 
 #[test]
-fn a_key_reaches_a_command_that_has_left_the_terminals_group() {
+fn terminal_signal_is_handed_to_another_group() {
     let home = Home::new();
     let (mut keyboard, terminal) = open();
     let mut running = start(recorder::in_its_own_group(&mut portlock(&home)), terminal);
@@ -127,7 +127,7 @@ fn a_key_reaches_a_command_that_has_left_the_terminals_group() {
 }
 
 #[test]
-fn a_hang_up_which_only_the_sessions_leader_is_told_is_handed_on() {
+fn hang_up_of_the_session_leader_is_handed_on() {
     let home = Home::new();
     let (keyboard, terminal) = open();
     let mut running = start(recorder::command(&mut portlock(&home)), terminal);

@@ -6,7 +6,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 
 use super::recorder::STATUS;
-use super::{Finished, Home, PORT, bounded, child_of, finished, locked, since};
+use super::{Finished, Home, PORT, finished, locked, since};
+#[cfg(target_os = "linux")]
+use super::{bounded, child_of};
 
 fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("portlock starts")
@@ -291,7 +293,7 @@ fn waiting_runs_never_overlap() {
 }
 
 #[test]
-fn wait_ends_at_once_where_nobody_holds_the_lock() {
+fn wait_ends_at_once_for_a_free_lock() {
     let home = Home::new();
     let nothing = |arguments: &[&str]| {
         let done = finished(home.portlock(["wait"]).args(arguments));
@@ -312,7 +314,7 @@ fn wait_ends_at_once_where_nobody_holds_the_lock() {
 }
 
 #[test]
-fn wait_ends_when_the_holder_does_and_takes_nothing() {
+fn wait_ends_with_the_holder() {
     let home = Home::new();
     let holder = home.recorder();
     let mut looks = Looks::at(&home);
@@ -328,7 +330,7 @@ fn wait_ends_when_the_holder_does_and_takes_nothing() {
 }
 
 #[test]
-fn wait_says_at_the_end_of_its_time_who_still_holds_the_lock() {
+fn wait_names_the_holder_at_its_limit() {
     let home = Home::new();
     let holder = home.recorder();
     let record = home.record();

@@ -1,8 +1,9 @@
-//! The command: runs a program under a lock, tells who holds one, and clears what is stale.
+//! The command: runs a program that holds a lock, shows which process holds one, and removes stale
+//! lock files.
 //!
-//! One file for each subcommand. What they share: `place.rs` which lock, `found.rs` what there is
-//! to say of one, `output.rs` how anything is written, `status_code.rs` what a run of the command
-//! exits with.
+//! One file for each subcommand; of `run` also `launch.rs`, `signals.rs` and `forward.rs`, and on
+//! Windows `console.rs`. What they share: `place.rs` which lock, `found.rs` what is known of one,
+//! `output.rs` how anything is written, `status_code.rs` the exit statuses.
 
 mod clear;
 mod completions;
@@ -34,7 +35,7 @@ use clap::{Parser, Subcommand};
 
 use output::{say, say_as_it_is};
 
-/// Runs a command while it holds a lock, tells who holds one, and clears what is stale
+/// Runs a command that holds a lock, shows which process holds one, removes stale lock files
 #[derive(Debug, Parser)]
 #[command(name = "portlock", version, after_help = LOCKS)]
 struct Arguments {
@@ -43,9 +44,9 @@ struct Arguments {
 }
 
 const LOCKS: &str = "\
-A lock is that of a PORT (all digits; 0 means any free port and has no lock) or of a NAME: 1 to 64
-letters, digits, '-', '_' and '.', and neither '-' nor '.' first. Lock files stand in ~/.percy, or
-in the directory that PORTLOCK_DIR names, unless --dir or --app say otherwise.
+A lock belongs to a PORT (all digits; 0 means any free port and has no lock) or a NAME: 1 to 64
+letters, digits, '-', '_' and '.', of which neither '-' nor '.' is first. Lock files are in ~/.percy,
+or in the directory that PORTLOCK_DIR names, unless --dir or --app say otherwise.
 
 `portlock SUBCOMMAND --help` lists the exit statuses.";
 
