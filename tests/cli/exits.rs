@@ -78,6 +78,38 @@ fn first_process_of_a_container_reaps_orphans() {
     assert_eq!((done.code(), &*done.out, &*done.err), (0, "reaped\n", ""));
 }
 
+#[test]
+#[cfg(target_os = "linux")]
+fn missing_proc_is_71_and_exec_does_without() {
+    let home = Home::new();
+    let Some(container) = container(&home) else { return };
+    let script = r#"mount -t tmpfs none /proc && exec "$@""#;
+    for (option, code, said) in [
+        (
+            "-n",
+            71,
+            "portlock: cannot start a child process: No such file or directory (os error 2)",
+        ),
+        (
+            "-o",
+            71,
+            "portlock: cannot start a child process: No such file or directory (os error 2)",
+        ),
+        ("-F", 4, ""),
+    ] {
+        let mut unshare = Command::new(container.get_program());
+        let words: Vec<_> = container.get_args().collect();
+        unshare.args(&words[..words.len() - 1]).args(["sh", "-c", script, "sh"]);
+        unshare.arg(words[words.len() - 1]).env("PORTLOCK_DIR", home.locks());
+        let done = finished(unshare.args(["run", option, PORT, "--", "sh", "-c", "exit 4"]));
+        assert_eq!(done.code(), code, "{done:?}");
+        assert!(done.err.starts_with(said) && done.err.contains("-F") == (code == 71), "{done:?}");
+        // What `-F` leaves.
+        let is_left = std::fs::remove_file(home.lock_file()).is_ok();
+        assert_eq!(is_left, option == "-F");
+    }
+}
+
 /// `portlock` as the first process of a pid namespace, or `None`, said loudly.
 #[cfg(target_os = "linux")]
 fn container(home: &Home) -> Option<Command> {

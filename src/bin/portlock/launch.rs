@@ -123,7 +123,12 @@ fn supervised(run: &Run) -> Result<u8, u8> {
     };
     let forwarder = Forwarder::new().map_err(|error| cannot_watch(&error))?;
     let child = itself(blocked).and_then(|mut itself| itself.spawn()).map_err(|error| {
-        say(&format!("cannot start a child process: {error}"));
+        let without = if cfg!(target_os = "linux") && error.kind() == io::ErrorKind::NotFound {
+            "; this needs /proc, -F does without"
+        } else {
+            ""
+        };
+        say(&format!("cannot start a child process: {error}{without}"));
         SYSTEM
     })?;
     let child = Pid::from_child(&child);
