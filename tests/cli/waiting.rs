@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 
 use super::recorder::STATUS;
@@ -268,6 +268,35 @@ fn signal_ends_the_wait_and_portlock() {
     assert_eq!(home.record(), record);
     assert_eq!(holder.end().code(), STATUS);
     assert!(home.is_idle());
+}
+
+#[test]
+fn ignored_signal_ends_no_wait() {
+    let home = Home::new();
+    for option in ["-n", "-o", "-F"] {
+        let holder = home.recorder();
+        let mut waiter = home.portlock(["run"]);
+        if option != "-n" {
+            waiter.arg(option);
+        }
+        // SAFETY: signal is async-signal-safe.
+        unsafe {
+            waiter.pre_exec(|| {
+                libc::signal(libc::SIGHUP, libc::SIG_IGN);
+                Ok(())
+            });
+        }
+        let waiter = start(waiter.args(["--wait", PORT, "--", "echo", "got it"]));
+        match option {
+            "-n" => until_waiting(&waiter),
+            _ => until_waiting_itself(&waiter),
+        }
+        super::send(libc::pid_t::try_from(waiter.id()).expect("a pid"), libc::SIGHUP);
+        assert_eq!(holder.end().code(), STATUS);
+        let done = ended(waiter);
+        assert_eq!((done.status.code(), &*done.out), (Some(0), "got it\n"), "{option}: {done:?}");
+        let _ = std::fs::remove_file(home.lock_file());
+    }
 }
 
 #[test]

@@ -158,7 +158,7 @@ fn sender(origin: &Origin) -> Option<i32> {
     origin.process.map(|process| process.pid)
 }
 
-/// What the command itself sent to its parent. It wants it not back.
+/// What the command itself sent to its parent, which it does not want back.
 fn is_from(origin: &Origin, command: Pid) -> bool {
     sender(origin) == Some(command.as_raw_pid())
 }

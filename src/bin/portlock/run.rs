@@ -114,8 +114,8 @@ says why on stderr, and the status is
   77  not permitted
   78  the home directory is not known";
 
-/// The longest wait without a look around: for the parent, for a signal where nothing else tells of
-/// it, and for another holder.
+/// The longest wait between two checks: of the parent, of signals where no descriptor shows them, and
+/// of another holder.
 const LONGEST_WAIT: Duration =
     Duration::from_millis(if cfg!(unix) && !cfg!(target_os = "linux") { 100 } else { 1000 });
 
@@ -138,8 +138,8 @@ impl Run {
         let name = Path::new(&self.command[0]).file_name().unwrap_or(&self.command[0]);
         let lock = lock.command(name.to_string_lossy());
         let guard = self.acquire(&lock, watch, still_wanted)?;
-        // To a run that waits this is no news: it may well come before the portlock of the command
-        // that has just ended, which is about to remove the file.
+        // A run that waits may get the lock before the portlock of the command that has just ended
+        // has removed the file, so there it is no news.
         let is_news = self.verbose || self.waiting.limit() == Some(Duration::ZERO);
         if let Some(reclaimed) = guard.reclaimed().filter(|_| is_news) {
             let which = match &self.place.target {
