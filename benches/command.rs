@@ -3,6 +3,10 @@
 //! `cargo bench -p portlock-bench --bench command`. Each runs `true`, and the time is from the start of
 //! the process to its end. `PORTLOCK_BENCH_ROUNDS` gives the rounds for each ratio, otherwise 300,
 //! `PORTLOCK_BENCH_DIRS` the directories. What is not to be had here is said in capitals.
+//!
+//! The child that becomes the command is portlock once more. On ext4 on 2 busy cores, medians of 300,
+//! against `true` alone in the same rounds: `run` 2.0 ms (3.3 times) while portlock held the lock
+//! itself, 3.3 ms (5.0 times) since the command holds it; `-F` 2.9 times.
 
 #[cfg(not(unix))]
 fn main() {
@@ -86,12 +90,12 @@ mod measured {
             println!("NOT MEASURED: flock(1) is not installed");
         }
         for (name, words) in [
-            ("**`portlock run 5338 -- true`**", ["run", "5338", "--", "true"].as_slice()),
-            ("`portlock run -o 5338 -- true`", &["run", "-o", "5338", "--", "true"]),
+            ("**`portlock run 5338 true`**", ["run", "5338", "true"].as_slice()),
+            ("`portlock run -o 5338 true`", &["run", "-o", "5338", "true"]),
             ("`portlock status 5338`", &["status", "5338"]),
             (
-                "`portlock run -F 5338 -- true`: reclaims what the one before left",
-                &["run", "-F", "5338", "--", "true"],
+                "`portlock run -F 5338 true`: reclaims what the one before left",
+                &["run", "-F", "5338", "true"],
             ),
         ] {
             let (portlock, dir) = (portlock.to_owned(), place.path().to_owned());

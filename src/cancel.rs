@@ -40,11 +40,6 @@ impl Cancel {
         Self(Cancellation::when_readable(told.into()))
     }
 
-    #[cfg(all(windows, feature = "cli"))]
-    pub(crate) fn of(told: Cancellation) -> Self {
-        Self(told)
-    }
-
     /// Ends the waits. Does not block. Nothing follows of what was made by
     /// [`when_readable`](Self::when_readable).
     pub fn tell(&self) {

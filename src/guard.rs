@@ -130,6 +130,14 @@ impl Guard {
     }
 }
 
+/// The open lock file, which has the kernel lock.
+#[cfg(unix)]
+impl std::os::fd::AsFd for Guard {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file.as_fd().unwrap_or_else(|| unreachable!("the file of a guard is open"))
+    }
+}
+
 impl Drop for Guard {
     /// Releases quietly. Never panics.
     fn drop(&mut self) {

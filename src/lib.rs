@@ -171,63 +171,6 @@ impl Adapter for os::LockFile {
     }
 }
 
-/// Whether `signal` is ignored by this process: the command keeps it so for its child.
-#[cfg(all(unix, feature = "cli"))]
-#[doc(hidden)]
-pub fn is_ignored(signal: i32) -> bool {
-    os::process::is_ignored(signal)
-}
-
-/// Runs `register` with all signals kept back, and lets `through` come in from then on.
-#[cfg(all(unix, feature = "cli"))]
-#[doc(hidden)]
-pub fn undisturbed<T>(through: i32, register: impl FnOnce() -> T) -> T {
-    os::process::undisturbed(through, register)
-}
-
-/// Whether the process `pid` is in our process group.
-#[cfg(all(unix, feature = "cli"))]
-#[doc(hidden)]
-pub fn is_in_our_group(pid: i32) -> bool {
-    os::process::is_in_our_group(pid)
-}
-
-/// Whether this process is the leader of its session.
-#[cfg(all(unix, feature = "cli"))]
-#[doc(hidden)]
-pub fn leads_its_session() -> bool {
-    os::process::leads_its_session()
-}
-
-/// Keeps the console's events from ending this process. What is returned is told of each.
-///
-/// # Errors
-///
-/// The system's.
-#[cfg(all(windows, feature = "cli"))]
-#[doc(hidden)]
-pub fn keep_console_events() -> std::io::Result<Cancel> {
-    os::command::keep_console_events().map(Cancel::of)
-}
-
-/// The console's event that came since the last call, as the signal that it is on Unix.
-#[cfg(all(windows, feature = "cli"))]
-#[doc(hidden)]
-pub fn console_event() -> Option<i32> {
-    os::command::console_event()
-}
-
-/// Has all that this process starts end with it, for as long as the value lives.
-///
-/// # Errors
-///
-/// The system's.
-#[cfg(all(windows, feature = "cli"))]
-#[doc(hidden)]
-pub fn tie_to_this_process() -> std::io::Result<impl Drop> {
-    os::command::Job::of_this_process()
-}
-
 /// Acquires the lock of `port` in the user's directory: `$PORTLOCK_DIR/agent-<port>.lock`, or
 /// `~/.percy/agent-<port>.lock` where that is not set.
 ///

@@ -66,10 +66,6 @@ pub(crate) mod fallback;
 #[path = "fallback_windows.rs"]
 pub(crate) mod fallback;
 
-#[cfg(all(windows, feature = "cli"))]
-#[path = "command_windows.rs"]
-pub(crate) mod command;
-
 pub(crate) use imp::{LockFile, foreign_owner};
 pub(crate) use until::{Pauses, Until};
 

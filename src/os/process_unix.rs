@@ -213,56 +213,6 @@ fn signal_zero(pid: u32) -> Probe {
     }
 }
 
-/// Whether `signal` is ignored by this process, as under nohup: a command that inherits that
-/// should keep it.
-#[cfg(feature = "cli")]
-pub(crate) fn is_ignored(signal: i32) -> bool {
-    let mut old = std::mem::MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: with a null new action nothing changes, and `old` has room for the current one.
-    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), old.as_mut_ptr()) };
-    // SAFETY: the call filled `old` in when it returned 0.
-    asked == 0 && unsafe { old.assume_init() }.sa_sigaction == libc::SIG_IGN
-}
-
-/// Runs `register` with all signals kept back until it has returned, and lets `through` come in
-/// from then on, even if whoever started this process had it blocked.
-///
-/// A handler that is registered is in force before its registry knows what it is for, and a signal
-/// at that moment would be lost.
-#[cfg(feature = "cli")]
-pub(crate) fn undisturbed<T>(through: i32, register: impl FnOnce() -> T) -> T {
-    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: the first call initialises `all`, the second reads it and initialises `before`; it
-    // fails only for an unknown first argument.
-    unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-    }
-    let registered = register();
-    // SAFETY: `before` is initialised, as above.
-    unsafe {
-        libc::sigdelset(before.as_mut_ptr(), through);
-        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut());
-    }
-    registered
-}
-
-/// Whether the process `pid` is in our process group. In a container the group may be one of
-/// outside, whose number is 0 here, which is as good to compare.
-#[cfg(feature = "cli")]
-pub(crate) fn is_in_our_group(pid: i32) -> bool {
-    // SAFETY: both calls only take and return numbers.
-    unsafe { libc::getpgid(pid) == libc::getpgrp() }
-}
-
-/// Whether this process is the leader of its session.
-#[cfg(feature = "cli")]
-pub(crate) fn leads_its_session() -> bool {
-    // SAFETY: both calls only take and return numbers.
-    unsafe { libc::getsid(0) == libc::getpid() }
-}
-
 #[cfg(target_vendor = "apple")]
 #[path = "process_apple.rs"]
 mod system;

@@ -10,7 +10,7 @@
 use std::ffi::CString;
 use std::fs::{DirBuilder, File, FileType, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{
     DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt,
@@ -127,6 +127,11 @@ impl LockFile {
     /// exists, a close through the first leaves the file open.
     pub(crate) fn for_exit(&self) -> Self {
         Self { open: self.open.clone(), ..Self::new(self.path.clone(), self.record.clone()) }
+    }
+
+    /// The open file.
+    pub(crate) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.open.as_ref().map(|opened| opened.file.as_fd())
     }
 
     /// Another descriptor of the open file.

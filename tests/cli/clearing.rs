@@ -19,7 +19,7 @@ fn live_old_record() -> Value {
 }
 
 #[test]
-fn where_there_is_nothing_to_clear_it_says_so() {
+fn clear_reports_that_there_is_nothing() {
     let home = Home::new();
     for options in [&[][..], &["--force", "--yes"]] {
         let done = clear(&home, options);
@@ -53,7 +53,7 @@ fn what_is_provably_stale_is_removed() {
 }
 
 #[test]
-fn what_is_held_stays_by_force_too() {
+fn force_leaves_a_held_lock() {
     let home = Home::new();
     let holder = home.recorder();
     let record = home.record();
@@ -73,7 +73,7 @@ fn what_is_held_stays_by_force_too() {
 }
 
 #[test]
-fn what_nothing_proves_stays_and_force_is_named() {
+fn unproved_file_stays_and_force_is_named() {
     let home = Home::new();
     let mut records = vec![live_old_record()];
     if cfg!(target_os = "linux") {
@@ -102,7 +102,7 @@ fn what_nothing_proves_stays_and_force_is_named() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn force_never_removes_a_file_whose_kernel_lock_somebody_has() {
+fn force_never_removes_a_locked_file() {
     let home = Home::new();
     let record = home.foreign_record();
     home.plant(record.to_string().as_bytes());
@@ -116,7 +116,7 @@ fn force_never_removes_a_file_whose_kernel_lock_somebody_has() {
 }
 
 #[test]
-fn something_else_in_the_place_of_the_lock_file_stays() {
+fn other_file_at_the_lock_path_stays() {
     let home = Home::new();
     std::fs::create_dir_all(home.lock_file()).expect("makes the directory");
     for options in [&[][..], &["--force", "--yes"]] {
@@ -160,7 +160,7 @@ fn asked(
 }
 
 #[test]
-fn force_shows_the_record_and_asks_and_only_a_yes_removes() {
+fn force_asks_and_only_yes_removes() {
     let home = Home::new();
     let record = live_old_record();
     for answer in [&b"n\n"[..], b"\n", b"\x04", b"yy\n", b"maybe\n"] {
@@ -198,7 +198,7 @@ fn force_removes_nothing_that_has_changed_since_the_question() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_sweep_removes_what_is_provably_stale_and_nothing_else() {
+fn sweep_removes_only_stale_files() {
     let home = Home::new();
     let (dead, foreign) = (home.dead_record(), home.foreign_record());
     let holder = home.recorder();
@@ -247,7 +247,7 @@ fn a_sweep_removes_what_is_provably_stale_and_nothing_else() {
 }
 
 #[test]
-fn a_sweep_without_anything_to_remove_is_quiet() {
+fn sweep_of_nothing_is_quiet() {
     let home = Home::new();
     for (arguments, out) in [(&["sweep"][..], ""), (&["sweep", "--json"], "[]\n")] {
         let done = finished(&mut home.portlock(arguments));
@@ -257,7 +257,7 @@ fn a_sweep_without_anything_to_remove_is_quiet() {
 }
 
 #[test]
-fn a_sweep_that_could_not_look_at_one_says_so_goes_on_and_is_74() {
+fn sweep_reports_a_failure_and_goes_on() {
     let home = Home::new();
     std::fs::create_dir_all(home.locks().join("agent-1.lock")).expect("makes the directory");
     let others = if cfg!(target_os = "linux") {

@@ -3,11 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 
 use super::loud::not_checked;
-use super::{Finished, Home, PORT, finished, is_root};
+use super::{Finished, Home, PORT, all_locks_are_seen, finished, is_root};
 
 /// A user that owns nothing here.
 const NOBODY: u32 = 65534;
@@ -22,7 +22,7 @@ fn one_line(done: &Finished) -> &str {
 }
 
 #[test]
-fn the_status_is_the_commands_own_and_nothing_is_said_or_left() {
+fn exit_status_is_the_commands_own() {
     let home = Home::new();
     for code in [0, 1, 3, 75, 255] {
         let done = home.run(["sh", "-c", &format!("echo out; echo err >&2; exit {code}")]);
@@ -32,19 +32,132 @@ fn the_status_is_the_commands_own_and_nothing_is_said_or_left() {
 }
 
 #[test]
-fn a_killed_commands_status_is_128_and_its_signal() {
+fn portlock_ends_by_the_signal_that_ended_the_command() {
     let home = Home::new();
-    for (name, number) in [("KILL", 9), ("TERM", 15), ("HUP", 1)] {
-        let done = home.run(["sh", "-c", &format!("kill -{name} $$")]);
-        assert_eq!((done.code(), &*done.err), (128 + number, ""));
-        assert!(home.is_idle());
+    for option in ["-n", "-o"] {
+        for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGHUP, libc::SIGSEGV, libc::SIGPIPE] {
+            let command = format!("kill -{signal} $$");
+            let arguments = ["run", option, PORT, "--", "sh", "-c", &command];
+            let done = finished(&mut home.portlock(arguments));
+            assert_eq!((done.status.signal(), &*done.err), (Some(signal), ""));
+            assert!(!done.status.core_dumped());
+            assert!(home.is_idle());
+
+            let mut shell = Command::new("sh");
+            let script = r#""$@"; echo =$?"#;
+            let shell = shell.args(["-c", script, "sh", env!("CARGO_BIN_EXE_portlock")]);
+            let done = finished(shell.args(arguments).env("PORTLOCK_DIR", home.locks()));
+            assert_eq!(done.out, format!("={}\n", 128 + signal));
+        }
     }
 }
 
+/// The kernel ends no first process by a signal that it sends itself.
 #[test]
-fn options_after_the_dashes_are_the_commands() {
-    let done = Home::new().run(["echo", "-n", "--help", "-E"]);
-    assert_eq!((done.code(), &*done.out), (0, "--help -E"));
+#[cfg(target_os = "linux")]
+fn first_process_of_a_container_exits_with_128_more() {
+    let home = Home::new();
+    let Some(mut container) = container(&home) else { return };
+    let done = finished(container.args(["run", PORT, "--", "sh", "-c", "kill -TERM $$"]));
+    assert_eq!((done.code(), &*done.err), (128 + libc::SIGTERM, ""));
+    assert!(home.is_idle());
+}
+
+/// An orphan is the child of the first process, which must wait for it or it stays a zombie.
+#[test]
+#[cfg(target_os = "linux")]
+fn first_process_of_a_container_reaps_orphans() {
+    let home = Home::new();
+    let Some(mut container) = container(&home) else { return };
+    let script = format!(
+        "cd '{}' && mkfifo pipe && orphan=$(sh -c 'cat pipe >/dev/null & echo $!')
+        : >pipe; while [ -e /proc/$orphan ]; do :; done; echo reaped",
+        home.path().display()
+    );
+    let done = finished(container.args(["run", PORT, "--", "sh", "-c", &script]));
+    assert_eq!((done.code(), &*done.out, &*done.err), (0, "reaped\n", ""));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn missing_proc_is_71_and_exec_does_without() {
+    let home = Home::new();
+    let Some(container) = container(&home) else { return };
+    let script = r#"mount -t tmpfs none /proc && exec "$@""#;
+    for (option, code, said) in [
+        (
+            "-n",
+            71,
+            "portlock: cannot start a child process: No such file or directory (os error 2)",
+        ),
+        (
+            "-o",
+            71,
+            "portlock: cannot start a child process: No such file or directory (os error 2)",
+        ),
+        ("-F", 4, ""),
+    ] {
+        let mut unshare = Command::new(container.get_program());
+        let words: Vec<_> = container.get_args().collect();
+        unshare.args(&words[..words.len() - 1]).args(["sh", "-c", script, "sh"]);
+        unshare.arg(words[words.len() - 1]).env("PORTLOCK_DIR", home.locks());
+        let done = finished(unshare.args(["run", option, PORT, "--", "sh", "-c", "exit 4"]));
+        assert_eq!(done.code(), code, "{done:?}");
+        assert!(done.err.starts_with(said) && done.err.contains("-F") == (code == 71), "{done:?}");
+        // What `-F` leaves.
+        let is_left = std::fs::remove_file(home.lock_file()).is_ok();
+        assert_eq!(is_left, option == "-F");
+    }
+}
+
+/// `portlock` as the first process of a pid namespace, or `None`, said loudly.
+#[cfg(target_os = "linux")]
+fn container(home: &Home) -> Option<Command> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--mount-proc"]);
+    if !is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    let works = finished(unshare.arg("true")).status.success();
+    if !works {
+        not_checked("portlock as the first process of a container: unshare does not work here");
+        return None;
+    }
+    let mut container = Command::new("timeout");
+    container.args(["120"]).arg(unshare.get_program());
+    let arguments: Vec<_> = unshare.get_args().collect();
+    container.args(&arguments[..arguments.len() - 1]).arg(env!("CARGO_BIN_EXE_portlock"));
+    container.env("PORTLOCK_DIR", home.locks());
+    Some(container)
+}
+
+#[test]
+fn everything_after_the_commands_name_is_the_commands() {
+    let home = Home::new();
+    for command in [&["echo", "-n", "--help", "-E"][..], &["--", "echo", "-n", "--help", "-E"]] {
+        let done = finished(home.portlock(["run", PORT]).args(command));
+        assert_eq!((done.code(), &*done.out), (0, "--help -E"));
+    }
+    let done = finished(&mut home.portlock(["run", PORT, "echo", "-v", "--", "x"]));
+    assert_eq!((done.code(), &*done.out, &*done.err), (0, "-v -- x\n", ""));
+    // Where portlock's options were always accepted.
+    let done = finished(&mut home.portlock(["run", PORT, "-E", "3", "--", "echo", "ran"]));
+    assert_eq!((done.code(), &*done.out), (0, "ran\n"));
+}
+
+#[test]
+fn scripts_without_an_interpreter_line_run() {
+    let home = Home::new();
+    let script = home.path().join("script");
+    std::fs::write(&script, "echo \"ran with $1\"; exit 4\n").expect("writes");
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&script, executable).expect("changes the mode");
+    let script = script.to_str().expect("UTF-8");
+    for arguments in [&["run", PORT][..], &["run", "-o", PORT], &["run", "-F", PORT], &["run", "0"]]
+    {
+        let done = finished(home.portlock(arguments).args([script, "x"]));
+        assert_eq!((done.code(), &*done.out), (4, "ran with x\n"), "{arguments:?}");
+    }
 }
 
 #[test]
@@ -56,7 +169,8 @@ fn wrong_arguments_are_64_and_run_nothing() {
         (&["run", "70000", "--", "touch", touch][..], "70000 is not in 0..=65535"),
         (&["run", "-1", "--", "touch", touch], "unexpected argument '-1'"),
         (&["run", "65536", "--", "touch", touch], "invalid value '65536' for '<PORT|NAME>'"),
-        (&["run", "--", "touch", touch], "<PORT|NAME>"),
+        (&["run"], "<PORT|NAME>"),
+        (&["run", "--"], "<PORT|NAME>"),
         (&["run", "-w", "x", PORT, "--", "touch", touch], "not a number of seconds"),
         (&["run", "-w", "nan", PORT, "--", "touch", touch], "not a number of seconds"),
         (&["run", "-w", "inf", PORT, "--", "touch", touch], "not a number of seconds"),
@@ -71,7 +185,9 @@ fn wrong_arguments_are_64_and_run_nothing() {
         (&["run", "-E", "x", PORT, "--", "touch", touch], "invalid value 'x' for '-E <CODE>'"),
         (&["run", PORT], "<COMMAND>..."),
         (&["run", PORT, "--"], "<COMMAND>..."),
-        (&["run", PORT, "touch", touch], "unexpected argument 'touch'"),
+        (&["run", PORT, "-x", "touch", touch], "unexpected argument '-x'"),
+        (&["--as-child=1:2:", "run", PORT, "touch", touch], "--as-child"),
+        (&["--as-child=", "run", PORT, "touch", touch], "--as-child"),
         (&["run", "--dir", "", PORT, "--", "touch", touch], "--dir <DIR>"),
         (&["run", "--app", "../x", PORT, "--", "touch", touch], "cannot be an application's name"),
         (&["run", "--app", "a", "--dir", "/", PORT, "--", "touch", touch], "cannot be used with"),
@@ -102,7 +218,7 @@ fn wrong_arguments_are_64_and_run_nothing() {
 }
 
 #[test]
-fn a_command_that_cannot_be_run_is_69_and_leaves_the_directory_empty() {
+fn command_that_cannot_run_is_69() {
     let home = Home::new();
     let absent = home.path().join("no-such-command");
     let done = home.run([&absent]);
@@ -146,7 +262,7 @@ fn signals_that_cannot_be_watched_are_71() {
 }
 
 #[test]
-fn a_lock_file_that_cannot_be_created_is_73() {
+fn lock_file_that_cannot_be_created_is_73() {
     let home = Home::new();
     let file = home.path().join("file");
     std::fs::write(&file, "").expect("writes");
@@ -164,7 +280,7 @@ fn a_lock_file_that_cannot_be_created_is_73() {
 }
 
 #[test]
-fn something_else_in_the_place_of_the_lock_file_is_73_and_stays() {
+fn other_file_at_the_lock_path_is_73() {
     let home = Home::new();
     std::fs::create_dir_all(home.lock_file()).expect("makes the directory");
     let done = home.run(["true"]);
@@ -188,7 +304,7 @@ fn something_else_in_the_place_of_the_lock_file_is_73_and_stays() {
 }
 
 #[test]
-fn a_lock_file_that_cannot_be_written_is_74_and_is_removed() {
+fn lock_file_that_cannot_be_written_is_74() {
     let home = Home::new();
     let mut portlock = home.portlock(["run", PORT, "--", "true"]);
     // SAFETY: setrlimit is async-signal-safe. No regular file may get longer than nothing.
@@ -248,7 +364,7 @@ fn unprivileged(home: &Home, arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn a_directory_that_we_may_not_write_to_is_77() {
+fn directory_without_permission_is_77() {
     let home = Home::new();
     std::fs::create_dir(home.locks()).expect("makes the directory");
     let read_only = std::fs::Permissions::from_mode(0o555);
@@ -268,7 +384,7 @@ fn a_directory_that_we_may_not_write_to_is_77() {
 }
 
 #[test]
-fn another_users_lock_file_that_we_may_not_open_is_77_and_a_query_cannot_tell() {
+fn unreadable_lock_file_of_another_user_is_77() {
     let home = Home::new();
     home.plant(b"{\"pid\":1}");
     let closed = std::fs::Permissions::from_mode(0o000);
@@ -295,16 +411,38 @@ fn another_users_lock_file_that_we_may_not_open_is_77_and_a_query_cannot_tell() 
     assert!(home.lock_file().exists());
 }
 
-#[test]
-fn a_release_that_fails_is_a_warning_and_the_status_stays_the_commands() {
-    let home = Home::new();
+/// `portlock run` whose command takes from its directory the permission to remove the lock file.
+fn without_permission_to_remove(home: &Home, option: &str) -> Finished {
     std::fs::create_dir(home.locks()).expect("makes the directory");
     if is_root() {
         chown(home.locks(), Some(NOBODY), Some(NOBODY)).expect("changes the owner");
     }
-    // The command takes from its directory the permission to remove the lock file.
     let script = format!("chmod 555 '{}'; exit 5", home.locks().display());
-    let done = finished(&mut unprivileged(&home, &["run", PORT, "--", "sh", "-c", &script]));
+    finished(&mut unprivileged(home, &["run", option, PORT, "--", "sh", "-c", &script]))
+}
+
+#[test]
+fn lock_file_that_cannot_be_removed_is_a_warning() {
+    let home = Home::new();
+    let done = without_permission_to_remove(&home, "-n");
+    assert_eq!(done.code(), 5, "{done:?}");
+    assert_eq!(
+        one_line(&done),
+        format!(
+            "portlock: warning: cannot remove {}: Permission denied (os error 13); the file stays, \
+             and locks nothing",
+            home.lock_file().display()
+        )
+    );
+    let (code, found) = home.status_json();
+    let expected = if all_locks_are_seen() { (3, "stale") } else { (4, "unknown") };
+    assert_eq!((code, found["state"].as_str()), (expected.0, Some(expected.1)));
+}
+
+#[test]
+fn lock_file_that_portlock_cannot_remove_is_emptied() {
+    let home = Home::new();
+    let done = without_permission_to_remove(&home, "-o");
     assert_eq!(done.code(), 5, "{done:?}");
     let warning = one_line(&done);
     let path = home.lock_file();
@@ -315,18 +453,21 @@ fn a_release_that_fails_is_a_warning_and_the_status_stays_the_commands() {
     assert_eq!(std::fs::read(path).expect("it stays"), b"", "it refuses nobody in our name");
 }
 
+/// With `-o` portlock holds the lock and notices. Without it the holder is the command.
 #[test]
-fn a_lock_file_that_is_removed_while_held_is_a_warning_and_the_status_stays_the_commands() {
+fn removed_lock_file_is_a_warning_with_close_only() {
     let home = Home::new();
     let script = format!("rm '{}'; exit 6", home.lock_file().display());
-    let done = home.run(["sh", "-c", &script]);
+    let done = finished(&mut home.portlock(["run", "-o", PORT, "--", "sh", "-c", &script]));
     assert_eq!(done.code(), 6);
     let said = format!("portlock: warning: {} was removed or replaced", home.lock_file().display());
     assert!(one_line(&done).starts_with(&said), "{}", done.err);
+    let done = home.run(["sh", "-c", &script]);
+    assert_eq!((done.code(), &*done.err), (6, ""));
 }
 
 #[test]
-fn an_unknown_home_directory_is_78_and_a_query_cannot_tell() {
+fn unknown_home_directory_is_78() {
     if !is_root() {
         not_checked("only root can become a user without an entry in the password file");
         return;
@@ -356,7 +497,7 @@ fn an_unknown_home_directory_is_78_and_a_query_cannot_tell() {
 }
 
 #[test]
-fn port_0_runs_the_command_without_a_lock_and_says_so() {
+fn port_0_runs_the_command_without_a_lock() {
     let home = Home::new();
     let done = finished(&mut home.portlock(["run", "0", "--", "sh", "-c", "exit 4"]));
     assert_eq!(done.code(), 4);
@@ -368,7 +509,7 @@ fn port_0_runs_the_command_without_a_lock_and_says_so() {
 }
 
 #[test]
-fn the_place_is_the_directory_that_was_named() {
+fn lock_file_is_in_the_named_directory() {
     let home = Home::new();
     let dir = home.path().join("a/b");
     let script = |dir: &std::path::Path| {
@@ -428,7 +569,7 @@ fn closed_pipe() -> Stdio {
 }
 
 #[test]
-fn a_reader_that_left_changes_no_exit_status() {
+fn closed_output_changes_no_exit_status() {
     let home = Home::new();
     let holder = home.recorder();
     for (arguments, code) in [
@@ -466,7 +607,7 @@ fn a_reader_that_left_changes_no_exit_status() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn an_answer_that_cannot_be_written_is_74() {
+fn unwritable_answer_is_74() {
     let home = Home::new();
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a full device");
     for arguments in [

@@ -2,6 +2,10 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ChildStdin, Stdio};
+
+use serde_json::Value;
 
 use super::recorder::STATUS;
 use super::{Finished, Home, PORT, Running, all_locks_are_seen, finished, since};
@@ -37,11 +41,11 @@ fn assert_took_over(home: &Home, done: &Finished, from: &serde_json::Value) {
 }
 
 #[test]
-fn a_second_run_is_refused_with_pid_command_time_path_and_next_step() {
+fn second_run_is_refused_with_all_details() {
     let home = Home::new();
     let holder = home.recorder();
     let record = home.record();
-    assert_eq!(record["pid"], holder.portlock.id());
+    assert_eq!(record["pid"], holder.command, "what holds is what is named");
     assert_eq!(record["port"].to_string(), PORT);
     let program = std::env::current_exe().expect("a path");
     let name = program.file_name().and_then(|name| name.to_str()).expect("UTF-8");
@@ -55,7 +59,7 @@ fn a_second_run_is_refused_with_pid_command_time_path_and_next_step() {
             "portlock: port {PORT} is locked by pid {} ({}, since {})\n  \
              lock file: {}\n  \
              next step: stop that process, or use another port\n",
-            holder.portlock.id(),
+            holder.command,
             record["command"].as_str().expect("a name"),
             since(&record),
             home.lock_file().display()
@@ -68,7 +72,7 @@ fn a_second_run_is_refused_with_pid_command_time_path_and_next_step() {
 }
 
 #[test]
-fn the_record_has_the_file_name_of_the_command() {
+fn record_has_the_commands_file_name() {
     let home = Home::new();
     let script = format!("cat '{}'", home.lock_file().display());
     for program in ["sh", "/bin/sh"] {
@@ -79,14 +83,14 @@ fn the_record_has_the_file_name_of_the_command() {
 }
 
 #[test]
-fn the_lock_is_taken_before_the_command_starts() {
+fn lock_is_taken_before_the_command_starts() {
     let home = Home::new();
     let script = format!("test -s '{}'", home.lock_file().display());
     assert_eq!(home.run(["sh", "-c", &script]).code(), 0);
 }
 
 #[test]
-fn another_port_is_free_meanwhile() {
+fn another_port_is_free() {
     let home = Home::new();
     let holder = home.recorder();
     let done = finished(&mut home.portlock(["run", "5339", "--", "true"]));
@@ -95,7 +99,7 @@ fn another_port_is_free_meanwhile() {
 }
 
 #[test]
-fn after_kill_9_of_portlock_and_its_command_the_next_run_starts_and_says_from_whom() {
+fn lock_of_killed_portlock_and_command_is_taken_over() {
     let home = Home::new();
     let mut holder = home.recorder();
     let record = home.record();
@@ -106,59 +110,111 @@ fn after_kill_9_of_portlock_and_its_command_the_next_run_starts_and_says_from_wh
 }
 
 #[test]
-fn after_kill_9_of_portlock_alone_the_command_keeps_the_lock_until_it_ends() {
+fn killing_the_recorded_process_frees_the_lock() {
+    let home = Home::new();
+    let mut holder = home.recorder();
+    let pid = libc::pid_t::try_from(home.record()["pid"].as_i64().expect("a pid")).expect("a pid");
+    super::send(pid, libc::SIGKILL);
+    let status = holder.portlock.wait().expect("ours");
+    assert_eq!(status.signal(), Some(libc::SIGKILL));
+    assert!(home.is_idle());
+    assert_eq!(home.run(["true"]).err, "", "nothing is left to take over");
+}
+
+#[test]
+fn command_keeps_the_lock_of_a_killed_portlock() {
     let home = Home::new();
     let mut holder = home.recorder();
     let record = home.record();
     holder.kill_portlock();
-
-    let recorded = format!(
-        "port {PORT} is locked: the recorded process, pid {} ({}, since {}), is gone, but its lock \
-         is still held by",
-        record["pid"],
-        record["command"].as_str().expect("a name"),
-        since(&record),
-    );
-    let path = home.lock_file().display().to_string();
-    let (child, next) = if cfg!(target_os = "linux") {
-        let pid = holder.command;
-        (format!("pid {pid}"), format!("wait for pid {pid} to end, or stop it"))
-    } else {
-        (
-            "a child of it, or is just being taken over".to_owned(),
-            "try again; if it stays, stop the command that the recorded process started".to_owned(),
-        )
-    };
     let done = home.run(["echo", "ran"]);
     assert_eq!((done.code(), &*done.out), (75, ""));
-    assert_eq!(
-        done.err,
-        format!("portlock: {recorded} {child}\n  lock file: {path}\n  next step: {next}\n")
-    );
+    let said = format!("portlock: port {PORT} is locked by pid {} (", holder.command);
+    assert!(done.err.starts_with(&said), "{}", done.err);
     let (code, found) = home.status_json();
     if all_locks_are_seen() {
-        let done = home.status();
-        let child = "a child of it, or is just being taken over";
-        assert_eq!(
-            (done.code(), done.out),
-            (75, format!("{recorded} {child}\n  lock file: {path}\n"))
-        );
-        assert_eq!((code, &found["state"]), (75, &"held".into()));
-        assert_eq!(found["why"], "recorded-gone");
-    } else {
-        assert_eq!((code, &found["why"]), (4, &"cannot-watch".into()));
+        assert_eq!((code, &found["state"], &found["why"]), (75, &"held".into(), &Value::Null));
     }
     assert_eq!(found["holder"]["pid"], record["pid"]);
-
-    let file = File::open(home.lock_file()).expect("the lock file stands");
-    drop(holder.keep.take());
-    assert_eq!(holder.line(), "ended");
-    until_unlocked(&file);
+    holder.end_command(&File::open(home.lock_file()).expect("the lock file stands"));
     assert_took_over(&home, &home.run(["true"]), &record);
 }
 
+/// A run whose command has ended and has left a process that goes on until the input ends.
+fn left_behind(home: &Home, options: &[&str]) -> (Finished, ChildStdin, libc::pid_t) {
+    let script = "exec 3<&0; cat <&3 >/dev/null 2>&1 & echo $!";
+    let mut portlock = home.portlock(["run"]);
+    portlock.args(options).args([PORT, "--", "sh", "-c", script]);
+    portlock.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut portlock = portlock.spawn().expect("portlock starts");
+    let keep = portlock.stdin.take().expect("a pipe");
+    let output = portlock.wait_with_output().expect("ours");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    let done =
+        Finished { status: output.status, out: text(output.stdout), err: text(output.stderr) };
+    let pid = done.out.trim_end().parse().expect("a pid");
+    (done, keep, pid)
+}
+
 #[test]
-fn a_leftover_without_a_readable_record_is_taken_over_too() {
+fn process_left_behind_keeps_the_lock() {
+    let home = Home::new();
+    for options in [&["-n"][..], &["-v"]] {
+        let (done, keep, pid) = left_behind(&home, options);
+        let record = home.record();
+        let recorded = format!(
+            "port {PORT} is locked: the recorded process, pid {} (sh, since {}), is gone, but its \
+             lock file is still open in",
+            record["pid"],
+            since(&record),
+        );
+        assert_eq!(done.code(), 0);
+        let said = format!("portlock: the lock file stays: {recorded}");
+        let is_said = done.err.starts_with(&said);
+        assert_eq!(
+            (is_said, done.err.is_empty()),
+            (options == ["-v"], options != ["-v"]),
+            "{done:?}"
+        );
+
+        let refused = home.run(["echo", "ran"]);
+        assert_eq!((refused.code(), &*refused.out), (75, ""));
+        assert!(refused.err.starts_with(&format!("portlock: {recorded} ")), "{}", refused.err);
+        if cfg!(target_os = "linux") {
+            assert!(
+                refused.err.contains(&format!("is still open in pid {pid}\n")),
+                "{}",
+                refused.err
+            );
+            let next = format!("next step: wait for pid {pid} to end, or stop it\n");
+            assert!(refused.err.ends_with(&next), "{}", refused.err);
+        }
+        let (code, found) = home.status_json();
+        if all_locks_are_seen() {
+            assert_eq!((code, &found["state"]), (75, &"held".into()));
+            assert_eq!(found["why"], "recorded-gone");
+        } else {
+            assert_eq!((code, &found["why"]), (4, &"cannot-watch".into()));
+        }
+
+        let file = File::open(home.lock_file()).expect("the lock file stands");
+        drop(keep);
+        until_unlocked(&file);
+        assert_took_over(&home, &home.run(["true"]), &record);
+    }
+}
+
+#[test]
+fn process_left_behind_has_no_lock_with_close() {
+    let home = Home::new();
+    let (done, keep, _) = left_behind(&home, &["-o"]);
+    assert_eq!((done.code(), &*done.err), (0, ""));
+    assert!(home.is_idle());
+    drop(keep);
+}
+
+#[test]
+fn file_without_a_record_is_taken_over() {
     let home = Home::new();
     home.plant(b"no record");
     let long_ago = std::time::SystemTime::UNIX_EPOCH;
@@ -176,7 +232,7 @@ fn a_leftover_without_a_readable_record_is_taken_over_too() {
 }
 
 #[test]
-fn nothing_from_a_record_or_an_argument_reaches_the_terminal_raw() {
+fn messages_escape_records_and_arguments() {
     let home = Home::new();
     let mut gone = std::process::Command::new("true").spawn().expect("true runs");
     let pid = gone.id();
@@ -218,7 +274,7 @@ fn nothing_from_a_record_or_an_argument_reaches_the_terminal_raw() {
         &[evil],
         &["run", "--app", evil, PORT, "--", "true"],
         &["run", "--dir", dir, "1", "--", "true"],
-        &["run", "--dir", dir, "2", "--", "rm", &format!("{dir}/agent-2.lock")],
+        &["run", "-o", "--dir", dir, "2", "--", "rm", &format!("{dir}/agent-2.lock")],
         &["status", "--dir", dir, "1"],
         &["status", "--dir", dir, "3"],
         &["status", "--json", "--dir", dir, "1"],

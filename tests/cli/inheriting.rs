@@ -1,7 +1,7 @@
 //! What the command has of portlock: its pid with `-F`, its lock file unless `-o` keeps it.
 
 use super::recorder::{self, STATUS};
-use super::{Home, PORT, Running, all_locks_are_seen, finished};
+use super::{Home, PORT, Running, all_locks_are_seen, finished, with_default_signals};
 
 /// A run with `option` whose command is the recorder.
 fn recorder_with(home: &Home, option: &str) -> Running {
@@ -9,7 +9,7 @@ fn recorder_with(home: &Home, option: &str) -> Running {
 }
 
 #[test]
-fn with_exec_the_command_is_portlocks_process_and_the_record_says_so() {
+fn exec_keeps_the_recorded_pid() {
     let home = Home::new();
     for option in ["-F", "--no-fork"] {
         let mut running = recorder_with(&home, option);
@@ -39,7 +39,7 @@ fn with_exec_the_command_is_portlocks_process_and_the_record_says_so() {
 }
 
 #[test]
-fn with_exec_signals_are_as_they_would_be_without_portlock() {
+fn exec_leaves_signals_unchanged() {
     use std::os::unix::process::ExitStatusExt;
     let home = Home::new();
     let running = recorder_with(&home, "-F");
@@ -50,7 +50,7 @@ fn with_exec_signals_are_as_they_would_be_without_portlock() {
 }
 
 #[test]
-fn an_exec_that_fails_is_69_and_releases() {
+fn failed_exec_is_69_and_releases() {
     let home = Home::new();
     let absent = home.path().join("no-such-command");
     let absent = absent.to_str().expect("UTF-8");
@@ -68,7 +68,7 @@ fn an_exec_that_fails_is_69_and_releases() {
 }
 
 #[test]
-fn exec_where_the_lock_is_held_or_there_is_none() {
+fn exec_is_refused_while_the_lock_is_held() {
     let home = Home::new();
     let holder = home.recorder();
     for (options, code) in [(&["-F"][..], 75), (&["-F", "-E", "3"], 3), (&["-F", "-w", "0"], 75)] {
@@ -85,7 +85,7 @@ fn exec_where_the_lock_is_held_or_there_is_none() {
 /// The lock file is among what the command has open, unless `-o` forbids it.
 #[test]
 #[cfg(target_os = "linux")]
-fn the_command_inherits_the_lock_file_unless_it_is_kept_from_it() {
+fn command_has_the_lock_file_unless_closed() {
     let home = Home::new();
     // The shell resolves what it has open itself, so that nothing else's files are listed.
     let script = "for fd in /proc/$$/fd/*; do readlink \"$fd\"; done";
@@ -106,7 +106,7 @@ fn the_command_inherits_the_lock_file_unless_it_is_kept_from_it() {
 }
 
 #[test]
-fn a_lock_that_is_kept_from_the_command_ends_with_portlock() {
+fn closed_lock_ends_with_portlock() {
     let home = Home::new();
     for option in ["-o", "--close"] {
         let mut running = recorder_with(&home, option);
@@ -124,10 +124,58 @@ fn a_lock_that_is_kept_from_the_command_ends_with_portlock() {
 }
 
 #[test]
-fn a_lock_that_is_kept_from_the_command_is_released_when_the_command_ends() {
+fn close_releases_when_the_command_ends() {
     let home = Home::new();
     let running = recorder_with(&home, "-o");
     let done = running.end();
     assert_eq!((done.code(), &*done.out, &*done.err), (STATUS, "ended\n", ""));
     assert!(home.is_idle());
+}
+
+/// Blocked and ignored signals are what they would be without portlock, SIGPIPE too, which Rust's
+/// runtime ignores in portlock itself.
+#[test]
+#[cfg(target_os = "linux")]
+fn command_inherits_blocked_and_ignored_signals() {
+    use std::os::unix::process::CommandExt;
+    let home = Home::new();
+    let state = |mut command: std::process::Command, ignored: &'static [libc::c_int]| {
+        let command = command.args(["grep", "-E", "^Sig(Blk|Ign):", "/proc/self/status"]);
+        // SAFETY: all calls are async-signal-safe, and the set is initialised before it is used.
+        unsafe {
+            command.pre_exec(move || {
+                let mut set = std::mem::zeroed();
+                libc::sigemptyset(&mut set);
+                for signal in [libc::SIGUSR1, libc::SIGWINCH] {
+                    libc::sigaddset(&mut set, signal);
+                }
+                libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
+                for &signal in ignored {
+                    libc::signal(signal, libc::SIG_IGN);
+                }
+                Ok(())
+            });
+        }
+        let done = finished(command);
+        assert_eq!(done.code(), 0);
+        // Those above are the C library's own.
+        const NAMED: u64 = 0x7fff_ffff;
+        let mask = |line: &str| {
+            u64::from_str_radix(line.split('\t').nth(1).expect("a mask"), 16).expect("a number")
+        };
+        done.out.lines().map(|line| mask(line) & NAMED).collect::<Vec<_>>()
+    };
+    for ignored in [&[][..], &[libc::SIGPIPE], &[libc::SIGHUP, libc::SIGPIPE, libc::SIGTSTP]] {
+        let mut env = std::process::Command::new("env");
+        env.stdin(std::process::Stdio::null());
+        with_default_signals(&mut env);
+        let without = state(env, ignored);
+        for option in ["-n", "-o", "-F"] {
+            let with = state(home.portlock(["run", option, PORT]), ignored);
+            assert_eq!(with, without, "{option} {ignored:?}");
+            let _ = std::fs::remove_file(home.lock_file());
+        }
+        let with = state(home.portlock(["run", "0"]), ignored);
+        assert_eq!(with, without, "port 0, {ignored:?}");
+    }
 }

@@ -52,7 +52,7 @@ fn the_table_is_aligned_and_ordered() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn the_json_is_an_array_of_what_status_prints_one_a_line() {
+fn list_json_has_one_status_object_a_line() {
     let home = Home::new();
     plant_three(&home);
     let holder = home.recorder();
@@ -114,7 +114,7 @@ fn note_is_shown_by_every_query_and_refusal() {
 }
 
 #[test]
-fn no_locks_are_no_lines_or_an_empty_array_and_no_directory_is_made() {
+fn list_of_no_locks_is_empty() {
     let home = Home::new();
     for made in [false, true] {
         for (arguments, out) in [
@@ -133,7 +133,7 @@ fn no_locks_are_no_lines_or_an_empty_array_and_no_directory_is_made() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_read_is_74_and_named() {
+fn unreadable_directory_is_74_and_named() {
     let home = Home::new();
     std::fs::write(home.locks(), "").expect("writes");
     for arguments in [&["list"][..], &["list", "--json"], &["sweep"]] {
@@ -145,7 +145,7 @@ fn a_directory_that_cannot_be_read_is_74_and_named() {
 }
 
 #[test]
-fn nothing_from_a_record_or_a_file_name_reaches_the_terminal_raw() {
+fn list_escapes_records_and_file_names() {
     let home = Home::new();
     let text = r"\u001b]0;evil\u0007\u001b[31mred\r\n\u009b2J\u202eend";
     let record = format!(
@@ -186,7 +186,7 @@ fn on_a_terminal(list: &mut Command) -> String {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn states_are_coloured_on_a_terminal_unless_that_is_not_wanted() {
+fn states_are_coloured_on_a_terminal() {
     let home = Home::new();
     plant_three(&home);
     let plain = finished(&mut home.portlock(["list"])).out;

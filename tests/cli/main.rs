@@ -12,6 +12,8 @@
 mod loud;
 
 mod clearing;
+#[cfg(target_os = "linux")]
+mod denied;
 mod exits;
 mod holding;
 mod inheriting;
@@ -112,24 +114,14 @@ impl Home {
         for variable in ["PORTLOCK_DIR", "XDG_RUNTIME_DIR", "TMPDIR", "NO_COLOR"] {
             command.env_remove(variable);
         }
-        // SAFETY: both are async-signal-safe. The alarm survives exec and no child inherits it.
+        // SAFETY: alarm is async-signal-safe. It survives exec, and no child inherits it.
         unsafe {
             command.pre_exec(|| {
                 libc::alarm(120);
-                for signal in [
-                    libc::SIGINT,
-                    libc::SIGTERM,
-                    libc::SIGHUP,
-                    libc::SIGQUIT,
-                    libc::SIGUSR1,
-                    libc::SIGUSR2,
-                    libc::SIGCHLD,
-                ] {
-                    libc::signal(signal, libc::SIG_DFL);
-                }
                 Ok(())
             });
         }
+        with_default_signals(&mut command);
         command
     }
 
@@ -153,6 +145,20 @@ impl Home {
         let done = finished(&mut self.portlock(["status", "--json", PORT]));
         assert_eq!(done.err, "");
         (done.code(), serde_json::from_str(&done.out).expect("one JSON object"))
+    }
+}
+
+/// Has a command find no signal ignored that the tests use.
+fn with_default_signals(command: &mut Command) {
+    let signals = recorder::NAMES.map(|(signal, _)| signal);
+    // SAFETY: signal is async-signal-safe.
+    unsafe {
+        command.pre_exec(move || {
+            for signal in signals.into_iter().chain([libc::SIGCHLD]) {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        });
     }
 }
 
@@ -247,6 +253,13 @@ impl Running {
         Finished { status, out, err }
     }
 
+    /// Ends the command where portlock is gone, and waits until nothing has `file` locked.
+    fn end_command(&mut self, file: &File) {
+        drop(self.keep.take());
+        assert_eq!(self.line(), "ended");
+        holding::until_unlocked(file);
+    }
+
     /// Kills portlock alone with SIGKILL, and waits until it is gone.
     fn kill_portlock(&mut self) {
         self.portlock.kill().expect("it is ours");
@@ -273,6 +286,26 @@ fn locked(path: &Path) -> File {
     // SAFETY: the descriptor is open for as long as `file` is.
     assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }, 0);
     file
+}
+
+/// Returns once `is_so`; fails if that does not come.
+fn bounded(what: &str, is_so: impl Fn() -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so() {
+        assert!(began.elapsed().as_secs() < 60, "still not so: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// The one child of a process, once it has it.
+#[cfg(target_os = "linux")]
+fn child_of(parent: u32) -> libc::pid_t {
+    let children = || {
+        let path = format!("/proc/{parent}/task/{parent}/children");
+        std::fs::read_to_string(path).expect("the parent lives")
+    };
+    bounded("it has a child", || !children().is_empty());
+    children().trim().parse().expect("one child")
 }
 
 fn is_root() -> bool {

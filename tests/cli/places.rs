@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::{Home, PORT, finished, since};
 
 #[test]
-fn a_name_is_locked_as_a_port_is() {
+fn name_is_locked_like_a_port() {
     let home = Home::new();
     let file = home.locks().join("build.lock");
     let script = format!(
@@ -55,7 +55,7 @@ fn the_status_of_a_name() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_takeover_of_a_name_is_told() {
+fn takeover_of_a_name_is_reported() {
     let home = Home::new();
     let record = home.dead_record();
     home.plant_as("build.lock", record.to_string().as_bytes());
@@ -66,7 +66,7 @@ fn a_takeover_of_a_name_is_told() {
 }
 
 #[test]
-fn names_that_are_no_plain_file_names_are_64_everywhere_and_make_nothing() {
+fn invalid_names_are_64_everywhere() {
     let home = Home::new();
     let long = "n".repeat(65);
     for name in [
@@ -111,7 +111,7 @@ fn names_that_are_no_plain_file_names_are_64_everywhere_and_make_nothing() {
 }
 
 #[test]
-fn the_environment_names_the_directory_and_an_option_outdoes_it() {
+fn option_overrides_the_environments_directory() {
     let home = Home::new();
     let (named, other) = (home.path().join("named"), home.path().join("other"));
     let other = other.to_str().expect("UTF-8");
@@ -134,7 +134,7 @@ fn the_environment_names_the_directory_and_an_option_outdoes_it() {
 }
 
 #[test]
-fn where_the_home_directory_cannot_be_written_to_another_stands_in_if_that_was_asked_for() {
+fn fall_back_replaces_an_unwritable_home() {
     let home = Home::new();
     let file = home.path().join("file");
     std::fs::write(&file, "").expect("writes");

@@ -57,14 +57,14 @@ fn held_by_a_live_process() {
     let name = record["command"].as_str().expect("a name");
     let message = format!(
         "port {PORT} is locked by pid {} ({name}, since {})",
-        holder.portlock.id(),
+        holder.command,
         since(&record)
     );
     assert_answer(&home, 75, "held", passed_on(&record), None, &message);
 }
 
 #[test]
-fn held_by_an_agent_of_the_old_format_whose_record_has_no_more() {
+fn held_by_an_agent_of_the_old_format() {
     let home = Home::new();
     let pid = std::process::id();
     let now = home.a_real_record()["startedAt"].clone();
@@ -165,7 +165,7 @@ fn unknown_if_it_is_no_lock_file() {
 }
 
 #[test]
-fn unknown_if_the_way_to_it_is_no_directory() {
+fn unknown_if_the_parent_is_no_directory() {
     let home = Home::new();
     std::fs::write(home.locks(), "").expect("writes");
     let message = format!(

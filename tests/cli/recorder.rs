@@ -38,7 +38,7 @@ pub(crate) fn signalling_its_parent(portlock: &mut Command) -> &mut Command {
 }
 
 fn playing<'a>(portlock: &'a mut Command, role: &str) -> &'a mut Command {
-    let test = concat!(module_path!(), "::the_recorder_prints_each_signal_that_it_gets");
+    let test = concat!(module_path!(), "::recorder_prints_each_signal");
     let test = test.split_once("::").expect("a path in this crate").1;
     portlock
         .arg(std::env::current_exe().expect("this program has a path"))
@@ -49,7 +49,7 @@ fn playing<'a>(portlock: &'a mut Command, role: &str) -> &'a mut Command {
 /// Without portlock between them, so that other tests can trust what it prints. Where the
 /// environment says so this test *is* the recorder.
 #[test]
-fn the_recorder_prints_each_signal_that_it_gets() {
+fn recorder_prints_each_signal() {
     if let Ok(role) = std::env::var(ROLE) {
         play(&role);
     }

@@ -1,12 +1,12 @@
 //! Signals that processes send: each is handed on, exactly once, unless it is ignored.
 
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 
 use super::recorder::{self, NAMES, STATUS};
 use super::{Home, PORT, Running};
 
 #[test]
-fn each_of_the_six_is_handed_on_exactly_once() {
+fn each_signal_is_handed_on_once() {
     let home = Home::new();
     let mut running = home.recorder();
     assert!(running.ignored.is_empty(), "{:?}", running.ignored);
@@ -21,7 +21,7 @@ fn each_of_the_six_is_handed_on_exactly_once() {
 }
 
 #[test]
-fn a_signal_ends_the_command_and_then_portlock_which_releases() {
+fn signal_ends_the_command_and_then_portlock() {
     let home = Home::new();
     let mut portlock = home.portlock(["run", PORT, "--", "sh", "-c", "kill -TERM $PPID; cat"]);
     let mut portlock = portlock.stdin(std::process::Stdio::piped()).spawn().expect("starts");
@@ -45,13 +45,13 @@ fn a_signal_ends_the_command_and_then_portlock_which_releases() {
         let keep = portlock.stdin.take();
         let status = portlock.wait().expect("ours");
         drop(keep);
-        assert_eq!(status.code(), Some(128 + signal));
+        assert_eq!(status.signal(), Some(signal));
         assert!(home.is_idle());
     }
 }
 
 #[test]
-fn a_signal_that_the_command_sent_is_not_handed_back_to_it() {
+fn commands_own_signal_is_not_returned() {
     let home = Home::new();
     let mut portlock = home.portlock(["run", PORT, "--"]);
     let mut running = Running::start(recorder::signalling_its_parent(&mut portlock));
@@ -61,7 +61,7 @@ fn a_signal_that_the_command_sent_is_not_handed_back_to_it() {
 }
 
 #[test]
-fn an_ignored_signal_stays_ignored_as_under_nohup() {
+fn ignored_signal_stays_ignored() {
     let home = Home::new();
     let mut portlock = home.portlock(["run", PORT, "--"]);
     // SAFETY: signal is async-signal-safe.
@@ -81,7 +81,7 @@ fn an_ignored_signal_stays_ignored_as_under_nohup() {
 }
 
 #[test]
-fn the_end_of_the_command_is_seen_where_sigchld_is_blocked_or_ignored() {
+fn command_end_is_seen_without_sigchld() {
     for block in [true, false] {
         let home = Home::new();
         let mut portlock = home.portlock(["run", PORT, "--"]);
@@ -107,18 +107,19 @@ fn the_end_of_the_command_is_seen_where_sigchld_is_blocked_or_ignored() {
     }
 }
 
-/// Stops portlock at each system call between its start and the command's, and strikes there.
+/// Stops portlock, or its child, at each system call up to the command's start, and strikes there.
 #[cfg(target_os = "linux")]
 mod before_the_command {
     use std::io::Write;
-    use std::os::unix::process::CommandExt;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::process::ExitStatusExt;
     use std::process::Stdio;
     use std::ptr;
 
     use super::*;
-    use crate::{send, terminal};
+    use crate::{Child, File, bounded, send, terminal};
 
-    /// A traced process; dropped, it is killed.
+    /// A traced process; it is killed if the test fails.
     struct Traced(libc::pid_t);
 
     /// Why it has stopped.
@@ -140,15 +141,15 @@ mod before_the_command {
         fn wait(&self) -> i32 {
             let mut status = 0;
             // SAFETY: `status` has room for the answer.
-            assert_eq!(unsafe { libc::waitpid(self.0, &mut status, 0) }, self.0);
+            assert_eq!(unsafe { libc::waitpid(self.0, &mut status, libc::__WALL) }, self.0);
             status
         }
 
-        /// To the beginning or end of the next system call, or to the fork.
+        /// To the beginning or end of the next system call, or to a fork or exec.
         fn on(&self) -> Stop {
             self.ptrace(libc::PTRACE_SYSCALL, 0);
             let status = self.wait();
-            assert!(libc::WIFSTOPPED(status), "portlock has ended without a command");
+            assert!(libc::WIFSTOPPED(status), "it has ended without a command");
             match (libc::WSTOPSIG(status), status >> 16) {
                 (stop, 0) if stop == libc::SIGTRAP | 0x80 => Stop::Call,
                 (
@@ -164,6 +165,26 @@ mod before_the_command {
                 _ => Stop::Other,
             }
         }
+
+        fn let_go(&self) {
+            self.ptrace(libc::PTRACE_DETACH, 0);
+        }
+
+        /// Whether it waits for a child to end.
+        fn is_waiting(&self) -> bool {
+            let call =
+                std::fs::read_to_string(format!("/proc/{}/syscall", self.0)).expect("it lives");
+            call.starts_with(&format!("{} ", libc::SYS_waitid))
+        }
+
+        /// Whether `signal` has come and not acted yet.
+        fn has_pending(&self, signal: libc::c_int) -> bool {
+            let status =
+                std::fs::read_to_string(format!("/proc/{}/status", self.0)).expect("it lives");
+            let mask = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+            let mask = u64::from_str_radix(mask.expect("a mask").trim(), 16).expect("a number");
+            mask >> (signal - 1) & 1 == 1
+        }
     }
 
     impl Drop for Traced {
@@ -172,7 +193,7 @@ mod before_the_command {
                 // SAFETY: kill and waitpid only take numbers; the process is ours to reap.
                 unsafe {
                     libc::kill(self.0, libc::SIGKILL);
-                    libc::waitpid(self.0, ptr::null_mut(), 0);
+                    libc::waitpid(self.0, ptr::null_mut(), libc::__WALL);
                 }
             }
         }
@@ -181,121 +202,186 @@ mod before_the_command {
     /// How portlock is struck.
     #[derive(Clone, Copy, PartialEq)]
     enum Strike {
-        /// A process sends TERM.
+        /// A process sends TERM to portlock.
         Term,
         /// A person types Ctrl-C, which the terminal sends to all that is there of its group.
         CtrlC,
     }
 
-    /// Strikes at the `nth` stop. `None` if there was a command before that, by fork or by exec.
-    fn struck_at(nth: usize, strike: Strike, option: &str, home: &Home) -> Option<i32> {
-        let mut portlock = home.portlock(["run", option, PORT, "--", "cat"]);
-        portlock.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let (mut keyboard, terminal) = terminal::open();
-        if strike == Strike::CtrlC {
-            terminal::lead_a_session(&mut portlock, &terminal);
-        }
-        // SAFETY: ptrace is async-signal-safe here: one system call, which stops us at the exec.
-        unsafe {
-            portlock.pre_exec(|| {
-                match libc::ptrace(libc::PTRACE_TRACEME, 0, ptr::null_mut::<u8>(), 0_usize) {
-                    -1 => Err(std::io::Error::last_os_error()),
-                    _ => Ok(()),
-                }
-            });
-        }
-        let mut child = portlock.spawn().expect("portlock starts and may be traced");
-        // Kept open: cat, should it run, ends by the signal or never.
-        let keep = child.stdin.take();
-        let traced = Traced(libc::pid_t::try_from(child.id()).expect("a pid"));
-        assert!(libc::WIFSTOPPED(traced.wait()), "at its exec");
-        traced.ptrace(
-            libc::PTRACE_SETOPTIONS as libc::c_uint,
-            (libc::PTRACE_O_TRACESYSGOOD
-                | libc::PTRACE_O_TRACEFORK
-                | libc::PTRACE_O_TRACEVFORK
-                | libc::PTRACE_O_TRACECLONE
-                | libc::PTRACE_O_TRACEEXEC
-                | libc::PTRACE_O_EXITKILL) as usize,
-        );
-        for _ in 0..nth {
-            match traced.on() {
-                Stop::Forked(command) => {
-                    // The new process is traced as well, and stops before its first step.
-                    let command = Traced(command);
-                    command.wait();
-                    command.ptrace(libc::PTRACE_DETACH, 0);
-                }
-                Stop::Executed => {}
-                Stop::Call | Stop::Other => continue,
+    impl Strike {
+        fn signal(self) -> libc::c_int {
+            match self {
+                Self::Term => libc::SIGTERM,
+                Self::CtrlC => libc::SIGINT,
             }
-            traced.ptrace(libc::PTRACE_DETACH, 0);
+        }
+    }
+
+    /// A traced `portlock run`, whose command ends by a signal alone.
+    struct Scene {
+        portlock: Child,
+        traced: Traced,
+        keyboard: File,
+        _terminal: OwnedFd,
+    }
+
+    impl Scene {
+        fn new(strike: Strike, option: &str, home: &Home) -> Self {
+            let mut portlock = home.portlock(["run", option, PORT, "--", "cat"]);
+            portlock.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+            let (keyboard, terminal) = terminal::open();
+            if strike == Strike::CtrlC {
+                terminal::lead_a_session(&mut portlock, &terminal);
+            }
+            // SAFETY: ptrace is async-signal-safe here: one system call, which stops us at the exec.
+            unsafe {
+                portlock.pre_exec(|| {
+                    match libc::ptrace(libc::PTRACE_TRACEME, 0, ptr::null_mut::<u8>(), 0_usize) {
+                        -1 => Err(std::io::Error::last_os_error()),
+                        _ => Ok(()),
+                    }
+                });
+            }
+            let portlock = portlock.spawn().expect("portlock starts and may be traced");
+            let traced = Traced(libc::pid_t::try_from(portlock.id()).expect("a pid"));
+            assert!(libc::WIFSTOPPED(traced.wait()), "at its exec");
+            traced.ptrace(
+                libc::PTRACE_SETOPTIONS as libc::c_uint,
+                (libc::PTRACE_O_TRACESYSGOOD
+                    | libc::PTRACE_O_TRACEFORK
+                    | libc::PTRACE_O_TRACEVFORK
+                    | libc::PTRACE_O_TRACECLONE
+                    | libc::PTRACE_O_TRACEEXEC
+                    | libc::PTRACE_O_EXITKILL) as usize,
+            );
+            Self { portlock, traced, keyboard, _terminal: terminal }
+        }
+
+        fn strike(&mut self, strike: Strike) {
+            match strike {
+                Strike::Term => send(self.traced.0, libc::SIGTERM),
+                Strike::CtrlC => self.keyboard.write_all(b"\x03").expect("types"),
+            }
+        }
+
+        /// portlock ends by the signal, and leaves nothing.
+        fn ends_by(mut self, strike: Strike, home: Option<&Home>, at: usize) {
+            // Waiting would close the input, and the command would end by itself.
+            let keep = self.portlock.stdin.take();
+            let status = self.portlock.wait().expect("ours");
             drop(keep);
-            assert_eq!(child.wait().expect("ours").code(), Some(0));
-            return None;
+            assert_eq!(status.signal(), Some(strike.signal()), "stop {at}: {status}");
+            assert!(home.is_none_or(Home::is_idle), "stop {at}");
         }
-        match strike {
-            Strike::Term => send(traced.0, libc::SIGTERM),
-            Strike::CtrlC => keyboard.write_all(b"\x03").expect("types"),
+
+        /// The command ends by the end of its input.
+        fn ends(mut self) {
+            drop(self.portlock.stdin.take());
+            assert_eq!(self.portlock.wait().expect("ours").code(), Some(0));
         }
-        traced.ptrace(libc::PTRACE_DETACH, 0);
-        let status = child.wait().expect("ours");
-        drop(keep);
-        Some(std::os::unix::process::ExitStatusExt::into_raw(status))
     }
 
-    /// Strikes at every stop. Returns how often portlock died alone, and how often the command
-    /// did; neither may leave anything.
-    fn struck_everywhere(strike: Strike, option: &str, signal: libc::c_int) -> (u32, u32) {
-        let home = Home::new();
-        let (mut alone, mut with_command) = (0, 0);
-        for nth in 0.. {
-            let Some(status) = struck_at(nth, strike, option, &home) else { break };
-            if libc::WIFSIGNALED(status) {
-                // The handlers do not stand yet, and there is neither a lock nor a command.
-                assert_eq!(libc::WTERMSIG(status), signal, "stop {nth}");
-                alone += 1;
-            } else {
-                assert_eq!(libc::WEXITSTATUS(status), 128 + signal, "stop {nth}");
-                with_command += 1;
+    /// Lets a new process or thread go on untraced.
+    fn free(new: libc::pid_t) {
+        let new = Traced(new);
+        new.wait();
+        new.let_go();
+    }
+
+    /// Strikes at the `nth` stop of portlock itself. `false` if it waits for the command, or is it,
+    /// before that.
+    fn portlock_struck_at(nth: usize, strike: Strike, option: &str, home: &Home) -> bool {
+        let mut scene = Scene::new(strike, option, home);
+        for _ in 0..nth {
+            match scene.traced.on() {
+                Stop::Forked(new) => free(new),
+                Stop::Call if !scene.traced.is_waiting() => {}
+                Stop::Other => {}
+                Stop::Call | Stop::Executed => {
+                    scene.traced.let_go();
+                    scene.ends();
+                    return false;
+                }
             }
-            assert!(home.is_idle(), "stop {nth}");
         }
-        println!("{option}: {alone} stops before the handlers stand, {with_command} after");
-        (alone, with_command)
+        scene.strike(strike);
+        scene.traced.let_go();
+        // With -F nothing remains that could remove the file of a signal just before the exec.
+        scene.ends_by(strike, Some(home).filter(|_| option != "-F"), nth);
+        true
     }
 
-    #[test]
-    fn a_term_reaches_the_command_or_there_is_none_and_nothing_is_left() {
-        let (alone, with_command) = struck_everywhere(Strike::Term, "-n", libc::SIGTERM);
-        assert!(alone > 0 && with_command > 0);
+    /// Strikes at the `nth` stop of portlock's child. `false` if it is the command before that.
+    fn child_struck_at(nth: usize, strike: Strike, option: &str, home: &Home) -> bool {
+        let mut scene = Scene::new(strike, option, home);
+        let child = loop {
+            if let Stop::Forked(new) = scene.traced.on() {
+                let new = Traced(new);
+                new.wait();
+                // A thread has portlock's number as that of its group.
+                let status = std::fs::read_to_string(format!("/proc/{}/status", new.0));
+                if !status.expect("it lives").contains(&format!("Tgid:\t{}\n", scene.traced.0)) {
+                    break new;
+                }
+                new.let_go();
+            }
+        };
+        scene.traced.let_go();
+        let mut execs = 0;
+        for _ in 0..nth {
+            if child.on() == Stop::Executed {
+                execs += 1;
+            }
+            if execs == 2 {
+                child.let_go();
+                scene.ends();
+                return false;
+            }
+        }
+        scene.strike(strike);
+        // Until its first exec portlock waits for it, and hands nothing on.
+        if execs == 1 {
+            bounded("portlock hands it on", || child.has_pending(strike.signal()));
+        }
+        child.let_go();
+        scene.ends_by(strike, Some(home), nth);
+        true
     }
 
-    #[test]
-    fn a_key_reaches_the_command_or_there_is_none_and_nothing_is_left() {
-        let (alone, with_command) = struck_everywhere(Strike::CtrlC, "-n", libc::SIGINT);
-        assert!(alone > 0 && with_command > 0);
-    }
-
-    /// It ends the wait or the command; which, depends on whether the lock was taken.
-    #[test]
-    fn a_term_before_the_command_of_a_run_that_waits_leaves_nothing_either() {
-        let (alone, with_status) = struck_everywhere(Strike::Term, "--wait", libc::SIGTERM);
-        assert!(alone > 0 && with_status > 0);
-    }
-
-    /// What is left then is reclaimed, as is what the command leaves. No signal gets lost.
-    #[test]
-    fn a_term_before_an_exec_ends_portlock_at_every_step() {
+    /// Strikes at every stop; returns how many there are.
+    fn everywhere(strike_at: impl Fn(usize, &Home) -> bool) -> usize {
         let home = Home::new();
-        let mut stops = 0;
-        for nth in 0.. {
-            let _ = std::fs::remove_file(home.lock_file());
-            let Some(status) = struck_at(nth, Strike::Term, "-F", &home) else { break };
-            assert!(libc::WIFSIGNALED(status), "stop {nth}");
-            assert_eq!(libc::WTERMSIG(status), libc::SIGTERM, "stop {nth}");
-            stops += 1;
+        let stops = (0..).take_while(|&nth| strike_at(nth, &home)).count();
+        println!("{stops} stops");
+        assert!(stops > 50, "{stops}");
+        stops
+    }
+
+    #[test]
+    fn term_to_portlock_at_any_call_leaves_nothing() {
+        for option in ["-n", "--wait", "-o"] {
+            everywhere(|nth, home| portlock_struck_at(nth, Strike::Term, option, home));
         }
-        assert!(stops > 0);
+    }
+
+    #[test]
+    fn term_while_the_child_starts_leaves_nothing() {
+        for option in ["-n", "--wait"] {
+            everywhere(|nth, home| child_struck_at(nth, Strike::Term, option, home));
+        }
+    }
+
+    #[test]
+    fn ctrl_c_at_any_call_leaves_nothing() {
+        everywhere(|nth, home| portlock_struck_at(nth, Strike::CtrlC, "-n", home));
+        everywhere(|nth, home| child_struck_at(nth, Strike::CtrlC, "-n", home));
+    }
+
+    #[test]
+    fn term_before_an_exec_is_never_lost() {
+        everywhere(|nth, home| {
+            let _ = std::fs::remove_file(home.lock_file());
+            portlock_struck_at(nth, Strike::Term, "-F", home)
+        });
     }
 }

@@ -1,12 +1,13 @@
 //! Signals that a terminal sends, to its whole foreground group or to the session's leader alone.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
 use std::ptr;
 
+use super::loud::not_checked;
 use super::recorder::{self, STATUS};
 use super::{Home, PORT, Running};
 
@@ -63,8 +64,39 @@ fn portlock(home: &Home) -> Command {
     home.portlock(["run", PORT, "--"])
 }
 
+/// A shell ends a loop at Ctrl-C only if what it runs has ended by it.
 #[test]
-fn a_key_that_the_command_has_had_is_not_handed_on_a_second_time() {
+fn ctrl_c_ends_the_loop_of_a_shell() {
+    if Command::new("bash").arg("--version").output().is_err() {
+        return not_checked("Ctrl-C in the loop of a shell: bash is missing");
+    }
+    let home = Home::new();
+    for option in ["-n", "-o"] {
+        let (mut keyboard, terminal) = open();
+        let script = r#"for i in 1 2 3; do "$@"; done; echo after the loop"#;
+        let mut bash = Command::new("bash");
+        bash.args(["-c", script, "bash", env!("CARGO_BIN_EXE_portlock"), "run", option, PORT]);
+        bash.args(["sh", "-c", "echo ready; exec cat"]).env("PORTLOCK_DIR", home.locks());
+        bash.stdin(Stdio::piped()).stdout(Stdio::piped());
+        super::with_default_signals(&mut bash);
+        lead_a_session(&mut bash, &terminal);
+        let mut bash = bash.spawn().expect("bash starts");
+        let _keep = bash.stdin.take();
+        let mut out = BufReader::new(bash.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        out.read_line(&mut line).expect("reads");
+        assert_eq!(line, "ready\n");
+        keyboard.write_all(CTRL_C).expect("types");
+        let mut rest = String::new();
+        out.read_to_string(&mut rest).expect("reads");
+        assert_eq!(rest, "", "no second round, and nothing after the loop");
+        assert_eq!(bash.wait().expect("ours").signal(), Some(libc::SIGINT));
+        assert!(home.is_idle());
+    }
+}
+
+#[test]
+fn terminal_signal_reaches_the_command_once() {
     let home = Home::new();
     let (mut keyboard, terminal) = open();
     let mut running = start(recorder::command(&mut portlock(&home)), terminal);
@@ -83,7 +115,7 @@ fn a_key_that_the_command_has_had_is_not_handed_on_a_second_time() {
 }
 
 #[test]
-fn a_key_reaches_a_command_that_has_left_the_terminals_group() {
+fn terminal_signal_is_handed_to_another_group() {
     let home = Home::new();
     let (mut keyboard, terminal) = open();
     let mut running = start(recorder::in_its_own_group(&mut portlock(&home)), terminal);
@@ -95,7 +127,7 @@ fn a_key_reaches_a_command_that_has_left_the_terminals_group() {
 }
 
 #[test]
-fn a_hang_up_which_only_the_sessions_leader_is_told_is_handed_on() {
+fn hang_up_of_the_session_leader_is_handed_on() {
     let home = Home::new();
     let (keyboard, terminal) = open();
     let mut running = start(recorder::command(&mut portlock(&home)), terminal);

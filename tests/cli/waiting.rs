@@ -1,10 +1,14 @@
 //! Waiting for a lock: `run -w`, `run --wait` and `wait`.
 
+use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 
 use super::recorder::STATUS;
 use super::{Finished, Home, PORT, finished, locked, since};
+#[cfg(target_os = "linux")]
+use super::{bounded, child_of};
 
 fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("portlock starts")
@@ -65,36 +69,52 @@ impl Looks {
     fn until(&mut self, _: u32, _: &Child) {}
 }
 
-/// Returns when a `run` waits: it has the file watched, or is blocked in a `flock`.
+/// Returns when a `run` waits: the process that is to hold the lock has the file watched.
 #[cfg(target_os = "linux")]
 fn until_waiting(waiter: &Child) {
-    let pid = waiter.id().to_string();
-    let listens = || {
+    until_watching(child_of(waiter.id()));
+}
+
+/// The same of a `run` with `-F` or `-o`, which takes the lock itself.
+#[cfg(target_os = "linux")]
+fn until_waiting_itself(waiter: &Child) {
+    until_watching(libc::pid_t::try_from(waiter.id()).expect("a pid"));
+}
+
+#[cfg(target_os = "linux")]
+fn until_watching(pid: libc::pid_t) {
+    bounded("it watches the file", || {
         let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("it lives");
         let infos = entries.flatten().filter_map(|one| std::fs::read_to_string(one.path()).ok());
         infos.into_iter().any(|info| info.contains("inotify wd:"))
-    };
-    let is_blocked = || {
-        let locks = std::fs::read_to_string("/proc/locks").expect("/proc is there");
-        locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&format!(" {pid} ")))
-    };
-    while !listens() && !is_blocked() {
-        std::thread::yield_now();
-    }
+    });
 }
 
-/// Nothing tells of it: who is to wait may come too late for that, and the test shows less.
+/// Nothing tells of it: a waiter may come too late for that, and the test shows less.
+#[cfg(not(target_os = "linux"))]
+fn until_waiting_itself(_: &Child) {}
+
+/// The same.
 #[cfg(not(target_os = "linux"))]
 fn until_waiting(_: &Child) {}
 
 #[test]
-fn a_run_that_waits_runs_its_command_when_the_holder_ends() {
+fn waiting_run_starts_when_the_holder_ends() {
     let home = Home::new();
-    for options in [&["-w", "100"][..], &["--timeout", "100.5"], &["--wait"], &["-F", "--wait"]] {
+    for options in [
+        &["-w", "100"][..],
+        &["--timeout", "100.5"],
+        &["--wait"],
+        &["-F", "--wait"],
+        &["-o", "--wait"],
+    ] {
         let holder = home.recorder();
         let mut waiter = home.portlock(["run"]);
         let waiter = start(waiter.args(options).args([PORT, "--", "echo", "got it"]));
-        until_waiting(&waiter);
+        match options[0] {
+            "-F" | "-o" => until_waiting_itself(&waiter),
+            _ => until_waiting(&waiter),
+        }
         assert_eq!(holder.end().code(), STATUS);
         let done = ended(waiter);
         assert_eq!((done.code(), &*done.out, &*done.err), (0, "got it\n", ""), "{options:?}");
@@ -105,25 +125,93 @@ fn a_run_that_waits_runs_its_command_when_the_holder_ends() {
     }
 }
 
+/// Without `-v` it says nothing of the end of the holder that it has waited for.
 #[test]
-fn a_run_that_waits_takes_over_from_a_holder_that_is_killed() {
+fn waiting_run_takes_over_from_a_killed_holder() {
     let home = Home::new();
-    let mut holder = home.recorder();
-    let record = home.record();
-    let mut waiter = home.portlock(["run", "--wait", PORT, "--", "echo", "got it"]);
-    let waiter = start(&mut waiter);
-    until_waiting(&waiter);
-    holder.kill_portlock();
-    super::send(holder.command, libc::SIGKILL);
-    let done = ended(waiter);
-    assert_eq!((done.code(), &*done.out), (0, "got it\n"));
-    let said = format!("took over the lock of port {PORT} from pid {}", record["pid"]);
-    assert!(done.err.contains(&said), "{}", done.err);
+    for options in [&["--wait"][..], &["--wait", "-v"]] {
+        let mut holder = home.recorder();
+        let record = home.record();
+        let mut waiter = home.portlock(["run"]);
+        let waiter = start(waiter.args(options).args([PORT, "--", "echo", "got it"]));
+        until_waiting(&waiter);
+        holder.kill_portlock();
+        super::send(holder.command, libc::SIGKILL);
+        let done = ended(waiter);
+        assert_eq!((done.code(), &*done.out), (0, "got it\n"));
+        let said = format!("took over the lock of port {PORT} from pid {}", record["pid"]);
+        assert_eq!(done.err.contains(&said), options.contains(&"-v"), "{}", done.err);
+        assert!(home.is_idle());
+    }
+}
+
+/// The line that names the holder of a record.
+fn waits_for(record: &serde_json::Value) -> String {
+    format!(
+        "portlock: waiting for port {PORT}, locked by pid {} ({}, since {})",
+        record["pid"],
+        record["command"].as_str().expect("a name"),
+        since(record)
+    )
+}
+
+#[test]
+fn verbose_wait_names_each_holder_once() {
+    let home = Home::new();
+    let holder = home.recorder();
+    let mut waiter = start(&mut home.portlock(["run", "-v", "--wait", PORT, "echo", "got it"]));
+    let mut lines = BufReader::new(waiter.stderr.take().expect("a pipe")).lines();
+    let mut line = || lines.next().expect("a line").expect("text");
+    assert_eq!(line(), waits_for(&home.record()));
+    // Stopped, so that the next holder comes first.
+    #[cfg(target_os = "linux")]
+    {
+        let child = child_of(waiter.id());
+        super::send(child, libc::SIGSTOP);
+        assert_eq!(holder.end().code(), STATUS);
+        let next = home.recorder();
+        super::send(child, libc::SIGCONT);
+        assert_eq!(line(), waits_for(&home.record()));
+        assert_eq!(next.end().code(), STATUS);
+    }
+    #[cfg(not(target_os = "linux"))]
+    assert_eq!(holder.end().code(), STATUS);
+    assert!(waiter.wait().expect("ours").success());
     assert!(home.is_idle());
 }
 
 #[test]
-fn at_the_end_of_the_time_it_is_75_or_what_was_asked_for_and_nothing_has_changed() {
+fn wait_on_a_terminal_names_the_holder() {
+    let home = Home::new();
+    let holder = home.recorder();
+    let (keyboard, terminal) = crate::terminal::open();
+    let mut waiter = home.portlock(["run", "--wait", PORT, "true"]);
+    let mut waiter = waiter.stderr(Stdio::from(terminal)).spawn().expect("portlock starts");
+    let mut line = String::new();
+    BufReader::new(keyboard).read_line(&mut line).expect("reads");
+    assert_eq!(line.trim_end(), waits_for(&home.record()));
+    assert_eq!(holder.end().code(), STATUS);
+    assert!(waiter.wait().expect("ours").success());
+}
+
+/// What remains of it ends too, and does not run the command later.
+#[test]
+#[cfg(target_os = "linux")]
+fn killed_waiting_portlock_runs_no_command() {
+    let home = Home::new();
+    let holder = home.recorder();
+    let mut waiter = start(&mut home.portlock(["run", "--wait", PORT, "--", "echo", "ran"]));
+    until_waiting(&waiter);
+    waiter.kill().expect("ours");
+    // Until its child has closed the pipes.
+    let done = ended(waiter);
+    assert_eq!((&*done.out, done.err.contains("the command is not run")), ("", true), "{done:?}");
+    assert_eq!(holder.end().code(), STATUS);
+    assert!(home.is_idle());
+}
+
+#[test]
+fn wait_that_times_out_is_75_and_changes_nothing() {
     let home = Home::new();
     let holder = home.recorder();
     let record = home.record();
@@ -160,18 +248,21 @@ fn at_the_end_of_the_time_it_is_75_or_what_was_asked_for_and_nothing_has_changed
 }
 
 #[test]
-fn a_signal_ends_the_wait_and_the_command_is_not_run() {
+fn signal_ends_the_wait_and_portlock() {
     let home = Home::new();
     let holder = home.recorder();
     let record = home.record();
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1] {
-        for options in [&["--wait"][..], &["-w", "100"]] {
+        for options in [&["--wait"][..], &["-w", "100"], &["-o", "--wait"], &["-F", "--wait"]] {
             let mut waiter = home.portlock(["run"]);
             let waiter = start(waiter.args(options).args([PORT, "--", "echo", "ran"]));
-            until_waiting(&waiter);
+            match options[0] {
+                "-F" | "-o" => until_waiting_itself(&waiter),
+                _ => until_waiting(&waiter),
+            }
             super::send(libc::pid_t::try_from(waiter.id()).expect("a pid"), signal);
             let done = ended(waiter);
-            assert_eq!((done.code(), &*done.out, &*done.err), (128 + signal, "", ""));
+            assert_eq!((done.status.signal(), &*done.out, &*done.err), (Some(signal), "", ""));
         }
     }
     assert_eq!(home.record(), record);
@@ -180,7 +271,36 @@ fn a_signal_ends_the_wait_and_the_command_is_not_run() {
 }
 
 #[test]
-fn several_that_wait_run_one_after_the_other() {
+fn ignored_signal_ends_no_wait() {
+    let home = Home::new();
+    for option in ["-n", "-o", "-F"] {
+        let holder = home.recorder();
+        let mut waiter = home.portlock(["run"]);
+        if option != "-n" {
+            waiter.arg(option);
+        }
+        // SAFETY: signal is async-signal-safe.
+        unsafe {
+            waiter.pre_exec(|| {
+                libc::signal(libc::SIGHUP, libc::SIG_IGN);
+                Ok(())
+            });
+        }
+        let waiter = start(waiter.args(["--wait", PORT, "--", "echo", "got it"]));
+        match option {
+            "-n" => until_waiting(&waiter),
+            _ => until_waiting_itself(&waiter),
+        }
+        super::send(libc::pid_t::try_from(waiter.id()).expect("a pid"), libc::SIGHUP);
+        assert_eq!(holder.end().code(), STATUS);
+        let done = ended(waiter);
+        assert_eq!((done.status.code(), &*done.out), (Some(0), "got it\n"), "{option}: {done:?}");
+        let _ = std::fs::remove_file(home.lock_file());
+    }
+}
+
+#[test]
+fn waiting_runs_never_overlap() {
     let home = Home::new();
     let holder = home.recorder();
     let log = home.path().join("log");
@@ -202,7 +322,7 @@ fn several_that_wait_run_one_after_the_other() {
 }
 
 #[test]
-fn wait_ends_at_once_where_nobody_holds_the_lock() {
+fn wait_ends_at_once_for_a_free_lock() {
     let home = Home::new();
     let nothing = |arguments: &[&str]| {
         let done = finished(home.portlock(["wait"]).args(arguments));
@@ -223,7 +343,7 @@ fn wait_ends_at_once_where_nobody_holds_the_lock() {
 }
 
 #[test]
-fn wait_ends_when_the_holder_does_and_takes_nothing() {
+fn wait_ends_with_the_holder() {
     let home = Home::new();
     let holder = home.recorder();
     let mut looks = Looks::at(&home);
@@ -239,7 +359,7 @@ fn wait_ends_when_the_holder_does_and_takes_nothing() {
 }
 
 #[test]
-fn wait_says_at_the_end_of_its_time_who_still_holds_the_lock() {
+fn wait_names_the_holder_at_its_limit() {
     let home = Home::new();
     let holder = home.recorder();
     let record = home.record();

@@ -116,16 +116,29 @@ fn an_old_agent_is_refused_by_the_library_and_reads_its_record() {
 }
 
 #[test]
-fn an_old_agent_is_refused_by_the_command_and_names_the_pid() {
+fn old_agent_is_refused_and_names_the_commands_pid() {
     let Some(home) = Home::new() else { return };
-    let mut holder = home.running();
+    let (mut portlock, command) = home.running();
     let said = home.agent().tell("acquire 5338");
     assert_eq!(said["did"], "refused", "{said}");
-    assert_eq!(said["record"]["pid"], holder.id());
+    assert_eq!(said["record"]["pid"], command);
     assert_eq!(said["record"]["port"], PORT);
-    drop(holder.stdin.take());
-    assert!(holder.wait().expect("it ends").success());
+    drop(portlock.stdin.take());
+    assert!(portlock.wait().expect("it ends").success());
     assert!(home.is_idle());
+}
+
+/// The agent looks at the recorded pid alone, so that must live for as long as the lock is used.
+#[test]
+fn old_agent_is_refused_while_the_command_lives() {
+    let Some(home) = Home::new() else { return };
+    let (mut portlock, command) = home.running();
+    let keep = portlock.stdin.take();
+    portlock.kill().expect("it is ours");
+    portlock.wait().expect("it is ours");
+    let said = home.agent().tell("acquire 5338");
+    assert_eq!((&said["did"], &said["record"]["pid"]), (&json!("refused"), &json!(command)));
+    drop(keep);
 }
 
 #[test]
@@ -249,9 +262,9 @@ impl Home {
         self.command(arguments).output().expect("portlock runs")
     }
 
-    /// `portlock run`, which holds the lock until its input is closed.
-    fn running(&self) -> Child {
-        let script = ["run", "5338", "--", "sh", "-c", "echo ready; exec cat"];
+    /// `portlock run`, whose command holds the lock until its input is closed, and the command's pid.
+    fn running(&self) -> (Child, u32) {
+        let script = ["run", "5338", "--", "sh", "-c", "echo $$; exec cat"];
         let mut running = self
             .command(&script)
             .stdin(Stdio::piped())
@@ -261,8 +274,7 @@ impl Home {
         let mut line = String::new();
         let output = running.stdout.as_mut().expect("a pipe");
         BufReader::new(output).read_line(&mut line).expect("reads");
-        assert_eq!(line, "ready\n");
-        running
+        (running, line.trim_end().parse().expect("a pid"))
     }
 }
 

@@ -2,6 +2,7 @@
 //! subcommands.
 
 use std::error::Error;
+use std::time::Duration;
 
 use portlock::{AcquireError, Held, ListError, PlaceError, Refusal, Unsure};
 
@@ -16,18 +17,25 @@ pub(crate) enum Purpose {
 
 /// The error with its cause, and what can be done about it, over lines.
 pub(crate) fn in_full(error: &AcquireError, purpose: Purpose) -> String {
-    let said = |held: &Held| {
-        let (path, next) = (held.path.display(), of_held(held, purpose));
-        format!("{}\n  lock file: {path}\n  next step: {next}", held.summary())
-    };
     match error {
-        AcquireError::Held(held) => said(held),
-        AcquireError::Timeout { held, limit, .. } => {
-            format!("gave up after {}: {}", humantime::format_duration(*limit), said(held))
+        AcquireError::Held(held) => refusal(held, purpose),
+        AcquireError::Timeout { held, limit, .. } => after(*limit, held, purpose),
+        AcquireError::Cancelled { held, .. } => {
+            format!("stopped waiting: {}", refusal(held, purpose))
         }
-        AcquireError::Cancelled { held, .. } => format!("stopped waiting: {}", said(held)),
         error => format!("{}\n  next step: {}", with_cause(error), of_error(error)),
     }
+}
+
+/// A refusal after a wait of `limit`.
+pub(crate) fn after(limit: Duration, held: &Held, purpose: Purpose) -> String {
+    format!("gave up after {}: {}", humantime::format_duration(limit), refusal(held, purpose))
+}
+
+/// What is known of the holder, and what can be done about it, over lines.
+pub(crate) fn refusal(held: &Held, purpose: Purpose) -> String {
+    let (path, next) = (held.path.display(), of_held(held, purpose));
+    format!("{}\n  lock file: {path}\n  next step: {next}", held.summary())
 }
 
 /// The same in one line.

@@ -1,4 +1,4 @@
-//! `portlock clear`: removes one lock file that is stale, or that a person knows to be.
+//! `portlock clear`: removes one lock file that is stale, or that a person knows to be stale.
 
 use std::io::{BufRead, IsTerminal, Read};
 
@@ -12,15 +12,14 @@ use crate::status_code::{HELD, USAGE, of_refusal};
 
 /// Remove a lock file that is provably stale
 ///
-/// Never that of a live holder. Nobody needs this in order to run a command: run takes a stale lock
-/// over by itself.
+/// Never that of a live holder. It is not needed before a run, which takes a stale lock over by
+/// itself.
 ///
 /// --force is for the cases in which a refusal says that nothing can be proved: another machine,
 /// another container, a filesystem without kernel locks, an agent of the old format whose pid
-/// another process has got. It removes the file of the holder that it shows, and stands OUTSIDE of
-/// the promises: if that holder is at work after all, two will hold the lock. It never removes a
-/// file whose kernel lock somebody is seen to have, nor one whose record is not, to the letter, the
-/// one that it showed.
+/// belongs to another process now. It removes the file of the holder that it shows, and is OUTSIDE
+/// of the promises: if that holder is active after all, two will hold the lock. It never removes a
+/// file whose kernel lock is seen to be taken, nor one whose record differs from the one shown.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct Clear {
@@ -28,7 +27,7 @@ pub(crate) struct Clear {
     #[arg(long)]
     force: bool,
 
-    /// Do not ask; without a terminal nobody can be asked, and this is needed
+    /// Do not ask; needed without a terminal
     #[arg(short, long, requires = "force")]
     yes: bool,
 
@@ -38,9 +37,9 @@ pub(crate) struct Clear {
 
 const EXIT_STATUS: &str = "\
 Exit status:
-   0  the lock file was removed, or there was none; which, is said on stdout
-  64  an argument is wrong, or --force can ask nobody and --yes is not there
-  73  something else stands in the place of the lock file
+   0  the lock file was removed, or there was none; stdout says which
+  64  an argument is wrong, or --force cannot ask and --yes is not there
+  73  something else is in the place of the lock file
   74  the lock file cannot be read, locked or removed, or the answer cannot be written
   75  it is held, or not provably stale, and stays; also if the answer is not yes
   77  not permitted

@@ -1,4 +1,4 @@
-//! `portlock list`: all locks of a directory, without touching them.
+//! `portlock list`: all locks of a directory. Read-only.
 
 use clap::Args;
 
@@ -10,7 +10,7 @@ use crate::status_code::of_list;
 
 /// List the locks of a directory
 ///
-/// Changes nothing, as status. In a table: LOCK (the port or name), STATE (held, stale, unknown),
+/// Read-only, like status. In a table: LOCK (the port or name), STATE (held, stale, unknown),
 /// PID and SINCE (from the record), WHY (where it is not certain; see status --help), COMMAND, NOTE
 /// (where a program has left one).
 #[derive(Debug, Args)]
@@ -20,7 +20,7 @@ pub(crate) struct List {
     #[arg(long)]
     json: bool,
 
-    /// Only those that are provably a dead holder's
+    /// Only those whose holder has provably died
     #[arg(long)]
     stale: bool,
 

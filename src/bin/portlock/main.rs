@@ -1,15 +1,22 @@
-//! The command: runs a program under a lock, tells who holds one, and clears what is stale.
+//! The command: runs a program that holds a lock, shows which process holds one, and removes stale
+//! lock files.
 //!
-//! One file for each subcommand. What they share: `place.rs` which lock, `found.rs` what there is
-//! to say of one, `output.rs` how anything is written, `status_code.rs` what a run of the command
-//! exits with.
+//! One file for each subcommand; of `run` also `launch.rs`, `signals.rs` and `forward.rs`, and on
+//! Windows `console.rs`. What they share: `place.rs` which lock, `found.rs` what is known of one,
+//! `output.rs` how anything is written, `status_code.rs` the exit statuses.
 
 mod advice;
 mod clear;
 mod completions;
 #[cfg(windows)]
 mod console;
+#[cfg(unix)]
+mod forward;
 mod found;
+#[cfg(target_os = "linux")]
+mod ignored;
+#[cfg(unix)]
+mod launch;
 mod list;
 mod man;
 mod output;
@@ -22,13 +29,14 @@ mod status_code;
 mod sweep;
 mod wait;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use output::{say, say_as_it_is};
 
-/// Runs a command while it holds a lock, tells who holds one, and clears what is stale
+/// Runs a command that holds a lock, shows which process holds one, removes stale lock files
 #[derive(Debug, Parser)]
 #[command(name = "portlock", version, after_help = LOCKS)]
 struct Arguments {
@@ -37,9 +45,9 @@ struct Arguments {
 }
 
 const LOCKS: &str = "\
-A lock is that of a PORT (all digits; 0 means any free port and has no lock) or of a NAME: 1 to 64
-letters, digits, '-', '_' and '.', and neither '-' nor '.' first. Lock files stand in ~/.percy, or
-in the directory that PORTLOCK_DIR names, unless --dir or --app say otherwise.
+A lock belongs to a PORT (all digits; 0 means any free port and has no lock) or a NAME: 1 to 64
+letters, digits, '-', '_' and '.', of which neither '-' nor '.' is first. Lock files are in ~/.percy,
+or in the directory that PORTLOCK_DIR names, unless --dir or --app say otherwise.
 
 `portlock SUBCOMMAND --help` lists the exit statuses.";
 
@@ -56,9 +64,19 @@ enum Action {
 }
 
 fn main() -> ExitCode {
-    let status = match Arguments::try_parse() {
+    #[cfg_attr(windows, allow(unused_mut))]
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    #[cfg(unix)]
+    let child = match launch::Child::taken_from(&mut arguments) {
+        Ok(child) => child,
+        Err(status) => return status.into(),
+    };
+    let status = match Arguments::try_parse_from(arguments) {
         Ok(Arguments { action }) => match action {
-            Action::Run(run) => run.run(),
+            #[cfg(unix)]
+            Action::Run(run) => launch::run(&run, child.as_ref()),
+            #[cfg(windows)]
+            Action::Run(run) => console::supervise(&run),
             Action::Status(query) => query.run(),
             Action::List(list) => list.run(),
             Action::Clear(clear) => clear.run(),

@@ -47,24 +47,24 @@ fn expanded(dir: PathBuf) -> Result<PathBuf, String> {
 }
 
 impl Directory {
+    /// The directory; warns if it is the fall-back.
     pub(crate) fn open(&self) -> Result<LockDir, PlaceError> {
+        let dir = self.find()?;
+        if let Some(why) = dir.instead_of() {
+            let (used, why) = (one_line(&dir.path().display().to_string()), in_words(why));
+            say(&format!("warning: the lock files are in {used} instead: {why}"));
+        }
+        Ok(dir)
+    }
+
+    fn find(&self) -> Result<LockDir, PlaceError> {
         match (&self.dir, &self.app) {
             (Some(dir), _) => Ok(LockDir::at(dir)),
             (None, Some(app)) => LockDir::home(app),
-            (None, None) if self.fall_back => fallen_back(),
+            (None, None) if self.fall_back => LockDir::user_or_fallback(),
             (None, None) => LockDir::user(),
         }
     }
-}
-
-/// The default directory, or the one that stands in for it.
-fn fallen_back() -> Result<LockDir, PlaceError> {
-    let dir = LockDir::user_or_fallback()?;
-    if let Some(why) = dir.instead_of() {
-        let (used, why) = (one_line(&dir.path().display().to_string()), in_words(why));
-        say(&format!("warning: the lock files are in {used} instead: {why}"));
-    }
-    Ok(dir)
 }
 
 /// Says why there is no place for a lock. Returns the exit status for that.
@@ -97,10 +97,23 @@ pub(crate) struct Place {
 impl Place {
     /// The lock, or `None` for port 0.
     pub(crate) fn lock(&self) -> Result<Option<Lock>, PlaceError> {
+        self.lock_in(Directory::open)
+    }
+
+    /// The same lock for a process that follows another one, which has given the warnings.
+    #[cfg(unix)]
+    pub(crate) fn lock_again(&self) -> Result<Option<Lock>, PlaceError> {
+        self.lock_in(Directory::find)
+    }
+
+    fn lock_in(
+        &self,
+        directory: impl FnOnce(&Directory) -> Result<LockDir, PlaceError>,
+    ) -> Result<Option<Lock>, PlaceError> {
         match &self.target {
             Target::Port(0) => Ok(None),
-            Target::Port(port) => self.directory.open()?.port(*port).map(Some),
-            Target::Name(name) => self.directory.open()?.name(name).map(Some),
+            Target::Port(port) => directory(&self.directory)?.port(*port).map(Some),
+            Target::Name(name) => directory(&self.directory)?.name(name).map(Some),
         }
     }
 }

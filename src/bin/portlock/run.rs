@@ -1,62 +1,75 @@
-//! `portlock run`: takes the lock, runs the command, releases.
+//! `portlock run`: its arguments, and how it takes the lock. How the command is then run is in
+//! `launch.rs`, on Windows in `console.rs`.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueHint};
-use portlock::{AcquireError, Guard, Lock, ReleaseError};
+use portlock::{AcquireError, Guard, Held, Lock, Refusal, ReleaseError, Unsure};
 
-use crate::advice::{Purpose, in_full};
+use crate::advice::{Purpose, after, in_full, refusal};
 use crate::output::{naming, one_line, say};
 use crate::place::{Place, Target, refused};
-use crate::status_code::{CANNOT_RUN, HELD, SYSTEM, of_refusal};
+use crate::status_code::{HELD, of_refusal};
 use crate::wait::seconds;
 
-/// Run a command while holding a lock
+/// Run a command that holds a lock
 ///
-/// The lock is taken before the command starts, or the command is not run. It lives as long as
-/// the command does, even if portlock itself is killed, and is released when the command ends.
-/// INT, TERM, HUP, QUIT, USR1 and USR2 are handed on to the command; while portlock waits for the
-/// lock there is none, and each of them ends the wait. On Windows these are Ctrl-C and Ctrl-Break,
-/// and a portlock that is killed takes the command along.
+/// The command starts once it has the lock. The lock file names the command's process. It is held
+/// until that process ends: when it exits, when it is killed, and also when portlock is killed.
+/// Processes that the command leaves behind keep the lock, as with flock(1); -o prevents that.
 ///
-/// Whoever waits is woken when the lock may be free; who comes first is not served first.
+/// portlock hands INT, TERM, HUP, QUIT, USR1 and USR2 on to the command. While it waits for the
+/// lock, each of them ends the wait, and portlock. A signal to the whole process group or control
+/// group, other than from a terminal, reaches the command twice: directly, and through portlock. A
+/// systemd unit needs KillMode=mixed.
+///
+/// On Windows portlock holds the lock, the lock file names portlock, and killing portlock ends the
+/// command. Ctrl-C and Ctrl-Break reach the command from the console.
+///
+/// Waiting processes are woken when the lock may be free, in no particular order.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_STATUS)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Run {
     #[command(flatten)]
-    patience: Patience,
+    waiting: Waiting,
 
-    /// Exit status when somebody else holds the lock, also at the end of the time of -w
+    /// Exit status when another process holds the lock, also at the end of the time of -w
     #[arg(short = 'E', value_name = "CODE", default_value_t = HELD)]
-    when_held: u8,
+    pub(crate) when_held: u8,
 
-    /// Replace portlock by the command (exec), which keeps portlock's pid
+    /// Replace portlock by the command (exec), which then has portlock's pid
     ///
-    /// Nothing is left that could release the lock: its file stays when the command ends, is then
-    /// stale, and the next run takes it over. Signals are the command's own; one that ends portlock
-    /// while it takes the lock may leave the file as well.
+    /// Nothing remains to remove the lock file: it stays when the command ends, is then stale, and
+    /// the next run takes the lock over. Signals go to the command without portlock.
     #[cfg(unix)]
     #[arg(short = 'F', long = "no-fork", conflicts_with = "close")]
-    no_fork: bool,
+    pub(crate) no_fork: bool,
 
-    /// Keep the lock file from the command: the lock lives with portlock alone
+    /// Let portlock hold the lock instead of the command
     ///
-    /// For a command that leaves children behind, which would keep the lock. If portlock is killed,
-    /// the lock is free though the command goes on.
+    /// The lock file names portlock. The lock ends with the command, though processes that it left
+    /// behind go on, or with portlock: if portlock is killed, the lock is free while the command
+    /// still runs.
     #[arg(short = 'o', long)]
     close: bool,
+
+    /// Say on stderr which holder is waited for, also without a terminal; with -w or --wait also
+    /// which one the lock was taken over from; and that a process left behind keeps the lock
+    #[arg(short, long)]
+    verbose: bool,
 
     #[command(flatten)]
     place: Place,
 
-    /// The command and its arguments
+    /// The command and its arguments; options of portlock come before it
     #[arg(
         value_name = "COMMAND",
         required = true,
-        last = true,
+        trailing_var_arg = true,
         value_hint = ValueHint::CommandWithArguments
     )]
     command: Vec<OsString>,
@@ -64,8 +77,8 @@ pub(crate) struct Run {
 
 /// For how long to wait for the lock.
 #[derive(Debug, Args)]
-struct Patience {
-    /// Do not wait for the lock: the default, accepted as flock(1) has it
+struct Waiting {
+    /// Do not wait for the lock: the default, accepted as in flock(1)
     #[arg(short = 'n', long = "nonblock", conflicts_with_all = ["timeout", "wait"])]
     _no_wait: bool,
 
@@ -84,122 +97,40 @@ struct Patience {
     wait: bool,
 }
 
-const EXIT_STATUS: &str = "\
-Exit status: the command's own, or 128 and the number of the signal that killed it, or that ended
-portlock while it waited for the lock. Where the command was not run, portlock says why on stderr,
-and the status is
+const AFTER_HELP: &str = "\
+A systemd unit, with the lines that matter:
+  [Service]
+  ExecStart=/usr/bin/portlock run 5338 /usr/bin/node server.js
+  KillMode=mixed
+
+Exit status: the command's own. If a signal ended the command, or the wait for the lock, portlock
+ends by the same signal: a shell shows 128 and its number. Where the command was not run, portlock
+says why on stderr, and the status is
   64  an argument is wrong
   69  the command cannot be run
-  71  the system refused to watch for signals
-  73  the lock file cannot be created, or something else stands in its place
+  71  the system refused to watch for signals, or to start a process
+  73  the lock file cannot be created, or something else is in its place
   74  the lock file cannot be read, locked or written
-  75  somebody else holds the lock, or may hold it; -E sets another status
+  75  another process holds the lock, or may hold it; -E sets another status
   77  not permitted
   78  the home directory is not known, or HOME or PORTLOCK_DIR is no full path";
 
+/// The longest wait between two checks: of the parent, of signals where no descriptor shows them, and
+/// of another holder.
+const LONGEST_WAIT: Duration =
+    Duration::from_millis(if cfg!(unix) && !cfg!(target_os = "linux") { 100 } else { 1000 });
+
 impl Run {
-    pub(crate) fn run(self) -> u8 {
-        #[cfg(unix)]
-        if self.no_fork {
-            return self.replaced();
-        }
-        self.held_or_unlocked().unwrap_or_else(|status| status)
-    }
-
-    /// `Err` is the status of a command that was not run, after the reason was given.
-    fn held_or_unlocked(self) -> Result<u8, u8> {
-        // From here on a signal is kept for the command, so that none ends us and not the command.
-        let mut signals = Signals::new().map_err(|error| {
-            say(&format!("cannot watch for signals: {error}"));
-            SYSTEM
-        })?;
-        let mut command = self.to_run();
-        let guard = self.guard(&mut command, |lock| self.patience.acquire(lock, &mut signals))?;
-        // The console has told it to us alone, since there is no command yet.
-        #[cfg(windows)]
-        if let Some(signal) = signals.that_came() {
-            drop(guard);
-            return Err(status_of_signal(signal));
-        }
-        #[cfg(windows)]
-        let tied = guard.as_ref().filter(|_| !self.close).map(|_| self.tied()).transpose()?;
-        let ended = command
-            .spawn()
-            .map_err(|error| (CANNOT_RUN, self.cannot_run(&error)))
-            .and_then(|mut child| {
-                signals
-                    .until_the_end_of(&mut child)
-                    .map_err(|error| (SYSTEM, format!("cannot wait for the command: {error}")))
-            });
-        // What the command has left behind goes on, as elsewhere.
-        #[cfg(windows)]
-        drop(tied);
-        // Before any message, so that a script that reads it can start again.
-        let released = guard.map_or(Ok(()), Guard::release);
-        #[cfg(windows)]
-        let wide = ended.as_ref().ok().copied();
-        let status = ended.map(status_of_command).map_err(|(status, why)| {
-            say(&why);
-            status
-        });
-        if let Err(error) = released {
-            let warning = release_warning(&error);
-            // Lets go of a lock that could not be released, and empties its record.
-            drop(error);
-            say(&format!("warning: {warning}"));
-        }
-        #[cfg(windows)]
-        if let Some(ended) = wide {
-            crate::console::exit_if_wide(ended);
-        }
-        status
-    }
-
-    /// Has the command end with us: on Windows it cannot take the lock over.
-    #[cfg(windows)]
-    fn tied(&self) -> Result<impl Drop, u8> {
-        portlock::tie_to_this_process().map_err(|error| {
-            say(&format!("cannot have the command end with portlock: {error}; -o runs it without"));
-            SYSTEM
-        })
-    }
-
-    /// Becomes the command; returns if that cannot be.
+    /// Takes the lock, or says why not. `None` is port 0's.
     ///
-    /// No signal is kept: what came between the last look for one and the exec would be lost, and
-    /// whoever uses this leaves the file to be taken over anyway.
-    #[cfg(unix)]
-    fn replaced(self) -> u8 {
-        let mut command = self.to_run();
-        match self.guard(&mut command, |lock| Ok(self.patience.acquire_undisturbed(lock))) {
-            Ok(guard) => {
-                let error = std::os::unix::process::CommandExt::exec(&mut command);
-                // Before the message, as above. That of an exec that failed matters more than one
-                // of a release that failed too.
-                drop(guard);
-                say(&self.cannot_run(&error));
-                CANNOT_RUN
-            }
-            Err(status) => status,
-        }
-    }
-
-    fn to_run(&self) -> Command {
-        let mut command = Command::new(&self.command[0]);
-        command.args(&self.command[1..]);
-        command
-    }
-
-    fn cannot_run(&self, error: &std::io::Error) -> String {
-        format!("cannot run {}: {error}", one_line(&self.command[0].to_string_lossy()))
-    }
-
-    /// Takes the lock, and hands it over to the command unless `-o` forbids it; or says why not.
-    /// `None` is port 0's.
-    fn guard(
+    /// # Errors
+    ///
+    /// The exit status. What `still_wanted` returns as an error is one: it is asked while nothing
+    /// is held.
+    pub(crate) fn lock(
         &self,
-        command: &mut Command,
-        acquire: impl FnOnce(&Lock) -> Result<Result<Guard, AcquireError>, u8>,
+        watch: &Watch,
+        still_wanted: impl Fn() -> Result<(), u8>,
     ) -> Result<Option<Guard>, u8> {
         let Some(lock) = self.place.lock().map_err(|error| refused(&error))? else {
             say("port 0 means any free port and has no lock: the command runs without one");
@@ -207,68 +138,136 @@ impl Run {
         };
         let name = Path::new(&self.command[0]).file_name().unwrap_or(&self.command[0]);
         let lock = lock.command(name.to_string_lossy());
-        let guard = acquire(&lock)?.map_err(|error| {
-            say(&naming(lock.path(), &in_full(&error, Purpose::Hold)));
-            if error.is_held() { self.when_held } else { of_refusal(&error) }
-        })?;
-        if let Some(reclaimed) = guard.reclaimed() {
+        let guard = self.acquire(&lock, watch, still_wanted)?;
+        // A run that waits may get the lock before the portlock of the command that has just ended
+        // has removed the file, so there it is no news.
+        let is_news = self.verbose || self.waiting.limit() == Some(Duration::ZERO);
+        if let Some(reclaimed) = guard.reclaimed().filter(|_| is_news) {
             let which = match &self.place.target {
                 Target::Port(port) => format!("the lock of port {port}"),
                 Target::Name(name) => format!("the lock {name}"),
             };
             say(&format!("took over {which} from {reclaimed}, which is gone"));
         }
-        if !self.close {
-            guard.hand_over_to(command);
-        }
         Ok(Some(guard))
+    }
+
+    fn acquire(
+        &self,
+        lock: &Lock,
+        watch: &Watch,
+        still_wanted: impl Fn() -> Result<(), u8>,
+    ) -> Result<Guard, u8> {
+        let limit = self.waiting.limit();
+        let end = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let mut shown = None;
+        let mut wait = Duration::ZERO;
+        loop {
+            watch.act()?;
+            still_wanted()?;
+            let error = match attempt(lock, watch, wait) {
+                Ok(guard) if !watch.is_signalled() => return Ok(guard),
+                // Released here, so that the signal acts while nothing is held.
+                Ok(_) | Err(AcquireError::Cancelled { .. }) => continue,
+                Err(error) => error,
+            };
+            let left = end.map_or(LONGEST_WAIT, |end| {
+                end.saturating_duration_since(Instant::now()).min(LONGEST_WAIT)
+            });
+            match error.held() {
+                Some(held) if !left.is_zero() => {
+                    self.show_wait(held, &mut shown);
+                    wait = left;
+                }
+                _ => return Err(self.refused(lock, &error, limit)),
+            }
+        }
+    }
+
+    fn refused(&self, lock: &Lock, error: &AcquireError, limit: Option<Duration>) -> u8 {
+        let said = match (error.held(), limit) {
+            // The tries were many, and the limit of the last is not the user's.
+            (Some(held), None | Some(Duration::ZERO)) => refusal(held, Purpose::Hold),
+            (Some(held), Some(limit)) => after(limit, held, Purpose::Hold),
+            (None, _) => in_full(error, Purpose::Hold),
+        };
+        say(&naming(lock.path(), &said));
+        if error.is_held() { self.when_held } else { of_refusal(error) }
+    }
+
+    /// Says what is waited for, to a person or if asked to: at once, and when it changes.
+    fn show_wait(&self, held: &Held, shown: &mut Option<String>) {
+        if !self.verbose && !std::io::stderr().is_terminal() {
+            return;
+        }
+        let target = &self.place.target;
+        let line = match (&held.holder, held.why) {
+            (Some(holder), Refusal::Holder) => {
+                format!("waiting for {target}, locked by {holder}")
+            }
+            (Some(holder), Refusal::Unknown(Unsure::RecordedGone)) => {
+                format!("waiting for {target}, locked by what {holder} left behind")
+            }
+            (Some(holder), _) => {
+                format!("waiting for {target}, perhaps locked by {holder}")
+            }
+            (None, _) => format!("waiting for {target}"),
+        };
+        if shown.as_ref() != Some(&line) {
+            say(&line);
+            *shown = Some(line);
+        }
+    }
+
+    /// Whether portlock itself is to hold the lock.
+    pub(crate) fn keeps_lock_from_command(&self) -> bool {
+        self.close
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
+    /// The lock once more, without a warning. `None` is port 0's.
+    #[cfg(unix)]
+    pub(crate) fn lock_again(&self) -> Option<Lock> {
+        self.place.lock_again().ok().flatten()
+    }
+
+    /// The command, to be started.
+    pub(crate) fn to_run(&self) -> Command {
+        let mut command = Command::new(&self.command[0]);
+        command.args(&self.command[1..]);
+        command
+    }
+
+    pub(crate) fn cannot_run(&self, error: &std::io::Error) -> String {
+        format!("cannot run {}: {error}", one_line(&self.command[0].to_string_lossy()))
     }
 }
 
-impl Patience {
+impl Waiting {
     /// The longest wait, or `None` for one without an end.
     fn limit(&self) -> Option<Duration> {
         if self.wait { None } else { Some(self.timeout.unwrap_or_default()) }
     }
+}
 
-    /// Acquires, and a signal ends the wait: with nothing half done. `Err` is the status of that.
-    fn acquire(
-        &self,
-        lock: &Lock,
-        signals: &mut Signals,
-    ) -> Result<Result<Guard, AcquireError>, u8> {
-        let limit = self.limit();
-        if limit == Some(Duration::ZERO) {
-            return Ok(lock.try_acquire());
-        }
-        let cancel = signals.cancel().map_err(|error| {
-            say(&format!("cannot watch for signals: {error}"));
-            SYSTEM
-        })?;
-        // What came before there was anything to cancel would cancel nothing.
-        let early = signals.that_came();
-        let tried = early.is_none().then(|| lock.acquire_unless(&cancel, limit));
-        match (early.or_else(|| signals.that_came()), tried) {
-            (None, Some(tried)) => Ok(tried),
-            // A guard that came just now is released.
-            (signal, _) => Err(signal.map_or(SYSTEM, status_of_signal)),
-        }
-    }
-
-    /// Acquires where any signal may end us.
-    #[cfg(unix)]
-    fn acquire_undisturbed(&self, lock: &Lock) -> Result<Guard, AcquireError> {
-        match self.limit() {
-            None => lock.acquire(),
-            Some(Duration::ZERO) => lock.try_acquire(),
-            Some(limit) => lock.acquire_timeout(limit),
-        }
+/// One try that waits for at most `wait`, or until a signal comes.
+fn attempt(lock: &Lock, watch: &Watch, wait: Duration) -> Result<Guard, AcquireError> {
+    match watch.cancel() {
+        _ if wait.is_zero() => lock.try_acquire(),
+        Some(cancel) => lock.acquire_unless(cancel, Some(wait)),
+        None => lock.acquire_timeout(wait),
     }
 }
 
-fn release_warning(error: &ReleaseError) -> String {
-    let path = error.path();
-    let warning = match error {
+/// Releases a lock that portlock itself holds. The warning, if its file stays or had been removed.
+pub(crate) fn release(guard: Guard) -> Option<String> {
+    let error = guard.release().err()?;
+    let path = error.path().to_owned();
+    let warning = match &error {
         ReleaseError::Failed { op, source, .. } => format!(
             "cannot {op} {}: {source}; the lock was given up, and the next run that may remove the \
              file does",
@@ -276,23 +275,12 @@ fn release_warning(error: &ReleaseError) -> String {
         ),
         _ => format!("{error}; {}", error.next_step()),
     };
-    naming(path, &warning)
-}
-
-fn status_of_command(ended: ExitStatus) -> u8 {
-    #[cfg(unix)]
-    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&ended) {
-        return status_of_signal(signal);
-    }
-    // Elsewhere a status has 32 bits, of which a failure must stay one.
-    ended.code().map_or(u8::MAX, |code| u8::try_from(code).unwrap_or(u8::MAX))
-}
-
-fn status_of_signal(signal: i32) -> u8 {
-    u8::try_from(128 + signal).unwrap_or(u8::MAX)
+    // Releases a lock that could not be released, and empties its record.
+    drop(error);
+    Some(naming(&path, &format!("warning: {warning}")))
 }
 
 #[cfg(windows)]
-use crate::console::Signals;
+use crate::console::Watch;
 #[cfg(unix)]
-use crate::signals::Signals;
+use crate::signals::Watch;

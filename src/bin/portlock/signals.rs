@@ -1,99 +1,155 @@
-//! Keeps signals for the command, waits for it, and hands them on.
+//! Signals while portlock takes a lock, or is about to become the command.
+//!
+//! They are blocked, and each one acts where nothing is half done, by its own default action. No
+//! handler is installed. So what is ignored stays ignored, and a signal that comes just before the
+//! exec is not lost: it is pending, and acts when it is unblocked.
 
 use std::io;
-use std::os::unix::net::UnixStream;
-use std::process::{Child, ExitStatus};
 
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use portlock::Cancel;
-use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-use signal_hook::iterator::SignalsInfo;
-use signal_hook::iterator::exfiltrator::origin::{Origin, WithOrigin};
-use signal_hook::low_level::pipe;
 
-/// The signals that are handed on, if they were not ignored when we started.
-const HANDED_ON: [i32; 6] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
+use crate::status_code::of_signal;
 
-/// Signals are kept from here on, for a command that is yet to start.
-pub(crate) struct Signals {
-    kept: SignalsInfo<WithOrigin>,
-    handled: Vec<i32>,
+/// The signals that end a wait for the lock, and that are handed on to the command.
+pub(crate) const HANDLED: [Signal; 6] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+];
+
+/// Signals that portlock blocks. The caller's own blocked signals are not among them: they stay
+/// blocked, for the command too.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Blocked(SigSet);
+
+impl Blocked {
+    /// Blocks them in this thread.
+    pub(crate) fn here() -> io::Result<Self> {
+        let before = SigSet::thread_get_mask()?;
+        Self::these(HANDLED.into_iter().filter(|&signal| !before.contains(signal)))
+    }
+
+    /// Blocks these, which the parent has blocked already.
+    pub(crate) fn these(signals: impl IntoIterator<Item = Signal>) -> io::Result<Self> {
+        let set: SigSet = signals.into_iter().collect();
+        set.thread_block()?;
+        Ok(Self(set))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Signal> {
+        self.0.iter()
+    }
+
+    /// A signal that came acts now, and others when they come.
+    pub(crate) fn unblock(&self) -> io::Result<()> {
+        Ok(self.0.thread_unblock()?)
+    }
+
+    pub(crate) fn block_again(&self) -> io::Result<()> {
+        Ok(self.0.thread_block()?)
+    }
+
+    /// The same, except for these: they stay blocked until the process ends.
+    pub(crate) fn without(&self, signals: &[Signal]) -> Self {
+        Self(self.0.iter().filter(|signal| !signals.contains(signal)).collect())
+    }
 }
 
-impl Signals {
-    pub(crate) fn new() -> io::Result<Self> {
-        // An ignored signal stays ignored, as under nohup, and the command inherits that.
-        let handled: Vec<i32> =
-            HANDED_ON.into_iter().filter(|&signal| !portlock::is_ignored(signal)).collect();
-        let and_its_end = handled.iter().copied().chain([SIGCHLD]);
-        // Without the last the command's end would never be told. A parent that takes its own
-        // from a file has it blocked, and we inherit that.
-        let kept = portlock::undisturbed(SIGCHLD, || SignalsInfo::new(and_its_end))?;
-        Ok(Self { kept, handled })
+/// Sees which of the blocked signals came, and ends a wait for the lock by it.
+pub(crate) struct Watch {
+    blocked: Blocked,
+    #[cfg(target_os = "linux")]
+    pending: Pending,
+}
+
+/// What is readable while a signal is pending (signalfd(2)).
+#[cfg(target_os = "linux")]
+struct Pending {
+    signals: nix::sys::signalfd::SignalFd,
+    cancel: Cancel,
+}
+
+impl Watch {
+    pub(crate) fn new(blocked: Blocked) -> io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        let pending = {
+            use nix::sys::signalfd::{SfdFlags, SignalFd};
+            use std::os::fd::AsFd;
+            // An ignored signal that is blocked is pending nevertheless, and must end no wait.
+            let ending = blocked.iter().filter(|&signal| !crate::ignored::is_ignored(signal));
+            let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+            let signals = SignalFd::with_flags(&ending.collect(), flags)?;
+            let cancel = Cancel::when_readable(signals.as_fd().try_clone_to_owned()?);
+            Pending { signals, cancel }
+        };
+        Ok(Self {
+            blocked,
+            #[cfg(target_os = "linux")]
+            pending,
+        })
     }
 
-    /// Told by the next signal that is handed on. It goes on telling for as long as we live, which
-    /// costs a signal one write.
-    pub(crate) fn cancel(&self) -> io::Result<Cancel> {
-        let (told, tell) = UnixStream::pair()?;
-        for &signal in &self.handled {
-            pipe::register(signal, tell.try_clone()?)?;
-        }
-        Ok(Cancel::when_readable(told))
+    /// What ends a wait when a signal comes. `None` where nothing does: then a wait must be short,
+    /// and [`act`](Self::act) comes between two of them.
+    pub(crate) fn cancel(&self) -> Option<&Cancel> {
+        #[cfg(target_os = "linux")]
+        return Some(&self.pending.cancel);
+        #[cfg(not(target_os = "linux"))]
+        return None;
     }
 
-    /// A signal that came since the start: there is no command yet that it could be meant for. It
-    /// is not kept any longer.
-    pub(crate) fn that_came(&mut self) -> Option<i32> {
-        self.kept.pending().map(|origin| origin.signal).find(|&signal| signal != SIGCHLD)
+    /// Whether a signal is pending that would end this process. Not known everywhere.
+    pub(crate) fn is_signalled(&self) -> bool {
+        self.cancel().is_some_and(Cancel::is_told)
     }
 
-    /// Returns when `child` has ended.
+    /// Lets the signals act that came. To be called while nothing is held: they end this process.
     ///
-    /// Only this thread reaps it, so its number is its own at every signal that is sent to it.
-    pub(crate) fn until_the_end_of(mut self, child: &mut Child) -> io::Result<ExitStatus> {
-        let command = Pid::from_child(child);
-        // What came until now is handed on whoever sent it: before the fork it came to us alone,
-        // and between fork and exec to our handler in the child. A key that is typed between the
-        // exec and this line reaches the command twice, since it cannot be told from those.
-        for origin in self.kept.pending().filter(|origin| !is_own(origin, command)) {
-            send(command, origin.signal);
-        }
-        loop {
-            if let Some(ended) = child.try_wait()? {
-                return Ok(ended);
-            }
-            for origin in self.kept.wait() {
-                if !is_own(&origin, command) && !had_it_too(&origin, command) {
-                    send(command, origin.signal);
-                }
+    /// # Errors
+    ///
+    /// The exit status, where a signal came that cannot end this process: the kernel keeps those
+    /// without a handler from the first process of a container.
+    pub(crate) fn act(&self) -> Result<(), u8> {
+        #[cfg(target_os = "linux")]
+        if is_first_process() {
+            if let Ok(Some(came)) = self.pending.signals.read_signal() {
+                return Err(of_signal(i32::try_from(came.ssi_signo).unwrap_or(0)));
             }
         }
+        // Where that fails, the signals act at the next call.
+        let _ = self.blocked.0.thread_swap_mask(SigmaskHow::SIG_UNBLOCK);
+        let _ = self.blocked.block_again();
+        Ok(())
     }
 }
 
-/// What the command itself caused: its end, or a signal to its parent. It wants neither back.
-fn is_own(origin: &Origin, command: Pid) -> bool {
-    origin.signal == SIGCHLD
-        || origin.process.is_some_and(|sender| sender.pid == command.as_raw_pid())
+/// Ends this process by `signal`, as the command was ended: so a shell ends its loop at Ctrl-C, and
+/// shows 128 + `signal` as the status. Returns that number where the process cannot end so.
+pub(crate) fn end_by(signal: i32) -> u8 {
+    if !is_first_process() {
+        without_core_dump();
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    }
+    of_signal(signal)
 }
 
-/// Whether the command had this signal from where we had it. A second INT means "now!" to many.
-///
-/// A process sends to one. The terminal sends to its whole foreground group, in which the command
-/// is if it is in ours; other than for a hang-up, which it tells to the session's leader alone.
-fn had_it_too(origin: &Origin, command: Pid) -> bool {
-    let by_the_terminal = origin.process.is_none();
-    // Not by rustix, for which a group or session outside of our container is a defect.
-    let to_us_alone = origin.signal == SIGHUP && portlock::leads_its_session();
-    let in_our_group = portlock::is_in_our_group(command.as_raw_pid());
-    by_the_terminal && !to_us_alone && in_our_group
+/// The first process of a container ends by no signal of its own.
+fn is_first_process() -> bool {
+    std::process::id() == 1
 }
 
-/// Sends to a process that is not reaped yet. An error tells that we may not, as with a command
-/// that changed its user, and nothing else can be done.
-fn send(command: Pid, signal: i32) {
-    if let Some(signal) = Signal::from_named_raw(signal) {
-        let _ = kill_process(command, signal);
+/// The command has left its own, if it was to.
+fn without_core_dump() {
+    #[cfg(target_os = "linux")]
+    let _ = nix::sys::prctl::set_dumpable(false);
+    #[cfg(not(target_os = "linux"))]
+    {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let _ = getrlimit(Resource::RLIMIT_CORE)
+            .and_then(|(_, most)| setrlimit(Resource::RLIMIT_CORE, 0, most));
     }
 }

@@ -1,4 +1,4 @@
-//! `portlock status`: who holds a lock, without touching it.
+//! `portlock status`: which process holds a lock. Read-only.
 
 use clap::Args;
 use portlock::PlaceError;
@@ -8,9 +8,9 @@ use crate::found::Found;
 use crate::output::{answer, json};
 use crate::place::{Place, refused};
 
-/// Tell who holds a lock
+/// Show which process holds a lock
 ///
-/// Changes nothing: it creates, locks, writes and removes nothing, and fails nobody's attempt.
+/// Read-only: it creates, locks, writes and removes nothing, and makes no other attempt fail.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Query {
@@ -37,8 +37,8 @@ JSON, with null for what does not apply or is not known:
 
 Exit status:
    0  free: there is no lock file
-   3  stale: the lock file is provably a dead holder's, and the next run takes it over
-   4  cannot tell: neither can be proved from here, or the lock file cannot be read
+   3  stale: the holder has provably died, and the next run takes the lock over
+   4  unknown: neither can be proved from here, or the lock file cannot be read
   64  an argument is wrong
   73  the directory that --fall-back would use cannot be made or trusted
   74  the answer cannot be written

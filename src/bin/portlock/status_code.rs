@@ -25,6 +25,11 @@ pub(crate) const NOT_PERMITTED: u8 = 77;
 /// EX_CONFIG: the home directory is not known, or a variable of the environment names no directory.
 pub(crate) const NO_HOME: u8 = 78;
 
+/// The status that a shell shows for a process that `signal` has ended.
+pub(crate) fn of_signal(signal: i32) -> u8 {
+    128_u8.saturating_add(u8::try_from(signal).unwrap_or(u8::MAX))
+}
+
 /// The status that says why a lock was not acquired, or why its file was not read or removed.
 pub(crate) fn of_refusal(error: &AcquireError) -> u8 {
     match error {

@@ -12,9 +12,9 @@ use crate::status_code::{IO, of_list};
 
 /// Remove all lock files of a directory that are provably stale
 ///
-/// As clear, for each of them: never that of a live holder, and what cannot be proved stays. Prints
-/// a line for each that was removed. Nobody needs this in order to run a command: run takes a stale
-/// lock over by itself.
+/// Like clear, for each of them: never that of a live holder, and what cannot be proved stays. Prints
+/// a line for each that was removed. It is not needed before a run, which takes a stale lock over by
+/// itself.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Sweep {
@@ -39,7 +39,7 @@ Exit status:
    0  all that is provably stale was removed; there may be none
   64  an argument is wrong
   73  the directory that --fall-back would use cannot be made or trusted
-  74  one could not be looked at or removed, or the directory cannot be read, or the answer cannot
+  74  one could not be read or removed, or the directory cannot be read, or the answer cannot
       be written
   77  not permitted to read the directory
   78  the home directory is not known, or HOME or PORTLOCK_DIR is no full path";

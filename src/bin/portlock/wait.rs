@@ -1,4 +1,4 @@
-//! `portlock wait`: until nobody holds the lock.
+//! `portlock wait`: until no process holds the lock.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,14 @@ use crate::output::{naming, say};
 use crate::place::{Place, refused};
 use crate::status_code::{CANNOT_TELL, HELD};
 
-/// Wait until nobody holds a lock
+/// Wait until no process holds a lock
 ///
-/// Takes nothing and changes nothing: when it ends, somebody else may take the lock first. To hold
-/// it then, use run --wait. It looks at growing intervals of up to 20 milliseconds.
+/// Read-only: when it ends, another process may take the lock first. To hold it then, use
+/// run --wait. It polls at growing intervals of up to 20 milliseconds.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct Wait {
-    /// Wait for at most so many seconds, as in 2.5; 0 looks once [default: as long as it takes]
+    /// Wait for at most so many seconds, as in 2.5; 0 polls once [default: as long as it takes]
     #[arg(short = 'w', long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
 
@@ -27,8 +27,8 @@ pub(crate) struct Wait {
 
 const EXIT_STATUS: &str = "\
 Exit status:
-   0  nobody holds it: it is free, or provably a dead holder's
-   4  cannot tell: neither can be proved from here, or the lock file cannot be read
+   0  no process holds it: it is free, or its holder has provably died
+   4  unknown: neither can be proved from here, or the lock file cannot be read
   64  an argument is wrong
   73  the directory that --fall-back would use cannot be made or trusted
   75  still held at the end of the time
@@ -42,7 +42,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// How often in a row a look must not be able to tell before that is the answer: for about 0.1 s.
-/// Whoever is just taking over a lock is done long before.
+/// A takeover takes much less.
 const LOOKS: u32 = 10;
 
 /// What a look at the lock means for the wait.
