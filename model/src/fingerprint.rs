@@ -1,4 +1,4 @@
-//! Fingerprints: 128 bits of a hash stand for a canonical world.
+//! Fingerprints: 128 bits of a hash stand for a world.
 //!
 //! Two different worlds share one by chance alone: among a thousand million worlds with a
 //! probability of 10^-21. `tests/search.rs` compares the counts with a search that keeps the worlds.
@@ -12,7 +12,8 @@ use crate::world::World;
 /// A fingerprint.
 pub type Fingerprint = u128;
 
-/// The fingerprint of a canonical world.
+/// The fingerprint of a world. (Files and open files are told without their numbers, which those that
+/// name them tell.)
 pub fn fingerprint(world: &World) -> Fingerprint {
     let mut bytes = Bytes { all: [0; ROOM], end: 0 };
     world.hash(&mut bytes);

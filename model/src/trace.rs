@@ -22,16 +22,18 @@ use std::io::Write;
 use std::time::Duration;
 
 use portlock::protocol::{
-    Acquire, Age, Author, Confirm, Create, Dated, Done, Evidence, FileSystem, Listen, Lock, Open,
-    Probe, Read, Unlink, Wait, Watch,
+    Acquire, Author, Confirm, Create, Dated, Done, Evidence, FileSystem, Listen, Lock, Open, Probe,
+    Read, Unlink, Wait, Watch,
 };
 use rustc_hash::FxHashSet;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::fingerprint::{Fingerprint, fingerprint};
 use crate::machines::{Answer, Op, Reply, Script};
 use crate::moves::{Outcome, apply};
+use crate::reduce::Reduction;
 use crate::variants::SHIPPED;
-use crate::world::{Content, Doing, Inode, Kind, Listens, Look, Move, Who, World};
+use crate::world::{Doing, Inode, Kind, Listens, Look, Move, Who, World};
 use crate::worlds::{Config, Start};
 
 /// The time by the clock that all processes share.
@@ -337,7 +339,7 @@ pub fn explain(trace: &Trace) -> Result<Explained, Unexplained> {
             for world in followed {
                 let mut done = done.clone();
                 done[lane] += 1;
-                if search.known.insert((done.clone(), world)) {
+                if search.known.insert((done.clone(), fingerprint(&world))) {
                     open.push((done, world));
                 }
             }
@@ -353,7 +355,8 @@ pub fn explain(trace: &Trace) -> Result<Explained, Unexplained> {
 struct Search<'a> {
     trace: &'a Trace,
     config: Config,
-    known: FxHashSet<(Vec<usize>, World)>,
+    reduction: Reduction,
+    known: FxHashSet<(Vec<usize>, Fingerprint)>,
     tried: usize,
 }
 
@@ -369,9 +372,12 @@ impl<'a> Search<'a> {
             asks_may_be_denied: false,
             waits: true,
             listens: true,
+            // It is no search for a broken promise.
+            owed: &[],
             ..base
         };
-        Self { trace, config, known: FxHashSet::default(), tried: 0 }
+        let reduction = Reduction::of(&config, &SHIPPED);
+        Self { trace, config, reduction, known: FxHashSet::default(), tried: 0 }
     }
 
     /// The lanes whose next event may come next: nothing that is left ended before it began.
@@ -416,8 +422,15 @@ impl<'a> Search<'a> {
                 made.map(|outcome| outcome.world).chain([*world]).collect()
             }
         };
-        worlds.iter_mut().for_each(forget);
+        worlds.iter_mut().for_each(|world| self.forget(world));
         worlds
+    }
+
+    /// Leaves out what no move depends on, so that orders that lead to the same are known as such.
+    fn forget(&self, world: &mut World) {
+        (world.crashes_left, world.faults_left, world.removals_left) = (1, 0, 0);
+        world.participants.iter_mut().for_each(|participant| participant.in_window = false);
+        self.reduction.reduce(world);
     }
 
     fn moved(&self, world: &World, one: Move) -> Vec<World> {
@@ -516,23 +529,5 @@ fn settled(reply: Reply) -> Reply {
             Reply::Probe(Evidence::Record(author, Probe::Gone))
         }
         other => other,
-    }
-}
-
-/// Leaves out what no move depends on, so that orders that lead to the same are known as such.
-fn forget(world: &mut World) {
-    (world.crashes_left, world.faults_left, world.removals_left) = (1, 0, 0);
-    (world.removal_failed, world.robbed) = (false, false);
-    for file in world.files.iter_mut().flatten() {
-        file.abandoned = false;
-        if file.content.is_record() {
-            file.age = Age::Old;
-        }
-    }
-    for participant in &mut world.participants {
-        (participant.witnessed, participant.in_window) = (0, false);
-        if matches!(participant.doing, Doing::Idle | Doing::Holding) {
-            participant.seen = Content::Empty;
-        }
     }
 }

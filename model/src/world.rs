@@ -242,8 +242,8 @@ pub enum Move {
     Remove,
 }
 
-/// Without the places that are not used. Of two canonical worlds, in which files are numbered without
-/// gaps, no more is needed to tell them apart.
+/// Without the places that are not used. It tells any two worlds apart: which numbers files and open
+/// files have, those say that name them, and what nobody names is not there.
 impl Hash for World {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self {
