@@ -95,7 +95,7 @@ const fn breaks(promise: Promise, world: &'static str, participants: usize) -> C
     Caught::Breaks { promise, world, participants }
 }
 
-const EVERY_ENGINE: &[Engine] = &[Engine::Explorer, Engine::Random, Engine::Loom];
+const EVERY_ENGINE: &[Engine] = &[Engine::Explorer, Engine::Random];
 
 fn closing(then: Then) -> Acquire {
     Acquire::Closing(Closing { then })
@@ -160,7 +160,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "Percy, pidlock",
             caught: breaks(Promise::P1, "base", 2),
             calls: 7,
-            engines: EVERY_ENGINE,
+            engines: &[Engine::Explorer, Engine::Random, Engine::Loom],
             protocol: own(Doing::Percy(Percy::START), false, false),
         },
         Variant {
@@ -523,7 +523,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P6, "base", 2),
             calls: 11,
-            engines: &[Engine::Explorer, Engine::Random],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Peeking(Peeking { age: Age::Young }), next)
                     if next == closing(Then::Pause(Unsure::BeingCreated)) =>
@@ -538,7 +538,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P2, "old-agents", 2),
             calls: 10,
-            engines: &[Engine::Explorer, Engine::Random],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 // Dating is left for later, when it waits on what was read under the lock.
                 (Acquire::Opening(_), Acquire::Dating(_)) => {
@@ -575,7 +575,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P6, "blocking", 2),
             calls: 12,
-            engines: &[Engine::Explorer, Engine::Random],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Peeking(_), next)
                     if next == closing(Then::Pause(Unsure::BeingCreated)) =>
@@ -590,7 +590,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P5, "blocking", 2),
             calls: 13,
-            engines: &[Engine::Explorer, Engine::Random],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match state.step(fs) {
                 Acquire::Standing(Standing { stance, .. }) => {
                     Acquire::Standing(Standing { lock: KernelLock::Busy, stance })
@@ -603,7 +603,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P5, "blocking", 2),
             calls: 20,
-            engines: &[Engine::Explorer, Engine::Random],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Woken(_), next) if next == closing(Then::Create) => {
                     closing(Then::Refuse(Refusal::Unknown(Unsure::Contended)))
@@ -634,7 +634,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P5, "listening", 2),
             calls: 13,
-            engines: &[Engine::Explorer, Engine::Random],
+            engines: EVERY_ENGINE,
             // It looked before, and what came between the look and the arming is no event.
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Arming(Arming { standing }), _) => {
