@@ -183,25 +183,20 @@ impl Config {
             kinds.push(extra);
             kinds
         };
-        // Three of ours beside one that clears do not fit; at 3, a process dies instead.
-        let and_clearer = match participants {
-            3 => vec![Kind::Process, Kind::Process, Kind::Clearer],
-            _ => and_one(Kind::Clearer),
-        };
+        let and_clearer = and_one(Kind::Clearer);
         let mut forked = and_one(Kind::Child);
         forked[0] = Kind::Parent;
         let mut threads = vec![Kind::Thread; 2];
         threads.resize(participants, Kind::Process);
-        let crashes = if few { 1 } else { 2 };
         let mut worlds = vec![
             base.clone(),
-            Self { name: "lying-probe", probe_lies: true, crashes, owed: SAFETY, ..base.clone() },
-            Self { name: "threads", kinds: threads, crashes, ..base.clone() },
+            Self { name: "lying-probe", probe_lies: true, owed: SAFETY, ..base.clone() },
+            Self { name: "threads", kinds: threads, ..base.clone() },
             Self {
                 name: "fork",
                 kinds: forked,
                 starts: FEW_STARTS,
-                crashes: if few { 0 } else { 1 },
+                crashes: 1,
                 looks: &[Look::Gone],
                 asks_may_be_denied: false,
                 owed: SAFETY,
@@ -209,15 +204,15 @@ impl Config {
             },
             Self {
                 name: "outside-rm",
-                removals: if few { 1 } else { 2 },
-                crashes: if few { 0 } else { 1 },
+                removals: 2,
+                crashes: 1,
                 starts: FEW_STARTS,
                 owed: SAFETY,
                 ..base.clone()
             },
             Self {
                 name: "old-agents",
-                // Three of ours beside one do not fit into 24 GiB; at 3, two processes die instead.
+                // Two of ours at 3 as well; there, two processes die.
                 kinds: vec![Kind::Process, Kind::Process, Kind::OldAgent],
                 starts: &[Start::Absent, Start::Old(Content::OldDead(Look::Gone))],
                 crashes: if few { 2 } else { 1 },
@@ -232,24 +227,18 @@ impl Config {
                 owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P4, Promise::P5],
                 ..base.clone()
             },
-            Self {
-                name: "no-kernel-locks",
-                kernel_locks: false,
-                crashes,
-                owed: SAFETY,
-                ..base.clone()
-            },
+            Self { name: "no-kernel-locks", kernel_locks: false, owed: SAFETY, ..base.clone() },
             Self {
                 name: "faults",
                 faults: 1,
-                crashes: if few { 0 } else { 1 },
+                crashes: 1,
                 owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P6],
                 ..base.clone()
             },
             Self {
                 name: "suspended",
                 suspensions: 1,
-                crashes: if few { 0 } else { 1 },
+                crashes: 1,
                 owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P5],
                 ..base.clone()
             },
@@ -271,12 +260,12 @@ impl Config {
                 ],
                 ..base.clone()
             },
-            Self { name: "blocking", waits: true, crashes, ..base.clone() },
-            Self { name: "listening", listens: true, crashes, ..base.clone() },
+            Self { name: "blocking", waits: true, ..base.clone() },
+            Self { name: "listening", listens: true, ..base.clone() },
             Self {
                 name: "clears",
                 kinds: and_clearer.clone(),
-                crashes: u8::from(participants == 3),
+                crashes: 0,
                 starts: STARTS,
                 looks: &[Look::Gone],
                 asks_may_be_denied: false,
@@ -287,7 +276,7 @@ impl Config {
                 name: "forced",
                 kinds: and_clearer,
                 forces: true,
-                crashes: u8::from(participants == 3),
+                crashes: 0,
                 starts: &[Start::Absent, Start::Old(Content::OldAlive)],
                 looks: &[Look::Gone],
                 asks_may_be_denied: false,
@@ -383,8 +372,7 @@ impl Config {
     /// free at once, and with names that stay until the last open file is closed.
     pub fn of_windows(participants: usize) -> [Self; 2] {
         let base = Self::base(participants);
-        let crashes = if participants > 2 { 1 } else { 2 };
-        let at_once = Self { name: "windows-waits", listens: true, windows: true, crashes, ..base };
+        let at_once = Self { name: "windows-waits", listens: true, windows: true, ..base };
         let stays = Self {
             name: "windows-waits-late-names",
             delete_pending: true,
