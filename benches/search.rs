@@ -20,7 +20,7 @@ use portlock_model::world::{Move, World};
 use portlock_model::worlds::{Config, Promise};
 use stateright::{Checker, Model, Property};
 
-/// Says to a process of its own which engine it is, and with how many threads.
+/// The variables that choose the engine and its threads in a child process.
 const ENGINE: &str = "PORTLOCK_BENCH_ENGINE";
 const THREADS: &str = "PORTLOCK_BENCH_THREADS";
 
@@ -99,7 +99,7 @@ fn apart(engine: &str, threads: usize) -> Measured {
     Measured { states, seconds, bytes: bytes.parse().expect("a number") }
 }
 
-/// Measures a search, which tells how many states it found.
+/// Measures a search, which returns how many states it found.
 fn measured(search: impl FnOnce() -> usize) -> Measured {
     let (before, began) = (memory("VmRSS:"), Instant::now());
     let states = search();

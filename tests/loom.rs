@@ -59,7 +59,7 @@ fn live(walk: &loom::sync::Mutex<Walk<'static>>, name: Who, found: &Mutex<Option
         if let Some(Err(promise)) = walk.make(one) {
             let schedule = walk.schedule();
             *found.lock().expect("no panic") = Some(Found { promise, schedule, alone: false });
-            // Without a word from the panic hook: who asked for it reports it.
+            // Not through the panic hook: the test itself reports the find.
             resume_unwind(Box::new(promise));
         }
     }
@@ -100,7 +100,7 @@ fn two_threads(config: &'static Config, protocol: &'static Protocol) -> (Option<
 #[test]
 fn naive_double_reclaim_is_found_and_shipped_machines_pass() {
     let config = Config { owed: Promise::P1.alone(), ..Config::base(2) };
-    // Loom wants what it runs to live for ever: two small values.
+    // Loom needs a 'static closure: two small values are leaked.
     let config: &'static Config = Box::leak(Box::new(config));
     let naive = Box::leak(Box::new(named("naive").expect("it is listed").protocol));
     let (found, executions) = two_threads(config, naive);

@@ -88,7 +88,7 @@ impl Comparison<'_> {
             let (memo, possible) = (Memo::default(), Vec::new());
             Comparison { config, protocol, reduce, memo, possible }.all(&reduced)
         });
-        // The grace of a file may pass, and nobody will see.
+        // The end of a grace that no participant will notice.
         whole.moves.retain(|seen| {
             let unseen = matches!(seen.one, Move::Age(_)) && seen.after == reduced;
             let possible = reduced_too.moves.iter().any(|other| other.one == seen.one);
@@ -216,7 +216,7 @@ const WRONG: &[Wrong] = &[
         too_much: |world| everyone(world, |participant| participant.listens = Listens::No),
     },
     Wrong {
-        clears: "who had a holder during the call",
+        clears: "which files had a holder during the call",
         world: "base",
         too_much: |world| everyone(world, |participant| participant.witnessed = 0),
     },
@@ -226,7 +226,7 @@ const WRONG: &[Wrong] = &[
         too_much: |world| everyone(world, |participant| participant.in_window = false),
     },
     Wrong {
-        clears: "who stopped",
+        clears: "that a participant stopped",
         world: "suspended",
         too_much: |world| everyone(world, |participant| participant.suspended = false),
     },
@@ -241,7 +241,7 @@ const WRONG: &[Wrong] = &[
         too_much: |world| orphans(world, |file| file.age = Age::Old),
     },
     Wrong {
-        clears: "who has the lock of an orphan",
+        clears: "the owner of an orphan's lock",
         world: "base",
         too_much: |world| orphans(world, |file| file.lock = None),
     },
@@ -251,7 +251,7 @@ const WRONG: &[Wrong] = &[
         too_much: |world| named(world, |file| file.age = Age::Old),
     },
     Wrong {
-        clears: "who made the named file",
+        clears: "the maker of the named file",
         world: "base",
         too_much: |world| named(world, |file| file.creator = Creator::Dead),
     },
@@ -266,7 +266,7 @@ const WRONG: &[Wrong] = &[
         too_much: |world| world.removal_failed = false,
     },
     Wrong {
-        clears: "that somebody was robbed",
+        clears: "that an old agent removed a live file",
         world: "old-agents",
         too_much: |world| world.robbed = false,
     },

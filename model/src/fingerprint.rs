@@ -12,8 +12,7 @@ use crate::world::World;
 /// A fingerprint.
 pub type Fingerprint = u128;
 
-/// The fingerprint of a world. (Files and open files are told without their numbers, which those that
-/// name them tell.)
+/// The fingerprint of a world.
 pub fn fingerprint(world: &World) -> Fingerprint {
     let mut bytes = Bytes { all: [0; ROOM], end: 0 };
     world.hash(&mut bytes);
@@ -23,7 +22,7 @@ pub fn fingerprint(world: &World) -> Fingerprint {
 /// More than the largest world has.
 const ROOM: usize = 768;
 
-/// Collects what a value says of itself to a hasher, which tells different values apart.
+/// Collects the bytes that a value feeds to a hasher. Different values feed different bytes.
 struct Bytes {
     all: [u8; ROOM],
     end: usize,
