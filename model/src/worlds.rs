@@ -178,11 +178,14 @@ impl Config {
     pub fn all(participants: usize) -> Vec<Self> {
         let base = Self::base(participants);
         let few = participants > 2;
-        let and_one = |extra: Kind| {
-            let mut kinds = vec![Kind::Process; participants];
+        let beside = |processes: usize, extra: Kind| {
+            let mut kinds = vec![Kind::Process; processes];
             kinds.push(extra);
             kinds
         };
+        let and_one = |extra| beside(participants, extra);
+        // Where much happens at once, it is one of them.
+        let and_among = |extra| beside(participants - 1, extra);
         let and_clearer = and_one(Kind::Clearer);
         let mut forked = and_one(Kind::Child);
         forked[0] = Kind::Parent;
@@ -321,7 +324,7 @@ impl Config {
             },
             Self {
                 name: "trouble-for-clears",
-                kinds: vec![Kind::Process, Kind::Clearer],
+                kinds: and_among(Kind::Clearer),
                 forces: true,
                 delete_pending: true,
                 probe_lies: true,
@@ -335,6 +338,8 @@ impl Config {
             },
             Self {
                 name: "trouble-for-clears-without-locks",
+                // One that acquires, at 3 as well: beside a second one, the file that force removes
+                // may be a newborn that its maker is about to withdraw, and P2 is not kept.
                 kinds: vec![Kind::Process, Kind::Clearer],
                 forces: true,
                 kernel_locks: false,
@@ -347,7 +352,7 @@ impl Config {
             },
             Self {
                 name: "trouble-for-queries",
-                kinds: vec![Kind::Process, Kind::Asker],
+                kinds: and_among(Kind::Asker),
                 delete_pending: true,
                 every_lie: true,
                 probe_lies: true,
