@@ -5,8 +5,10 @@
 //! They must find the same number of states. Each runs in a process of its own, for its peak memory.
 //! `PORTLOCK_BENCH_ROUNDS` gives the rounds, otherwise 5; the ratios are medians of the rounds.
 //!
-//! With two threads each, base with three participants and 2 crashes: the explorer makes RATIO times the states
-//! a second, in BYTES of the bytes a state.
+//! Base with three participants and 2 crashes, 367,422 states, on two cores at load 1.8: the explorer goes
+//! through 1.2 times as many states a second, with one thread and with two, in 0.60 (one thread) and
+//! 0.80 (two) of the bytes a state. Its fingerprints have 128 bits, those of the peer 64. Making the
+//! successors, which both share, is most of the time.
 
 use std::process::Command;
 use std::time::Instant;
@@ -20,7 +22,7 @@ use portlock_model::world::{Move, World};
 use portlock_model::worlds::{Config, Promise};
 use stateright::{Checker, Model, Property};
 
-/// Says to a process of its own which engine it is, and with how many threads.
+/// The variables that choose the engine and its threads in a child process.
 const ENGINE: &str = "PORTLOCK_BENCH_ENGINE";
 const THREADS: &str = "PORTLOCK_BENCH_THREADS";
 
@@ -99,7 +101,7 @@ fn apart(engine: &str, threads: usize) -> Measured {
     Measured { states, seconds, bytes: bytes.parse().expect("a number") }
 }
 
-/// Measures a search, which tells how many states it found.
+/// Measures a search, which returns how many states it found.
 fn measured(search: impl FnOnce() -> usize) -> Measured {
     let (before, began) = (memory("VmRSS:"), Instant::now());
     let states = search();

@@ -209,7 +209,7 @@ const WRONG: &[Wrong] = &[
         too_much: |world| everyone(world, |participant| participant.listens = Listens::No),
     },
     Wrong {
-        clears: "who had a holder during the call",
+        clears: "which files had a holder during the call",
         world: "base",
         too_much: |world| everyone(world, |participant| participant.witnessed = 0),
     },
@@ -219,7 +219,7 @@ const WRONG: &[Wrong] = &[
         too_much: |world| everyone(world, |participant| participant.in_window = false),
     },
     Wrong {
-        clears: "who stopped",
+        clears: "that a participant stopped",
         world: "suspended",
         too_much: |world| everyone(world, |participant| participant.suspended = false),
     },
@@ -239,7 +239,7 @@ const WRONG: &[Wrong] = &[
         too_much: |world| everyone(world, |participant| participant.out_of_reach = false),
     },
     Wrong {
-        clears: "who has the lock of an orphan",
+        clears: "the owner of an orphan's lock",
         world: "base",
         too_much: |world| orphans(world, |file| file.lock = None),
     },
@@ -259,7 +259,7 @@ const WRONG: &[Wrong] = &[
         too_much: |world| world.removal_failed = false,
     },
     Wrong {
-        clears: "that somebody was robbed",
+        clears: "that an old agent removed a live file",
         world: "old-agents",
         too_much: |world| world.robbed = false,
     },

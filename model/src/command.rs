@@ -1,11 +1,9 @@
-//! The command `portlock-model`: check, any-number, variants, replay, picture, table, steps, mutants,
+//! The command `portlock-model`: check, any-number, variants, replay, picture, table, steps,
 //! conform.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::any_number;
 use crate::any_number::closure::Closure;
@@ -22,7 +20,7 @@ use crate::table::wrapped;
 use crate::variants::{self, Caught, Protocol, SHIPPED};
 use crate::world::PARTICIPANTS;
 use crate::worlds::Config;
-use crate::{explore::Found, mutants, sequence, table};
+use crate::{explore::Found, sequence, table};
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
@@ -101,8 +99,6 @@ enum What {
         #[arg(long, default_value_t = usize::MAX)]
         limit: usize,
     },
-    /// Changes each cell of the tables in turn, and counts who notices: about ten minutes.
-    Mutants,
     /// Makes every transition of the search on a real filesystem, and compares: by default all
     /// worlds at 2 participants that can be had there.
     #[cfg(target_os = "linux")]
@@ -234,7 +230,6 @@ pub fn main() -> ExitCode {
         }
         What::Replay(replay) => run_replay(&replay),
         What::Picture { name, svg } => draw_picture(name, svg.as_deref()),
-        What::Mutants => run_mutants(),
         #[cfg(target_os = "linux")]
         What::Conform(conform) => crate::conformance::command::run(&conform),
         What::Table { json: true, variant } => print_cells(variant.as_deref()),
@@ -483,33 +478,6 @@ fn show_variant(name: &str) -> Result<(), String> {
             Ok(())
         }
     }
-}
-
-fn run_mutants() -> Result<(), String> {
-    let bench = mutants::Bench::new().map_err(|Incomplete { states }| {
-        format!("incomplete at {states} states: nothing to compare with")
-    })?;
-    // A mutant that acts on no open file panics in the model, which is one way to notice it.
-    std::panic::set_hook(Box::new(|_| {}));
-    let all = mutants::all();
-    let done = AtomicUsize::new(0);
-    let verdicts = catalogue::on_all_processors(&all, |mutant| {
-        let verdict = bench.run(mutant);
-        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-        eprintln!("  {done} of {}: {mutant}: {verdict:?}", all.len());
-        verdict
-    });
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for (mutant, verdict) in all.iter().zip(&verdicts) {
-        *counts.entry(format!("{verdict:?}")).or_default() += 1;
-        if matches!(verdict, mutants::Verdict::Counts | mutants::Verdict::Survives) {
-            outln!("{verdict:?}: {mutant}");
-        }
-    }
-    outln!("{} mutants: {counts:?}", all.len());
-    // Which ones survive is known: cells that only the worlds left out reach, or none (the table
-    // says which), and changes of a reason alone. They change tests/transitions.txt.
-    Ok(())
 }
 
 fn draw_picture(picture: Picture, file: Option<&Path>) -> Result<(), String> {

@@ -1,4 +1,4 @@
-//! Fingerprints: 128 bits of a hash stand for a canonical world.
+//! Fingerprints: 128 bits of a hash stand for a world.
 //!
 //! Two different worlds share one by chance alone: among a thousand million worlds with a
 //! probability of 10^-21. `tests/search.rs` compares the counts with a search that keeps the worlds.
@@ -12,7 +12,7 @@ use crate::world::World;
 /// A fingerprint.
 pub type Fingerprint = u128;
 
-/// The fingerprint of a canonical world.
+/// The fingerprint of a world.
 pub fn fingerprint(world: &World) -> Fingerprint {
     let mut bytes = Bytes { all: [0; ROOM], end: 0 };
     world.hash(&mut bytes);
@@ -22,7 +22,7 @@ pub fn fingerprint(world: &World) -> Fingerprint {
 /// More than the largest world has.
 const ROOM: usize = 768;
 
-/// Collects what a value says of itself to a hasher, which tells different values apart.
+/// Collects the bytes that a value feeds to a hasher. Different values feed different bytes.
 struct Bytes {
     all: [u8; ROOM],
     end: usize,

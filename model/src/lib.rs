@@ -8,7 +8,6 @@
 //! | `worlds.rs` | the worlds to explore, each one value of a configuration |
 //! | `properties.rs` | the promises, as checks |
 //! | `variants.rs`, `other.rs` | the wrong protocols that must be caught |
-//! | `mutants.rs` | every cell of the tables changed, and who notices |
 //! | `schedule.rs` | a run as a list of numbers, the same for every engine |
 //! | `walk.rs` | the same with moves chosen one by one, and its shortest form |
 //! | `explore.rs` | breadth-first search to the end |
@@ -41,7 +40,6 @@ pub mod export;
 pub mod fingerprint;
 pub mod machines;
 pub mod moves;
-pub mod mutants;
 pub mod other;
 pub mod packed;
 pub mod pictures;

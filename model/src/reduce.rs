@@ -151,7 +151,7 @@ impl Reduction {
     /// What a participant may still read.
     fn live(&self, doing: Doing) -> Live {
         match doing {
-            // Who has left a file open does not come back. A call starts with nothing remembered.
+            // A participant that has left a file open does not return. A call starts with no memory.
             Doing::Absent | Doing::Idle => Live::NOTHING,
             // These protocols have calls of their own, which read the named file and nothing else.
             Doing::Percy(_) | Doing::Aside(_) => Live::NOTHING,
@@ -258,8 +258,7 @@ impl Reduction {
         }
     }
 
-    /// Of a file that can be opened all is read but what a living creator alone makes a difference
-    /// to.
+    /// Any call may still read a file that can be opened. Two things depend on a living creator only.
     fn reduce_named(&self, file: &mut File) {
         let File { content: _, creator, lock: _, pending: _, abandoned } = file;
         *creator = match *creator {
@@ -270,7 +269,7 @@ impl Reduction {
     }
 }
 
-/// A file that no path will ever name again is read by those alone that have it open.
+/// Only participants that have an orphan open can read it.
 fn reduce_orphan(world: &World, inode: Inode, file: &mut File, live: &[Live; PARTICIPANTS]) {
     let (mut read, mut tried) = (Live::NOTHING, Live::NOTHING);
     for (open, opened) in world.opened.iter().enumerate() {

@@ -42,7 +42,7 @@ pub struct Memo {
 }
 
 impl Memo {
-    /// What [`run`] tells.
+    /// Same as [`run`], from memory if it can.
     pub fn run(&mut self, config: &Config, protocol: &Protocol, world: &World, who: Who) -> Solo {
         match Reached::by(config, world, who) {
             Some(reached) => {
@@ -62,7 +62,7 @@ impl Memo {
     }
 }
 
-/// All that the calls of one participant reach while nobody else moves.
+/// All that the calls of one participant reach while no other participant moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Reached {
     pub kind: Kind,
@@ -96,7 +96,7 @@ const ANOTHER: Who = 2;
 const REMOTE: Who = 3;
 const UNLOCKED: Who = 4;
 
-/// Who made a file, as far as a call can tell.
+/// The maker of a file, as far as a call depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Maker {
     Myself,
@@ -105,10 +105,10 @@ pub enum Maker {
     Other,
 }
 
-/// Who has a kernel lock.
+/// The owner of a kernel lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Owner {
-    Nobody,
+    None,
     MyOpenFile,
     Another,
 }
@@ -147,7 +147,7 @@ impl Reached {
             // Read by properties alone.
             witnessed: _,
             in_window: _,
-            // Who is suspended makes no run.
+            // A suspended participant makes no run.
             suspended: _,
             out_of_reach,
         } = *world.participant(who);
@@ -189,7 +189,7 @@ impl ReachedFile {
                 Creator::Alive(_) | Creator::Start | Creator::Dead => Maker::Other,
             },
             lock: match lock {
-                None => Owner::Nobody,
+                None => Owner::None,
                 Some(_) if lock == open => Owner::MyOpenFile,
                 Some(_) => Owner::Another,
             },
@@ -198,7 +198,7 @@ impl ReachedFile {
     }
 }
 
-/// The content with its author as `who` tells authors apart.
+/// The content, with its author as a call of `who` distinguishes authors.
 fn seen_by(world: &World, who: Who, content: Content) -> Content {
     let author = |author| {
         if author == who {

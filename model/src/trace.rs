@@ -28,10 +28,12 @@ use portlock::protocol::{
 use rustc_hash::FxHashSet;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::fingerprint::{Fingerprint, fingerprint};
 use crate::machines::{Answer, Op, Reply, Script};
 use crate::moves::{Outcome, apply};
+use crate::reduce::Reduction;
 use crate::variants::SHIPPED;
-use crate::world::{Content, Doing, Kind, Listens, Look, Move, Who, World};
+use crate::world::{Doing, Kind, Listens, Look, Move, Who, World};
 use crate::worlds::{Config, Start};
 
 /// The time by the clock that all processes share.
@@ -328,7 +330,7 @@ pub fn explain(trace: &Trace) -> Result<Explained, Unexplained> {
             for world in followed {
                 let mut done = done.clone();
                 done[lane] += 1;
-                if search.known.insert((done.clone(), world)) {
+                if search.known.insert((done.clone(), fingerprint(&world))) {
                     open.push((done, world));
                 }
             }
@@ -344,7 +346,8 @@ pub fn explain(trace: &Trace) -> Result<Explained, Unexplained> {
 struct Search<'a> {
     trace: &'a Trace,
     config: Config,
-    known: FxHashSet<(Vec<usize>, World)>,
+    reduction: Reduction,
+    known: FxHashSet<(Vec<usize>, Fingerprint)>,
     tried: usize,
 }
 
@@ -359,9 +362,12 @@ impl<'a> Search<'a> {
             looks: &[Look::Gone],
             asks_may_be_denied: false,
             listens: true,
+            // It is no search for a broken promise.
+            owed: &[],
             ..base
         };
-        Self { trace, config, known: FxHashSet::default(), tried: 0 }
+        let reduction = Reduction::of(&config, &SHIPPED);
+        Self { trace, config, reduction, known: FxHashSet::default(), tried: 0 }
     }
 
     /// The lanes whose next event may come next: nothing that is left ended before it began.
@@ -401,8 +407,15 @@ impl<'a> Search<'a> {
                 made.map(|outcome| outcome.world).chain([*world]).collect()
             }
         };
-        worlds.iter_mut().for_each(forget);
+        worlds.iter_mut().for_each(|world| self.forget(world));
         worlds
+    }
+
+    /// Leaves out what no move depends on, so that orders that lead to the same are known as such.
+    fn forget(&self, world: &mut World) {
+        (world.crashes_left, world.faults_left, world.removals_left) = (1, 0, 0);
+        world.participants.iter_mut().for_each(|participant| participant.in_window = false);
+        self.reduction.reduce(world);
     }
 
     fn moved(&self, world: &World, one: Move) -> Vec<World> {
@@ -494,20 +507,5 @@ fn settled(reply: Reply) -> Reply {
             Reply::Probe(Probed::Known(Author::Here(free, Probe::Gone)))
         }
         other => other,
-    }
-}
-
-/// Leaves out what no move depends on, so that orders that lead to the same are known as such.
-fn forget(world: &mut World) {
-    (world.crashes_left, world.faults_left, world.removals_left) = (1, 0, 0);
-    (world.removal_failed, world.robbed) = (false, false);
-    for file in world.files.iter_mut().flatten() {
-        file.abandoned = false;
-    }
-    for participant in &mut world.participants {
-        (participant.witnessed, participant.in_window) = (0, false);
-        if matches!(participant.doing, Doing::Idle | Doing::Holding) {
-            participant.seen = Content::Empty;
-        }
     }
 }

@@ -100,7 +100,7 @@ const fn breaks(promise: Promise, world: &'static str, participants: usize) -> C
     Caught::Breaks { promise, world, participants }
 }
 
-const EVERY_ENGINE: &[Engine] = &[Engine::Explorer, Engine::Random, Engine::Loom];
+const EVERY_ENGINE: &[Engine] = &[Engine::Explorer, Engine::Random];
 
 fn closing(then: Then) -> Acquire {
     Acquire::Closing(Closing { then })
@@ -179,7 +179,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "Percy, pidlock",
             caught: breaks(Promise::P1, "base", 2),
             calls: 7,
-            engines: EVERY_ENGINE,
+            engines: &[Engine::Explorer, Engine::Random, Engine::Loom],
             protocol: own(Doing::Percy(Percy::START), false, false),
         },
         Variant {
@@ -543,7 +543,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P6, "base", 2),
             calls: 11,
-            engines: &[Engine::Explorer, Engine::Random],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Peeking(Peeking { age: Age::Young }), next)
                     if next == closing(Then::Pause(Unsure::BeingCreated)) =>
@@ -558,7 +558,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P2, "old-agents", 2),
             calls: 10,
-            engines: &[Engine::Explorer, Engine::Random],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 // Dating is left for later, when it waits on what was read under the lock.
                 (Acquire::Opening(_), Acquire::Dating(_)) => {
@@ -595,7 +595,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P6, "listening", 2),
             calls: 14,
-            engines: &[Engine::Explorer, Engine::Random],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Peeking(_), next)
                     if next == closing(Then::Pause(Unsure::BeingCreated)) =>
@@ -612,7 +612,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P5, "listening", 2),
             calls: 22,
-            engines: &[Engine::Explorer, Engine::Random],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match state.step(fs) {
                 Acquire::Standing(Standing { stance, .. }) => {
                     Acquire::Standing(Standing { lock: KernelLock::Busy, stance })
@@ -625,7 +625,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P5, "listening", 2),
             calls: 23,
-            engines: &[Engine::Explorer, Engine::Random],
+            engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Noticing(_), next) if next == closing(Then::Create) => {
                     closing(Then::Refuse(Refusal::Unknown(Unsure::Contended)))
@@ -656,7 +656,7 @@ pub fn all() -> Vec<Variant> {
             shipped_by: "",
             caught: breaks(Promise::P5, "listening", 2),
             calls: 13,
-            engines: &[Engine::Explorer, Engine::Random],
+            engines: EVERY_ENGINE,
             // It looked before, and what came between the look and the arming is no event.
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Arming(Arming { standing }), _) => {

@@ -259,8 +259,8 @@ pub enum Move {
     Remove,
 }
 
-/// Without the places that are not used. Of two canonical worlds, in which files are numbered without
-/// gaps, no more is needed to tell them apart.
+/// Leaves out unused places. Different worlds still feed different bytes: the numbers of files and open
+/// files appear where they are referred to, and a file without a reference does not exist.
 impl Hash for World {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self {
@@ -286,7 +286,7 @@ impl Hash for World {
         participants[..present].hash(state);
         aside[..present].hash(state);
         files.iter().flatten().for_each(|file| file.hash(state));
-        // No file begins so: where they end is told.
+        // Marks the end of the files: no file begins with this byte.
         u8::MAX.hash(state);
         opened.iter().flatten().for_each(|opened| opened.hash(state));
     }
