@@ -74,7 +74,7 @@ pub struct Reached {
     pub kept: bool,
 }
 
-/// A file as one participant sees it. Authors are [`MYSELF`], [`MY_PROCESS`] or [`ANOTHER`].
+/// A file as one participant sees it. Authors are `MYSELF`, `MY_PROCESS` or `ANOTHER`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReachedFile {
     pub content: Content,
