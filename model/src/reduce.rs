@@ -3,7 +3,7 @@
 //!
 //! Two parts decide what is dead.
 //!
-//! - Of a participant: [`uses`] and [`overwrites`] say for each operation and reply what it reads
+//! - Of a participant: `uses` and `overwrites` say for each operation and reply what it reads
 //!   and writes of what is remembered. From these, and from the graph of the protocol's own
 //!   machines, [`Live`] follows for every state of them, as a compiler finds live variables:
 //!   backwards, along every reply and every answer of the driver. A new state needs no decision,

@@ -80,8 +80,8 @@ pub struct Reached {
     pub kept: bool,
 }
 
-/// A file as one participant sees it. Authors are [`MYSELF`], [`MY_PROCESS`], [`ANOTHER`] or one
-/// whose kernel locks do not exclude those of this participant.
+/// A file as one participant sees it. Authors are `MYSELF`, `MY_PROCESS`, `ANOTHER`, or one whose
+/// kernel locks do not exclude those of this participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReachedFile {
     pub content: Content,
