@@ -22,8 +22,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use portlock::protocol::{
-    Acquire, Author, Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Probe, Probed,
-    Read, Unlink, Watch,
+    Acquire, Author, Confirm, Create, Dated, Done, FileSystem, FreeLock, Listen, Lock, Open, Probe,
+    Probed, Read, Unlink, Watch,
 };
 use rustc_hash::FxHashSet;
 use rustix::time::{ClockId, clock_gettime};
@@ -433,9 +433,7 @@ impl<'a> Search<'a> {
         }
         let make = |choice| apply(&self.config, &SHIPPED, &world, Move::Call(who, choice));
         let first = make(0);
-        // A wait that blocks may still fail.
-        let blocked = if world.faults_left > 0 { 2 } else { 0 };
-        let choices = first.as_ref().map_or(blocked, |outcome| outcome.choices);
+        let choices = first.as_ref().map_or(0, |outcome| outcome.choices);
         first.into_iter().chain((1..choices).filter_map(make)).collect()
     }
 
@@ -443,11 +441,10 @@ impl<'a> Search<'a> {
         let wanted = settled(reply);
         let outcomes = self.outcomes(world, who);
         let may_be_dying = outcomes.first().is_some_and(|outcome| {
-            let answer = |reply| match reply {
-                Reply::Probe(Probed::Known(Author::Here(_, probe))) => Some(probe),
-                _ => None,
-            };
-            (answer(outcome.reply), answer(wanted)) == (Some(Probe::Gone), Some(Probe::Alive))
+            let answer = |free, probe| Reply::Probe(Probed::Known(Author::Here(free, probe)));
+            [FreeLock::ProvesDeath, FreeLock::ProvesNothing].into_iter().any(|free| {
+                outcome.reply == answer(free, Probe::Gone) && wanted == answer(free, Probe::Alive)
+            })
         });
         if may_be_dying && self.another_ends_during(event, who) {
             let mut world = *world;
