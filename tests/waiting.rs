@@ -15,7 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime};
 
-use portlock::{AcquireError, Cancel};
+use portlock::{AcquireError, CancelToken, WaitOptions};
 
 use participant::{Participant, Place, not_checked, outcome, until_blocked, until_listening};
 
@@ -208,15 +208,19 @@ fn without_a_watch(order: &str) {
     assert_eq!(waiter.tell("take-all-watches"), "0", "none came free");
 }
 
+fn until(token: &CancelToken) -> WaitOptions<'static> {
+    WaitOptions::new().cancel_token(token)
+}
+
 #[test]
 fn who_is_cancelled_is_told_the_holder_and_leaves_nothing_that_takes_the_lock_later() {
     let place = Place::new();
     let holder = Participant::holding(place.path());
-    let cancel = Cancel::new().expect("two descriptors");
+    let cancel = CancelToken::new().expect("two descriptors");
     let told = std::thread::scope(|threads| {
-        let waits = threads.spawn(|| place.lock.acquire_unless(&cancel, None));
+        let waits = threads.spawn(|| place.lock.acquire_with(until(&cancel)));
         until_listening(std::process::id());
-        cancel.tell();
+        cancel.cancel();
         waits.join().expect("no panic")
     });
     assert_eq!(outcome(&told), format!("cancelled, held by pid {}", holder.pid()));
@@ -226,8 +230,8 @@ fn who_is_cancelled_is_told_the_holder_and_leaves_nothing_that_takes_the_lock_la
     assert!(outcome(&place.lock.try_acquire()).starts_with("held, reclaimed from"));
 
     // Told before: one try, and no wait.
-    let guard = place.lock.acquire_unless(&cancel, None).expect("nobody holds it");
-    let error = place.lock.acquire_unless(&cancel, None).expect_err("it is held");
+    let guard = place.lock.acquire_with(until(&cancel)).expect("nobody holds it");
+    let error = place.lock.acquire_with(until(&cancel)).expect_err("it is held");
     assert!(matches!(&error, AcquireError::Cancelled { held, .. }
         if held.holder.as_ref() == Some(guard.holder())));
 }
@@ -237,15 +241,15 @@ fn a_cancel_that_is_not_told_ends_no_wait_and_a_limit_ends_it() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let (told, tell) = UnixStream::pair().expect("a pair");
-    let cancel = Cancel::when_readable(told);
-    let limit = Some(Duration::from_millis(20));
-    let timed_out = place.lock.acquire_unless(&cancel, limit);
+    let cancel = CancelToken::from_fd(told);
+    let limit = Duration::from_millis(20);
+    let timed_out = place.lock.acquire_with(until(&cancel).timeout(limit));
     assert_eq!(outcome(&timed_out), format!("timed out, held by pid {}", holder.pid()));
-    assert!(!cancel.is_told());
+    assert!(!cancel.is_cancelled());
     assert_eq!(holder.tell("release"), "released");
-    assert_eq!(outcome(&place.lock.acquire_unless(&cancel, limit)), "held");
+    assert_eq!(outcome(&place.lock.acquire_with(until(&cancel).timeout(limit))), "held");
     drop(tell);
-    assert!(cancel.is_told(), "its other end is closed");
+    assert!(cancel.is_cancelled(), "its other end is closed");
 }
 
 /// How many threads of this process have this name and sleep.

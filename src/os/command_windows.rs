@@ -55,7 +55,7 @@ pub(crate) fn console_event() -> Option<i32> {
 unsafe extern "system" fn on_event(event: u32) -> i32 {
     let _ = CAME.compare_exchange(0, event + 1, Ordering::SeqCst, Ordering::SeqCst);
     if let Some(told) = TOLD.get() {
-        told.tell();
+        told.cancel();
     }
     if matches!(event, CTRL_C_EVENT | CTRL_BREAK_EVENT) {
         return 1;

@@ -15,6 +15,13 @@ compile_error!(
      A new one is a `LockFile` with the operations of src/fs.rs, and a `process`."
 );
 
+#[cfg(unix)]
+mod fork;
+#[cfg(all(test, unix))]
+pub(crate) mod forked;
+mod origin;
+#[cfg(unix)]
+mod own_file;
 pub(crate) mod per_process;
 
 #[cfg(unix)]
@@ -40,6 +47,7 @@ pub(crate) mod cancel;
 #[cfg(windows)]
 #[path = "cancel_windows.rs"]
 pub(crate) mod cancel;
+mod deadline;
 #[cfg(target_os = "linux")]
 #[path = "events_linux.rs"]
 mod events;
@@ -51,7 +59,6 @@ mod events;
 mod events;
 #[cfg(unix)]
 mod listener;
-mod until;
 
 #[cfg(target_os = "linux")]
 mod proc_locks;
@@ -69,8 +76,9 @@ pub(crate) mod fallback;
 #[path = "command_windows.rs"]
 pub(crate) mod command;
 
-pub(crate) use imp::LockFile;
-pub(crate) use until::{Pauses, Until};
+pub(crate) use deadline::{Backoff, Deadline};
+pub(crate) use imp::{LeftOpen, LockFile};
+pub(crate) use origin::Origin;
 
 use std::ffi::OsString;
 use std::io;
@@ -125,6 +133,21 @@ pub(crate) fn require_a_runtime() {
     // Without a descriptor left it is not told: then the acquire fails, and does not wait.
     #[cfg(unix)]
     drop(tokio::net::UnixDatagram::unbound());
+}
+
+/// What `ready` returns, which is asked again and again for at most a second.
+pub(crate) fn wait_a_little_until<T>(mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Deadline::within(Some(Duration::from_secs(1)), None);
+    let mut pause = Backoff::FIRST;
+    loop {
+        let found = ready();
+        if found.is_some() || deadline.is_late() {
+            return found;
+        }
+        // No jitter: the exit of a process, where this is used, has no use for it.
+        deadline.sleep(pause);
+        pause = (pause * 2).min(Backoff::LONGEST_POLL);
+    }
 }
 
 /// An adapter was asked about its open file, and has none.

@@ -2,34 +2,13 @@
 
 #![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicPtr;
 use std::time::SystemTime;
 
+pub(crate) use super::fork::{generation, notice_fork, pid};
 use super::per_process::PerProcess;
 use crate::judge::{Author, Probe};
 use crate::record::Holder;
-
-/// How many forks lie between the process that started and this one.
-static FORKS: AtomicUsize = AtomicUsize::new(0);
-
-extern "C" fn in_forked_child() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
-}
-
-/// The generation of this process: a forked child has another one than its parent.
-///
-/// Costs no system call after the first time. A child made by a raw `clone` system call, around
-/// the C library, is not noticed.
-pub(crate) fn generation() -> usize {
-    static REGISTERED: AtomicBool = AtomicBool::new(false);
-    if !REGISTERED.load(Ordering::Acquire) {
-        // Two threads may both register: the child then counts twice, which is as good.
-        // SAFETY: the handler has the C ABI and only adds to an atomic, which a child may do.
-        unsafe { libc::pthread_atfork(None, None, Some(in_forked_child)) };
-        REGISTERED.store(true, Ordering::Release);
-    }
-    FORKS.load(Ordering::Relaxed)
-}
 
 /// This process, as its records describe it: all but port and time.
 ///

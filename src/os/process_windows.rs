@@ -37,6 +37,14 @@ pub(crate) fn generation() -> usize {
     0
 }
 
+/// The number of this process.
+pub(crate) fn pid() -> u32 {
+    std::process::id()
+}
+
+/// Nor is there anything to notice.
+pub(crate) fn notice_fork() {}
+
 /// This process, as its records describe it: all but port and time. Asked once
 /// ([`GetCurrentProcess`](https://learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-getcurrentprocess)).
 pub(crate) fn me() -> &'static Holder {

@@ -4,10 +4,10 @@
 use std::io;
 use std::process::{Child, ExitStatus};
 
-use portlock::Cancel;
+use portlock::CancelToken;
 
 /// The console's events do not end us from here on.
-pub(crate) struct Signals(Cancel);
+pub(crate) struct Signals(CancelToken);
 
 impl Signals {
     pub(crate) fn new() -> io::Result<Self> {
@@ -21,7 +21,7 @@ impl Signals {
     }
 
     /// Is told of each event from now on.
-    pub(crate) fn cancel(&self) -> io::Result<Cancel> {
+    pub(crate) fn cancel(&self) -> io::Result<CancelToken> {
         Ok(self.0.clone())
     }
 

@@ -6,7 +6,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
-use portlock::{AcquireError, Guard, Lock, ReleaseError};
+use portlock::{AcquireError, Guard, Lock, ReleaseError, WaitOptions};
 
 use crate::output::{naming, one_line, say};
 use crate::place::{Place, Target, refused};
@@ -218,7 +218,7 @@ impl Run {
             say(&format!("took over {which} from {reclaimed}, which is gone"));
         }
         if !self.close {
-            guard.hand_over_to(command);
+            guard.pass_to_child(command);
         }
         Ok(Some(guard))
     }
@@ -246,7 +246,9 @@ impl Patience {
         })?;
         // What came before there was anything to cancel would cancel nothing.
         let early = signals.that_came();
-        let tried = early.is_none().then(|| lock.acquire_unless(&cancel, limit));
+        let options = WaitOptions::new().cancel_token(&cancel);
+        let options = limit.into_iter().fold(options, WaitOptions::timeout);
+        let tried = early.is_none().then(|| lock.acquire_with(options));
         match (early.or_else(|| signals.that_came()), tried) {
             (None, Some(tried)) => Ok(tried),
             // A guard that came just now is released.

@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ExitStatus};
 
-use portlock::Cancel;
+use portlock::CancelToken;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::SignalsInfo;
@@ -34,12 +34,12 @@ impl Signals {
 
     /// Told by the next signal that is handed on. It goes on telling for as long as we live, which
     /// costs a signal one write.
-    pub(crate) fn cancel(&self) -> io::Result<Cancel> {
+    pub(crate) fn cancel(&self) -> io::Result<CancelToken> {
         let (told, tell) = UnixStream::pair()?;
         for &signal in &self.handled {
             pipe::register(signal, tell.try_clone()?)?;
         }
-        Ok(Cancel::when_readable(told))
+        Ok(CancelToken::from_fd(told))
     }
 
     /// A signal that came since the start: there is no command yet that it could be meant for. It
