@@ -25,6 +25,9 @@ use portlock::{AcquireError, Guard, Held, Holder, Lock, Reclaimed, Refusal, Rele
 
 const ROLE: &str = "PORTLOCK_TEST_PARTICIPANT";
 
+/// No order takes that long, on whatever machine.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// Distinguishes an answer from what the test harness prints of its own.
 const ANSWER: &str = "answer: ";
 
@@ -98,14 +101,29 @@ impl Participant {
 
     pub(crate) fn answer(&mut self) -> String {
         loop {
-            let mut line = String::new();
-            let read = self.answers.read_line(&mut line).expect("its output can be read");
-            assert_ne!(read, 0, "participant {} ended without an answer", self.pid());
+            let line = self.line();
             // The harness does not end its own line before the first answer.
             if let Some((_, answer)) = line.trim_end().split_once(ANSWER) {
                 return answer.to_owned();
             }
         }
+    }
+
+    /// The next line of its output.
+    fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            #[cfg(unix)]
+            if self.answers.buffer().is_empty() {
+                unix::until_readable(self.answers.get_ref(), PATIENCE);
+            }
+            let came = self.answers.fill_buf().expect("its output can be read");
+            assert!(!came.is_empty(), "participant {} ended without an answer", self.child.id());
+            let end = came.iter().position(|&byte| byte == b'\n').map_or(came.len(), |at| at + 1);
+            line.extend(&came[..end]);
+            self.answers.consume(end);
+        }
+        String::from_utf8(line).expect("its output is text")
     }
 
     /// Waits for the end of all that could answer. `false` if something answered instead.
@@ -386,6 +404,18 @@ impl Part {
                     Err(error) => format!("{released}, {:?}", error.raw_os_error()),
                 }
             }
+            #[cfg(unix)]
+            "exec-cat" => {
+                // Answers by itself, and lives until no more orders can come.
+                let script = format!("echo '{ANSWER}executed'; exec cat >/dev/null");
+                self.exec(Command::new("sh").args(["-c", &script]))
+            }
+            #[cfg(unix)]
+            "exec-nothing" => self.exec(&mut Command::new("/nonexistent")),
+            "release-and-say" => match self.guard.take().expect("holds").release() {
+                Ok(()) => "released".to_owned(),
+                Err(error) => error.to_string(),
+            },
             // Records itself, and not the process that it was forked from.
             "hold-for-a-moment" => {
                 let guard = match Lock::at(rest).try_acquire() {
@@ -446,6 +476,11 @@ impl Part {
         let said = outcome(&attempt);
         self.guard = attempt.ok().or(self.guard.take());
         said
+    }
+
+    #[cfg(unix)]
+    fn exec(&mut self, command: &mut Command) -> String {
+        format!("failed, {:?}", self.guard.take().expect("holds").exec(command).kind())
     }
 
     /// A command that lives until nobody gives orders: it reads what this participant reads, which
@@ -571,6 +606,20 @@ mod unix {
     pub(super) fn leave(status: i32) -> ! {
         // SAFETY: takes a number and does not return.
         unsafe { libc::_exit(status) }
+    }
+
+    /// Fails if nothing can be read from it for that long.
+    pub(super) fn until_readable(file: &impl std::os::fd::AsRawFd, limit: std::time::Duration) {
+        let mut polled = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let limit = libc::c_int::try_from(limit.as_millis()).expect("a few minutes");
+        loop {
+            // SAFETY: one file is polled.
+            match unsafe { libc::poll(&raw mut polled, 1, limit) } {
+                0 => panic!("it does not answer"),
+                1.. => return,
+                _ => assert_eq!(Error::last_os_error().kind(), std::io::ErrorKind::Interrupted),
+            }
+        }
     }
 
     /// `fork(2)` of the C library.
