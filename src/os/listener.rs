@@ -62,6 +62,10 @@ impl Listener {
     /// Blocks.
     pub(super) fn listen(&mut self) -> io::Result<Listen> {
         let Some(pause) = self.next_pause() else { return Ok(Listen::Over) };
+        // One that was cancelled by hand does not have to become readable.
+        if self.deadline.is_cancelled() {
+            return Ok(Listen::Over);
+        }
         loop {
             let events = self.events.as_ref().filter(|_| self.armed).map(Events::as_fd);
             let cancelled = self.deadline.cancelled.as_ref();
