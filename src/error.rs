@@ -395,8 +395,8 @@ impl fmt::Display for ReleaseError {
             ),
             Self::Forked { .. } => write!(
                 f,
-                "{path} is locked by the process that this one was forked from, and was left \
-                 alone; release it there"
+                "{path} was locked by the process that this one was forked from, and was left \
+                 alone; a lock does not go with a fork: acquire it in the process that does the work"
             ),
         }
     }

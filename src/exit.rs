@@ -96,6 +96,7 @@ pub(crate) fn hold_off() -> Within {
 
 /// Keeps others from creating lock files, and returns when those that had begun are done; until it
 /// is dropped. For an `exec`, which ends all threads.
+#[cfg(unix)]
 pub(crate) fn shut() -> Shut {
     let exit = this();
     // No exit is undone.
@@ -105,9 +106,11 @@ pub(crate) fn shut() -> Shut {
 }
 
 /// A gate that is shut.
+#[cfg(unix)]
 #[derive(Debug)]
 pub(crate) struct Shut(&'static Exit);
 
+#[cfg(unix)]
 impl Drop for Shut {
     fn drop(&mut self) {
         let _ = self.0.gate.compare_exchange(SHUT, OPEN, SeqCst, SeqCst);

@@ -93,3 +93,54 @@ fn a_command_started_after_the_release_fails() {
     let failed = format!("released, {:?}", Some(libc::ENOLCK));
     assert_eq!(holder.tell("hand-over-too-late"), failed);
 }
+
+/// Daemonizing after the acquire: the process that acquired exits, and its child goes on.
+#[test]
+fn a_daemon_forked_under_the_lock_is_told_what_to_do() {
+    let place = Place::new();
+    let mut starter = Participant::holding(place.path());
+    assert_eq!(starter.tell("in-a-fork current"), "false");
+    let said = starter.tell("in-a-fork release-and-say");
+    assert!(said.contains("acquire it in the process that does the work"), "{said}");
+    starter.end("exit");
+    assert!(place.is_empty(), "it has released the lock, whatever its child does");
+}
+
+#[test]
+fn a_program_executed_by_its_guard_holds_under_its_own_pid() {
+    let place = Place::new();
+    let mut launcher = Participant::holding(place.path());
+    assert_eq!(launcher.tell("exec-cat"), "executed");
+    let refused = place.try_acquire();
+    assert_eq!(outcome(&refused), refused_by(launcher.pid()));
+    assert!(is_locked(place.path()), "with the kernel lock");
+    launcher.dismiss();
+    launcher.reap();
+    assert_eq!(outcome(&place.try_acquire()), reclaimed_from(launcher.pid()));
+}
+
+#[test]
+fn an_exec_that_fails_releases() {
+    let place = Place::new();
+    let mut launcher = Participant::holding(place.path());
+    assert_eq!(launcher.tell("exec-nothing"), "failed, NotFound");
+    assert!(place.is_empty());
+    // It may acquire again.
+    assert_eq!(launcher.try_acquire(place.path()), "held");
+    let refused = "failed, Other";
+    assert_eq!(launcher.tell("in-a-fork exec-nothing"), refused, "a child has no lock");
+    assert_eq!(launcher.tell("current"), "true");
+}
+
+#[test]
+fn a_duplicate_of_a_guards_descriptor_keeps_the_lock_until_the_release() {
+    use std::os::fd::AsFd;
+    let place = Place::new();
+    let guard = place.try_acquire().expect("free");
+    let copy = guard.as_fd().try_clone_to_owned().expect("a descriptor");
+    assert!(is_locked(place.path()));
+    assert!(guard.release().is_ok() && place.is_empty());
+    let again = place.try_acquire().expect("free, though the copy is open");
+    drop(copy);
+    assert!(again.is_current().expect("looks"));
+}
