@@ -41,7 +41,7 @@ enum Obstacle {
 
 /// For how long a caller waits, and as what.
 #[derive(Debug, Clone)]
-pub(crate) struct Patience {
+pub(crate) struct Waiting {
     pub(crate) deadline: Deadline,
     pub(crate) waiter: Waiter,
 }
@@ -50,7 +50,7 @@ pub(crate) struct Patience {
 #[derive(Debug)]
 pub(crate) struct RetryPolicy {
     /// `None` for a caller that does not wait for a holder.
-    patience: Option<Patience>,
+    waiting: Option<Waiting>,
     /// What the tries and the pauses so far were for. Another obstacle has tries and pauses of its
     /// own.
     obstacle: Obstacle,
@@ -59,9 +59,9 @@ pub(crate) struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    pub(crate) fn new(patience: Option<Patience>) -> Self {
+    pub(crate) fn new(waiting: Option<Waiting>) -> Self {
         let (obstacle, backoff) = (Obstacle::Passing, Backoff::from(Backoff::FIRST));
-        Self { patience, obstacle, tries_left: TRIES, backoff }
+        Self { waiting, obstacle, tries_left: TRIES, backoff }
     }
 
     /// The pause before another try, if there is one. What is `passing` ends by itself, and a
@@ -118,25 +118,25 @@ impl RetryPolicy {
     /// In which queue of its process the caller waits for its turn, if it waits. A thread that may be
     /// cancelled waits at the file, since nothing else would wake it.
     pub(crate) fn queue(&self) -> Option<Waiter> {
-        match self.patience.as_ref()? {
-            Patience { waiter: Waiter::Thread, deadline: Deadline { cancelled: Some(_), .. } } => {
+        match self.waiting.as_ref()? {
+            Waiting { waiter: Waiter::Thread, deadline: Deadline { cancelled: Some(_), .. } } => {
                 None
             }
-            Patience { waiter, .. } => Some(*waiter),
+            Waiting { waiter, .. } => Some(*waiter),
         }
     }
 
     /// Whether only the holder's end ends the wait, in a thread.
     pub(crate) fn is_endless(&self) -> bool {
         let endless = |deadline: &Deadline| deadline.end.is_none() && deadline.cancelled.is_none();
-        self.patience.as_ref().is_some_and(|patience| {
-            patience.waiter == Waiter::Thread && endless(&patience.deadline)
-        })
+        self.waiting
+            .as_ref()
+            .is_some_and(|waiting| waiting.waiter == Waiter::Thread && endless(&waiting.deadline))
     }
 
     /// When the wait ends at the latest.
     pub(crate) fn deadline(&self) -> Deadline {
-        self.patience.as_ref().map(|patience| patience.deadline.clone()).unwrap_or_default()
+        self.waiting.as_ref().map(|waiting| waiting.deadline.clone()).unwrap_or_default()
     }
 
     /// For so long, or until the wait is cancelled.
@@ -146,13 +146,13 @@ impl RetryPolicy {
 
     /// Whether a holder is waited for, and the time is not over.
     fn waits(&self) -> bool {
-        self.patience.as_ref().is_some_and(|patience| !patience.deadline.is_over())
+        self.waiting.as_ref().is_some_and(|waiting| !waiting.deadline.is_over())
     }
 
     /// Begins with tries and pauses from the start, if something else is in the way now.
     fn meet(&mut self, obstacle: Obstacle) {
         if self.obstacle != obstacle {
-            *self = Self { obstacle, ..Self::new(self.patience.take()) };
+            *self = Self { obstacle, ..Self::new(self.waiting.take()) };
         }
     }
 
@@ -169,7 +169,7 @@ mod tests {
 
     fn waiting(end: Option<Instant>) -> RetryPolicy {
         let deadline = Deadline { end, cancelled: None };
-        RetryPolicy::new(Some(Patience { deadline, waiter: Waiter::Thread }))
+        RetryPolicy::new(Some(Waiting { deadline, waiter: Waiter::Thread }))
     }
 
     fn tries(policy: &mut RetryPolicy, passing: bool) -> usize {

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::backoff::{OnContention, Patience, RetryPolicy};
+use crate::backoff::{OnContention, RetryPolicy, Waiting};
 use crate::error::AcquireError;
 use crate::exit::{self, Left, Registered, Within};
 #[cfg(feature = "tokio")]
@@ -75,7 +75,7 @@ impl<'a> Driver<'a> {
         // Before it says in a record which process it is.
         process::notice_fork();
         let deadline = options.as_ref().and_then(WaitOptions::deadline);
-        let retries = RetryPolicy::new(deadline.map(|deadline| Patience { deadline, waiter }));
+        let retries = RetryPolicy::new(deadline.map(|deadline| Waiting { deadline, waiter }));
         let mut file = LockFile::new(lock.shared_path(), lock.record());
         file.listen_until(retries.deadline());
         // The holder is asked about only if somebody wants to know.
@@ -229,9 +229,9 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Waits without a thread of the exit: it is to be cleaned up, if it has created a file.
+    /// Lets time pass, for which no exit waits: it withdraws the file, if this has created one.
     fn sleep(mut self, time: Duration) -> Step<'a> {
-        if self.within.is_some() {
+        if has_created(self.state) {
             self.left = Some(exit::register(&self.file, Left::Created));
             self.within = None;
         }
@@ -248,7 +248,7 @@ impl<'a> Driver<'a> {
     /// Says that it waits, unless the same holder was reported before.
     fn report(&mut self, why: Refusal) {
         let on_wait = self.options.as_mut().and_then(|options| options.on_wait.as_mut());
-        if on_wait.is_none() && !trace::IS_ON {
+        if on_wait.is_none() && !trace::hears_of_waits() {
             return;
         }
         let holder = Lock::known_holder(&self.file, why);
@@ -434,6 +434,8 @@ mod tests {
     use super::*;
     use crate::fs::{Create, FileSystem, Lock as Locked, Open};
     use crate::os::forked::{Child, in_a_child};
+    #[cfg(feature = "tokio")]
+    use crate::os::forked::{FORKS, alone};
     use crate::protocol::LockingNew;
 
     fn in_a_new_directory() -> (tempfile::TempDir, Lock) {
@@ -597,28 +599,79 @@ mod tests {
         driver
     }
 
-    #[cfg(feature = "tokio")]
     #[test]
-    fn a_copy_given_up_in_a_forked_child_changes_nothing() {
-        let (_home, lock) = in_a_new_directory();
-        let pending = Cell::new(Some(with_a_created_file(&lock).go_on()));
+    fn an_exit_withdraws_the_file_of_an_acquire_that_pauses() {
+        let (home, lock) = in_a_new_directory();
+        let said = in_a_child(|| {
+            let Step::Sleep(driver, _) = with_a_created_file(&lock).go_on() else {
+                return b"no pause".to_vec();
+            };
+            exit::at_exit();
+            let Step::Ended(Err(error)) = driver.tried_again() else { return b"goes on".to_vec() };
+            error.to_string().into_bytes()
+        });
+        let said = String::from_utf8(said).expect("text");
+        assert!(said.contains("this process is exiting"), "{said}");
+        assert_eq!(std::fs::read_dir(home.path()).expect("it is there").count(), 0);
+    }
+
+    /// A driver that pauses with a file that it has created, and what its copy in a child that was
+    /// forked then returns once the parent holds the lock.
+    #[cfg(feature = "tokio")]
+    fn in_a_childs_copy(
+        lock: &Lock,
+        fork: fn() -> libc::pid_t,
+        part: fn(Driver<'_>) -> String,
+    ) -> (Guard, String) {
+        let pending = Cell::new(Some(with_a_created_file(lock).go_on()));
         let paused = || match pending.take() {
             Some(Step::Sleep(driver, _)) => driver,
             other => panic!("{other:?}"),
         };
         let (begin, begun) = UnixStream::pair().expect("a pair");
-        let child = Child::starting(|| {
-            // Once its parent holds the lock.
+        let child = Child::starting(fork, || {
             (&begun).read_exact(&mut [0]).expect("its parent says so");
-            paused().give_up();
-            b"given up".to_vec()
+            part(paused()).into_bytes()
         });
         let guard = acquired(paused().tried_again());
         (&begin).write_all(&[0]).expect("the child reads");
-        let said = child.answer().said.clone();
-        assert_eq!(said, b"given up");
-        assert!(guard.is_current().expect("looks"), "the child removed its parent's file");
-        assert!(lock.try_acquire().is_err());
+        (guard, String::from_utf8(child.answer().said.clone()).expect("text"))
+    }
+
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn a_copy_in_a_forked_child_changes_nothing() {
+        alone("driver::tests::a_copy_in_a_forked_child_changes_nothing", || {
+            for &fork in FORKS {
+                let (_home, lock) = in_a_new_directory();
+                let (guard, said) = in_a_childs_copy(&lock, fork, |copy| {
+                    copy.give_up();
+                    "given up".to_owned()
+                });
+                assert_eq!(said, "given up");
+                assert!(guard.is_current().expect("looks"), "the child removed its parent's file");
+                assert!(lock.try_acquire().is_err());
+            }
+        });
+    }
+
+    /// As another participant: its parent holds the lock.
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn a_copy_in_a_forked_child_that_goes_on_waits() {
+        alone("driver::tests::a_copy_in_a_forked_child_that_goes_on_waits", || {
+            for &fork in FORKS {
+                let (_home, lock) = in_a_new_directory();
+                let (guard, said) =
+                    in_a_childs_copy(&lock, fork, |copy| match copy.tried_again() {
+                        Step::Listen(copy) => format!("waits as {}", copy.file.record().pid),
+                        other => format!("{other:?}"),
+                    });
+                assert!(said.starts_with("waits as "), "{said}");
+                assert_ne!(said, format!("waits as {}", process::pid()));
+                assert!(guard.is_current().expect("looks"));
+            }
+        });
     }
 
     #[cfg(feature = "tokio")]

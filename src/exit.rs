@@ -122,7 +122,7 @@ fn this() -> &'static Exit {
     EXIT.get(os::process::generation(), Exit::default)
 }
 
-extern "C" fn at_exit() {
+pub(crate) extern "C" fn at_exit() {
     os::process::notice_fork();
     this().clean_up();
 }
@@ -198,5 +198,70 @@ fn withdraw(file: &mut LockFile) {
     let mut state = Pausing::Newborn.give_up();
     while !matches!(state, Acquire::Refused(_) | Acquire::Failed(_)) {
         state = state.step(file);
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Lock;
+    use crate::os::forked::in_a_child;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_shut_gate_waits_for_creators() {
+        for _ in 0..100 {
+            let within = enter().expect("nothing exits");
+            let has_left = &AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    while this().gate.load(SeqCst) != SHUT {
+                        std::thread::yield_now();
+                    }
+                    has_left.store(true, SeqCst);
+                    drop(within);
+                });
+                drop(shut());
+                assert!(has_left.load(SeqCst), "it was still within");
+            });
+        }
+    }
+
+    #[test]
+    fn a_shut_gate_keeps_creators_out_until_it_opens() {
+        let (done, is_done) = channel();
+        let is_open = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let shut = shut();
+            scope.spawn(|| {
+                let within = enter();
+                done.send(within.is_some() && is_open.load(SeqCst)).expect("the test listens");
+            });
+            is_open.store(true, SeqCst);
+            drop(shut);
+            assert!(is_done.recv_timeout(MINUTE).expect("it gets in"), "it was kept out");
+        });
+    }
+
+    #[test]
+    fn an_exit_releases_what_is_held_and_lets_nothing_begin() {
+        let home = tempfile::tempdir().expect("a directory");
+        let [held, other] = ["x.lock", "y.lock"].map(|name| Lock::at(home.path().join(name)));
+        let said = in_a_child(|| {
+            let guard = held.try_acquire().expect("free");
+            at_exit();
+            let refused = other.try_acquire().expect_err("it is exiting").to_string();
+            // Released as if by its guard, which finds nothing to do.
+            let released = guard.release().is_ok();
+            format!("{released} {refused}").into_bytes()
+        });
+        let said = String::from_utf8(said).expect("text");
+        assert!(said.starts_with("true cannot create"), "{said}");
+        assert!(said.contains("this process is exiting"), "{said}");
+        assert!(std::fs::read_dir(home.path()).expect("it is there").next().is_none());
     }
 }

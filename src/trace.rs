@@ -11,8 +11,13 @@ use crate::fs::Op;
 use crate::guard::Guard;
 use crate::held::Held;
 
-/// Whether there is anything to be built for.
-pub(crate) const IS_ON: bool = cfg!(feature = "tracing");
+/// Whether a wait would be heard of.
+pub(crate) fn hears_of_waits() -> bool {
+    #[cfg(feature = "tracing")]
+    return tracing::enabled!(target: "portlock", tracing::Level::INFO);
+    #[cfg(not(feature = "tracing"))]
+    false
+}
 
 /// A lock was acquired: says so if it was taken over from a dead holder.
 pub(crate) fn acquired(guard: &Guard) {

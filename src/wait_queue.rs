@@ -240,12 +240,15 @@ mod tests {
     }
 
     /// A waker that asks for a place in the queue as it goes, as one may that keeps a task alive.
+    #[cfg(unix)]
     struct Reentrant(Arc<Ticket>);
 
+    #[cfg(unix)]
     impl Wake for Reentrant {
         fn wake(self: Arc<Self>) {}
     }
 
+    #[cfg(unix)]
     impl Drop for Reentrant {
         fn drop(&mut self) {
             let _ = self.0.is_in_front();
@@ -253,19 +256,24 @@ mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
     fn wakers_are_dropped_while_the_queues_are_unlocked() {
-        let (done, is_done) = std::sync::mpsc::channel();
-        thread::spawn(move || {
-            let queue = path("of-wakers");
-            let join = || Ticket::join(Arc::clone(&queue), Waiter::Task);
-            let [_front, behind, other] = [(); 3].map(|()| join());
-            let other = Arc::new(other);
-            let waker = || Waker::from(Arc::new(Reentrant(Arc::clone(&other))));
-            // Replaced by another, and taken along by the waiter that leaves.
-            assert!(behind.poll(&waker()).is_pending() && behind.poll(&waker()).is_pending());
-            drop(behind);
-            done.send(()).expect("the test listens");
+        // If not, they stay locked.
+        let name = "wait_queue::tests::wakers_are_dropped_while_the_queues_are_unlocked";
+        crate::os::forked::alone(name, || {
+            let (done, is_done) = std::sync::mpsc::channel();
+            thread::spawn(move || {
+                let queue = path("of-wakers");
+                let join = || Ticket::join(Arc::clone(&queue), Waiter::Task);
+                let [_front, behind, other] = [(); 3].map(|()| join());
+                let other = Arc::new(other);
+                let waker = || Waker::from(Arc::new(Reentrant(Arc::clone(&other))));
+                // Replaced by another, and taken along by the waiter that leaves.
+                assert!(behind.poll(&waker()).is_pending() && behind.poll(&waker()).is_pending());
+                drop(behind);
+                done.send(()).expect("the test listens");
+            });
+            is_done.recv_timeout(Duration::from_secs(60)).expect("nothing waits for itself");
         });
-        is_done.recv_timeout(Duration::from_secs(60)).expect("nothing waits for itself");
     }
 }

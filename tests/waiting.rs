@@ -420,7 +420,7 @@ fn a_token_that_was_seen_cancelled_stays_so() {
     let (mut readable, mut writable) = UnixStream::pair().expect("a pair");
     let token = CancelToken::from_fd(readable.try_clone().expect("a copy"));
     let told = std::thread::scope(|threads| {
-        let waits = threads.spawn(|| place.lock.acquire_with(until(&token)));
+        let waits = threads.spawn(|| place.lock.acquire_with(until(&token).timeout(MINUTE)));
         until_listening(std::process::id());
         writable.write_all(&[0]).expect("writes");
         waits.join().expect("no panic")
@@ -428,8 +428,8 @@ fn a_token_that_was_seen_cancelled_stays_so() {
     assert_eq!(outcome(&told), cancelled);
     readable.read_exact(&mut [0]).expect("another reader");
     assert!(token.is_cancelled());
-    assert_eq!(outcome(&place.lock.acquire_with(until(&token))), cancelled);
-    let waits = place.lock.acquire_async_with(until(&token));
+    assert_eq!(outcome(&place.lock.acquire_with(until(&token).timeout(MINUTE))), cancelled);
+    let waits = place.lock.acquire_async_with(until(&token).timeout(MINUTE));
     assert_eq!(outcome(&runtime().block_on(waits)), cancelled);
 }
 
@@ -440,7 +440,7 @@ fn a_token_of_a_descriptor_can_be_cancelled_as_well() {
     let (readable, _writable) = UnixStream::pair().expect("a pair");
     let token = CancelToken::from_fd(readable);
     let told = std::thread::scope(|threads| {
-        let waits = threads.spawn(|| place.lock.acquire_with(until(&token)));
+        let waits = threads.spawn(|| place.lock.acquire_with(until(&token).timeout(MINUTE)));
         until_listening(std::process::id());
         token.cancel();
         waits.join().expect("no panic")

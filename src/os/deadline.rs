@@ -140,3 +140,37 @@ mod tests {
         assert_eq!(first, second);
     }
 }
+
+#[cfg(all(test, feature = "tokio"))]
+mod tasks {
+    use std::future::pending;
+
+    use super::*;
+
+    /// Waits with a token that is cancelled by `cancel` once the wait has begun.
+    fn is_ended(cancelled: &Cancellation, cancel: impl FnOnce()) -> bool {
+        let deadline = Deadline { end: None, cancelled: Some(cancelled.clone()) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let waits = deadline.unless_cancelled(pending::<()>());
+            let minute = tokio::time::timeout(Duration::from_secs(60), waits);
+            let (ended, ()) = tokio::join!(minute, async { cancel() });
+            ended == Ok(None)
+        })
+    }
+
+    #[test]
+    fn a_token_wakes_a_task() {
+        let token = Cancellation::new().expect("a token");
+        assert!(is_ended(&token, || token.cancel()));
+        assert!(is_ended(&token, || ()), "it stays cancelled");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_token_of_a_descriptor_wakes_a_task() {
+        let (readable, writable) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let token = Cancellation::from_fd(readable.into());
+        assert!(is_ended(&token, || drop(writable)), "its other end is closed");
+    }
+}

@@ -276,7 +276,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::os::forked::{Child, in_a_child};
+    use crate::os::forked::{Child, alone, in_a_child};
 
     fn a_file() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().expect("a directory");
@@ -289,16 +289,13 @@ mod tests {
         OwnFile::opened(|| File::open(path)).expect("opens")
     }
 
-    fn is_locked(path: &Path) -> bool {
-        let other = File::open(path).expect("opens");
-        fs4::FileExt::try_lock(&other).is_err()
-    }
-
     /// Whether the kernel lock of a file outlives it in this process, as if the process had died.
+    /// In a process without other tests, whose children would have it for a moment.
     fn outlives(path: &Path, file: impl Deref<Target = File>) -> bool {
         fs4::FileExt::try_lock(&*file).expect("free");
         drop(file);
-        is_locked(path)
+        let other = File::open(path).expect("opens");
+        fs4::FileExt::try_lock(&other).is_err()
     }
 
     fn nothing() -> Vec<u8> {
@@ -307,38 +304,42 @@ mod tests {
 
     #[test]
     fn a_lock_does_not_outlive_its_process_in_a_forked_child() {
-        let (_dir, path) = a_file();
-        let file = own(&path);
-        let child = Child::running(nothing);
-        assert!(!outlives(&path, file));
-        drop(child);
-        // The control: a file that is in no table.
-        let file = Box::new(File::open(&path).expect("opens"));
-        let _child = Child::running(nothing);
-        assert!(outlives(&path, file));
+        alone("os::own_file::tests::a_lock_does_not_outlive_its_process_in_a_forked_child", || {
+            let (_dir, path) = a_file();
+            let file = own(&path);
+            let child = Child::running(nothing);
+            assert!(!outlives(&path, file));
+            drop(child);
+            // The control: a file that is in no table.
+            let file = Box::new(File::open(&path).expect("opens"));
+            let _child = Child::running(nothing);
+            assert!(outlives(&path, file));
+        });
     }
 
     #[test]
     fn a_fork_right_after_the_open_gets_nothing_either() {
-        let (_dir, path) = a_file();
-        let children = RefCell::new(Vec::new());
-        let open_and_fork = || {
-            let file = File::open(&path);
-            if children.borrow().is_empty() {
-                children.borrow_mut().push(Child::running(nothing));
-            }
-            file
-        };
-        let file = OwnFile::opened(open_and_fork).expect("opens");
-        assert!(!outlives(&path, file));
-        drop(children.take());
+        alone("os::own_file::tests::a_fork_right_after_the_open_gets_nothing_either", || {
+            let (_dir, path) = a_file();
+            let children = RefCell::new(Vec::new());
+            let open_and_fork = || {
+                let file = File::open(&path);
+                if children.borrow().is_empty() {
+                    children.borrow_mut().push(Child::running(nothing));
+                }
+                file
+            };
+            let file = OwnFile::opened(open_and_fork).expect("opens");
+            assert!(!outlives(&path, file));
+            drop(children.take());
 
-        let file = OwnFile::created(open_and_fork, || File::open(&path)).expect("opens");
-        assert!(!outlives(&path, file));
-        drop(children.take());
-        // The control: nobody looks whether there was a fork.
-        let file = OwnFile::enter(open_and_fork().expect("opens"));
-        assert!(outlives(&path, file));
+            let file = OwnFile::created(open_and_fork, || File::open(&path)).expect("opens");
+            assert!(!outlives(&path, file));
+            drop(children.take());
+            // The control: nobody looks whether there was a fork.
+            let file = OwnFile::enter(open_and_fork().expect("opens"));
+            assert!(outlives(&path, file));
+        });
     }
 
     #[test]
@@ -415,14 +416,16 @@ mod tests {
 
     #[test]
     fn a_started_program_inherits_nothing() {
-        let (_dir, path) = a_file();
-        let file = own(&path);
-        let mut cat = Command::new("cat");
-        cat.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
-        let mut cat = cat.spawn().expect("it starts");
-        assert!(!outlives(&path, file));
-        drop(cat.stdin.take());
-        assert!(cat.wait().expect("ends").success());
+        alone("os::own_file::tests::a_started_program_inherits_nothing", || {
+            let (_dir, path) = a_file();
+            let file = own(&path);
+            let mut cat = Command::new("cat");
+            cat.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+            let mut cat = cat.spawn().expect("it starts");
+            assert!(!outlives(&path, file));
+            drop(cat.stdin.take());
+            assert!(cat.wait().expect("ends").success());
+        });
     }
 
     #[test]
