@@ -216,17 +216,20 @@ mod tests {
     fn a_shut_gate_waits_for_creators() {
         for _ in 0..100 {
             let within = enter().expect("nothing exits");
-            let has_left = &AtomicBool::new(false);
+            let [has_left, is_over] = [(); 2].map(|()| AtomicBool::new(false));
             std::thread::scope(|scope| {
-                scope.spawn(move || {
-                    while this().gate.load(SeqCst) != SHUT {
+                scope.spawn(|| {
+                    while this().gate.load(SeqCst) != SHUT && !is_over.load(SeqCst) {
                         std::thread::yield_now();
                     }
                     has_left.store(true, SeqCst);
                     drop(within);
                 });
-                drop(shut());
-                assert!(has_left.load(SeqCst), "it was still within");
+                let shut = shut();
+                let was_empty = has_left.load(SeqCst);
+                is_over.store(true, SeqCst);
+                drop(shut);
+                assert!(was_empty, "it was still within");
             });
         }
     }
