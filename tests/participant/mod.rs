@@ -103,7 +103,7 @@ impl Participant {
         loop {
             let line = self.line();
             // The harness does not end its own line before the first answer.
-            if let Some((_, answer)) = line.trim_end().split_once(ANSWER) {
+            if let Some((_, answer)) = line.trim_end_matches(['\r', '\n']).split_once(ANSWER) {
                 return answer.to_owned();
             }
         }
