@@ -152,7 +152,7 @@ impl Exit {
     /// Gives up after a while, and says so: a thread may be stopped, or be the one that exits, in a
     /// signal handler.
     fn until_none_is_within(&self) -> bool {
-        os::wait_a_little_until(|| (self.within.load(SeqCst) == 0).then_some(())).is_some()
+        waited(|| (self.within.load(SeqCst) == 0).then_some(())).is_some()
     }
 
     fn left(&self) -> MutexGuard<'_, BTreeMap<usize, (LeftOpen, Left)>> {
@@ -165,7 +165,7 @@ impl Exit {
         loop {
             let is_quiet = self.until_none_is_within();
             // A thread that has it locked adds or removes a line, unless it is stopped.
-            let left = os::wait_a_little_until(|| self.left.try_lock().ok());
+            let left = waited(|| self.left.try_lock().ok());
             let left = left.map(|mut left| std::mem::take(&mut *left)).unwrap_or_default();
             let was_empty = left.is_empty();
             for (open, left) in left.into_values() {
@@ -181,6 +181,11 @@ impl Exit {
             }
         }
     }
+}
+
+/// Waits for other threads, if there are any.
+fn waited<T>(mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+    if os::process::other_threads_are_gone() { ready() } else { os::wait_a_little_until(ready) }
 }
 
 fn release(file: &mut LockFile) {

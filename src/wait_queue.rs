@@ -239,13 +239,16 @@ mod tests {
         assert!(!behind.is_in_front());
     }
 
-    /// A waker that asks for a place in the queue as it goes, as one may that keeps a task alive.
+    /// A waker that asks for a place in the queue as it wakes or goes, as one may that keeps a task
+    /// alive.
     #[cfg(unix)]
     struct Reentrant(Arc<Ticket>);
 
     #[cfg(unix)]
     impl Wake for Reentrant {
-        fn wake(self: Arc<Self>) {}
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.is_in_front();
+        }
     }
 
     #[cfg(unix)]
@@ -257,20 +260,23 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn wakers_are_dropped_while_the_queues_are_unlocked() {
+    fn wakers_run_while_the_queues_are_unlocked() {
         // If not, they stay locked.
-        let name = "wait_queue::tests::wakers_are_dropped_while_the_queues_are_unlocked";
+        let name = "wait_queue::tests::wakers_run_while_the_queues_are_unlocked";
         crate::os::forked::alone(name, || {
             let (done, is_done) = std::sync::mpsc::channel();
             thread::spawn(move || {
                 let queue = path("of-wakers");
                 let join = || Ticket::join(Arc::clone(&queue), Waiter::Task);
-                let [_front, behind, other] = [(); 3].map(|()| join());
+                let [front, behind, other] = [(); 3].map(|()| join());
                 let other = Arc::new(other);
                 let waker = || Waker::from(Arc::new(Reentrant(Arc::clone(&other))));
                 // Replaced by another, and taken along by the waiter that leaves.
                 assert!(behind.poll(&waker()).is_pending() && behind.poll(&waker()).is_pending());
                 drop(behind);
+                // Woken by the waiter in front that leaves.
+                assert!(other.poll(&waker()).is_pending());
+                drop(front);
                 done.send(()).expect("the test listens");
             });
             is_done.recv_timeout(Duration::from_secs(60)).expect("nothing waits for itself");

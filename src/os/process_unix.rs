@@ -81,6 +81,11 @@ pub(crate) fn at_exit(call: extern "C" fn()) {
     unsafe { libc::atexit(call) };
 }
 
+/// Other threads go on while the process exits.
+pub(crate) fn other_threads_are_gone() -> bool {
+    false
+}
+
 /// How many files this process may have open at a time (`RLIMIT_NOFILE`).
 pub(crate) fn descriptor_limit() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

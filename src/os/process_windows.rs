@@ -229,11 +229,12 @@ fn started_after(start: u64, written: SystemTime) -> bool {
 /// which ends the other threads, and then calls the program's
 /// [TLS callbacks](https://learn.microsoft.com/windows/win32/debug/pe-format#tls-callback-functions)
 /// with `DLL_PROCESS_DETACH`. This crate has one. (Wine 8 makes no such call at the end.)
-pub(crate) use at_exit::at_exit;
+pub(crate) use at_exit::{at_exit, other_threads_are_gone};
 
 mod at_exit {
     use std::ffi::c_void;
     use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     /// How often the system called back.
     #[cfg(test)]
@@ -254,6 +255,14 @@ mod at_exit {
         unsafe { atexit(call) };
     }
 
+    /// Whether the system has ended all threads but the one that exits: `ExitProcess` does so before it
+    /// calls back.
+    pub(crate) fn other_threads_are_gone() -> bool {
+        ENDS.load(Relaxed)
+    }
+
+    static ENDS: AtomicBool = AtomicBool::new(false);
+
     /// The reason that says that the process ends.
     const DLL_PROCESS_DETACH: u32 = 0;
 
@@ -266,6 +275,7 @@ mod at_exit {
         #[cfg(test)]
         CALLS.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         if let (DLL_PROCESS_DETACH, Some(call)) = (reason, CALL.get()) {
+            ENDS.store(true, Relaxed);
             call();
         }
     }
