@@ -4,27 +4,29 @@ use std::io;
 
 use crate::os::cancel::Cancellation;
 
-/// Ends waits: [`Lock::acquire_unless`](crate::Lock::acquire_unless) takes one, and another thread
-/// tells it.
+/// Ends waits that were given it by
+/// [`WaitOptions::cancel_token`](crate::WaitOptions::cancel_token): another thread or task cancels.
 ///
-/// Clones are one. Once told it stays told, and ends every wait that it is given.
+/// Clones are one. Once cancelled it stays so, and ends every wait that it is given to.
 ///
 /// ```
 /// # let home = tempfile::tempdir()?;
 /// # let lock = portlock::LockDir::at(home.path()).port(5338)?;
 /// # let _guard = lock.try_acquire()?;
-/// let cancel = portlock::Cancel::new()?;
-/// let waiter = cancel.clone();
-/// let waits = std::thread::spawn(move || lock.acquire_unless(&waiter, None));
-/// cancel.tell();
+/// use portlock::{CancelToken, WaitOptions};
+///
+/// let token = CancelToken::new()?;
+/// let options = WaitOptions::new().cancel_token(&token);
+/// let waits = std::thread::spawn(move || lock.acquire_with(options));
+/// token.cancel();
 /// assert!(waits.join().unwrap().unwrap_err().is_held());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct Cancel(Cancellation);
+pub struct CancelToken(Cancellation);
 
-impl Cancel {
-    /// One that has not been told. Takes two file descriptors until the last clone is dropped.
+impl CancelToken {
+    /// A token that is not cancelled. Takes two file descriptors until the last clone is dropped.
     ///
     /// # Errors
     ///
@@ -33,22 +35,24 @@ impl Cancel {
         Cancellation::new().map(Self)
     }
 
-    /// One that is told when `told` becomes readable, or its other end is closed: a pipe that a
-    /// signal handler writes to, an `eventfd`, a socket. It is never read from.
+    /// A token that is cancelled when `readable` becomes readable, or its other end is closed: a
+    /// pipe that a signal handler writes to, an `eventfd`, a socket.
+    ///
+    /// It is never read from, and nothing else should read from it: what another reader takes away
+    /// before a wait or [`is_cancelled`](Self::is_cancelled) has seen it cancels nothing.
     #[cfg(unix)]
-    pub fn when_readable(told: impl Into<std::os::fd::OwnedFd>) -> Self {
-        Self(Cancellation::when_readable(told.into()))
+    pub fn from_fd(readable: impl Into<std::os::fd::OwnedFd>) -> Self {
+        Self(Cancellation::from_fd(readable.into()))
     }
 
-    /// Ends the waits. Does not block. Nothing follows of what was made by
-    /// [`when_readable`](Self::when_readable).
-    pub fn tell(&self) {
-        self.0.tell();
+    /// Ends the waits. Does not block.
+    pub fn cancel(&self) {
+        self.0.cancel();
     }
 
-    /// Whether it has been told.
-    pub fn is_told(&self) -> bool {
-        self.0.is_told()
+    /// Whether it has been cancelled. At most one system call, which does not block.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
     }
 
     pub(crate) fn within(&self) -> &Cancellation {

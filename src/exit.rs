@@ -4,77 +4,188 @@
 //! alive: in another frame, in a `static`, forgotten, or in a thread. What the C library runs at
 //! exit (`atexit(3)`) releases those locks, as the machine of a release does it: confirm, unlink.
 //!
-//! Only in the process that took the lock: a forked child has a registry of its own. Never blocks
-//! for long and never panics. Not run by `_exit`, `abort`, `exec` or a signal: then the next
-//! acquire reclaims the lock (P3).
+//! Other threads go on running meanwhile, and the process ends at whichever call they are. So the
+//! exit closes a gate: no acquire begins to create its file from then on, and the exit waits for
+//! those that have begun, which hold or have withdrawn their file a few calls later, and for the
+//! releases. Without it one in three exits in the midst of acquires left an empty file, which
+//! refuses others for two seconds.
 //!
-//! **A race that stays:** other threads go on running while the process exits. One that still uses
-//! what the lock protects does so for that instant without the lock. Join such threads first, or
-//! release by hand when they are done.
+//! Only in the process that took the lock: a forked child has a gate and a registry of its own.
+//! Never blocks for long and never panics. Not run by `_exit`, `abort`, `exec` or a signal: then
+//! the next acquire reclaims the lock (P3); after an `exec`, once the new program has ended.
+//!
+//! **A race that stays:** a thread that still uses what the lock protects while the process exits
+//! does so for that instant without the lock. Join such threads first, or release by hand when they
+//! are done.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::os::{self, LockFile, per_process::PerProcess};
-use crate::protocol::Release;
+use crate::os::{self, LeftOpen, LockFile, per_process::PerProcess};
+use crate::protocol::{Acquire, Pausing, Release};
 
-/// The locks that this process holds, by number of their registration. Boxed, since a map keeps
-/// room for eleven as soon as there is one.
-type Registry = Mutex<Held>;
-type Held = BTreeMap<usize, Box<LockFile>>;
+/// What the exit of this process waits for, and what it cleans up.
+#[derive(Debug, Default)]
+struct Exit {
+    gate: AtomicU8,
+    /// How many threads are within the gate.
+    within: AtomicUsize,
+    /// By number of their registration.
+    left: Mutex<BTreeMap<usize, (LeftOpen, Left)>>,
+}
 
-/// A registered lock.
+/// How the gate stands, for a thread that is about to create a lock file.
+const OPEN: u8 = 0;
+/// The process is about to execute another program, or to find that it cannot.
+const SHUT: u8 = 1;
+/// The process exits.
+const LOCKED: u8 = 2;
+
+/// What is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// A lock that is held.
+    Held,
+    /// A file that was just created, and whose acquire pauses.
+    Created,
+}
+
+/// Something that the exit would clean up.
 #[derive(Debug)]
 pub(crate) struct Registered(usize);
 
-/// Has the lock released when the process exits.
-pub(crate) fn register(file: &LockFile) -> Registered {
+/// Has `file`, which is open, cleaned up when the process exits.
+pub(crate) fn register(file: &LockFile, left: Left) -> Registered {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    static ASKED: AtomicBool = AtomicBool::new(false);
-    if !ASKED.swap(true, Ordering::Relaxed) {
-        os::process::at_exit(release_all);
+    let number = NEXT.fetch_add(1, SeqCst);
+    if let Some(open) = file.left_open() {
+        this().left().insert(number, (open, left));
     }
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    lock(registry()).insert(number, Box::new(file.for_exit()));
     Registered(number)
 }
 
-/// Takes a lock from the registry, in the process that registered it. `false` if the exit of the
-/// process has already taken it, and released it.
+/// Takes it back, in the process that registered it. `false` if the exit has cleaned it up.
 pub(crate) fn take(registered: &Registered) -> bool {
-    lock(registry()).remove(&registered.0).is_some()
+    this().left().remove(&registered.0).is_some()
 }
 
-fn registry() -> &'static Registry {
-    static HELD: PerProcess<Registry> = PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
-    HELD.get(os::process::generation(), Registry::default)
-}
+/// A thread within the gate: the exit waits until it has left.
+#[derive(Debug)]
+pub(crate) struct Within(&'static Exit);
 
-/// Nothing is done while it is held that can panic, so a poisoned one is as good.
-fn lock(registry: &Registry) -> MutexGuard<'_, Held> {
-    registry.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// How often a registry that another thread has locked is tried at exit. That thread is adding or
-/// removing one lock, which takes less than a microsecond, unless it was stopped.
-const TRIES: u32 = 10_000;
-
-extern "C" fn release_all() {
-    for _ in 0..TRIES {
-        let mut held = match registry().try_lock() {
-            Ok(held) => held,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                std::thread::yield_now();
-                continue;
-            }
-        };
-        for (_, mut file) in std::mem::take(&mut *held) {
-            release(&mut file);
-        }
-        return;
+impl Drop for Within {
+    fn drop(&mut self) {
+        self.0.within.fetch_sub(1, SeqCst);
     }
+}
+
+/// To create a lock file. `None` once the process exits.
+pub(crate) fn enter() -> Option<Within> {
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    if !REGISTERED.swap(true, SeqCst) {
+        os::process::at_exit(at_exit);
+    }
+    this().enter()
+}
+
+/// To release a lock or withdraw a file, which is possible to the end: the exit waits for it.
+pub(crate) fn hold_off() -> Within {
+    this().count()
+}
+
+/// Keeps others from creating lock files, and returns when those that had begun are done; until it
+/// is dropped. For an `exec`, which ends all threads.
+#[cfg(unix)]
+pub(crate) fn shut() -> Shut {
+    let exit = this();
+    // No exit is undone.
+    let _ = exit.gate.compare_exchange(OPEN, SHUT, SeqCst, SeqCst);
+    exit.until_none_is_within();
+    Shut(exit)
+}
+
+/// A gate that is shut.
+#[cfg(unix)]
+#[derive(Debug)]
+pub(crate) struct Shut(&'static Exit);
+
+#[cfg(unix)]
+impl Drop for Shut {
+    fn drop(&mut self) {
+        let _ = self.0.gate.compare_exchange(SHUT, OPEN, SeqCst, SeqCst);
+    }
+}
+
+fn this() -> &'static Exit {
+    static EXIT: PerProcess<Exit> = PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
+    EXIT.get(os::process::generation(), Exit::default)
+}
+
+pub(crate) extern "C" fn at_exit() {
+    os::process::notice_fork();
+    this().clean_up();
+}
+
+impl Exit {
+    fn enter(&'static self) -> Option<Within> {
+        loop {
+            match self.gate.load(SeqCst) {
+                OPEN => {
+                    let within = self.count();
+                    // Whoever shuts the gate looks at the count afterwards.
+                    if self.gate.load(SeqCst) == OPEN {
+                        return Some(within);
+                    }
+                }
+                SHUT => std::thread::yield_now(),
+                _ => return None,
+            }
+        }
+    }
+
+    fn count(&'static self) -> Within {
+        self.within.fetch_add(1, SeqCst);
+        Within(self)
+    }
+
+    /// Gives up after a while, and says so: a thread may be stopped, or be the one that exits, in a
+    /// signal handler.
+    fn until_none_is_within(&self) -> bool {
+        waited(|| (self.within.load(SeqCst) == 0).then_some(())).is_some()
+    }
+
+    fn left(&self) -> MutexGuard<'_, BTreeMap<usize, (LeftOpen, Left)>> {
+        // Nothing is done while it is locked that can panic.
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn clean_up(&self) {
+        self.gate.store(LOCKED, SeqCst);
+        loop {
+            let is_quiet = self.until_none_is_within();
+            // A thread that has it locked adds or removes a line, unless it is stopped.
+            let left = waited(|| self.left.try_lock().ok());
+            let left = left.map(|mut left| std::mem::take(&mut *left)).unwrap_or_default();
+            let was_empty = left.is_empty();
+            for (open, left) in left.into_values() {
+                let Some(mut file) = open.view() else { continue };
+                match left {
+                    Left::Held => release(&mut file),
+                    Left::Created => withdraw(&mut file),
+                }
+            }
+            // A thread that takes back what it had left to the exit is within the gate before.
+            if !is_quiet || was_empty && self.within.load(SeqCst) == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// Waits for other threads, if there are any.
+fn waited<T>(mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+    if os::process::other_threads_are_gone() { ready() } else { os::wait_a_little_until(ready) }
 }
 
 fn release(file: &mut LockFile) {
@@ -85,5 +196,80 @@ fn release(file: &mut LockFile) {
             Release::Stuck(stuck) => stuck.abandon(),
             unfinished => unfinished.step(file),
         };
+    }
+}
+
+fn withdraw(file: &mut LockFile) {
+    let mut state = Pausing::Newborn.give_up();
+    while !matches!(state, Acquire::Refused(_) | Acquire::Failed(_)) {
+        state = state.step(file);
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Lock;
+    use crate::os::forked::in_a_child;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_shut_gate_waits_for_creators() {
+        for _ in 0..100 {
+            let within = enter().expect("nothing exits");
+            let [has_left, is_over] = [(); 2].map(|()| AtomicBool::new(false));
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while this().gate.load(SeqCst) != SHUT && !is_over.load(SeqCst) {
+                        std::thread::yield_now();
+                    }
+                    has_left.store(true, SeqCst);
+                    drop(within);
+                });
+                let shut = shut();
+                let was_empty = has_left.load(SeqCst);
+                is_over.store(true, SeqCst);
+                drop(shut);
+                assert!(was_empty, "it was still within");
+            });
+        }
+    }
+
+    #[test]
+    fn a_shut_gate_keeps_creators_out_until_it_opens() {
+        let (done, is_done) = channel();
+        let is_open = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let shut = shut();
+            scope.spawn(|| {
+                let within = enter();
+                done.send(within.is_some() && is_open.load(SeqCst)).expect("the test listens");
+            });
+            is_open.store(true, SeqCst);
+            drop(shut);
+            assert!(is_done.recv_timeout(MINUTE).expect("it gets in"), "it was kept out");
+        });
+    }
+
+    #[test]
+    fn an_exit_releases_what_is_held_and_lets_nothing_begin() {
+        let home = tempfile::tempdir().expect("a directory");
+        let [held, other] = ["x.lock", "y.lock"].map(|name| Lock::at(home.path().join(name)));
+        let said = in_a_child(|| {
+            let guard = held.try_acquire().expect("free");
+            at_exit();
+            let refused = other.try_acquire().expect_err("it is exiting").to_string();
+            // Released as if by its guard, which finds nothing to do.
+            let released = guard.release().is_ok();
+            format!("{released} {refused}").into_bytes()
+        });
+        let said = String::from_utf8(said).expect("text");
+        assert!(said.starts_with("true cannot create"), "{said}");
+        assert!(said.contains("this process is exiting"), "{said}");
+        assert!(std::fs::read_dir(home.path()).expect("it is there").next().is_none());
     }
 }

@@ -21,10 +21,13 @@
 //!
 //! - `let _ = lock.try_acquire()?;` releases at once. Bind the guard to a name.
 //! - [`std::process::exit`] runs no destructors. The lock of a guard that is alive at that moment is
-//!   released all the same (S11), while threads that still work go on working for an instant. An
-//!   abort, `exec` or a signal leaves the file, which the next acquire reclaims.
-//! - [`Lock::acquire`] waits for as long as it takes, and for ever if this very process holds the
+//!   released anyway (S11), while threads that still work go on working for an instant. An abort or a
+//!   signal leaves the file, which the next acquire reclaims. So does an `exec`, but only when the new
+//!   program has ended: until then its pid is that of a live holder ([`Guard::exec`] is the way to
+//!   execute a program under the lock).
+//! - [`Lock::acquire`] waits for as long as it takes, and without end if this very process holds the
 //!   lock.
+//! - A lock does not go with a `fork`. A daemon acquires after its last fork: see [`Guard`].
 //! - A forked child that has locks of its own must end by `exit`, or leaves them to be reclaimed.
 //!
 //! # Not offered
@@ -69,7 +72,7 @@
 //!   the file and lived), or says that the holder is not known, and why.
 //! - **P5 bounded.** An acquire or release that runs alone ends within a small, fixed number of
 //!   calls. None blocks, unless the caller asked to wait ([`Lock::acquire`],
-//!   [`Lock::acquire_timeout`], [`Lock::acquire_unless`]); a caller that waits gets the lock when nobody has it.
+//!   [`Lock::acquire_timeout`], [`Lock::acquire_with`]); a caller that waits gets the lock when it is free.
 //! - **P6 no litter.** An idle directory is empty, unless someone died in it or the system refused a
 //!   removal. What is left then is empty or a dead one's, and the next acquire removes it.
 //! - **P7 time is never safety** between participants that take kernel locks. For files of the old
@@ -98,8 +101,10 @@
 //! | `os/` | the real system behind the trait, and the process probe |
 //! | `place.rs`, `lock.rs`, `guard.rs`, `status.rs`, `list.rs`, `sweep.rs` | what users hold |
 //! | `held.rs`, `error.rs` | what they are told |
-//! | `attempt.rs`, `patience.rs`, `cancel.rs` | how an acquire is driven, and how long it goes on |
-//! | `tasks.rs`, `turns.rs` | the same in a task that must not block, with feature `tokio` |
+//! | `driver.rs`, `backoff.rs`, `wait.rs`, `cancel.rs` | how an acquire is driven, and how long it goes on |
+//! | `async_acquire.rs` | the same in a task that must not block, with feature `tokio` |
+//! | `wait_queue.rs` | which of the waiters of a process is at the file |
+//! | `trace.rs` | events for `tracing`, with feature `tracing` |
 //! | `exit.rs` | the release of what is held when the process exits |
 //! | `bin/portlock/` | the command, with feature `cli` |
 
@@ -107,9 +112,12 @@
 #![deny(clippy::disallowed_methods)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-mod attempt;
+#[cfg(feature = "tokio")]
+mod async_acquire;
+mod backoff;
 mod cancel;
 mod clear;
+mod driver;
 mod error;
 mod exit;
 mod fs;
@@ -119,7 +127,6 @@ mod judge;
 mod list;
 mod lock;
 mod os;
-mod patience;
 mod place;
 pub mod protocol;
 mod query;
@@ -128,13 +135,13 @@ mod record;
 mod serial;
 mod status;
 mod sweep;
-#[cfg(feature = "tokio")]
-mod tasks;
 pub mod testing;
-mod turns;
+mod trace;
+mod wait;
+mod wait_queue;
 mod words;
 
-pub use cancel::Cancel;
+pub use cancel::CancelToken;
 pub use error::{AcquireError, BadName, PlaceError, ReleaseError};
 pub use fs::Op;
 pub use guard::{Guard, Reclaimed};
@@ -147,6 +154,7 @@ pub use protocol::{Guarantee, Refusal};
 pub use record::{Holder, MAX_NOTE, MAX_RECORD};
 pub use status::Status;
 pub use sweep::Swept;
+pub use wait::WaitOptions;
 
 /// The shipped adapter on `path`, for programs that check it against the model or record its calls.
 /// A create is recorded as `record`: this process, if `None`. **Not covered by semantic versioning.**

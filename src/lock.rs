@@ -2,17 +2,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::attempt::Attempt;
-use crate::cancel::Cancel;
+use crate::driver::Driver;
 use crate::error::AcquireError;
 use crate::guard::Guard;
 use crate::held::{Held, Subject};
-use crate::os::{self, LockFile, Until};
-use crate::patience::Limit;
+use crate::os::{self, LockFile};
 use crate::protocol::{Op, Refusal, Unsure};
 use crate::record::Holder;
+use crate::wait::WaitOptions;
+use crate::wait_queue::Waiter;
 
 /// A lock that can be acquired: a path, and whose it is. It holds nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,87 +86,72 @@ impl Lock {
         &self.subject
     }
 
-    /// Acquires the lock if nobody holds it; reclaims it if its holder is dead.
+    /// Acquires the lock if it is free; reclaims it if its holder is dead.
     ///
     /// Does not wait for a holder. It may pause for about 30 ms in all, while other participants
-    /// finish what they are at.
+    /// finish what they are doing.
     ///
     /// # Errors
     ///
-    /// [`AcquireError::Held`] if somebody holds it, or may; see its variants for the rest.
+    /// [`AcquireError::Held`] if another participant holds it, or may; see its variants for the rest.
     pub fn try_acquire(&self) -> Result<Guard, AcquireError> {
-        Attempt::new(self, Limit::NoWait).run()
+        Driver::trying(self).run()
     }
 
-    /// Acquires the lock, and waits for as long as somebody holds it: **blocks**.
+    /// Acquires the lock, and waits for as long as it is held: **blocks**.
     ///
-    /// It waits in the kernel (`flock`), which wakes it when the holder releases or dies. Who has
-    /// no kernel lock to wait for (an agent of the old format, a holder on another machine, a
-    /// filesystem without kernel locks) is looked at again every 10 ms. A signal that is handled
-    /// does not end the wait. Who comes first is not served first.
+    /// It waits in the kernel (`flock`), which wakes it when the holder releases or dies. A holder
+    /// without a kernel lock (an agent of the old format, a holder on another machine, a filesystem
+    /// without kernel locks) is looked at again at intervals that grow to 10 ms. A handled signal
+    /// does not end the wait. Waiters of different processes are not served in order.
     ///
-    /// It waits for the file that it found locked. If somebody removes that file from under its
-    /// holder, the wait still ends when that holder does. Of the threads of one process that wait
-    /// for the same path one is at the file, and the others follow it in the order in which they
-    /// came, though whoever comes may get a lock that is just free before them.
+    /// It waits for the file that it found locked. If another program removes that file from under
+    /// its holder, the wait still ends when that holder does. Of the threads of one process that
+    /// wait for the same path one is at the file, and the others follow it in the order in which they
+    /// came, though a new caller may get a lock that is just free before them.
     ///
-    /// A process that holds the lock already waits for itself, for ever.
+    /// A process that already holds the lock waits for itself, without end.
     ///
     /// # Errors
     ///
     /// As [`try_acquire`](Self::try_acquire), but never [`AcquireError::Held`].
     pub fn acquire(&self) -> Result<Guard, AcquireError> {
-        Attempt::new(self, Limit::Wait(Until::default())).run()
+        self.acquire_with(WaitOptions::new())
     }
 
-    /// Acquires the lock, and waits for at most `limit` for whoever holds it: **blocks**.
+    /// Acquires the lock, and waits for at most `limit` for its holder: **blocks**.
     ///
     /// On Linux it is woken when the holder releases or dies (inotify), as far as the user's number
-    /// of watches reaches, on filesystems whose events tell of everybody (not NFS, not FUSE); on
-    /// macOS and FreeBSD too (kqueue); on Windows it waits for the kernel lock
-    /// itself. Beyond that, and elsewhere, it looks again at intervals that grow to 10 ms. At the end
-    /// of the time it has nothing open, and nothing is left that would take the lock later, but for
-    /// the queue of inotify's events, which is kept for the next wait: a descriptor for each wait at
-    /// the same time, at most 16. Threads of one process stand in line as in
-    /// [`acquire`](Self::acquire), and with each other. With [`Duration::ZERO`] it does what
-    /// [`try_acquire`](Self::try_acquire) does; a limit that ends beyond the clock's range is none.
+    /// of watches reaches, on filesystems whose events cover all participants (not NFS, not FUSE); on
+    /// macOS and FreeBSD too (kqueue); on Windows it waits for the kernel lock itself. Beyond that,
+    /// and elsewhere, it looks again at intervals that grow to 10 ms. At the end of the time it has
+    /// nothing open, and nothing is left that would take the lock later, but for the queue of
+    /// inotify's events, which is kept for the next wait: a descriptor for each wait at the same
+    /// time, at most 16. Threads of one process queue as in [`acquire`](Self::acquire), and with each
+    /// other. With [`Duration::ZERO`] it does what [`try_acquire`](Self::try_acquire) does; a limit
+    /// that ends beyond the clock's range is none.
     ///
     /// # Errors
     ///
     /// As [`try_acquire`](Self::try_acquire), with [`AcquireError::Timeout`] in the place of
     /// [`AcquireError::Held`].
-    #[expect(clippy::disallowed_methods, reason = "the clock of a wait")]
     pub fn acquire_timeout(&self, limit: Duration) -> Result<Guard, AcquireError> {
-        let Some(end) = Instant::now().checked_add(limit) else { return self.acquire() };
-        let until = Until { end: Some(end), cancelled: None };
-        Attempt::new(self, Limit::Wait(until)).run().map_err(|error| error.timed_out(limit))
+        self.acquire_with(WaitOptions::new().timeout(limit))
     }
 
-    /// Acquires the lock, and waits until `cancelled` is told, or for at most `limit` if there is
-    /// one: **blocks**. Waits as [`acquire_timeout`](Self::acquire_timeout) does, but always at the
-    /// file and never in line.
+    /// Acquires the lock, and waits as `options` say: **blocks**.
     ///
-    /// Once it is told, the wait ends with nothing open, and nothing is left that would take the
-    /// lock later. If it was told before, there is one try all the same.
+    /// Without a limit and a token it waits as [`acquire`](Self::acquire) does, with a limit as
+    /// [`acquire_timeout`](Self::acquire_timeout). With a token it waits as with a limit, but always
+    /// at the file and never behind other threads. At the end of the wait nothing is open, and nothing
+    /// is left that would take the lock later.
     ///
     /// # Errors
     ///
-    /// As [`acquire_timeout`](Self::acquire_timeout), and [`AcquireError::Cancelled`].
-    #[expect(clippy::disallowed_methods, reason = "the clock of a wait")]
-    pub fn acquire_unless(
-        &self,
-        cancelled: &Cancel,
-        limit: Option<Duration>,
-    ) -> Result<Guard, AcquireError> {
-        let end = limit.and_then(|limit| Instant::now().checked_add(limit));
-        let until = Until { end, cancelled: Some(cancelled.within().clone()) };
-        Attempt::new(self, Limit::Wait(until)).run().map_err(|error| {
-            if cancelled.is_told() {
-                error.cancelled()
-            } else {
-                error.timed_out(limit.unwrap_or_default())
-            }
-        })
+    /// As [`try_acquire`](Self::try_acquire), with [`AcquireError::Timeout`] or
+    /// [`AcquireError::Cancelled`] in the place of [`AcquireError::Held`].
+    pub fn acquire_with(&self, options: WaitOptions<'_>) -> Result<Guard, AcquireError> {
+        Driver::waiting(self, options, Waiter::Thread).run()
     }
 
     /// What a create is recorded as.
@@ -180,12 +165,17 @@ impl Lock {
         record
     }
 
-    pub(crate) fn held(&self, file: &LockFile, why: Refusal) -> Held {
-        let holder = match why {
-            // Nobody was looked at to the end.
+    /// The holder that a refusal names.
+    pub(crate) fn known_holder(file: &LockFile, why: Refusal) -> Option<&Holder> {
+        match why {
+            // No file was looked at to the end.
             Refusal::Unknown(Unsure::Contended | Unsure::BeingCreated | Unsure::Unreadable) => None,
-            Refusal::Holder | Refusal::Unknown(_) => file.seen().cloned(),
-        };
+            Refusal::Holder | Refusal::Unknown(_) => file.seen(),
+        }
+    }
+
+    pub(crate) fn held(&self, file: &LockFile, why: Refusal) -> Held {
+        let holder = Self::known_holder(file, why).cloned();
         let mut held = Held::new(self, holder, why);
         if why == Refusal::Unknown(Unsure::RecordedGone) {
             let recorded = held.holder.as_ref().map_or(0, |holder| holder.pid);

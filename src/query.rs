@@ -151,7 +151,8 @@ pub struct QueryWatching {
 }
 
 impl QueryWatching {
-    fn on_watch(self, reply: Watch) -> Query {
+    /// Crate-wide for a driver that need not look, because the answer does not depend on it.
+    pub(crate) fn on_watch(self, reply: Watch) -> Query {
         Query::Confirming(QueryConfirming { assessment: assess(reply, self.evidence) })
     }
 }

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
+use crate::backoff::RetryPolicy;
 use crate::error::AcquireError;
 use crate::held::{Headline, On, Recorded, Subject};
 use crate::judge::{Assessment, Unsure, depends_on_watch};
 use crate::lock::Lock;
-use crate::os::{KernelLocks, LockFile};
-use crate::patience::{Limit, Patience};
-use crate::protocol::Refusal;
+use crate::os::LockFile;
+use crate::protocol::{Refusal, Watch};
 use crate::query::Query;
 use crate::record::Holder;
 
@@ -128,20 +128,20 @@ impl Lock {
         mut file: LockFile,
         mut state: Query,
     ) -> Result<Status, AcquireError> {
-        let mut patience = Patience::new(Limit::NoWait);
+        let mut retries = RetryPolicy::new(None);
         loop {
             state = match state {
                 Query::Pausing(pause) => {
-                    if patience.slept() {
+                    if retries.slept() {
                         pause.again()
                     } else {
                         pause.give_up()
                     }
                 }
-                // Unasked for: with thousands of kernel locks that look takes milliseconds.
+                // Not looked at, since both replies lead to one answer: with thousands of kernel locks
+                // the look takes milliseconds.
                 Query::Watching(watching) if !depends_on_watch(watching.evidence) => {
-                    file.watch_in(KernelLocks::default().into());
-                    state.step(&mut file)
+                    watching.on_watch(Watch::Held)
                 }
                 Query::Answered(answer) => return Ok(self.answered(&file, answer)),
                 // No permission lacks: a program keeps a removed file open, and its name taken.

@@ -1,12 +1,12 @@
 //! Removing lock files that nobody holds: one, all of a directory, or by force.
 
+use crate::backoff::RetryPolicy;
 use crate::error::AcquireError;
 use crate::guard::Reclaimed;
 use crate::judge::Unsure;
 use crate::list::{ListError, Listed};
 use crate::lock::Lock;
 use crate::os::{self, LockFile};
-use crate::patience::{Limit, Patience};
 use crate::place::LockDir;
 use crate::protocol::{Acquire, Clear, Cleared};
 use crate::record::Holder;
@@ -102,11 +102,11 @@ impl Lock {
         is_forced: impl Fn(Option<&Holder>) -> bool,
     ) -> Result<Option<Reclaimed>, AcquireError> {
         let mut file = LockFile::new(self.shared_path(), os::process::me().into_owned());
-        let mut patience = Patience::new(Limit::NoWait);
+        let mut retries = RetryPolicy::new(None);
         let mut state = Clear::START;
         loop {
             state = match state {
-                Clear::At(Acquire::Pausing(_)) if patience.slept() => state.again(),
+                Clear::At(Acquire::Pausing(_)) if retries.slept() => state.again(),
                 Clear::At(Acquire::Pausing(_)) => state.give_up(),
                 Clear::At(Acquire::Standing(_)) if is_forced(file.seen()) => state.force(),
                 Clear::At(Acquire::Standing(_)) => state.leave(),

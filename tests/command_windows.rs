@@ -61,10 +61,11 @@ fn a_wait_ends_at_its_limit_or_when_it_is_cancelled_and_takes_nothing_later() {
     let mut waiter = Participant::start();
     let order = format!("acquire-within 50 {}", place.path().display());
     assert_eq!(waiter.tell(&order), format!("timed out, held by pid {}", holder.pid()));
-    let cancel = portlock::Cancel::new().expect("an event");
+    let cancel = portlock::CancelToken::new().expect("an event");
     std::thread::scope(|threads| {
-        let waits = threads.spawn(|| place.lock.acquire_unless(&cancel, None));
-        cancel.tell();
+        let waits = threads
+            .spawn(|| place.lock.acquire_with(portlock::WaitOptions::new().cancel_token(&cancel)));
+        cancel.cancel();
         let error = waits.join().expect("no panic").expect_err("it was cancelled");
         assert!(error.is_held(), "{error}");
     });

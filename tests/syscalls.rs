@@ -24,6 +24,8 @@ fn uncontended_acquire_makes_five_calls_and_release_four() {
     assert_eq!(
         calls.of(warm.0),
         [
+            // Whose record it writes: a fork around the C library is noticed by this alone.
+            "getpid()",
             // Exclusive: of all who try at once, one gets the file (P1).
             "openat(path, O_RDWR|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0600)",
             // Before the record: a file with a record and without a lock would be reclaimed (P3).
@@ -41,6 +43,8 @@ fn uncontended_acquire_makes_five_calls_and_release_four() {
     assert_eq!(
         calls.of(warm.1),
         [
+            // In such a child the lock is its parent's, and must be left alone (P2).
+            "getpid()",
             // Is it still ours? Somebody may have removed it, and another may hold by now (P2).
             "statx(path)",
             // While the kernel lock is held: whoever has the file open finds it locked or gone.
@@ -67,6 +71,7 @@ fn a_reclaim_of_a_dead_holders_file() {
     assert_eq!(
         traced.calls().of(reclaim),
         [
+            "getpid()",
             "openat(path, O_RDWR|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0600) EEXIST",
             // A link, FIFO or device must not even be opened.
             "statx(path)",
@@ -110,6 +115,7 @@ fn a_refusal_by_a_live_holder() {
     assert_eq!(
         traced.calls().of(refusal),
         [
+            "getpid()",
             "openat(path, O_RDWR|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0600) EEXIST",
             "statx(path)",
             "openat(path, O_RDWR|O_NOCTTY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC)",

@@ -11,13 +11,19 @@ mod descriptors;
 mod participant;
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime};
 
-use portlock::{AcquireError, Cancel};
+use portlock::{AcquireError, CancelToken, Guard, Lock, Refusal, WaitOptions};
 
-use participant::{Participant, Place, not_checked, outcome, until_blocked, until_listening};
+use participant::{
+    Participant, Place, not_checked, outcome, runtime, until_blocked, until_listening,
+};
+
+/// Longer than any of it takes.
+const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_waiter_is_woken_by_the_release_and_told_that_it_took_from_nobody() {
@@ -208,15 +214,19 @@ fn without_a_watch(order: &str) {
     assert_eq!(waiter.tell("take-all-watches"), "0", "none came free");
 }
 
+fn until(token: &CancelToken) -> WaitOptions<'static> {
+    WaitOptions::new().cancel_token(token)
+}
+
 #[test]
 fn who_is_cancelled_is_told_the_holder_and_leaves_nothing_that_takes_the_lock_later() {
     let place = Place::new();
     let holder = Participant::holding(place.path());
-    let cancel = Cancel::new().expect("two descriptors");
+    let cancel = CancelToken::new().expect("two descriptors");
     let told = std::thread::scope(|threads| {
-        let waits = threads.spawn(|| place.lock.acquire_unless(&cancel, None));
+        let waits = threads.spawn(|| place.lock.acquire_with(until(&cancel)));
         until_listening(std::process::id());
-        cancel.tell();
+        cancel.cancel();
         waits.join().expect("no panic")
     });
     assert_eq!(outcome(&told), format!("cancelled, held by pid {}", holder.pid()));
@@ -226,8 +236,8 @@ fn who_is_cancelled_is_told_the_holder_and_leaves_nothing_that_takes_the_lock_la
     assert!(outcome(&place.lock.try_acquire()).starts_with("held, reclaimed from"));
 
     // Told before: one try, and no wait.
-    let guard = place.lock.acquire_unless(&cancel, None).expect("nobody holds it");
-    let error = place.lock.acquire_unless(&cancel, None).expect_err("it is held");
+    let guard = place.lock.acquire_with(until(&cancel)).expect("nobody holds it");
+    let error = place.lock.acquire_with(until(&cancel)).expect_err("it is held");
     assert!(matches!(&error, AcquireError::Cancelled { held, .. }
         if held.holder.as_ref() == Some(guard.holder())));
 }
@@ -237,15 +247,15 @@ fn a_cancel_that_is_not_told_ends_no_wait_and_a_limit_ends_it() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let (told, tell) = UnixStream::pair().expect("a pair");
-    let cancel = Cancel::when_readable(told);
-    let limit = Some(Duration::from_millis(20));
-    let timed_out = place.lock.acquire_unless(&cancel, limit);
+    let cancel = CancelToken::from_fd(told);
+    let limit = Duration::from_millis(20);
+    let timed_out = place.lock.acquire_with(until(&cancel).timeout(limit));
     assert_eq!(outcome(&timed_out), format!("timed out, held by pid {}", holder.pid()));
-    assert!(!cancel.is_told());
+    assert!(!cancel.is_cancelled());
     assert_eq!(holder.tell("release"), "released");
-    assert_eq!(outcome(&place.lock.acquire_unless(&cancel, limit)), "held");
+    assert_eq!(outcome(&place.lock.acquire_with(until(&cancel).timeout(limit))), "held");
     drop(tell);
-    assert!(cancel.is_told(), "its other end is closed");
+    assert!(cancel.is_cancelled(), "its other end is closed");
 }
 
 /// How many threads of this process have this name and sleep.
@@ -314,4 +324,126 @@ fn a_live_agent_of_the_old_format_is_waited_for_by_looking_again() {
     waiter.order(&format!("acquire {}", place.path().display()));
     agent.kill();
     assert_eq!(waiter.answer(), format!("held, reclaimed from pid {}", agent.pid()));
+}
+
+/// Waits in every way in turn, with the reports of the holder.
+fn each_way(mut way: impl FnMut(&dyn Fn(&Lock, WaitOptions<'_>) -> Result<Guard, AcquireError>)) {
+    let token = CancelToken::new().expect("two descriptors");
+    way(&|lock, options| lock.acquire_with(options));
+    way(&|lock, options| lock.acquire_with(options.timeout(MINUTE)));
+    way(&|lock, options| lock.acquire_with(options.cancel_token(&token)));
+    way(&|lock, options| runtime().block_on(lock.acquire_async_with(options)));
+    way(&|lock, options| runtime().block_on(lock.acquire_async_with(options.timeout(MINUTE))));
+}
+
+#[test]
+fn a_wait_reports_its_holder_and_the_next_one() {
+    each_way(|acquire| {
+        let place = Place::new();
+        let mut first = Participant::holding(place.path());
+        let mut next = Participant::start();
+        let pids = [first.pid(), next.pid()];
+        let mut reported = Vec::new();
+        let options = WaitOptions::new().on_wait(|held| {
+            assert_eq!(held.why, Refusal::Holder);
+            reported.push(held.holder.as_ref().expect("a record").pid);
+            match reported.len() {
+                1 => {
+                    assert_eq!(first.tell("release"), "released");
+                    assert_eq!(next.try_acquire(place.path()), "held");
+                }
+                _ => assert_eq!(next.tell("release"), "released"),
+            }
+        });
+        assert_eq!(outcome(&acquire(&place.lock, options)), "held");
+        assert_eq!(reported, pids);
+    });
+}
+
+#[test]
+fn a_free_lock_reports_no_wait() {
+    each_way(|acquire| {
+        let place = Place::new();
+        let options = WaitOptions::new().on_wait(|held| panic!("{held}"));
+        assert_eq!(outcome(&acquire(&place.lock, options)), "held");
+        // Nor does a dead holder's.
+        let mut dead = Participant::holding(place.path());
+        dead.kill();
+        let options = WaitOptions::new().on_wait(|held| panic!("{held}"));
+        let reclaimed = format!("held, reclaimed from pid {}", dead.pid());
+        assert_eq!(outcome(&acquire(&place.lock, options)), reclaimed);
+    });
+}
+
+#[test]
+fn a_holder_that_is_polled_is_reported_once() {
+    each_way(|acquire| {
+        let place = Place::new();
+        let mut agent = Participant::start();
+        let record = participant::old_record(agent.pid(), SystemTime::now());
+        fs::write(place.path(), record).expect("the agent's file");
+        let mut reported = 0;
+        let (end, ended) = std::sync::mpsc::channel();
+        let mut poller = Participant::start();
+        // By the time that another has looked so often, this one has too.
+        poller.order(&format!("acquire-within 100 {}", place.path().display()));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                poller.answer();
+                agent.kill();
+                end.send(()).expect("the test listens");
+            });
+            let options = WaitOptions::new().on_wait(|_| reported += 1);
+            let acquired = acquire(&place.lock, options);
+            assert!(acquired.is_ok(), "{acquired:?}");
+            ended.recv().expect("it was killed");
+        });
+        assert_eq!(reported, 1);
+    });
+}
+
+#[test]
+fn a_try_with_options_reports_nothing() {
+    let place = Place::new();
+    let holder = Participant::holding(place.path());
+    let options = WaitOptions::new().timeout(Duration::ZERO).on_wait(|held| panic!("{held}"));
+    let tried = place.lock.acquire_with(options);
+    assert_eq!(outcome(&tried), format!("timed out, held by pid {}", holder.pid()));
+}
+
+/// What another reader takes away stays cancelled for those that wait with it later.
+#[test]
+fn a_token_that_was_seen_cancelled_stays_so() {
+    let place = Place::new();
+    let holder = Participant::holding(place.path());
+    let cancelled = format!("cancelled, held by pid {}", holder.pid());
+    let (mut readable, mut writable) = UnixStream::pair().expect("a pair");
+    let token = CancelToken::from_fd(readable.try_clone().expect("a copy"));
+    let told = std::thread::scope(|threads| {
+        let waits = threads.spawn(|| place.lock.acquire_with(until(&token).timeout(MINUTE)));
+        until_listening(std::process::id());
+        writable.write_all(&[0]).expect("writes");
+        waits.join().expect("no panic")
+    });
+    assert_eq!(outcome(&told), cancelled);
+    readable.read_exact(&mut [0]).expect("another reader");
+    assert!(token.is_cancelled());
+    assert_eq!(outcome(&place.lock.acquire_with(until(&token).timeout(MINUTE))), cancelled);
+    let waits = place.lock.acquire_async_with(until(&token).timeout(MINUTE));
+    assert_eq!(outcome(&runtime().block_on(waits)), cancelled);
+}
+
+#[test]
+fn a_token_of_a_descriptor_can_be_cancelled_as_well() {
+    let place = Place::new();
+    let holder = Participant::holding(place.path());
+    let (readable, _writable) = UnixStream::pair().expect("a pair");
+    let token = CancelToken::from_fd(readable);
+    let told = std::thread::scope(|threads| {
+        let waits = threads.spawn(|| place.lock.acquire_with(until(&token).timeout(MINUTE)));
+        until_listening(std::process::id());
+        token.cancel();
+        waits.join().expect("no panic")
+    });
+    assert_eq!(outcome(&told), format!("cancelled, held by pid {}", holder.pid()));
 }

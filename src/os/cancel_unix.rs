@@ -6,54 +6,100 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::unix::above_standard;
 
-/// Told once, it stays told.
+/// Cancelled once, it stays so. Clones are one.
 #[derive(Debug, Clone)]
-pub(crate) struct Cancellation {
-    told: Arc<OwnedFd>,
+pub(crate) struct Cancellation(Arc<Ends>);
+
+#[derive(Debug)]
+struct Ends {
+    /// Readable once it is cancelled.
+    readable: OwnedFd,
     /// The other end, if it is ours.
-    tell: Option<Arc<UnixStream>>,
+    writable: Option<UnixStream>,
+    /// It has been seen readable. Another reader of a descriptor that is not ours may drain it.
+    is_cancelled: AtomicBool,
 }
 
 impl Cancellation {
     pub(crate) fn new() -> io::Result<Self> {
-        let (told, tell) = UnixStream::pair()?;
-        let (told, tell) = (above_standard(told), above_standard(tell));
-        // Telling it often must not block once the buffer is full.
-        tell.set_nonblocking(true)?;
-        Ok(Self { told: Arc::new(told.into()), tell: Some(Arc::new(tell)) })
+        let (readable, writable) = UnixStream::pair()?;
+        let (readable, writable) = (above_standard(readable), above_standard(writable));
+        // To cancel often must not block once the buffer is full.
+        writable.set_nonblocking(true)?;
+        Ok(Self::of(readable.into(), Some(writable)))
     }
 
-    pub(crate) fn when_readable(told: OwnedFd) -> Self {
-        Self { told: Arc::new(told), tell: None }
+    pub(crate) fn from_fd(readable: OwnedFd) -> Self {
+        Self::of(readable, None)
     }
 
-    /// Does nothing where the descriptor is not ours to write to.
-    pub(crate) fn tell(&self) {
-        if let Some(tell) = &self.tell {
-            // An error means that the buffer is full, so that it has been told.
-            let _ = io::Write::write(&mut &**tell, &[0]);
+    fn of(readable: OwnedFd, writable: Option<UnixStream>) -> Self {
+        Self(Arc::new(Ends { readable, writable, is_cancelled: AtomicBool::new(false) }))
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.latch();
+        if let Some(writable) = &self.0.writable {
+            // An error means that the buffer is full, so that it is readable.
+            let _ = io::Write::write(&mut &*writable, &[0]);
         }
     }
 
-    pub(crate) fn is_told(&self) -> bool {
+    pub(crate) fn is_cancelled(&self) -> bool {
         self.sleep(Duration::ZERO)
     }
 
-    /// Sleeps for so long, or until it is told. Whether it was.
+    /// Sleeps for so long, or until it is cancelled. Whether it was.
     pub(crate) fn sleep(&self, pause: Duration) -> bool {
-        let [told] = readable([Some(self.told.as_fd())], Some(pause)).unwrap_or([false]);
-        told
+        if !self.0.is_cancelled.load(Ordering::Relaxed) {
+            match readable([Some(self.as_fd())], Some(pause)) {
+                Ok([true]) => self.latch(),
+                Ok([false]) | Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Stays cancelled, whatever becomes of the descriptor.
+    pub(super) fn latch(&self) {
+        self.0.is_cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Until it is cancelled, in a task. For ever, if there is no descriptor left to wait with: then
+    /// the waiter finds out when it looks next.
+    #[cfg(feature = "tokio")]
+    pub(crate) async fn in_task(&self) {
+        // One of its own: a runtime takes a descriptor once, and many tasks may wait with this one.
+        let own = self.0.readable.try_clone();
+        let Ok(own) = own.and_then(awaited) else {
+            return std::future::pending().await;
+        };
+        while !self.is_cancelled() {
+            match own.readable().await {
+                Ok(mut readable) if !self.is_cancelled() => readable.clear_ready(),
+                Ok(_) => {}
+                Err(_) => return std::future::pending().await,
+            }
+        }
     }
 }
 
 impl AsFd for Cancellation {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.told.as_fd()
+        self.0.readable.as_fd()
     }
+}
+
+/// Has the runtime of this task wait until `file` is readable.
+#[cfg(feature = "tokio")]
+#[allow(deprecated, reason = "its successor (1.53.3) is unsafe; these own or borrow what they are")]
+pub(super) fn awaited<T: AsRawFd>(file: T) -> io::Result<tokio::io::unix::AsyncFd<T>> {
+    tokio::io::unix::AsyncFd::with_interest(file, tokio::io::Interest::READABLE)
 }
 
 /// `poll(2)`: which of these are readable, or at their end; waits for at most `limit` for one.

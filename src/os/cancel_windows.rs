@@ -12,7 +12,7 @@ use windows_sys::Win32::System::Threading::{SetEvent, WaitForSingleObject};
 
 use super::imp::{milliseconds, new_event};
 
-/// Told once, it stays told.
+/// Cancelled once, it stays so. Clones are one.
 #[derive(Debug, Clone)]
 pub(crate) struct Cancellation(Arc<OwnedHandle>);
 
@@ -22,21 +22,29 @@ impl Cancellation {
     }
 
     /// [`SetEvent`](https://learn.microsoft.com/windows/win32/api/synchapi/nf-synchapi-setevent).
-    pub(crate) fn tell(&self) {
+    pub(crate) fn cancel(&self) {
         // SAFETY: the handle is open, and was made with the right to do so.
         unsafe { SetEvent(self.0.as_raw_handle()) };
     }
 
-    pub(crate) fn is_told(&self) -> bool {
+    pub(crate) fn is_cancelled(&self) -> bool {
         self.sleep(Duration::ZERO)
     }
 
-    /// Sleeps for so long, or until it is told. Whether it was
+    /// Sleeps for so long, or until it is cancelled. Whether it was
     /// ([`WaitForSingleObject`](https://learn.microsoft.com/windows/win32/api/synchapi/nf-synchapi-waitforsingleobject)).
     pub(crate) fn sleep(&self, pause: Duration) -> bool {
         // SAFETY: the handle is open.
         let ended = unsafe { WaitForSingleObject(self.0.as_raw_handle(), milliseconds(pause)) };
         ended == WAIT_OBJECT_0
+    }
+
+    /// Until it is cancelled, in a task: by looking at the event, which only a thread can wait for.
+    #[cfg(feature = "tokio")]
+    pub(crate) async fn in_task(&self) {
+        while !self.is_cancelled() {
+            tokio::time::sleep(super::Backoff::LONGEST_POLL).await;
+        }
     }
 }
 

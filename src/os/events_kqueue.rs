@@ -13,16 +13,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr::{null, null_mut};
 
-use super::process;
+use super::Origin;
 use super::unix::{above_standard, retried};
 
 /// The file that is listened to, and what happened to it since.
 #[derive(Debug)]
 pub(super) struct Events {
     queue: ManuallyDrop<OwnedFd>,
-    /// Of which process: a forked child does not inherit the queue, and may have given its number
-    /// to another file.
-    generation: usize,
+    /// A forked child does not inherit the queue, and may have given its number to another file.
+    origin: Origin,
 }
 
 #[cfg(target_vendor = "apple")]
@@ -35,7 +34,7 @@ const OF_INTEREST: u32 = libc::NOTE_DELETE | libc::NOTE_RENAME | UNLOCKED;
 impl Events {
     /// Fails with `EMFILE` or `ENFILE` when there is no descriptor left.
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { queue: ManuallyDrop::new(new_queue()?), generation: process::generation() })
+        Ok(Self { queue: ManuallyDrop::new(new_queue()?), origin: Origin::here() })
     }
 
     /// Events of `file`, and of no earlier one.
@@ -82,7 +81,7 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        if self.generation == process::generation() {
+        if self.origin.is_here() {
             // SAFETY: it is dropped here alone, and not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.queue) };
         }

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicPtr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::own_file::OwnFile;
 use super::per_process::PerProcess;
 use super::process;
 use super::unix::{above_standard, retried};
@@ -23,19 +24,18 @@ use super::unix::{above_standard, retried};
 /// The file that is listened to, and what happened to it since.
 #[derive(Debug)]
 pub(super) struct Events {
-    queue: Arc<File>,
+    /// A forked child does not keep it.
+    queue: Arc<OwnFile>,
     /// The number of the present watch.
     watch: i32,
-    /// Of which process: a forked child shares the queue, and must leave it alone.
-    generation: usize,
 }
 
 /// The most queues that are kept: of those a user has 128, by default.
 const MOST_SPARE: usize = 16;
 
-/// The queues of this process that nobody uses now.
-fn spare() -> MutexGuard<'static, Vec<Arc<File>>> {
-    static SPARE: PerProcess<Mutex<Vec<Arc<File>>>> =
+/// The queues of this process that no wait uses now.
+fn spare() -> MutexGuard<'static, Vec<Arc<OwnFile>>> {
+    static SPARE: PerProcess<Mutex<Vec<Arc<OwnFile>>>> =
         PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
     // Nothing is done while it is locked that can panic.
     let spare = SPARE.get(process::generation(), Mutex::default);
@@ -50,18 +50,10 @@ const OF_INTEREST: u32 =
 impl Events {
     /// Fails with `EMFILE` when the user has as many queues as `max_user_instances` allows.
     pub(super) fn new() -> io::Result<Self> {
-        let generation = process::generation();
         if let Some(queue) = spare().pop() {
-            return Ok(Self { queue, watch: -1, generation });
+            return Ok(Self { queue, watch: -1 });
         }
-        // SAFETY: takes flags and returns a number.
-        let queue = unsafe { libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC) };
-        if queue < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor is new, and nobody else's.
-        let queue = above_standard(unsafe { File::from_raw_fd(queue) });
-        Ok(Self { queue: queue.into(), watch: -1, generation })
+        Ok(Self { queue: OwnFile::opened(new_queue)?.into(), watch: -1 })
     }
 
     /// Events of the file that `path` names, and of no earlier one.
@@ -94,7 +86,7 @@ impl Events {
         let mut any = false;
         let mut bytes = [0; 4096];
         loop {
-            let read = match retried(|| (&*self.queue).read(&mut bytes)) {
+            let read = match retried(|| (&**self.queue).read(&mut bytes)) {
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(any),
                 Err(error) => return Err(error),
@@ -107,7 +99,7 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        if self.generation != process::generation() {
+        if !self.queue.is_ours() {
             return;
         }
         self.forget();
@@ -116,6 +108,16 @@ impl Drop for Events {
             spare.push(Arc::clone(&self.queue));
         }
     }
+}
+
+fn new_queue() -> io::Result<File> {
+    // SAFETY: takes flags and returns a number.
+    let queue = unsafe { libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC) };
+    if queue < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, and nobody else's.
+    Ok(above_standard(unsafe { File::from_raw_fd(queue) }))
 }
 
 /// The watch and the mask of each `struct inotify_event`: four numbers of 32 bits, and a name of

@@ -16,6 +16,13 @@ compile_error!(
 );
 
 pub(crate) mod author;
+#[cfg(unix)]
+mod fork;
+#[cfg(all(test, unix))]
+pub(crate) mod forked;
+mod origin;
+#[cfg(unix)]
+mod own_file;
 pub(crate) mod per_process;
 
 #[cfg(unix)]
@@ -41,6 +48,7 @@ pub(crate) mod cancel;
 #[cfg(windows)]
 #[path = "cancel_windows.rs"]
 pub(crate) mod cancel;
+mod deadline;
 #[cfg(target_os = "linux")]
 #[path = "events_linux.rs"]
 mod events;
@@ -52,7 +60,6 @@ mod events;
 mod events;
 #[cfg(unix)]
 mod listener;
-mod until;
 
 #[cfg(target_os = "linux")]
 mod proc_locks;
@@ -66,8 +73,9 @@ pub(crate) mod fallback;
 #[path = "fallback_windows.rs"]
 pub(crate) mod fallback;
 
-pub(crate) use imp::{LockFile, foreign_owner};
-pub(crate) use until::{Pauses, Until};
+pub(crate) use deadline::{Backoff, Deadline};
+pub(crate) use imp::{LeftOpen, LockFile, foreign_owner};
+pub(crate) use origin::Origin;
 
 use std::ffi::OsString;
 use std::io;
@@ -151,6 +159,21 @@ pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
 /// Whether a lock failed because no more locks can be had (`ENOLCK`).
 pub(crate) fn lacks_locks(error: &io::Error) -> bool {
     imp::lacks_locks(error)
+}
+
+/// What `ready` returns, which is asked again and again for at most a second.
+pub(crate) fn wait_a_little_until<T>(mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Deadline::within(Some(Duration::from_secs(1)), None);
+    let mut pause = Backoff::FIRST;
+    loop {
+        let found = ready();
+        if found.is_some() || deadline.is_late() {
+            return found;
+        }
+        // No jitter: the exit of a process, where this is used, has no use for it.
+        deadline.sleep(pause);
+        pause = (pause * 2).min(Backoff::LONGEST_POLL);
+    }
 }
 
 /// An adapter was asked about its open file, and has none.

@@ -3,35 +3,14 @@
 #![allow(unsafe_code)]
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicPtr;
 use std::time::SystemTime;
 
 use super::author::Identify;
+pub(crate) use super::fork::{generation, notice_fork, pid};
 use super::per_process::PerProcess;
 use crate::judge::Probe;
 use crate::record::Holder;
-
-/// How many forks lie between the process that started and this one.
-static FORKS: AtomicUsize = AtomicUsize::new(0);
-
-extern "C" fn in_forked_child() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
-}
-
-/// The generation of this process: a forked child has another one than its parent.
-///
-/// Costs no system call after the first time. A child made by a raw `clone` system call, around
-/// the C library, is not noticed.
-pub(crate) fn generation() -> usize {
-    static REGISTERED: AtomicBool = AtomicBool::new(false);
-    if !REGISTERED.load(Ordering::Acquire) {
-        // Two threads may both register: the child then counts twice, which is as good.
-        // SAFETY: the handler has the C ABI and only adds to an atomic, which a child may do.
-        unsafe { libc::pthread_atfork(None, None, Some(in_forked_child)) };
-        REGISTERED.store(true, Ordering::Release);
-    }
-    FORKS.load(Ordering::Relaxed)
-}
 
 /// This process, as its records describe it: all but port and time.
 pub(crate) fn me() -> Cow<'static, Holder> {
@@ -109,6 +88,11 @@ impl Myself {
 pub(crate) fn at_exit(call: extern "C" fn()) {
     // SAFETY: the function has the C ABI, takes nothing, and lives as long as the program.
     unsafe { libc::atexit(call) };
+}
+
+/// Other threads go on while the process exits.
+pub(crate) fn other_threads_are_gone() -> bool {
+    false
 }
 
 /// How many files this process may have open at a time (`RLIMIT_NOFILE`).

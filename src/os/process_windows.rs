@@ -38,6 +38,14 @@ pub(crate) fn generation() -> usize {
     0
 }
 
+/// The number of this process.
+pub(crate) fn pid() -> u32 {
+    std::process::id()
+}
+
+/// Nor is there anything to notice.
+pub(crate) fn notice_fork() {}
+
 /// This process, as its records describe it: all but port and time. The system is asked once
 /// ([`GetCurrentProcess`](https://learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-getcurrentprocess)).
 pub(crate) fn me() -> Cow<'static, Holder> {
@@ -234,11 +242,12 @@ fn started_after(start: u64, written: SystemTime) -> bool {
 /// which ends the other threads, and then calls the program's
 /// [TLS callbacks](https://learn.microsoft.com/windows/win32/debug/pe-format#tls-callback-functions)
 /// with `DLL_PROCESS_DETACH`. This crate has one. (Wine 8 makes no such call at the end.)
-pub(crate) use at_exit::at_exit;
+pub(crate) use at_exit::{at_exit, other_threads_are_gone};
 
 mod at_exit {
     use std::ffi::c_void;
     use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     /// How often the system called back.
     #[cfg(test)]
@@ -259,6 +268,14 @@ mod at_exit {
         unsafe { atexit(call) };
     }
 
+    /// Whether the system has ended all threads but the one that exits: `ExitProcess` does so before it
+    /// calls back.
+    pub(crate) fn other_threads_are_gone() -> bool {
+        ENDS.load(Relaxed)
+    }
+
+    static ENDS: AtomicBool = AtomicBool::new(false);
+
     /// The reason that says that the process ends.
     const DLL_PROCESS_DETACH: u32 = 0;
 
@@ -271,6 +288,7 @@ mod at_exit {
         #[cfg(test)]
         CALLS.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         if let (DLL_PROCESS_DETACH, Some(call)) = (reason, CALL.get()) {
+            ENDS.store(true, Relaxed);
             call();
         }
     }

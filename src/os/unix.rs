@@ -18,14 +18,15 @@ use std::os::unix::fs::{
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 #[cfg(target_os = "linux")]
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use super::author::{Filesystem, author};
 use super::listener::Listener;
-use super::{KernelLocks, Until, age, nothing_open, process, whole_milliseconds};
+use super::own_file::{OwnFile, Passed};
+use super::{Deadline, KernelLocks, age, nothing_open, process, whole_milliseconds};
 use crate::fs::{
     Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Probed, Read, Unlink,
 };
@@ -36,7 +37,7 @@ use crate::record::{Contents, FileName, Holder, MAX_RECORD};
 /// One participant's view of one lock path.
 #[derive(Debug)]
 pub(crate) struct LockFile {
-    /// Shared, as the record is, with the copy that is released at exit.
+    /// Shared, as the record is, with what is kept of it for the exit.
     path: Arc<Path>,
     record: Arc<Holder>,
     open: Option<Opened>,
@@ -57,10 +58,9 @@ pub(crate) struct LockFile {
     tried: Option<Lock>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Opened {
-    /// Shared with the copy that is released at exit.
-    file: Arc<File>,
+    file: Arc<OwnFile>,
     /// Device and inode number: an identity for as long as the file is open.
     identity: Option<(u64, u64)>,
     changed: Option<SystemTime>,
@@ -73,14 +73,14 @@ struct Opened {
 }
 
 impl Opened {
-    fn created(file: File) -> Self {
-        let file = file.into();
+    fn created(file: OwnFile) -> Self {
+        let file = Arc::new(file);
         let (is_new, is_writable) = (true, true);
         Self { file, identity: None, changed: None, is_new, is_writable, gone: false }
     }
 
-    fn existing(file: File, identity: (u64, u64), is_writable: bool) -> Self {
-        let (file, identity) = (file.into(), Some(identity));
+    fn existing(file: OwnFile, identity: (u64, u64), is_writable: bool) -> Self {
+        let (file, identity) = (Arc::new(file), Some(identity));
         Self { file, identity, changed: None, is_new: false, is_writable, gone: false }
     }
 }
@@ -119,14 +119,20 @@ impl LockFile {
     }
 
     /// Has every wait by [`FileSystem::listen`] end then.
-    pub(crate) fn listen_until(&mut self, until: Until) {
-        self.listener = Listener::new(until);
+    pub(crate) fn listen_until(&mut self, deadline: Deadline) {
+        self.listener = Listener::new(deadline);
     }
 
-    /// A second view of the same open file, for a release when the process exits. As long as it
-    /// exists, a close through the first leaves the file open.
-    pub(crate) fn for_exit(&self) -> Self {
-        Self { open: self.open.clone(), ..Self::new(self.path.clone(), self.record.clone()) }
+    /// What the exit of the process needs of the open file, if there is one.
+    pub(crate) fn left_open(&self) -> Option<LeftOpen> {
+        let Opened { file, identity, .. } = self.open.as_ref()?;
+        let (path, file) = (self.path.clone(), Arc::downgrade(file));
+        Some(LeftOpen { path, file, identity: *identity })
+    }
+
+    /// Whether the open file, if there is one, is this process's, as far as forks were noticed.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.open.as_ref().is_none_or(|opened| opened.file.is_ours())
     }
 
     /// The open file.
@@ -182,22 +188,16 @@ impl LockFile {
         self.locks = Some(locks);
     }
 
-    /// Makes `command` inherit the open file, and with it the kernel lock.
+    /// Makes `command` inherit the open file, and with it the kernel lock, or fail to start if the
+    /// file has been closed by then.
     ///
     /// Close-on-exec is cleared in the child alone, between `fork` and `exec`, so that no other
-    /// child of this process gets the file.
-    pub(crate) fn hand_over(&self, command: &mut Command) {
+    /// command of this process gets the file.
+    pub(crate) fn pass_to_child(&self, command: &mut Command) {
         let Some(opened) = &self.open else { return };
-        let fd = opened.file.as_raw_fd();
-        let inherit = move || {
-            // SAFETY: fcntl on a number; async-signal-safe, as the child after a fork needs.
-            match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {
-                -1 => Err(io::Error::last_os_error()),
-                _ => Ok(()),
-            }
-        };
-        // SAFETY: the closure makes one async-signal-safe call and allocates nothing.
-        unsafe { command.pre_exec(inherit) };
+        let passed = Passed::new(&opened.file);
+        // SAFETY: the closure makes one call, which is async-signal-safe, and allocates nothing.
+        unsafe { command.pre_exec(move || passed.keep_on_exec()) };
     }
 
     /// Does the path still name our open file? With the error, if that cannot be told.
@@ -297,6 +297,18 @@ impl LockFile {
         created.map(above_standard)
     }
 
+    /// Our newly created file once more.
+    fn open_again(&self) -> io::Result<File> {
+        retried(|| {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&self.path)
+        })
+        .map(above_standard)
+    }
+
     fn open_existing(&mut self) -> io::Result<Option<Opened>> {
         let before = match retried(|| std::fs::symlink_metadata(&self.path)) {
             Ok(before) => before,
@@ -313,6 +325,7 @@ impl LockFile {
                     .open(&self.path)
             })
         };
+        let open = |write| OwnFile::opened(|| open(write).map(above_standard));
         // NFS grants an exclusive lock only on a file that is open for writing.
         let opened = if self.only_reads {
             open(false).map(|file| (file, false))
@@ -325,7 +338,7 @@ impl LockFile {
             })
         };
         let (file, is_writable) = match opened {
-            Ok((file, is_writable)) => (above_standard(file), is_writable),
+            Ok((file, is_writable)) => (file, is_writable),
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -367,9 +380,30 @@ impl LockFile {
     }
 }
 
+/// What is kept of a participant's open file for the exit of the process. It keeps nothing open.
+#[derive(Debug)]
+pub(crate) struct LeftOpen {
+    path: Arc<Path>,
+    file: Weak<OwnFile>,
+    identity: Option<(u64, u64)>,
+}
+
+impl LeftOpen {
+    /// A view of the file, if it is still open.
+    pub(crate) fn view(self) -> Option<LockFile> {
+        let Self { path, file, identity } = self;
+        // A file that is left was created here.
+        let (changed, is_new, is_writable, gone) = (None, false, true, false);
+        let open = Opened { file: file.upgrade()?, identity, changed, is_new, is_writable, gone };
+        let nameless = LockFile::new(path, process::me().into_owned());
+        Some(LockFile { open: Some(open), ..nameless })
+    }
+}
+
 impl FileSystem for LockFile {
     fn create(&mut self) -> Create {
-        let mut created = self.create_new();
+        let create = || OwnFile::created(|| self.create_new(), || self.open_again());
+        let mut created = create();
         if created.as_ref().is_err_and(is_absent) {
             if let Some(parent) = self.path.parent() {
                 // Something else may stand there, as a link that leads nowhere: that says nothing
@@ -377,7 +411,7 @@ impl FileSystem for LockFile {
                 if let Err(error) = make_directories(parent) {
                     return self.failed(error, Create::Failed);
                 }
-                created = self.create_new();
+                created = create();
             }
         }
         match created {
@@ -424,7 +458,7 @@ impl FileSystem for LockFile {
         self.tried = None;
         let Some(opened) = &self.open else { return self.failed(nothing_open(), Lock::Failed) };
         loop {
-            let error = match fs4::FileExt::try_lock(&*opened.file) {
+            let error = match fs4::FileExt::try_lock(&**opened.file) {
                 Ok(()) => return *self.tried.insert(Lock::Ours),
                 Err(fs4::TryLockError::WouldBlock) => return *self.tried.insert(Lock::Busy),
                 Err(fs4::TryLockError::Error(error)) => error,
@@ -471,7 +505,7 @@ impl FileSystem for LockFile {
         if file_size_limit().is_some_and(|limit| limit < bytes.len() as u64) {
             return self.failed(io::Error::from_raw_os_error(libc::EFBIG), Done::Failed);
         }
-        match retried(|| (&*opened.file).write(&bytes)) {
+        match retried(|| (&**opened.file).write(&bytes)) {
             Ok(written) if written == bytes.len() => Done::Done,
             Ok(_) => self.failed(ErrorKind::StorageFull.into(), Done::Failed),
             Err(error) => self.failed(error, Done::Failed),
@@ -577,7 +611,7 @@ impl FileSystem for LockFile {
         if let Some(opened) = self.open.take() {
             // Nothing to do about an error: the close that follows frees the lock, unless a child
             // shares the file.
-            let _ = fs4::FileExt::unlock(&*opened.file);
+            let _ = fs4::FileExt::unlock(&**opened.file);
         }
     }
 

@@ -12,10 +12,10 @@ mod open_file;
 mod owner;
 
 use std::io::{self, ErrorKind};
-use std::os::windows::io::AsHandle;
+use std::os::windows::io::{AsHandle, BorrowedHandle};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use windows_sys::Win32::Foundation::{
@@ -24,9 +24,9 @@ use windows_sys::Win32::Foundation::{
 
 use self::open_file::{Kind, OpenFile, Tried, Waited, code};
 #[cfg(feature = "tokio")]
-use super::Pauses;
+use super::Backoff;
 use super::author::{Filesystem, author};
-use super::{KernelLocks, Until, age, nothing_open, process, whole_milliseconds};
+use super::{Deadline, KernelLocks, age, nothing_open, process, whole_milliseconds};
 use crate::fs::{
     Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Probed, Read, Unlink,
 };
@@ -47,7 +47,7 @@ const BETWEEN_REMOVALS: Duration = Duration::from_millis(3);
 /// One participant's view of one lock path.
 #[derive(Debug)]
 pub(crate) struct LockFile {
-    /// Shared, as the record is, with the copy that is released at exit.
+    /// Shared, as the record is, with what is kept of it for the exit.
     path: Arc<Path>,
     record: Arc<Holder>,
     open: Option<Opened>,
@@ -57,16 +57,15 @@ pub(crate) struct LockFile {
     /// The last denial that may have been a passing one: not yet an error.
     denial: Option<io::Error>,
     /// When a wait by `listen` ends, and whether its event for nothing has come since.
-    until: Until,
+    deadline: Deadline,
     looked_last: bool,
     /// Between the looks of a task.
     #[cfg(feature = "tokio")]
-    pauses: Pauses,
+    backoff: Backoff,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Opened {
-    /// Shared with the copy that is released at exit.
     file: Arc<OpenFile>,
     changed: Option<SystemTime>,
 }
@@ -82,10 +81,10 @@ impl LockFile {
             not_a_lock_file: None,
             error: None,
             denial: None,
-            until: Until::default(),
+            deadline: Deadline::default(),
             looked_last: false,
             #[cfg(feature = "tokio")]
-            pauses: Pauses::default(),
+            backoff: Backoff::default(),
         }
     }
 
@@ -98,14 +97,19 @@ impl LockFile {
     pub(crate) fn wait_without_end(&mut self) {}
 
     /// Has every wait by [`FileSystem::listen`] end then.
-    pub(crate) fn listen_until(&mut self, until: Until) {
-        (self.until, self.looked_last) = (until, false);
+    pub(crate) fn listen_until(&mut self, deadline: Deadline) {
+        (self.deadline, self.looked_last) = (deadline, false);
     }
 
-    /// A second view of the same open file, for a release when the process exits. As long as it
-    /// exists, a close through the first leaves the file open.
-    pub(crate) fn for_exit(&self) -> Self {
-        Self { open: self.open.clone(), ..Self::new(self.path.clone(), self.record.clone()) }
+    /// What the exit of the process needs of the open file, if there is one.
+    pub(crate) fn left_open(&self) -> Option<LeftOpen> {
+        let file = Arc::downgrade(&self.open.as_ref()?.file);
+        Some(LeftOpen { path: self.path.clone(), file })
+    }
+
+    /// Whether the open file is this process's: there is no fork.
+    pub(crate) fn is_ours(&self) -> bool {
+        true
     }
 
     /// The path.
@@ -148,9 +152,14 @@ impl LockFile {
     /// No watch is answered: see [`watch`](FileSystem::watch).
     pub(crate) fn watch_in(&mut self, _: Arc<KernelLocks>) {}
 
-    /// Nothing is handed over: a kernel lock of Windows belongs to the process that took it, and
+    /// Nothing is passed: a kernel lock of Windows belongs to the process that took it, and
     /// does not go with the handle.
-    pub(crate) fn hand_over(&self, _: &mut Command) {}
+    pub(crate) fn pass_to_child(&self, _: &mut Command) {}
+
+    /// The open file's handle.
+    pub(crate) fn as_handle(&self) -> Option<BorrowedHandle<'_>> {
+        self.open.as_ref().map(|opened| opened.file.as_handle())
+    }
 
     /// Does the path still name our open file? With the error, if that cannot be told.
     ///
@@ -174,8 +183,16 @@ impl LockFile {
     /// What `listen` waits for needs a thread that waits.
     #[cfg(feature = "tokio")]
     pub(crate) async fn listen_in_task(&mut self) -> Listen {
-        tokio::time::sleep(self.pauses.next(Pauses::LONGEST_POLL, &self.until)).await;
-        Listen::Event
+        if self.deadline.is_late() {
+            return if std::mem::replace(&mut self.looked_last, true) {
+                Listen::Over
+            } else {
+                Listen::Event
+            };
+        }
+        let pause = self.backoff.next(Backoff::LONGEST_POLL, &self.deadline);
+        self.deadline.sleep_in_task(pause).await;
+        if self.deadline.is_cancelled() { Listen::Over } else { Listen::Event }
     }
 
     /// Keeps the first error: what fails afterwards, while cleaning up, explains nothing.
@@ -285,6 +302,22 @@ pub(crate) fn foreign_owner(_: &Path) -> Option<u32> {
     None
 }
 
+/// What is kept of a participant's open file for the exit of the process. It keeps nothing open.
+#[derive(Debug)]
+pub(crate) struct LeftOpen {
+    path: Arc<Path>,
+    file: Weak<OpenFile>,
+}
+
+impl LeftOpen {
+    /// A view of the file, if it is still open.
+    pub(crate) fn view(self) -> Option<LockFile> {
+        let open = Opened { file: self.file.upgrade()?, changed: None };
+        let nameless = LockFile::new(self.path, process::me().into_owned());
+        Some(LockFile { open: Some(open), ..nameless })
+    }
+}
+
 impl FileSystem for LockFile {
     /// `CreateFileW(CREATE_NEW)`, for the user alone, sharing everything, not inherited.
     ///
@@ -361,7 +394,7 @@ impl FileSystem for LockFile {
     fn arm(&mut self) {
         #[cfg(feature = "tokio")]
         {
-            self.pauses = Pauses::from(Pauses::FIRST);
+            self.backoff = Backoff::from(Backoff::FIRST);
         }
     }
 
@@ -374,8 +407,8 @@ impl FileSystem for LockFile {
     /// time there is one event for nothing, for a last look at the path.
     fn listen(&mut self) -> Listen {
         let Some(opened) = &self.open else { return self.failed(nothing_open(), Listen::Failed) };
-        let limit = self.until.end.map(|end| end.saturating_duration_since(Instant::now()));
-        let cancelled = self.until.cancelled.as_ref().map(AsHandle::as_handle);
+        let limit = self.deadline.end.map(|end| end.saturating_duration_since(Instant::now()));
+        let cancelled = self.deadline.cancelled.as_ref().map(AsHandle::as_handle);
         match opened.file.wait(limit, cancelled) {
             Ok(Waited::Ours) => Listen::Event,
             Ok(Waited::TimeOver) if !std::mem::replace(&mut self.looked_last, true) => {

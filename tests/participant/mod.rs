@@ -25,6 +25,9 @@ use portlock::{AcquireError, Guard, Held, Holder, Lock, Reclaimed, Refusal, Rele
 
 const ROLE: &str = "PORTLOCK_TEST_PARTICIPANT";
 
+/// No order takes that long, on whatever machine.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// Distinguishes an answer from what the test harness prints of its own.
 const ANSWER: &str = "answer: ";
 
@@ -98,14 +101,29 @@ impl Participant {
 
     pub(crate) fn answer(&mut self) -> String {
         loop {
-            let mut line = String::new();
-            let read = self.answers.read_line(&mut line).expect("its output can be read");
-            assert_ne!(read, 0, "participant {} ended without an answer", self.pid());
+            let line = self.line();
             // The harness does not end its own line before the first answer.
-            if let Some((_, answer)) = line.trim_end().split_once(ANSWER) {
+            if let Some((_, answer)) = line.trim_end_matches(['\r', '\n']).split_once(ANSWER) {
                 return answer.to_owned();
             }
         }
+    }
+
+    /// The next line of its output.
+    fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            #[cfg(unix)]
+            if self.answers.buffer().is_empty() {
+                unix::until_readable(self.answers.get_ref(), PATIENCE);
+            }
+            let came = self.answers.fill_buf().expect("its output can be read");
+            assert!(!came.is_empty(), "participant {} ended without an answer", self.child.id());
+            let end = came.iter().position(|&byte| byte == b'\n').map_or(came.len(), |at| at + 1);
+            line.extend(&came[..end]);
+            self.answers.consume(end);
+        }
+        String::from_utf8(line).expect("its output is text")
     }
 
     /// Waits for the end of all that could answer. `false` if something answered instead.
@@ -345,6 +363,8 @@ impl Part {
             // The default place.
             "port" => self.keep(portlock::try_acquire(rest.parse().expect("a port"))),
             "clear" => cleared(&Lock::at(rest).clear()),
+            // Does nothing.
+            "keep" => "kept".to_owned(),
             "release" => {
                 let released = self.guard.take().expect("holds").release();
                 let said = ending(&released).to_owned();
@@ -372,11 +392,69 @@ impl Part {
             "spawn-cat" => self.spawn_cat(false),
             #[cfg(unix)]
             "hand-over-to-cat" => self.spawn_cat(true),
+            // A command that was prepared under the lock and is started after its release.
+            #[cfg(unix)]
+            "hand-over-too-late" => {
+                let mut command = Command::new("true");
+                self.guard.as_ref().expect("holds").pass_to_child(&mut command);
+                let released = self.carry_out("release", "");
+                // Takes the number that the lock file had.
+                let _other = std::fs::File::open("/dev/null").expect("it opens");
+                match command.status() {
+                    Ok(status) => format!("{released}, {status}"),
+                    Err(error) => format!("{released}, {:?}", error.raw_os_error()),
+                }
+            }
+            #[cfg(unix)]
+            "exec-cat" => {
+                // Answers by itself, and lives until no more orders can come.
+                let script = format!("echo '{ANSWER}executed'; exec cat >/dev/null");
+                self.exec(Command::new("sh").args(["-c", &script]))
+            }
+            #[cfg(unix)]
+            "exec-nothing" => self.exec(&mut Command::new("/nonexistent")),
+            "release-and-say" => match self.guard.take().expect("holds").release() {
+                Ok(()) => "released".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            // Records itself, and not the process that it was forked from.
+            "hold-for-a-moment" => {
+                let guard = match Lock::at(rest).try_acquire() {
+                    Ok(guard) => guard,
+                    refused => return outcome(&refused),
+                };
+                let is_named = guard.holder().pid == std::process::id();
+                let current = guard.is_current().expect("looks");
+                format!("{is_named}, {current}, {}", ending(&guard.release()))
+            }
+            // Exits while some threads acquire and release locks in this directory.
+            "exit-among" => witness::exit_among(Path::new(rest)),
             #[cfg(unix)]
             "in-a-fork" => self.in_a_fork(rest, unix::leave),
             // The child ends in an orderly way, its guard alive.
             #[cfg(unix)]
             "in-a-fork-that-exits" => self.in_a_fork(rest, std::process::exit),
+            // No descriptor is left when it is forked.
+            #[cfg(unix)]
+            "in-a-fork-without-descriptors" => {
+                let (order, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                let fork = unix::fork_without_descriptors;
+                unix::in_a_child(fork, || self.carry_out(order, rest), unix::leave)
+            }
+            // The child lives until no more orders can come. This process must be given none.
+            #[cfg(unix)]
+            "in-a-fork-that-stays" => self.in_a_fork_that_stays(rest, unix::fork),
+            // The same by a system call, which runs no fork handlers.
+            #[cfg(target_os = "linux")]
+            "in-a-raw-fork" => {
+                let (order, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                unix::in_a_child(unix::raw_fork, || self.carry_out(order, rest), unix::leave)
+            }
+            #[cfg(target_os = "linux")]
+            "in-a-raw-fork-that-exits" => {
+                let (order, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                unix::in_a_child(unix::raw_fork, || self.carry_out(order, rest), std::process::exit)
+            }
             #[cfg(unix)]
             "execute-itself" => {
                 use std::os::unix::process::CommandExt;
@@ -413,6 +491,11 @@ impl Part {
         said
     }
 
+    #[cfg(unix)]
+    fn exec(&mut self, command: &mut Command) -> String {
+        format!("failed, {:?}", self.guard.take().expect("holds").exec(command).kind())
+    }
+
     /// A command that lives until nobody gives orders: it reads what this participant reads, which
     /// is therefore to be given none.
     #[cfg(unix)]
@@ -420,7 +503,7 @@ impl Part {
         let mut cat = Command::new("cat");
         cat.stdout(Stdio::null()).stderr(Stdio::null());
         if handed_over {
-            self.guard.as_ref().expect("holds").hand_over_to(&mut cat);
+            self.guard.as_ref().expect("holds").pass_to_child(&mut cat);
         }
         match cat.spawn() {
             Ok(_) => "spawned".to_owned(),
@@ -432,7 +515,14 @@ impl Part {
     #[cfg(unix)]
     fn in_a_fork(&mut self, line: &str, leave: fn(i32) -> !) -> String {
         let (order, rest) = line.split_once(' ').unwrap_or((line, ""));
-        unix::in_a_fork(|| self.carry_out(order, rest), leave)
+        unix::in_a_child(unix::fork, || self.carry_out(order, rest), leave)
+    }
+
+    /// The same in a child that lives on, whatever becomes of this process.
+    #[cfg(unix)]
+    fn in_a_fork_that_stays(&mut self, line: &str, fork: fn() -> libc::pid_t) -> String {
+        let (order, rest) = line.split_once(' ').unwrap_or((line, ""));
+        unix::in_a_child_that_stays(fork, || self.carry_out(order, rest))
     }
 }
 
@@ -567,13 +657,86 @@ mod unix {
         unsafe { libc::_exit(status) }
     }
 
-    /// Runs `part` in a forked child, which then ends by `leave`, and returns what it said.
-    pub(super) fn in_a_fork(part: impl FnOnce() -> String, leave: fn(i32) -> !) -> String {
-        let (mut from_child, mut to_parent) = UnixStream::pair().expect("a pair of sockets");
+    /// Fails if nothing can be read from it for that long.
+    pub(super) fn until_readable(file: &impl std::os::fd::AsRawFd, limit: std::time::Duration) {
+        let mut polled = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let limit = libc::c_int::try_from(limit.as_millis()).expect("a few minutes");
+        loop {
+            // SAFETY: one file is polled.
+            match unsafe { libc::poll(&raw mut polled, 1, limit) } {
+                0 => panic!("it does not answer"),
+                1.. => return,
+                _ => assert_eq!(Error::last_os_error().kind(), std::io::ErrorKind::Interrupted),
+            }
+        }
+    }
+
+    /// `fork(2)` of the C library.
+    pub(super) fn fork() -> libc::pid_t {
         // SAFETY: the only other thread is the harness's, which waits for this one and holds no
         // lock, so the child may do anything.
-        match unsafe { libc::fork() } {
+        unsafe { libc::fork() }
+    }
+
+    /// The same with no descriptor left meanwhile.
+    pub(super) fn fork_without_descriptors() -> libc::pid_t {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: there is room for the limit, and it is set to valid ones; as above.
+        unsafe {
+            assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
+            let none = libc::rlimit { rlim_cur: 0, ..limit };
+            assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const none), 0);
+            let child = libc::fork();
+            assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
+            child
+        }
+    }
+
+    /// A fork by the system call alone.
+    #[cfg(target_os = "linux")]
+    pub(super) fn raw_fork() -> libc::pid_t {
+        let none = std::ptr::null::<libc::c_void>();
+        // SAFETY: as above. Without a stack and shared memory it is a fork.
+        let child =
+            unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, none, none, none, none) };
+        libc::pid_t::try_from(child).expect("a pid")
+    }
+
+    /// Runs `part` in a forked child, which then ends by `leave`, and returns what it said.
+    pub(super) fn in_a_child(
+        fork: fn() -> libc::pid_t,
+        part: impl FnOnce() -> String,
+        leave: fn(i32) -> !,
+    ) -> String {
+        let (child, said) = answer_of_a_child(fork, part, leave);
+        // SAFETY: null asks for no status.
+        unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        said
+    }
+
+    /// The same; the child lives until its standard input ends.
+    pub(super) fn in_a_child_that_stays(
+        fork: fn() -> libc::pid_t,
+        part: impl FnOnce() -> String,
+    ) -> String {
+        answer_of_a_child(fork, part, |status| {
+            let mut byte = 0_u8;
+            // SAFETY: there is room for one byte.
+            while unsafe { libc::read(0, (&raw mut byte).cast(), 1) } > 0 {}
+            leave(status)
+        })
+        .1
+    }
+
+    fn answer_of_a_child(
+        fork: fn() -> libc::pid_t,
+        part: impl FnOnce() -> String,
+        leave: fn(i32) -> !,
+    ) -> (libc::pid_t, String) {
+        let (mut from_child, mut to_parent) = UnixStream::pair().expect("a pair of sockets");
+        match fork() {
             0 => {
+                drop(from_child);
                 let said = std::panic::catch_unwind(std::panic::AssertUnwindSafe(part))
                     .unwrap_or_else(|_| "panicked".to_owned());
                 let written = to_parent.write_all(said.as_bytes());
@@ -581,12 +744,11 @@ mod unix {
                 leave(i32::from(written.is_err()))
             }
             child => {
+                assert!(child > 0, "{}", Error::last_os_error());
                 drop(to_parent);
                 let mut said = String::new();
                 from_child.read_to_string(&mut said).expect("the child writes text");
-                // SAFETY: null asks for no status.
-                unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
-                said
+                (child, said)
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Forks: a guard belongs to the process that acquired it.
 
 use crate::participant::{Participant, Place, outcome};
-use crate::{is_locked, refused_by};
+use crate::{is_locked, reclaimed_from, refused_by};
 
 #[test]
 fn a_guard_dropped_or_released_in_a_forked_child_leaves_the_parents_lock_alone() {
@@ -21,10 +21,126 @@ fn a_guard_dropped_or_released_in_a_forked_child_leaves_the_parents_lock_alone()
 }
 
 #[test]
+fn a_child_forked_without_descriptors_leaves_the_lock_alone() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    for (order, answer) in [("current", "false"), ("drop", "dropped"), ("release", "forked")] {
+        // Nothing could take the place of the file, whose number is another's by then.
+        assert_eq!(holder.tell(&format!("in-a-fork-without-descriptors {order}")), answer);
+        assert_eq!(holder.tell("current"), "true");
+        assert!(is_locked(place.path()), "after {order} in the child");
+    }
+}
+
+#[test]
 fn a_forked_child_that_acquires_is_another_participant() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let order = format!("in-a-fork try {}", place.path().display());
     assert_eq!(holder.tell(&order), refused_by(holder.pid()));
     assert_eq!(holder.tell("current"), "true");
+}
+
+#[test]
+fn a_lock_dies_with_its_process_whatever_a_forked_child_does() {
+    for order in ["drop", "release", "keep", "current"] {
+        let place = Place::new();
+        let mut holder = Participant::holding(place.path());
+        holder.tell(&format!("in-a-fork-that-stays {order}"));
+        holder.kill();
+        // The child lives, and has what it had open of its parent's.
+        let reclaimed = reclaimed_from(holder.pid());
+        assert_eq!(outcome(&place.try_acquire()), reclaimed, "{order} in the child");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_child_without_fork_handlers_leaves_its_parents_lock_alone() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    let before = place.bytes();
+    for (order, answer) in [
+        ("in-a-raw-fork current", "false"),
+        ("in-a-raw-fork drop", "dropped"),
+        ("in-a-raw-fork release", "forked"),
+        ("in-a-raw-fork-that-exits keep", "kept"),
+    ] {
+        assert_eq!(holder.tell(order), answer);
+        assert_eq!(place.bytes(), before, "after {order}");
+        assert!(is_locked(place.path()), "after {order}");
+        assert_eq!(holder.tell("current"), "true");
+    }
+    assert_eq!(holder.tell("release"), "released");
+    assert!(place.is_empty());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_child_without_fork_handlers_records_itself() {
+    let (parents, childs) = (Place::new(), Place::new());
+    let mut holder = Participant::holding(parents.path());
+    let order = format!("in-a-raw-fork hold-for-a-moment {}", childs.path().display());
+    assert_eq!(holder.tell(&order), "true, true, released");
+    assert!(childs.is_empty());
+    assert_eq!(holder.tell("current"), "true");
+}
+
+#[test]
+fn a_command_started_after_the_release_fails() {
+    let place = Place::new();
+    let mut holder = Participant::holding(place.path());
+    let failed = format!("released, {:?}", Some(libc::ENOLCK));
+    assert_eq!(holder.tell("hand-over-too-late"), failed);
+}
+
+/// Daemonizing after the acquire: the process that acquired exits, and its child goes on.
+#[test]
+fn a_daemon_forked_under_the_lock_is_told_what_to_do() {
+    let place = Place::new();
+    let mut starter = Participant::holding(place.path());
+    assert_eq!(starter.tell("in-a-fork current"), "false");
+    let said = starter.tell("in-a-fork release-and-say");
+    assert!(said.contains("acquire it in the process that does the work"), "{said}");
+    starter.end("exit");
+    assert!(place.is_empty(), "it has released the lock, whatever its child does");
+}
+
+#[test]
+fn a_program_executed_by_its_guard_holds_under_its_own_pid() {
+    let place = Place::new();
+    let mut launcher = Participant::holding(place.path());
+    assert_eq!(launcher.tell("exec-cat"), "executed");
+    let refused = place.try_acquire();
+    assert_eq!(outcome(&refused), refused_by(launcher.pid()));
+    assert!(is_locked(place.path()), "with the kernel lock");
+    launcher.dismiss();
+    launcher.reap();
+    assert_eq!(outcome(&place.try_acquire()), reclaimed_from(launcher.pid()));
+}
+
+#[test]
+fn an_exec_that_fails_releases() {
+    let place = Place::new();
+    let mut launcher = Participant::holding(place.path());
+    assert_eq!(launcher.tell("exec-nothing"), "failed, NotFound");
+    assert!(place.is_empty());
+    // It may acquire again.
+    assert_eq!(launcher.try_acquire(place.path()), "held");
+    let refused = "failed, Other";
+    assert_eq!(launcher.tell("in-a-fork exec-nothing"), refused, "a child has no lock");
+    assert_eq!(launcher.tell("current"), "true");
+}
+
+#[test]
+fn a_duplicate_of_a_guards_descriptor_keeps_the_lock_until_the_release() {
+    use std::os::fd::AsFd;
+    let place = Place::new();
+    let guard = place.try_acquire().expect("free");
+    let copy = guard.as_fd().try_clone_to_owned().expect("a descriptor");
+    assert!(is_locked(place.path()));
+    assert!(guard.release().is_ok() && place.is_empty());
+    let again = place.try_acquire().expect("free, though the copy is open");
+    drop(copy);
+    assert!(again.is_current().expect("looks"));
 }

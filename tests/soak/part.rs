@@ -233,7 +233,7 @@ impl<'a> Part<'a> {
     fn hand_over(&mut self, guard: &Guard) {
         let mut command = Command::new("sleep");
         command.arg("0.01").stdin(Stdio::null());
-        guard.hand_over_to(&mut command);
+        guard.pass_to_child(&mut command);
         let mut child = command.spawn().expect("sleep runs");
         self.arena.event(b'h');
         if self.rng.bool() {

@@ -23,11 +23,14 @@ use std::time::{Duration, SystemTime};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-use portlock::{AcquireError, Guard, Lock};
+use portlock::{AcquireError, CancelToken, Guard, Lock, WaitOptions};
 
 use participant::{Participant, Place, old_record, outcome, runtime};
 
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// Longer than any of it takes.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// One of each kind.
 fn runtimes() -> [Runtime; 2] {
@@ -39,10 +42,17 @@ fn runtimes() -> [Runtime; 2] {
 
 /// Acquires in a task of its own, which borrows nothing. Has it polled before it returns.
 async fn spawned(lock: &Lock) -> tokio::task::JoinHandle<Result<Guard, AcquireError>> {
+    spawned_with(lock, WaitOptions::new()).await
+}
+
+async fn spawned_with(
+    lock: &Lock,
+    options: WaitOptions<'static>,
+) -> tokio::task::JoinHandle<Result<Guard, AcquireError>> {
     let lock = lock.clone();
     let (polled, is_polled) = tokio::sync::oneshot::channel();
     let task = tokio::spawn(async move {
-        let mut acquire = pin!(lock.acquire_async());
+        let mut acquire = pin!(lock.acquire_async_with(options));
         let first = std::future::poll_fn(|cx| Poll::Ready(acquire.as_mut().poll(cx))).await;
         polled.send(()).expect("the test waits");
         match first {
@@ -102,6 +112,44 @@ fn a_free_lock_and_a_dead_holders_are_acquired_at_the_first_poll() {
     assert_eq!(once(), "pending");
     holder.kill();
     assert_eq!(once(), format!("held, reclaimed from pid {}", holder.pid()));
+}
+
+#[test]
+fn a_limit_reports_the_holder_at_its_end() {
+    for runtime in runtimes() {
+        let place = Place::new();
+        let holder = Participant::holding(place.path());
+        let options = WaitOptions::new().timeout(Duration::from_millis(20));
+        let acquire = async { timeout(MINUTE, place.lock.acquire_async_with(options)).await };
+        let timed_out = runtime.block_on(acquire).expect("in time");
+        assert_eq!(outcome(&timed_out), format!("timed out, held by pid {}", holder.pid()));
+    }
+}
+
+/// At the file, and behind another.
+#[test]
+fn one_token_ends_the_waits_of_many_tasks() {
+    for runtime in runtimes() {
+        let place = Place::new();
+        let mut holder = Participant::holding(place.path());
+        let token = CancelToken::new().expect("a token");
+        runtime.block_on(async {
+            let mut tasks = Vec::new();
+            for _ in 0..3 {
+                let options = WaitOptions::new().cancel_token(&token);
+                tasks.push(spawned_with(&place.lock, options).await);
+            }
+            token.cancel();
+            for task in tasks {
+                let cancelled = timeout(MINUTE, task).await.expect("in time").expect("no panic");
+                assert_eq!(outcome(&cancelled), format!("cancelled, held by pid {}", holder.pid()));
+            }
+        });
+        #[cfg(target_os = "linux")]
+        assert_eq!(descriptors::open_and_watched(place.path()), (0, 0));
+        assert_eq!(holder.tell("release"), "released");
+        assert_eq!(outcome(&place.try_acquire()), "held");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use portlock::Cancel;
+use portlock::CancelToken;
 use win32job::{ExtendedLimitInfo, Job};
 
 use crate::output::say;
@@ -19,24 +19,24 @@ const INTERRUPT: i32 = 2;
 
 /// Sees the events of the console, which do not end portlock from here on.
 pub(crate) struct Watch {
-    cancel: Cancel,
+    cancel: CancelToken,
     came: Arc<AtomicBool>,
 }
 
 impl Watch {
     fn new() -> io::Result<Self> {
-        let (cancel, came) = (Cancel::new()?, Arc::new(AtomicBool::new(false)));
+        let (cancel, came) = (CancelToken::new()?, Arc::new(AtomicBool::new(false)));
         let (told, noted) = (cancel.clone(), came.clone());
         let on_event = move || {
             noted.store(true, Ordering::SeqCst);
-            told.tell();
+            told.cancel();
         };
         ctrlc::set_handler(on_event).map_err(io::Error::other)?;
         Ok(Self { cancel, came })
     }
 
     /// What ends a wait when an event comes.
-    pub(crate) fn cancel(&self) -> Option<&Cancel> {
+    pub(crate) fn cancel(&self) -> Option<&CancelToken> {
         Some(&self.cancel)
     }
 

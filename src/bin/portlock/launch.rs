@@ -188,22 +188,18 @@ fn become_command(
         let watch = Watch::new(blocked).map_err(|error| cannot_watch(&error))?;
         run.lock(&watch, || child.map_or(Ok(()), Child::is_wanted))?
     };
-    let mut command = run.to_run();
-    if let Some(guard) = &guard {
-        guard.hand_over_to(&mut command);
-    }
     child.map_or(Ok(()), Child::is_wanted)?;
     let ignores_sigpipe = child.map_or_else(ignores_sigpipe, |child| child.ignores_sigpipe);
     // What came until here ends this process now. The lock file is then removed by the parent, or by
     // the next acquire.
     let error = match blocked.unblock() {
-        Ok(()) => exec(command, guard.as_ref(), ignores_sigpipe),
-        Err(error) => error,
+        Ok(()) => exec(run.to_run(), guard, ignores_sigpipe),
+        Err(error) => {
+            drop(guard);
+            error
+        }
     };
     let _ = blocked.block_again();
-    // Before the message, as above. That of an exec that failed matters more than one of a release
-    // that failed too.
-    drop(guard);
     say(&run.cannot_run(&error));
     Ok(CANNOT_RUN)
 }
@@ -216,11 +212,16 @@ fn ignores_sigpipe() -> bool {
     return false;
 }
 
-/// Replaces this program by the command; returns only if that fails.
-fn exec(mut command: Command, guard: Option<&Guard>, ignores_sigpipe: bool) -> io::Error {
-    if !ignores_sigpipe {
-        return command.exec();
+/// Replaces this program by the command. Returns only if that fails, with the lock released.
+fn exec(mut command: Command, guard: Option<Guard>, ignores_sigpipe: bool) -> io::Error {
+    match guard {
+        Some(guard) if !ignores_sigpipe => guard.exec(&mut command),
+        None if !ignores_sigpipe => command.exec(),
+        guard => exec_without_sigpipe(&command, guard.as_ref()),
     }
+}
+
+fn exec_without_sigpipe(command: &Command, guard: Option<&Guard>) -> io::Error {
     // `Command` gives SIGPIPE its default action. Here it is still ignored, as by Rust's runtime.
     let passed = guard
         .map_or(Ok(()), |guard| Ok(rustix::io::fcntl_setfd(guard, rustix::io::FdFlags::empty())?));

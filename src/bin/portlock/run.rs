@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueHint};
-use portlock::{AcquireError, Guard, Held, Lock, Refusal, ReleaseError, Unsure};
+use portlock::{AcquireError, Guard, Held, Lock, Refusal, ReleaseError, Unsure, WaitOptions};
 
 use crate::advice::{Purpose, after, in_full, refusal};
 use crate::output::{naming, one_line, say};
@@ -165,7 +165,8 @@ impl Run {
         loop {
             watch.act()?;
             still_wanted()?;
-            let error = match attempt(lock, watch, wait) {
+            let on_wait = |held: &Held| self.show_wait(held, &mut shown);
+            let error = match attempt(lock, watch, wait, on_wait) {
                 Ok(guard) if !watch.is_signalled() => return Ok(guard),
                 // Released here, so that the signal acts while nothing is held.
                 Ok(_) | Err(AcquireError::Cancelled { .. }) => continue,
@@ -174,13 +175,10 @@ impl Run {
             let left = end.map_or(LONGEST_WAIT, |end| {
                 end.saturating_duration_since(Instant::now()).min(LONGEST_WAIT)
             });
-            match error.held() {
-                Some(held) if !left.is_zero() => {
-                    self.show_wait(held, &mut shown);
-                    wait = left;
-                }
-                _ => return Err(self.refused(lock, &error, limit)),
+            if !error.is_held() || left.is_zero() {
+                return Err(self.refused(lock, &error, limit));
             }
+            wait = left;
         }
     }
 
@@ -255,12 +253,14 @@ impl Waiting {
 }
 
 /// One try that waits for at most `wait`, or until a signal comes.
-fn attempt(lock: &Lock, watch: &Watch, wait: Duration) -> Result<Guard, AcquireError> {
-    match watch.cancel() {
-        _ if wait.is_zero() => lock.try_acquire(),
-        Some(cancel) => lock.acquire_unless(cancel, Some(wait)),
-        None => lock.acquire_timeout(wait),
-    }
+fn attempt(
+    lock: &Lock,
+    watch: &Watch,
+    wait: Duration,
+    on_wait: impl FnMut(&Held) + Send,
+) -> Result<Guard, AcquireError> {
+    let options = WaitOptions::new().timeout(wait).on_wait(on_wait);
+    lock.acquire_with(watch.cancel().into_iter().fold(options, WaitOptions::cancel_token))
 }
 
 /// Releases a lock that portlock itself holds. The warning, if its file stays or had been removed.

@@ -7,7 +7,7 @@
 use std::io;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
-use portlock::Cancel;
+use portlock::CancelToken;
 
 use crate::status_code::of_signal;
 
@@ -70,7 +70,7 @@ pub(crate) struct Watch {
 #[cfg(target_os = "linux")]
 struct Pending {
     signals: nix::sys::signalfd::SignalFd,
-    cancel: Cancel,
+    cancel: CancelToken,
 }
 
 impl Watch {
@@ -83,7 +83,7 @@ impl Watch {
             let ending = blocked.iter().filter(|&signal| !crate::ignored::is_ignored(signal));
             let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
             let signals = SignalFd::with_flags(&ending.collect(), flags)?;
-            let cancel = Cancel::when_readable(signals.as_fd().try_clone_to_owned()?);
+            let cancel = CancelToken::from_fd(signals.as_fd().try_clone_to_owned()?);
             Pending { signals, cancel }
         };
         Ok(Self {
@@ -95,7 +95,7 @@ impl Watch {
 
     /// What ends a wait when a signal comes. `None` where nothing does: then a wait must be short,
     /// and [`act`](Self::act) comes between two of them.
-    pub(crate) fn cancel(&self) -> Option<&Cancel> {
+    pub(crate) fn cancel(&self) -> Option<&CancelToken> {
         #[cfg(target_os = "linux")]
         return Some(&self.pending.cancel);
         #[cfg(not(target_os = "linux"))]
@@ -104,7 +104,7 @@ impl Watch {
 
     /// Whether a signal is pending that would end this process. Not known everywhere.
     pub(crate) fn is_signalled(&self) -> bool {
-        self.cancel().is_some_and(Cancel::is_told)
+        self.cancel().is_some_and(CancelToken::is_cancelled)
     }
 
     /// Lets the signals act that came. To be called while nothing is held: they end this process.

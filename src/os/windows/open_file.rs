@@ -6,7 +6,7 @@
 use std::cell::UnsafeCell;
 use std::io::{self, ErrorKind};
 use std::os::windows::ffi::OsStrExt;
-use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
+use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::path::Path;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -422,6 +422,11 @@ impl OpenFile {
             GetOverlappedResult(self.raw(), request.overlapped.get(), &raw mut moved, 1)
         })?;
         Ok(moved as usize)
+    }
+
+    /// The handle.
+    pub(super) fn as_handle(&self) -> BorrowedHandle<'_> {
+        self.handle.as_handle()
     }
 
     fn raw(&self) -> HANDLE {

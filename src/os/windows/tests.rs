@@ -54,10 +54,10 @@ fn the_record_is_read_while_the_lock_is_held_and_by_any_other_program() {
 fn the_lock_is_ours_again_and_nobody_elses_until_the_close() {
     let (_dir, mut holder, mut other) = held_and_opened();
     assert_eq!([holder.lock(), holder.lock(), other.lock()], [Lock::Ours, Lock::Ours, Lock::Busy]);
-    let mut copy = holder.for_exit();
+    let mut view = holder.left_open().and_then(LeftOpen::view).expect("it is open");
     holder.close();
     assert_eq!(other.lock(), Lock::Ours, "a close unlocks, whoever shares the file");
-    copy.close();
+    view.close();
     other.close();
 }
 
@@ -120,7 +120,7 @@ fn a_wait_ends_at_its_limit_and_when_it_is_cancelled_and_has_no_lock_then() {
     let cancel = Cancellation::new().expect("an event");
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| file.wait(None, Some(cancel.as_handle())));
-        cancel.tell();
+        cancel.cancel();
         assert_eq!(waiter.join().expect("no panic").expect("waits"), Waited::Cancelled);
     });
     holder.close();
@@ -131,11 +131,11 @@ fn a_wait_ends_at_its_limit_and_when_it_is_cancelled_and_has_no_lock_then() {
 #[test]
 fn who_listens_has_the_lock_with_the_event_and_none_at_the_end_of_the_time() {
     let (_dir, mut holder, mut other) = held_and_opened();
-    other.listen_until(Until { end: Some(Instant::now()), cancelled: None });
+    other.listen_until(Deadline { end: Some(Instant::now()), cancelled: None });
     assert_eq!([other.listen(), other.listen()], [Listen::Event, Listen::Over], "a last look");
     assert_eq!((other.lock(), holder.lock()), (Lock::Busy, Lock::Ours));
 
-    other.listen_until(Until::default());
+    other.listen_until(Deadline::default());
     let (done, ended) = mpsc::channel();
     std::thread::scope(|scope| {
         let listener = &mut other;

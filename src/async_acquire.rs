@@ -27,24 +27,24 @@
 //! [`Listen::Over`]: crate::protocol::Listen::Over
 
 use scopeguard::{ScopeGuard, guard};
-use tokio::time::sleep;
 
-use crate::attempt::{Attempt, Next};
+use crate::driver::{Driver, Step};
 use crate::error::AcquireError;
 use crate::guard::Guard;
 use crate::lock::Lock;
 use crate::os;
-use crate::patience::Limit;
+use crate::wait::WaitOptions;
+use crate::wait_queue::Waiter;
 
 impl Lock {
-    /// Acquires the lock in a task of tokio, and waits for as long as somebody holds it. No thread
-    /// waits with it. With feature `tokio`.
+    /// Acquires the lock in a task of tokio, and waits for as long as it is held. No thread waits with
+    /// it. With feature `tokio`.
     ///
     /// It is **cancel-safe**: dropped at any moment, its future leaves nothing open and nothing that
-    /// would take the lock later. So a limit is [`tokio::time::timeout`] around it, and anything
-    /// else that ends the wait an arm of `select!` beside it. Who held the lock until then,
-    /// [`status`](Self::status) tells. Futures that borrow nothing own a clone of the lock:
-    /// `async move { lock.acquire_async().await }`.
+    /// would take the lock later. So anything that ends the wait can be an arm of `select!` next to
+    /// it. A limit at whose end the holder is reported is
+    /// [`acquire_async_with`](Self::acquire_async_with). Futures that borrow nothing own a clone of
+    /// the lock: `async move { lock.acquire_async().await }`.
     ///
     /// It is woken as [`acquire_timeout`](Self::acquire_timeout) is: on Linux, macOS and FreeBSD by
     /// events of the file, as far as the user's number of inotify queues reaches; beyond that, and
@@ -53,8 +53,11 @@ impl Lock {
     ///
     /// Of the tasks of one process that wait for the same path one is at the file, with two
     /// descriptors open, and the others have none. They follow it in the order in which they came,
-    /// though whoever comes may get a lock that is just free before them, as may another process.
-    /// While nobody polls the future that is in front, the others find a free lock within a second.
+    /// though a new caller may get a lock that is just free before them, as may another process.
+    /// While the future that is in front is not polled, the others find a free lock within a second.
+    ///
+    /// In a forked child a pending future of its parent's is a copy. Dropped there it changes nothing;
+    /// polled there it begins as an acquire of the child's.
     ///
     /// # Blocking
     ///
@@ -78,45 +81,83 @@ impl Lock {
     /// # let home = tempfile::tempdir()?;
     /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     /// # runtime.block_on(async {
-    /// use std::time::Duration;
-    /// use tokio::time::timeout;
-    ///
     /// let lock = portlock::LockDir::at(home.path()).port(5338)?;
     /// let guard = lock.acquire_async().await?;
-    /// // Held by us: the next one gives up after a time.
-    /// assert!(timeout(Duration::from_millis(10), lock.acquire_async()).await.is_err());
     ///
     /// let waiter = lock.clone();
     /// let waiter = tokio::spawn(async move { waiter.acquire_async().await });
     /// guard.release()?;
-    /// let guard = timeout(Duration::from_secs(60), waiter).await???;
+    /// let guard = waiter.await??;
     /// # drop(guard);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub async fn acquire_async(&self) -> Result<Guard, AcquireError> {
+        self.acquire_async_with(WaitOptions::new()).await
+    }
+
+    /// Acquires the lock in a task of tokio, and waits as `options` say: same as
+    /// [`acquire_async`](Self::acquire_async), except that it may end earlier. With feature `tokio`.
+    ///
+    /// A task that waits with a token has one more descriptor open. On Windows a cancelled token is
+    /// noticed within 10 ms.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_acquire`](Self::try_acquire), with [`AcquireError::Timeout`] or
+    /// [`AcquireError::Cancelled`] in the place of [`AcquireError::Held`].
+    ///
+    /// # Panics
+    ///
+    /// As [`acquire_async`](Self::acquire_async).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let home = tempfile::tempdir()?;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    /// # runtime.block_on(async {
+    /// use std::time::Duration;
+    /// use portlock::WaitOptions;
+    ///
+    /// let lock = portlock::LockDir::at(home.path()).port(5338)?;
+    /// let _guard = lock.acquire_async().await?;
+    /// // Held by us: the next one gives up after a time, and reports the holder.
+    /// let options = WaitOptions::new().timeout(Duration::from_millis(10));
+    /// let error = lock.acquire_async_with(options).await.unwrap_err();
+    /// assert_eq!(error.held().unwrap().holder.as_ref().unwrap().pid, std::process::id());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn acquire_async_with(
+        &self,
+        options: WaitOptions<'_>,
+    ) -> Result<Guard, AcquireError> {
         os::require_a_runtime();
-        driven(Attempt::new(self, Limit::Task).go_on()).await
+        driven(Driver::waiting(self, options, Waiter::Task).go_on()).await
     }
 }
 
 /// Drives it to its end, from where it first waits.
-pub(crate) async fn driven(mut next: Next<'_>) -> Result<Guard, AcquireError> {
+pub(crate) async fn driven(mut step: Step<'_>) -> Result<Guard, AcquireError> {
     loop {
-        next = match next {
-            Next::Ended(ended) => return ended,
-            Next::Sleep(attempt, pause) => {
-                let mut waiting = guard(attempt, Attempt::give_up);
-                match waiting.behind() {
-                    Some(place) => place.advance().await,
-                    None => sleep(pause).await,
-                }
+        step = match step {
+            Step::Ended(ended) => return ended,
+            Step::Sleep(driver, pause) => {
+                let mut waiting = guard(driver, Driver::give_up);
+                waiting.sleep_in_task(pause).await;
                 ScopeGuard::into_inner(waiting).tried_again()
             }
-            Next::Listen(attempt) => {
-                let mut waiting = guard(attempt, Attempt::give_up);
-                let heard = waiting.listen().await;
+            Step::Queue(driver) => {
+                let mut waiting = guard(driver, Driver::give_up);
+                waiting.queue_in_task().await;
+                ScopeGuard::into_inner(waiting).tried_again()
+            }
+            Step::Listen(driver) => {
+                let mut waiting = guard(driver, Driver::give_up);
+                let heard = waiting.listen_in_task().await;
                 ScopeGuard::into_inner(waiting).heard(heard)
             }
         };
