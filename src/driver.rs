@@ -600,7 +600,7 @@ mod tests {
             };
             exit::at_exit();
             let Step::Ended(Err(error)) = driver.tried_again() else { return b"goes on".to_vec() };
-            error.to_string().into_bytes()
+            format!("{error:#}").into_bytes()
         });
         let said = String::from_utf8(said).expect("text");
         assert!(said.contains("this process is exiting"), "{said}");

@@ -475,7 +475,9 @@ impl ReleaseError {
                 "fix the problem and release it again; a guard that is dropped empties the file, \
                  which then refuses nobody, and the next acquire that may remove it does"
             }
-            Self::Forked { .. } => "release it in that process",
+            Self::Forked { .. } => {
+                "a lock does not go with a fork: acquire it in the process that does the work"
+            }
         }
         .to_owned()
     }

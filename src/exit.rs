@@ -262,10 +262,10 @@ mod tests {
         let said = in_a_child(|| {
             let guard = held.try_acquire().expect("free");
             at_exit();
-            let refused = other.try_acquire().expect_err("it is exiting").to_string();
+            let refused = other.try_acquire().expect_err("it is exiting");
             // Released as if by its guard, which finds nothing to do.
             let released = guard.release().is_ok();
-            format!("{released} {refused}").into_bytes()
+            format!("{released} {refused:#}").into_bytes()
         });
         let said = String::from_utf8(said).expect("text");
         assert!(said.starts_with("true cannot create"), "{said}");

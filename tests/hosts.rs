@@ -53,7 +53,7 @@ fn wait_takes_no_standard_descriptor() {
     assert_eq!(daemon.tell("standard-descriptors"), "0 1");
     // In the kernel, with the file open.
     daemon.order(&format!("acquire {}", place.path().display()));
-    participant::until_blocked(daemon.pid());
+    participant::until_listening(daemon.pid());
     assert!(fs::read_link(format!("/proc/{}/fd/2", daemon.pid())).is_err());
     holder.release().expect("is ours");
     assert_eq!(daemon.answer(), "held");

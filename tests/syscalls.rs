@@ -11,12 +11,12 @@ mod participant;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use participant::{Participant, not_checked, this_test_binary, until_blocked};
+use participant::{Participant, not_checked, this_test_binary, until_listening};
 
 const ASKS_FOR_LIMIT: &str = "prlimit64(RLIMIT_FSIZE)";
 
 #[test]
-fn uncontended_acquire_makes_five_calls_and_release_four() {
+fn uncontended_acquire_makes_six_calls_and_release_four() {
     let Some(mut traced) = Traced::start() else { return };
     let (acquire, release) = traced.acquire_and_release();
     let warm = traced.acquire_and_release();
@@ -30,6 +30,8 @@ fn uncontended_acquire_makes_five_calls_and_release_four() {
             "openat(path, O_RDWR|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0600)",
             // Before the record: a file with a record and without a lock would be reclaimed (P3).
             "flock(file, LOCK_EX|LOCK_NB)",
+            // The record names the device: whether another mount shares the lock is judged by it.
+            "statx(file)",
             // One call, so that a reader sees nothing or all of it (P4).
             // A write beyond the limit of the size of files would end the process (SIGXFSZ).
             ASKS_FOR_LIMIT,
@@ -98,6 +100,7 @@ fn a_reclaim_of_a_dead_holders_file() {
             // And then as if nothing had stood there.
             "openat(path, O_RDWR|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0600)",
             "flock(file, LOCK_EX|LOCK_NB)",
+            "statx(file)",
             ASKS_FOR_LIMIT,
             "write(file, record)",
             "statx(file)",
@@ -135,14 +138,14 @@ fn a_refusal_by_a_live_holder() {
 }
 
 #[test]
-fn a_wait_is_one_call_and_the_hand_over_after_it_eight() {
+fn a_wait_is_one_call_and_the_hand_over_after_it_nine() {
     let Some(mut traced) = Traced::start() else { return };
     traced.acquire_and_release();
     let mut holder = Participant::holding(&traced.path);
     let pid = traced.participant.tell("pid").parse().expect("a pid");
     traced.orders += 1;
     traced.participant.order(&format!("acquire {}", traced.path.display()));
-    until_blocked(pid);
+    until_listening(pid);
     assert_eq!(holder.tell("release"), "released");
     assert_eq!(traced.participant.answer(), "held");
     traced.orders += 1;
@@ -154,19 +157,31 @@ fn a_wait_is_one_call_and_the_hand_over_after_it_eight() {
     assert_eq!(
         calls.of(wait)[standing..],
         [
-            // A confirm, as for a refusal. Nobody is asked after: whoever it is, he is waited for.
+            // A confirm, as for a refusal. No holder is probed: whichever it is, it is waited for.
             "statx(path)",
+            // Whether the kernel sees all changes of a file here, or there are other machines'.
+            "fstatfs(file)",
+            // A queue of this process's waits, kept for the next one, and the file in it.
+            "inotify_init1(IN_NONBLOCK|IN_CLOEXEC)",
+            "inotify_add_watch(path, IN_ATTRIB|IN_CLOSE_WRITE|IN_CLOSE_NOWRITE|IN_MOVE_SELF|IN_DONT_FOLLOW)",
+            // What happened before the file was in the queue is no event: so another look.
+            "statx(path)",
+            "flock(file, LOCK_EX|LOCK_NB) EAGAIN",
+            "getpid()",
             // Blocks.
-            "flock(file, LOCK_EX)",
+            "ppoll()",
             // Released, so the path names it no longer: as after an unlink of our own.
             "statx(path) ENOENT",
             "flock(file, LOCK_UN)",
             "close(file)",
             "openat(path, O_RDWR|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0600)",
             "flock(file, LOCK_EX|LOCK_NB)",
+            "statx(file)",
             ASKS_FOR_LIMIT,
             "write(file, record)",
             "statx(file)",
+            // The kernel has done so already.
+            "inotify_rm_watch() EINVAL",
         ]
     );
 }
@@ -187,7 +202,8 @@ fn a_query_opens_and_reads_and_neither_locks_nor_writes() {
     assert_eq!(calls.of(free), ["statx(path) ENOENT"]);
     let opens = [
         "statx(path)",
-        "openat(path, O_RDWR|O_NOCTTY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC)",
+        // For reading alone: on overlayfs an open for writing makes another file.
+        "openat(path, O_RDONLY|O_NOCTTY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC)",
         "statx(file)",
         "statx(file)",
         "pread64(file)",
@@ -381,6 +397,14 @@ fn brief(call: &str, path: &str, lock_file: &mut Option<String>) -> Option<Strin
             assert!(arguments.contains("AT_SYMLINK_NOFOLLOW"), "{call}");
             "statx(path)".to_owned()
         }
+        "inotify_add_watch" if arguments.contains(path) => {
+            let flags = arguments.rsplit(", ").next().unwrap_or_default();
+            format!("inotify_add_watch(path, {flags})")
+        }
+        "inotify_rm_watch" | "ppoll" => format!("{name}()"),
+        "fstatfs" if on_lock_file => "fstatfs(file)".to_owned(),
+        // The first pause has a random length, for which a seed is drawn once.
+        "getrandom" => return None,
         "unlink" | "unlinkat" if arguments.contains(path) => "unlink(path)".to_owned(),
         "write" if on_lock_file => "write(file, record)".to_owned(),
         "statx" | "pread64" if on_lock_file => format!("{name}(file)"),

@@ -18,9 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use portlock::{AcquireError, CancelToken, Guard, Lock, Refusal, WaitOptions};
 
-use participant::{
-    Participant, Place, not_checked, outcome, runtime, until_blocked, until_listening,
-};
+use participant::{Participant, Place, not_checked, outcome, runtime, until_listening};
 
 /// Longer than any of it takes.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -86,8 +84,8 @@ fn a_waiter_waits_out_a_command_that_inherited_the_lock() {
     assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
     let mut waiter = Participant::waiting(place.path());
     holder.kill();
-    // The command has the file open, so the waiter is still blocked, whatever it did meanwhile.
-    until_blocked(waiter.pid());
+    // The command has the file open, so the waiter still waits, whatever it did meanwhile.
+    until_listening(waiter.pid());
     holder.dismiss();
     assert_eq!(waiter.answer(), format!("held, reclaimed from pid {}", holder.pid()));
 }

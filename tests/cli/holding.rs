@@ -164,7 +164,7 @@ fn process_left_behind_keeps_the_lock() {
         let record = home.record();
         let recorded = format!(
             "port {PORT} is locked: the recorded process, pid {} (sh, since {}), is gone, but its \
-             lock file is still open in",
+             lock is still held by",
             record["pid"],
             since(&record),
         );
@@ -182,7 +182,7 @@ fn process_left_behind_keeps_the_lock() {
         assert!(refused.err.starts_with(&format!("portlock: {recorded} ")), "{}", refused.err);
         if cfg!(target_os = "linux") {
             assert!(
-                refused.err.contains(&format!("is still open in pid {pid}\n")),
+                refused.err.contains(&format!("is still held by pid {pid}\n")),
                 "{}",
                 refused.err
             );

@@ -137,18 +137,18 @@ fn stale_after_kill_9_where_that_can_be_seen() {
 }
 
 #[test]
-fn unknown_if_another_machine_wrote_it() {
+fn unknown_if_no_kernel_lock_is_shared_with_the_holder() {
     let home = Home::new();
     let record = home.foreign_record();
     home.plant(record.to_string().as_bytes());
     let message = format!(
-        "port {PORT} may be locked on another machine, or was on this one under another name, by \
-         pid {} (sh, since {}) on build-7",
+        "port {PORT} may be locked by pid {} (sh, since {}) on build-7, which has no kernel lock \
+         that can be seen from here (another container, another mount, or no kernel locks)",
         record["pid"],
         since(&record)
     );
     if cfg!(target_os = "linux") {
-        assert_answer(&home, 4, "unknown", passed_on(&record), Some("other-machine"), &message);
+        assert_answer(&home, 4, "unknown", passed_on(&record), Some("no-shared-lock"), &message);
     }
 }
 

@@ -70,12 +70,12 @@ impl Participant {
         holder
     }
 
-    /// One that has been told to acquire, and is blocked in the kernel.
+    /// One that has been told to acquire, and waits for events of the file.
     #[cfg(target_os = "linux")]
     pub(crate) fn waiting(path: &Path) -> Self {
         let mut waiter = Self::start();
         waiter.order(&format!("acquire {}", path.display()));
-        until_blocked(waiter.pid());
+        until_listening(waiter.pid());
         waiter
     }
 
@@ -222,38 +222,23 @@ impl Drop for Participant {
     }
 }
 
-/// Returns when the process `pid` is blocked in a `flock`: the kernel lists it in /proc/locks, as
-/// `1: -> FLOCK  ADVISORY  WRITE 20211 fe:00:5678 0 EOF`.
-#[cfg(target_os = "linux")]
-pub(crate) fn until_blocked(pid: u32) {
-    while !is_blocked(pid) {
-        std::thread::yield_now();
-    }
-}
-
-/// Returns when the process `pid` has a file watched: the kernel lists it with the descriptor, as
-/// `inotify wd:1 ino:5678 …`.
+/// Returns when the process `pid` has a file watched.
 #[cfg(target_os = "linux")]
 pub(crate) fn until_listening(pid: u32) {
-    let listens = || {
-        let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("it lives");
-        entries.flatten().any(|entry| {
-            let info = std::fs::read_to_string(entry.path()).unwrap_or_default();
-            info.lines().any(|line| line.starts_with("inotify wd:"))
-        })
-    };
-    while !listens() {
+    while !is_listening(pid) {
         std::thread::yield_now();
     }
 }
 
+/// Whether the process `pid` has a file watched: the kernel lists it with the descriptor, as
+/// `inotify wd:1 ino:5678 …`.
 #[cfg(target_os = "linux")]
-pub(crate) fn is_blocked(pid: u32) -> bool {
-    let pid = pid.to_string();
-    let locks = std::fs::read_to_string("/proc/locks").expect("/proc is there");
-    locks.lines().any(|line| {
-        let mut fields = line.split_ascii_whitespace().skip(1);
-        fields.next() == Some("->") && fields.nth(3) == Some(&pid)
+pub(crate) fn is_listening(pid: u32) -> bool {
+    // A process that has ended has no descriptors.
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return false };
+    entries.flatten().any(|entry| {
+        let info = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        info.lines().any(|line| line.starts_with("inotify wd:"))
     })
 }
 
@@ -415,7 +400,7 @@ impl Part {
             "exec-nothing" => self.exec(&mut Command::new("/nonexistent")),
             "release-and-say" => match self.guard.take().expect("holds").release() {
                 Ok(()) => "released".to_owned(),
-                Err(error) => error.to_string(),
+                Err(error) => format!("{error:#}"),
             },
             // Records itself, and not the process that it was forked from.
             "hold-for-a-moment" => {

@@ -308,33 +308,48 @@ fn s7_a_lock_that_this_process_holds_is_no_leftover() {
 // ---- S8 -----------------------------------------------------------------------------------------
 
 #[test]
-fn s8_a_truncated_record_is_recovered_from() {
+fn s8_truncated_record_is_reclaimed_at_once() {
     let whole = old_record(std::process::id());
-    for length in 0..whole.len() {
+    for length in 1..whole.len() {
         let place = Place::with(&whole[..length]);
-        place.grow_old();
         assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from nobody", "{length} bytes");
     }
 }
 
 /// What Percy's agents take for held until a person removes the file, and what they take for stale.
 #[test]
-fn s8_every_unreadable_payload_is_reclaimed_when_old_and_refused_untouched_when_young() {
+fn s8_unreadable_payload_is_reclaimed_at_once() {
     let pids = ["null", "0", "-1", "1.5", "\"abc\"", "2147483648"];
     let records = pids.map(|pid| format!("{{\"pid\":{pid},\"port\":{PORT}}}"));
-    let others = ["{}", "[]", "123", "", "null", "{\"pid\":20211,\"po", "\u{0}\u{0}\u{0}"];
-    let long = format!("{{\"pid\":{NOBODY},\"fill\":\"{}\"}}", "x".repeat(portlock::MAX_RECORD));
-    for payload in records.iter().map(String::as_str).chain(others).chain([long.as_str()]) {
+    let others = ["{}", "[]", "123", "null", "{\"pid\":20211,\"po", "\u{0}\u{0}\u{0}"];
+    for payload in records.iter().map(String::as_str).chain(others) {
         let place = Place::with(payload);
-        let before = (place.bytes(), place.inode());
-        let attempt = place.try_acquire();
-        assert_eq!(outcome(&attempt), "refused, BeingCreated, nobody", "young {payload:?}");
-        assert_eq!((place.bytes(), place.inode()), before, "young {payload:?}");
-
-        place.grow_old();
-        assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from nobody", "old {payload:?}");
-        assert!(place.is_empty(), "old {payload:?}");
+        assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from nobody", "{payload:?}");
+        assert!(place.is_empty(), "{payload:?}");
     }
+}
+
+/// Its creator may be about to write.
+#[test]
+fn s8_empty_file_is_refused_untouched_when_young_and_reclaimed_when_old() {
+    let place = Place::with("");
+    let before = place.inode();
+    assert_eq!(outcome(&place.try_acquire()), "refused, BeingCreated, nobody");
+    assert_eq!((place.bytes(), place.inode()), (Vec::new(), before));
+    place.grow_old();
+    assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from nobody");
+    assert!(place.is_empty());
+}
+
+/// Longer than any record: the data of another program, even under a port's name.
+#[test]
+fn s8_file_that_is_too_long_for_a_record_is_left_alone() {
+    let long = format!("{{\"pid\":{NOBODY},\"fill\":\"{}\"}}", "x".repeat(portlock::MAX_RECORD));
+    let place = Place::with(&long);
+    place.grow_old();
+    let error = place.try_acquire().expect_err("it is no lock file");
+    assert!(matches!(error, portlock::AcquireError::NotALockFile { .. }), "{error:?}");
+    assert_eq!(place.bytes(), long.as_bytes());
 }
 
 // ---- S12 ----------------------------------------------------------------------------------------

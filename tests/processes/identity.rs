@@ -38,19 +38,42 @@ fn a_record_of_an_earlier_boot_blocks_nobody_even_if_its_pid_lives() {
     assert!(place.is_empty());
 }
 
+/// A container may have another name at each start, and no other machine writes to a local disk.
 #[test]
-#[cfg(any(target_os = "linux", windows))]
-fn a_record_of_another_machine_is_refused_and_left_alone() {
+#[cfg(target_os = "linux")]
+fn a_record_of_another_boot_and_name_blocks_nobody_on_a_local_filesystem() {
     let place = Place::new();
     left_by_a_changed_self(
         &place,
         &[("boot", ANOTHER_BOOT.into()), ("host", "build-7".into()), ("pid", NOBODY.into())],
     );
+    if is_on_a_local_filesystem(place.path()) {
+        assert_eq!(outcome(&place.try_acquire()), reclaimed_from(NOBODY));
+    } else {
+        let refused = format!("refused, OtherMachine, pid {NOBODY}");
+        assert_eq!(outcome(&place.try_acquire()), refused);
+    }
+}
+
+/// In another container, and without a kernel lock: a free lock proves nothing of it.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_holder_that_shares_no_kernel_lock_is_refused_and_left_alone() {
+    let place = Place::new();
+    left_by_a_changed_self(
+        &place,
+        &[
+            ("pidNamespace", 7.into()),
+            ("host", "build-7".into()),
+            ("pid", NOBODY.into()),
+            ("kernelLock", false.into()),
+        ],
+    );
     let before = place.bytes();
     let error = place.try_acquire().expect_err("it may be held there");
     let held = error.held().unwrap_or_else(|| panic!("{error:?}"));
     let holder = held.holder.as_ref().expect("its record could be read");
-    assert_eq!(held.why, Refusal::Unknown(Unsure::OtherMachine));
+    assert_eq!(held.why, Refusal::Unknown(Unsure::NoSharedLock));
     assert_eq!((holder.pid, holder.host.as_deref()), (NOBODY, Some("build-7")));
     assert!(error.to_string().contains("build-7"), "{error}");
     assert_eq!(place.bytes(), before);
@@ -67,7 +90,7 @@ fn a_record_of_another_pid_namespace_blocks_nobody_on_a_local_filesystem() {
         reclaimed_from(other.pid())
     } else {
         println!("the temporary directory is not on a filesystem that is known to be local");
-        format!("refused, OtherNamespace, pid {}", other.pid())
+        format!("refused, NoSharedLock, pid {}", other.pid())
     };
     assert_eq!(outcome(&place.try_acquire()), expected);
 }

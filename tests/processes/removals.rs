@@ -20,16 +20,16 @@ fn a_clear_removes_what_is_provably_stale_and_leaves_what_is_held() {
     assert!(place.is_empty());
 }
 
-/// A record of another machine: who wrote it cannot be asked after from here.
+/// Of a holder in another container, which has no kernel lock: it cannot be probed from here.
 #[test]
 fn a_forced_clear_removes_the_file_of_the_named_holder_and_of_no_other() {
     let place = Place::new();
-    left_by_a_changed_self(&place, &[("boot", "another".into()), ("host", "build-7".into())]);
+    left_by_a_changed_self(&place, &[("pidNamespace", 7.into()), ("kernelLock", false.into())]);
     let Status::CannotTell { holder: Some(seen), .. } = place.lock.status().expect("it stands")
     else {
         panic!("a holder that cannot be asked after: {:?}", place.lock.status());
     };
-    let refused = format!("refused, Unknown(OtherMachine), pid {}", seen.pid);
+    let refused = format!("refused, Unknown(NoSharedLock), pid {}", seen.pid);
     assert_eq!(cleared(&place.lock.clear()), refused);
     let mut another = seen.clone();
     another.process_start = Some(1);

@@ -96,6 +96,13 @@ pub(crate) fn recorded(holder: &Holder) -> Value {
     keys.into_iter().map(|key| (key.to_owned(), record[key].clone())).collect()
 }
 
+/// Says of a file that only its name made look like a lock's that it was left alone. `None` for all
+/// others: a port's own file is a matter of that port.
+pub(crate) fn left_alone(lock: &Lock, error: &AcquireError) -> Option<String> {
+    let is_other = matches!(error, AcquireError::NotALockFile { .. }) && lock.port().is_none();
+    is_other.then(|| naming(lock.path(), &format!("left alone: {error}")))
+}
+
 fn why_not(error: &AcquireError) -> &'static str {
     match error {
         AcquireError::NotALockFile { .. } => "not-a-lock-file",

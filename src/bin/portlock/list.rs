@@ -1,9 +1,10 @@
 //! `portlock list`: all locks of a directory. Read-only.
 
 use clap::Args;
+use portlock::Listed;
 
 use crate::advice;
-use crate::found::{Found, recorded};
+use crate::found::{Found, left_alone, recorded};
 use crate::output::{answer, is_coloured, json_array, naming, one_line, say};
 use crate::place::{Directory, refused};
 use crate::status_code::of_list;
@@ -12,7 +13,8 @@ use crate::status_code::of_list;
 ///
 /// Read-only, like status. In a table: LOCK (the port or name), STATE (held, stale, unknown),
 /// PID and SINCE (from the record), WHY (where it is not certain; see status --help), COMMAND, NOTE
-/// (where a program has left one).
+/// (where a program has left one). Files that end in .lock and are no lock files, as Cargo.lock, are
+/// named on stderr.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct List {
@@ -43,13 +45,20 @@ impl List {
             Ok(dir) => dir,
             Err(error) => return refused(&error),
         };
-        let mut found: Vec<Found> = match dir.list() {
-            Ok(listed) => listed.iter().map(|each| Found::of(&each.lock, &each.status)).collect(),
+        let listed = match dir.list() {
+            Ok(listed) => listed,
             Err(error) => {
                 say(&naming(dir.path(), &advice::of_list(&error)));
                 return of_list(&error);
             }
         };
+        let mut found = Vec::with_capacity(listed.len());
+        for Listed { lock, status, .. } in &listed {
+            match status.as_ref().err().and_then(|error| left_alone(lock, error)) {
+                Some(said) => say(&said),
+                None => found.push(Found::of(lock, status)),
+            }
+        }
         found.retain(|found| !self.stale || found.state == "stale");
         let text = if self.json {
             json_array(&found.iter().map(Found::json).collect::<Vec<_>>())

@@ -5,7 +5,7 @@ use portlock::Swept;
 use serde_json::{Value, json};
 
 use crate::advice;
-use crate::found::recorded;
+use crate::found::{left_alone, recorded};
 use crate::output::{answer, json_array, naming, say, visible};
 use crate::place::{Directory, Target, refused};
 use crate::status_code::{IO, of_list};
@@ -13,8 +13,9 @@ use crate::status_code::{IO, of_list};
 /// Remove all lock files of a directory that are provably stale
 ///
 /// Like clear, for each of them: never that of a live holder, and what cannot be proved stays. Prints
-/// a line for each that was removed. It is not needed before a run, which takes a stale lock over by
-/// itself.
+/// a line for each that was removed. Files that end in .lock and are no lock files, as Cargo.lock,
+/// are left alone, and named on stderr. It is not needed before a run, which takes a stale lock over
+/// by itself.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Sweep {
@@ -50,7 +51,7 @@ impl Sweep {
             Ok(dir) => dir,
             Err(error) => return refused(&error),
         };
-        let swept = match dir.sweep() {
+        let mut swept = match dir.sweep() {
             Ok(swept) => swept,
             Err(error) => {
                 say(&naming(dir.path(), &advice::of_list(&error)));
@@ -58,10 +59,18 @@ impl Sweep {
             }
         };
         let mut status = 0;
-        for failed in swept.iter().filter(|each| each.removed.is_err()) {
-            say(&message(failed));
-            status = IO;
-        }
+        swept.retain(|each| {
+            let Err(error) = &each.removed else { return true };
+            let left_alone = left_alone(&each.lock, error);
+            match &left_alone {
+                Some(said) => say(said),
+                None => {
+                    say(&message(each));
+                    status = IO;
+                }
+            }
+            left_alone.is_none()
+        });
         let text = if self.json {
             json_array(&swept.iter().map(object).collect::<Vec<_>>())
         } else {

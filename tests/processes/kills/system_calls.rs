@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::{Stands, give_back, next_acquire};
-use crate::participant::{Participant, Place, is_blocked, not_checked, outcome, this_test_binary};
+use crate::participant::{
+    Participant, Place, is_listening, not_checked, outcome, this_test_binary,
+};
 use crate::refused_by;
 
 #[test]
@@ -162,7 +164,10 @@ fn killed(scenario: &Scenario, calls: &[Call], number: usize) -> Result<bool, St
     assert!(trace.contains("+++ killed by SIGKILL +++"), "{}: it was not killed", call.text);
     stage.was_struck_at(calls, number);
     let newborn = next_acquire(&stage.place, stage.holder.take(), false)?;
-    if newborn && !matches!(call.name.as_str(), "flock" | "prlimit64" | "write") {
+    let is_create = |call: &&Call| call.text.contains("O_CREAT");
+    let mut before = calls[..number].iter().rev();
+    let last = before.find(|call| is_create(call) || call.name == "write");
+    if newborn && !last.as_ref().is_some_and(is_create) {
         return Err("an empty file was left, and not by one who had just created it".to_owned());
     }
     Ok(newborn)
@@ -284,7 +289,7 @@ impl Stage {
             return;
         }
         while !self.participant.has_ended() {
-            if is_blocked(self.pid) {
+            if is_listening(self.pid) {
                 let mut holder = self.holder.take().expect("it is waited for");
                 assert_eq!(holder.tell("release"), "released");
                 return;
