@@ -242,7 +242,9 @@ impl Strike<'_> {
             return Some(format!("EINTR is noticed: {said:?}"));
         }
         // A file server's way to say that a file was removed: somebody released or reclaimed it.
-        if self.code == libc::ESTALE && self.call.is_on_the_lock_file() {
+        // What the creator asks of it for the record is its own.
+        let is_for_the_record = said.message.starts_with("cannot write the record to ");
+        if self.code == libc::ESTALE && self.call.is_on_the_lock_file() && !is_for_the_record {
             return Some(format!("ESTALE is noticed: {said:?}"));
         }
         if said.word == "failed" {
@@ -256,11 +258,12 @@ impl Strike<'_> {
 }
 
 fn wrong_in_message(said: &Said, code: i32, path: &Path) -> Option<String> {
-    const OPERATIONS: [&str; 11] = [
+    const OPERATIONS: [&str; 12] = [
         "cannot create a lock file in the directory ",
         "cannot list the directory ",
         "cannot create ",
         "cannot open ",
+        "cannot probe the holder of ",
         "cannot date ",
         "cannot lock ",
         "cannot wait for ",
@@ -530,8 +533,9 @@ impl Stage {
         dead.kill();
         let left = fs::read(&path).expect("its file stands");
         let mut foreign: serde_json::Value = serde_json::from_slice(&left).expect("JSON");
-        foreign["boot"] = "another".into();
-        foreign["host"] = "elsewhere".into();
+        // Of another pid namespace, and under no kernel lock.
+        foreign["pidNamespace"] = 7.into();
+        foreign.as_object_mut().expect("an object").remove("kernelLock");
         fs::remove_file(&path).expect("removes");
         let holder = Participant::holding(&dir.path().join("held.lock"));
         Self {
@@ -629,7 +633,7 @@ impl Stage {
             }
         }
         if scenario == Scenario::ForceClear {
-            // Nothing but force removes another machine's.
+            // Nothing but force removes it.
             let _ = fs::remove_file(path);
         }
         match Lock::at(path).try_acquire() {
@@ -776,12 +780,11 @@ impl Run<'_> {
         }
     }
 
-    /// It waits for the holder, who releases when it is blocked or has given up.
+    /// It waits for the holder, who releases when it sleeps or has given up.
     fn wait(&mut self) {
         let holder = Lock::at(&self.path).try_acquire().expect("free");
         self.stage.order(&format!("acquire {}", self.path.display()));
-        let inode = fs::metadata(&self.path).expect("stands").ino();
-        while !self.stage.has_answered() && !is_waited_for(inode) {
+        while !self.stage.has_answered() && !is_waiting(self.pid) {
             std::thread::yield_now();
         }
         holder.release().expect("removes");
@@ -804,11 +807,13 @@ fn witness(path: &Path, pid: u32) -> Result<(), String> {
     if record["pid"] == pid { Ok(()) } else { Err(format!("the record is {record}")) }
 }
 
-/// Whether somebody is blocked in a `flock` of this inode.
-fn is_waited_for(inode: u64) -> bool {
-    let locks = fs::read_to_string("/proc/locks").expect("/proc is there");
-    let inode = format!(":{inode} ");
-    locks.lines().any(|line| line.contains("->") && line.contains(&inode))
+/// Whether the process `pid`, which has one thread, sleeps until something happens: it waits for
+/// orders in a `read` and for a lock in a `poll` or a `nanosleep`.
+fn is_waiting(pid: u32) -> bool {
+    let waits = [libc::SYS_poll, libc::SYS_ppoll, libc::SYS_clock_nanosleep];
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let number = call.split(' ').next().and_then(|number| number.parse().ok());
+    number.is_some_and(|number| waits.contains(&number))
 }
 
 // ---- what strace saw ----------------------------------------------------------------------------
@@ -900,7 +905,7 @@ impl Reader {
         let is_foreign = NOT_STRUCK.contains(&name)
             || (name == "fcntl" && arguments.ends_with("F_GETFD"))
             || arguments.starts_with(VOID)
-            || arguments.contains(VOID_KILL);
+            || [VOID_KILL, VOID_FLAGS, VOID_ADDRESS].iter().any(|void| arguments.contains(void));
         if !is_foreign {
             self.calls
                 .entry(pid)
@@ -1132,9 +1137,11 @@ fn without_a_free_descriptor_it_is_told_and_with_one_it_works_and_the_record_is_
 const ROLE: &str = "PORTLOCK_TEST_STRUCK";
 const ANSWER: &str = "answer: ";
 
-/// The first argument of a void call: no descriptor, no address.
+/// Of a void call, as strace shows it: no descriptor, no process, no flags, no address.
 const VOID: &str = "-1";
 const VOID_KILL: &str = "2147483647, 0";
+const VOID_FLAGS: &str = "|0xfff7f7ff";
+const VOID_ADDRESS: &str = "0xffffffffffffffff";
 
 #[test]
 fn a_process_is_struck_while_it_carries_out_its_orders() {
@@ -1305,6 +1312,10 @@ fn burn(name: &str, times: usize) {
         "ftruncate" => libc::SYS_ftruncate,
         "fcntl" => libc::SYS_fcntl,
         "poll" => libc::SYS_poll,
+        "ppoll" => libc::SYS_ppoll,
+        "inotify_init1" => libc::SYS_inotify_init1,
+        "inotify_add_watch" => libc::SYS_inotify_add_watch,
+        "inotify_rm_watch" => libc::SYS_inotify_rm_watch,
         other => panic!("no void call is known: {other}"),
     };
     for _ in 0..times {

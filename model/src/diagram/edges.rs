@@ -80,9 +80,7 @@ pub(super) fn edges<M: Machine>(columns: &[Column]) -> Result<Edges, String> {
 /// What a state carries, in a word.
 fn carried_by(state: &str) -> String {
     let mut parts = state.split(['(', ')']).skip(1);
-    match parts.next().unwrap_or_default() {
-        other => spaced(other),
-    }
+    spaced(parts.next().unwrap_or_default())
 }
 
 /// `NotFinal` is `not final`.
