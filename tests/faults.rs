@@ -148,6 +148,7 @@ fn the_oracle_rejects_wrong_outcomes() {
         ran(said).wrong(Some(&Strike { call, code, expected: &held })).join("; ")
     };
     let good = "cannot write the record to /h/x.lock";
+    let read = "cannot read /h/x.lock";
     let spent = libc::ENOSPC;
     assert_eq!(wrong(said("held", None, ""), &write, spent), "");
     assert_eq!(wrong(said("failed", Some(spent), good), &write, spent), "");
@@ -160,7 +161,7 @@ fn the_oracle_rejects_wrong_outcomes() {
         (said("refused", None, ""), &write, spent, "instead of held"),
         (said("panicked", None, ""), &write, spent, "instead of held"),
         (said("failed", Some(libc::EINTR), good), &write, libc::EINTR, "EINTR is noticed"),
-        (said("failed", Some(libc::ESTALE), good), &open, libc::ESTALE, "ESTALE is noticed"),
+        (said("failed", Some(libc::ESTALE), read), &open, libc::ESTALE, "ESTALE is noticed"),
         (said("refused", None, ""), &probe, libc::EINTR, "EINTR is noticed"),
     ] {
         let found = wrong(outcome.clone(), call, code);

@@ -119,7 +119,8 @@ fn waiting_run_starts_when_the_holder_ends() {
         let done = ended(waiter);
         assert_eq!((done.code(), &*done.out, &*done.err), (0, "got it\n", ""), "{options:?}");
         if options[0] == "-F" {
-            std::fs::remove_file(home.lock_file()).expect("exec leaves it");
+            // Exec leaves it, unless the holder that ended has found it stale meanwhile.
+            let _ = std::fs::remove_file(home.lock_file());
         }
         assert!(home.is_idle(), "{options:?}");
     }

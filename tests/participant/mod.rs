@@ -400,7 +400,7 @@ impl Part {
             "exec-nothing" => self.exec(&mut Command::new("/nonexistent")),
             "release-and-say" => match self.guard.take().expect("holds").release() {
                 Ok(()) => "released".to_owned(),
-                Err(error) => format!("{error:#}"),
+                Err(error) => format!("{error:#}").replace('\n', "; "),
             },
             // Records itself, and not the process that it was forked from.
             "hold-for-a-moment" => {

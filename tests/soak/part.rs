@@ -339,8 +339,10 @@ impl<'a> Part<'a> {
     fn plant(&mut self, n: usize) {
         let hour_ago = SystemTime::now() - Duration::from_secs(3600);
         let dead = old_record(NOBODY, hour_ago);
-        let long = format!("{{\"pid\":1,\"fill\":\"{}\"}}", "x".repeat(portlock::MAX_RECORD));
-        let contents = ["", "garbage", "{}", &dead, &dead[..dead.len() / 2], &long];
+        // Garbage is nobody's in a port's own file alone.
+        let in_a_ports_own = ["garbage", "{}"].map(|text| if n == REMOVED { "" } else { text });
+        let [garbage, object] = in_a_ports_own;
+        let contents = ["", "{", "\0\0\0", garbage, object, &dead, &dead[..dead.len() / 2]];
         let planted = self.arena.root().join(format!("planted-{}", std::process::id()));
         let file = File::create(&planted).expect("made");
         fs::write(&planted, self.rng.choice(contents).expect("not empty")).expect("written");
