@@ -151,7 +151,7 @@ impl Session {
         let output = self.output(&command.replace(PID, &pid.to_string()));
         if command.starts_with("kill ") {
             // Whose lock file is left: the kill has been carried out.
-            drop(self.background.as_mut().map(|killed| killed.0.wait().expect("it has ended")));
+            self.background.as_mut().expect("it ran").0.wait().expect("it has ended");
         }
         let printed = [output.stderr, output.stdout].concat();
         as_shown(&String::from_utf8(printed).expect("text"), pid, &self.home)
