@@ -122,8 +122,12 @@ fn is_this_machine(me: &Holder, holder: &Holder) -> bool {
         && holder.host == me.host
 }
 
-/// A digest of the number of a machine, which is not to be shown to others itself (machine-id(5)):
+/// A digest of the number of a machine, where the system has one, which is not to be shown to others itself (machine-id(5)):
 /// FNV-1a, of which 64 bits do not tell the 128 of the number.
+#[cfg_attr(
+    not(any(windows, target_os = "linux", target_vendor = "apple", target_os = "freebsd")),
+    allow(dead_code)
+)]
 pub(crate) fn digest(number: &str) -> String {
     let hash = number.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

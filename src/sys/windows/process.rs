@@ -309,7 +309,7 @@ mod tests {
     }
 
     fn recorded(pid: u32) -> Holder {
-        let mut holder = me().clone();
+        let mut holder = me().into_owned();
         holder.pid = pid;
         holder
     }

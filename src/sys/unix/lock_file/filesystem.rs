@@ -79,6 +79,8 @@ fn is_copy(file: &File, holder: &Holder) -> bool {
 }
 
 /// Kinds of filesystems, by what their locks and attributes are worth.
+// Elsewhere the kernel is not asked, and every filesystem is `Other`.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// On a disk or in the memory of this machine, with no server or daemon behind it.

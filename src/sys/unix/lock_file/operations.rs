@@ -13,12 +13,14 @@ use crate::protocol::{
     Watch,
 };
 use crate::record::Contents;
+#[cfg(target_os = "linux")]
+use crate::sys::KernelLocks;
 use crate::sys::author::author;
 use crate::sys::unix::own_file::OwnFile;
 use crate::sys::unix::{
     identity, is_absent, is_stale, make_directories, process, retried, twice_if_stale,
 };
-use crate::sys::{KernelLocks, age, nothing_open, whole_milliseconds};
+use crate::sys::{age, nothing_open, whole_milliseconds};
 
 impl FileSystem for LockFile {
     fn create(&mut self) -> Create {

@@ -104,9 +104,9 @@ fn who_waits_gets_the_lock_when_it_is_given_up() {
     let (_dir, mut holder, mut other) = held_and_opened();
     let (done, ended) = mpsc::channel();
     std::thread::scope(|scope| {
-        scope.spawn(|| done.send(other.wait()).expect("the test listens"));
+        scope.spawn(|| done.send((other.listen(), other.lock())).expect("the test listens"));
         holder.close();
-        assert_eq!(ended.recv().expect("it ends"), Wait::Ours);
+        assert_eq!(ended.recv().expect("it ends"), (Listen::Event, Lock::Ours));
     });
 }
 
@@ -220,7 +220,7 @@ fn an_age_beyond_the_grace_is_old_in_either_direction() {
 #[test]
 fn a_record_is_voided_through_the_open_file() {
     let (_dir, mut holder, mut other) = held_and_opened();
-    assert_eq!((holder.void(), other.read()), (Done::Done, Read::Nothing));
+    assert_eq!((holder.void(), other.read()), (Done::Done, Read::Unreadable));
 }
 
 #[test]
