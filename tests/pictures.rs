@@ -1,4 +1,4 @@
-//! The pictures of the README, in `model/pictures`: that they are those which the command draws,
+//! The pictures of model/README.md, in `model/pictures`: that they are those which the command draws,
 //! that they show the whole machine and the story that they tell, and that they can be read.
 //!
 //! After a change of the machine or of the drawing:
@@ -59,15 +59,15 @@ fn the_pictures_are_those_that_are_committed() {
 }
 
 #[test]
-fn the_readme_shows_every_picture_and_replays_the_story() {
-    let readme = include_str!("../README.md");
+fn model_readme_shows_every_picture_and_replays_the_story() {
+    let readme = include_str!("../model/README.md");
     for picture in Picture::ALL {
-        let shown = format!("src=\"model/pictures/{picture}.svg\"");
-        assert!(readme.contains(&shown), "no {shown} in README.md");
+        let shown = format!("src=\"pictures/{picture}.svg\"");
+        assert!(readme.contains(&shown), "no {shown} in model/README.md");
     }
     let (schedule, _) = double_reclaim().expect("the story is possible");
     let replay = format!("replay --variant naive --world base {schedule} --svg");
-    assert!(readme.contains(&replay), "no {replay:?} in README.md");
+    assert!(readme.contains(&replay), "no {replay:?} in model/README.md");
 }
 
 /// The double reclaim has to be found as the story that it is.

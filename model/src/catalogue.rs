@@ -1,4 +1,4 @@
-//! The table of wrong protocols: catches each, prints the rows, and holds README.md to them.
+//! The table of wrong protocols: catches each, prints the rows, and holds model/README.md to them.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -149,27 +149,27 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-/// The part of README.md that the table stands in.
+/// The part of model/README.md that the table stands in.
 const BEGIN: &str = "<!-- variants:begin -->\n";
 const END: &str = "<!-- variants:end -->";
 
-/// Whether README.md has the table that is printed.
+/// Whether model/README.md has the table that is printed.
 pub fn compare_with_readme() -> Result<(), String> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let readme = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
     let table = table(&catch_all()?);
     let stands = readme
         .split_once(BEGIN)
         .and_then(|(_, rest)| rest.split_once(END))
         .map(|(stands, _)| stands)
-        .ok_or_else(|| format!("README.md has no part between {BEGIN:?} and {END:?}"))?;
+        .ok_or_else(|| format!("model/README.md has no part between {BEGIN:?} and {END:?}"))?;
     if stands == table {
-        println!("the table of wrong protocols in README.md is current: {} rows", all().len());
+        println!("the table of wrong protocols in model/README.md is current: {} rows", all().len());
         return Ok(());
     }
     let stale: Vec<_> = table.lines().filter(|line| !stands.contains(line)).collect();
     Err(format!(
-        "the table of wrong protocols in README.md is not current: put in what \
+        "the table of wrong protocols in model/README.md is not current: put in what \
          `cargo run -p portlock-model -- variants` prints. Rows that differ:\n{}",
         stale.join("\n")
     ))

@@ -60,7 +60,7 @@ enum What {
         /// Only their names, and what is known to break: one JSON object each.
         #[arg(long, conflicts_with_all = ["name", "check"])]
         names: bool,
-        /// Compare the table with the one in README.md, and fail if it differs.
+        /// Compare the table with the one in model/README.md, and fail if it differs.
         #[arg(long, conflicts_with = "name")]
         check: bool,
         #[arg(long)]
