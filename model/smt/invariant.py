@@ -119,3 +119,33 @@ def removes(effect: Effect) -> bool:
 def invariant() -> Formula:
     """All clauses."""
     return both(CLAUSES.values())
+
+
+# What each fact of `machine.KNOWN` says of a participant.
+_IN_WORDS = {
+    "open": "it has a file open",
+    "made": "it made that file",
+    "lock": "it has the file's kernel lock",
+    "lock?": "it has the file's kernel lock if there are kernel locks",
+    "no-locks": "there are no kernel locks",
+    "author": "the record in the file is its own",
+    "path": "the path names the file",
+    "mine": "the file is its own",
+}
+
+
+def in_words() -> List[str]:
+    """The invariant as a person reads it: the clauses, and what is true in which states."""
+    alike: Dict[str, List[str]] = {}
+    for state, known in KNOWN.items():
+        facts = "; ".join(_IN_WORDS[fact] for fact in known.split()) or "it has no file open"
+        alike.setdefault(facts, []).append(state)
+    of_the_world = [clause for clause in CLAUSES if not clause.startswith(_OF_A_STATE)]
+    lines = ["Always:", *(f"  {clause}" for clause in of_the_world)]
+    for facts, states in alike.items():
+        lines += [f"{facts}:", f"  {', '.join(states)}"]
+    return lines
+
+
+# Clauses that `KNOWN` spells out, state by state.
+_OF_A_STATE = ("has ", "made ", "wrote ", "does without ", "shares nothing")

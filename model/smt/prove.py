@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Proves P1 and P2 for any number of participants and files, by an inductive invariant.
 
-    prove.py [obligations] [vacuity] [variants] [steps]      all four, if none is named
+    prove.py [obligations] [invariant] [vacuity] [variants] [steps]      all, if none is named
 
 obligations  Each row of the machines' table, printed by running the code that ships, keeps each
              clause of the invariant (obligations.py, invariant.py). P1 follows from it, and every
              row that removes a file keeps P2. Two solvers must find every one of them `unsat`. Rows
              that are no part of the promises (machine.EXCEPTED: force where there are no kernel
              locks) must fail.
+invariant    Prints the invariant in words: what is true always, and in each state.
 vacuity      The invariant can be satisfied, with a holder beside every state that does not exclude
              one, and every row can be taken in some state of it. So nothing above holds for want
              of anything to hold of.
@@ -42,6 +43,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Set
 import obligations
 from calls import Semantics, slips
 from compare import Comparison, read_world
+from invariant import in_words
 from machine import EXCEPTED, HELD, KNOWN, UNREACHED, Row, rows, states
 from solvers import QUESTION, Solver, counterexample
 
@@ -97,6 +99,7 @@ class Model:
 def main() -> int:
     parts: Dict[str, Callable[["Run"], None]] = {
         "obligations": prove_obligations,
+        "invariant": print_invariant,
         "vacuity": prove_vacuity,
         "variants": catch_variants,
         "steps": compare_steps,
@@ -133,6 +136,11 @@ class Run:
 
     def solvers(self) -> List[Solver]:
         return [Solver(name) for name in self.names]
+
+
+def print_invariant(_: "Run") -> None:
+    for line in in_words():
+        print(f"  {line}")
 
 
 def prove_obligations(run: Run) -> None:
