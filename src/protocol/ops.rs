@@ -83,14 +83,19 @@ pub trait FileSystem {
 
     /// `fstat`, `newfstatat(AT_SYMLINK_NOFOLLOW)`: does the path still name our open file?
     ///
-    /// Compares device and inode number. The open file's own pair cannot change and cannot be
-    /// given out again while it is open (PLATFORMS: inode numbers are reused at once), so only the
-    /// second call looks at something shared: one step.
+    /// Compares device and inode number. The open file's own pair cannot change, and cannot be
+    /// given to another file while it is open (inode numbers are reused at once after that), so
+    /// only the second call reads something shared: one step.
     ///
-    /// Where that call may tell of the past (NFS, and whatever is not known to be local), the Unix
-    /// adapter goes on: `openat(O_DIRECTORY)` of the directory, which changes only what this
-    /// machine remembers of it, then `openat(O_RDONLY)` of the path and `fstat`, and the open is
-    /// the step. A difference seen before it is one already.
+    /// The first confirm of a file that [`create`](Self::create) made is `fstat` alone, on a local
+    /// filesystem of Linux: the path names the file if its number of names (`st_nlink`) is still 1.
+    /// The premise is that no process renames or links a lock file (S9): then an unlink is all that
+    /// can take the name away, and it sets the number to 0.
+    ///
+    /// Where the second call may return cached attributes (NFS, and any filesystem that is not
+    /// known to be local), the Unix adapter goes on: `openat(O_DIRECTORY)` of the directory, which
+    /// only refreshes what this machine has cached of it, then `openat(O_RDONLY)` of the path and
+    /// `fstat`. That last open is the step. A difference seen before it counts at once.
     fn confirm(&mut self) -> Confirm;
 
     /// `unlinkat`: removes the path.
