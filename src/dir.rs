@@ -13,7 +13,7 @@ use crate::sys;
 /// A directory of lock files.
 ///
 /// It is made when a lock is taken, with its ancestors and mode 0700, if it is absent; one that
-/// exists is left as it is. Anybody who may write to it can remove a lock file under its holder,
+/// exists is left as it is. Any user who may write to it can remove a lock file under its holder,
 /// so it should be the user's own.
 ///
 /// **Two processes exclude each other only if they use the same directory.**
@@ -37,7 +37,7 @@ impl Eq for LockDir {}
 
 impl LockDir {
     /// The directory `path`. A relative one counts from the working directory at this call, and an
-    /// empty one is that directory. A `~` is a name as any other.
+    /// empty one is that directory. A `~` is not expanded.
     ///
     /// ```
     /// let lock = portlock::LockDir::at("/run/my-app").port(5338)?;
@@ -72,22 +72,22 @@ impl LockDir {
         Ok(Some(Self::at(value)))
     }
 
-    /// As [`user`](Self::user), but where there is no home directory, or `~/.percy` cannot be
-    /// written to, a directory that stands in for it: `portlock` in the user's runtime directory
+    /// Same as [`user`](Self::user), except where there is no home directory or `~/.percy` cannot be
+    /// written to. Then a fall-back directory: `portlock` in the user's runtime directory
     /// (`$XDG_RUNTIME_DIR`), or else `portlock-<uid>` in the one for temporary files (`$TMPDIR`,
     /// `/tmp`). It is made by this call, mode 0700. `$PORTLOCK_DIR` is never fallen back from.
     ///
     /// **Danger: which directory it is depends on the environment, so two processes of one user
     /// can come to different ones, and then do not exclude each other**: one in a sandbox that
     /// hides the home directory and one outside, one with `TMPDIR` set and one without. Therefore
-    /// [`instead_of`](Self::instead_of) tells of it, for a warning. To name one directory for all
-    /// of them is better.
+    /// [`instead_of`](Self::instead_of) reports it, for a warning. It is better to name one directory
+    /// for all of them.
     ///
     /// On Windows it is [`user`](Self::user) alone.
     ///
     /// # Errors
     ///
-    /// [`PlaceError::Unsafe`] if the directory that stands in is a link, another user's, or
+    /// [`PlaceError::Unsafe`] if the fall-back directory is a link, another user's, or
     /// writable by others; [`PlaceError::NotWritable`] if it cannot be made;
     /// [`PlaceError::Environment`] as of [`user`](Self::user).
     pub fn user_or_fallback() -> Result<Self, PlaceError> {
@@ -152,7 +152,7 @@ impl LockDir {
     /// It is not digits alone, which is a [port](Self::port), nor `agent-` and digits, whose file
     /// would be a port's, nor a device of Windows (`con`, `nul.x`, `COM1`).
     ///
-    /// Where the filesystem does not tell capital letters from small ones (macOS, Windows),
+    /// Where the filesystem ignores the case of letters (macOS, Windows),
     /// `Build` and `build` are one lock.
     ///
     /// ```
@@ -197,7 +197,7 @@ impl LockDir {
         &self.path
     }
 
-    /// Why this directory stands in for the user's own; `None` if it does not. Only ever of
+    /// Why this directory is used instead of the user's own; `None` if it is not. Only ever of
     /// [`user_or_fallback`](Self::user_or_fallback).
     pub fn instead_of(&self) -> Option<&PlaceError> {
         self.instead_of.as_deref()

@@ -4,7 +4,7 @@
 //! alive: in another frame, in a `static`, forgotten, or in a thread. What the C library runs at
 //! exit (`atexit(3)`) releases those locks, as the machine of a release does it: confirm, unlink.
 //!
-//! Other threads go on running meanwhile, and the process ends at whichever call they are. So the
+//! Other threads go on running during that, and the process ends at whichever call they are. So the
 //! exit closes a gate: no acquire begins to create its file from then on, and the exit waits for
 //! those that have begun, which hold or have withdrawn their file a few calls later, and for the
 //! releases. Without it one in three exits in the midst of acquires left an empty file, which
@@ -35,7 +35,7 @@ struct Exit {
     left: Mutex<BTreeMap<usize, (LeftOpen, Left)>>,
 }
 
-/// How the gate stands, for a thread that is about to create a lock file.
+/// The state of the gate, for a thread that is about to create a lock file.
 const OPEN: u8 = 0;
 /// The process is about to execute another program, or to find that it cannot.
 const SHUT: u8 = 1;
@@ -133,7 +133,7 @@ impl Exit {
             match self.gate.load(SeqCst) {
                 OPEN => {
                     let within = self.count();
-                    // Whoever shuts the gate looks at the count afterwards.
+                    // The thread that shuts the gate reads the count afterwards.
                     if self.gate.load(SeqCst) == OPEN {
                         return Some(within);
                     }

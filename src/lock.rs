@@ -43,8 +43,8 @@ impl Lock {
         self
     }
 
-    /// Records `note` beside the program: what others should know of the one that holds the lock, as
-    /// a URL or a version. A refusal, a status and a list show it.
+    /// Records `note` next to the program: what others should know about the holder, such as a URL
+    /// or a version. A refusal, a status and a list show it.
     ///
     /// Unprintable characters are dropped, and all after the 128th ([`MAX_NOTE`](crate::MAX_NOTE)).
     /// Every user who may read the lock file can read it: no secrets.

@@ -34,7 +34,7 @@ pub const MAX_NOTE: usize = 128;
 /// The highest pid: `pid_t` is a signed 32-bit integer, and 0 and negative ones mean groups.
 const MAX_PID: u64 = i32::MAX as u64;
 
-/// Who holds a lock, or held it: what the record in the lock file says.
+/// A holder, live or dead: what the record in the lock file says.
 ///
 /// Everything here is what its author wrote: worth showing, and not proof. Texts contain no
 /// control or otherwise unprintable characters and have at most 64 characters, a note 128.
@@ -65,7 +65,7 @@ pub struct Holder {
     /// none, and neither does a process whose system or filesystem has none.
     pub kernel_lock: bool,
     /// The device number of the filesystem, as the author saw it (`st_dev` of stat(2)). Within one
-    /// boot it tells whether a kernel lock of the author excludes ours.
+    /// boot it says whether a kernel lock of the author excludes ours.
     pub device: Option<u64>,
     /// What the program wants others to know: a URL, a version ([`Lock::note`](crate::Lock::note)).
     pub note: Option<String>,

@@ -20,7 +20,7 @@
 //! nothing is open, and to stop there is the end of any refused acquire. An await that ends for
 //! nothing (a timer, a queue's readiness for an earlier file, a turn) is an event for nothing, or
 //! another try, which the model lets come at any time. What would be wrong is to leave a wait
-//! behind that takes the lock for nobody: the model's variant `timed-out-waiter-stays`, which
+//! behind that takes the lock for no caller: the model's variant `timed-out-waiter-stays`, which
 //! tests/tasks brings to this driver's tests as well.
 //!
 //! [`Pausing::give_up`]: crate::protocol::Pausing::give_up

@@ -1,5 +1,5 @@
-//! The driver of an acquire: it answers where the machine asks, and says where time must pass. Its
-//! caller lets the time pass, in a thread or in a task.
+//! The driver of an acquire: it answers where the machine asks, and says when to wait. Its caller
+//! waits, in a thread or in a task.
 
 use std::io;
 use std::time::Duration;
@@ -78,7 +78,7 @@ impl<'a> Driver<'a> {
         let retries = RetryPolicy::new(deadline.map(|deadline| Waiting { deadline, waiter }));
         let mut file = LockFile::new(lock.shared_path(), lock.record());
         file.listen_until(retries.deadline());
-        // The holder is asked about only if somebody wants to know.
+        // The holder is probed only if it can be reported.
         let reports = options.as_ref().is_some_and(|options| options.on_wait.is_some());
         if retries.is_endless() && !reports {
             file.wait_without_end();

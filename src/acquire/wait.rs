@@ -7,7 +7,7 @@ use crate::acquire::cancel::CancelToken;
 use crate::error::held::Held;
 use crate::sys::Deadline;
 
-/// How to wait for a lock: for how long, what ends the wait, and what to say meanwhile. For
+/// How to wait for a lock: for how long, what ends the wait, and what to call while it lasts. For
 /// [`Lock::acquire_with`](crate::Lock::acquire_with) and, with feature `tokio`,
 /// [`Lock::acquire_async_with`](crate::Lock::acquire_async_with).
 ///
@@ -47,7 +47,8 @@ impl<'a> WaitOptions<'a> {
     /// [`AcquireError::Timeout`](crate::AcquireError::Timeout), which names the holder.
     ///
     /// With [`Duration::ZERO`] there is one try, as by
-    /// [`try_acquire`](crate::Lock::try_acquire). A limit that ends beyond the clock's range is none.
+    /// [`try_acquire`](crate::Lock::try_acquire). A limit too large to represent waits
+    /// indefinitely.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
         self

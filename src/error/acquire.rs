@@ -14,30 +14,30 @@ use crate::sys;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AcquireError {
-    /// Somebody else holds the lock, or may hold it (S4). Nothing was changed.
+    /// Another participant holds the lock, or may hold it (S4). Nothing was changed.
     Held(Held),
-    /// As [`Held`](Self::Held), at the end of the time that the caller gave. Nothing is left that
+    /// Same as [`Held`](Self::Held), at the end of the time that the caller gave. Nothing is left that
     /// would take the lock later.
     #[non_exhaustive]
     Timeout {
-        /// Who held it at the last try.
+        /// The holder at the last try.
         held: Held,
         /// The time that the caller gave.
         limit: Duration,
     },
-    /// As [`Held`](Self::Held), when the caller cancelled the wait. Nothing is left that would take
-    /// the lock later.
+    /// Same as [`Held`](Self::Held), when the caller cancelled the wait. Nothing is left that would
+    /// take the lock later.
     #[non_exhaustive]
     Cancelled {
-        /// Who held it at the last try.
+        /// The holder at the last try.
         held: Held,
     },
-    /// What stands at the path is no regular file. It was neither opened nor followed nor removed.
+    /// The path names something that is no regular file. It was neither opened nor followed nor removed.
     #[non_exhaustive]
     NotALockFile {
         /// The path, from the root.
         path: PathBuf,
-        /// What stands there: "a directory", "a symbolic link", "a FIFO", "a socket", "a device".
+        /// What was found: "a directory", "a symbolic link", "a FIFO", "a socket", "a device".
         found: &'static str,
     },
     /// The directory of the lock file cannot be used: it cannot be made, or no file can be created
@@ -50,7 +50,7 @@ pub enum AcquireError {
         source: io::Error,
     },
     /// An operation on the lock file failed. Nothing of ours is left at the path, or only an empty
-    /// file that blocks nobody for longer than two seconds.
+    /// file that blocks no process for longer than two seconds.
     #[non_exhaustive]
     Io {
         /// The operation.
@@ -63,18 +63,18 @@ pub enum AcquireError {
         /// The system's error.
         source: io::Error,
     },
-    /// There is no place for such a lock.
+    /// The lock has no usable directory or name.
     Place(PlaceError),
 }
 
 impl AcquireError {
-    /// Whether somebody else holds the lock, or may hold it: [`Held`](Self::Held),
+    /// Whether another participant holds the lock, or may hold it: [`Held`](Self::Held),
     /// [`Timeout`](Self::Timeout) or [`Cancelled`](Self::Cancelled).
     pub fn is_held(&self) -> bool {
         self.held().is_some()
     }
 
-    /// Who holds the lock, of [`Held`](Self::Held), [`Timeout`](Self::Timeout) and
+    /// The refusal, with the holder, of [`Held`](Self::Held), [`Timeout`](Self::Timeout) and
     /// [`Cancelled`](Self::Cancelled).
     pub fn held(&self) -> Option<&Held> {
         match self {

@@ -7,7 +7,7 @@ use std::{fmt, io};
 use super::end;
 use crate::sys;
 
-/// Why there is no place for such a lock.
+/// Why a lock has no usable directory or name.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PlaceError {
@@ -90,7 +90,7 @@ impl PlaceError {
             }
             Self::NoWorkingDirectory { .. } => "name the directory by its path from the root",
             Self::NotWritable { .. } => "name a directory that you may write to",
-            Self::Unsafe { .. } => "find out who made it, and name another directory",
+            Self::Unsafe { .. } => "find out which user made it, and name another directory",
         }
         .to_owned()
     }

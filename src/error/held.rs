@@ -1,4 +1,4 @@
-//! A refusal, and the words for it: who holds a lock, as far as that is known, and what to do.
+//! A refusal and its text: the holder as far as it is known, and what to do.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,15 +7,15 @@ use crate::lock::Lock;
 use crate::protocol::{Refusal, Unsure};
 use crate::record::{Holder, printable};
 
-/// Somebody else holds the lock, or may hold it (S4).
+/// Another participant holds the lock, or may hold it (S4).
 ///
 /// `{}` is one line, with the path. `{:#}` has the path and the [next step](Self::next_step) in lines
 /// of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Held {
-    /// The recorded holder; `None` where no record could be read. Whether it is the holder for
-    /// certain, `why` tells.
+    /// The recorded holder; `None` where no record could be read. [`why`](Self::why) says whether it
+    /// certainly holds the lock.
     pub holder: Option<Holder>,
     /// The lock file, from the root.
     pub path: PathBuf,
@@ -25,8 +25,8 @@ pub struct Held {
     pub(crate) subject: Subject,
     /// The processes that share the kernel lock though the recorded holder is gone
     /// ([`Unsure::RecordedGone`]): children of it that inherited the lock file, in ascending order.
-    /// Empty where the system does not tell: only Linux is asked, only about processes that this
-    /// one may inspect, and for no more than 20,000 open files.
+    /// Only Linux reports them, only for processes that this one may inspect, and for no more than
+    /// 20,000 open files. Empty elsewhere.
     pub locked_by: Vec<u32>,
 }
 
@@ -59,7 +59,7 @@ impl Held {
     /// The words that Percy's agent had for a port in use, for callers whose users or tools search
     /// for them (S13): "Percy is already running or the port 5338 is in use". `None` without a port.
     ///
-    /// It names nobody: show the refusal itself beside it.
+    /// It names no holder: show the refusal itself next to it.
     pub fn percy_message(&self) -> Option<String> {
         let port = self.port()?;
         Some(format!("Percy is already running or the port {port} is in use"))
@@ -199,7 +199,7 @@ impl fmt::Display for Headline<'_> {
                     "{subject} is locked: the recorded process, {recorded}, is gone, but its lock \
                      is still held by a child of it, or is just being taken over"
                 ),
-                // Whether anybody has the kernel lock is not known to all who say this.
+                // An acquire has found the kernel lock taken; a query may not know.
                 Unsure::CannotProbe => write!(
                     f,
                     "{subject} may be locked by {recorded}{}, whose state cannot be checked from \
@@ -221,7 +221,7 @@ impl fmt::Display for Headline<'_> {
                 Unsure::NoKernelLocks => write!(
                     f,
                     "{subject} may be locked by {recorded}; this filesystem has no kernel locks, \
-                     so a stale lock cannot be told from a live one"
+                     so a stale lock looks the same as a live one"
                 ),
                 Unsure::Contended => write!(f, "{subject} changed hands at every try"),
                 Unsure::CannotWatch => write!(

@@ -1,4 +1,4 @@
-//! Errors, and the words for them.
+//! Errors and their texts.
 //!
 //! Being held is not a failure: [`AcquireError::Held`] is what a caller branches on and shows to
 //! a person.
@@ -23,7 +23,7 @@ use std::{fmt, io};
 
 use crate::sys;
 
-/// What to do about an error of the system, for who can choose the directory.
+/// What to do about an error of the system, for a person who can choose the directory.
 pub(crate) fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "use a directory that you may write to",

@@ -13,7 +13,7 @@ use crate::protocol::Op;
 #[non_exhaustive]
 pub enum ReleaseError {
     /// The lock file had been removed or replaced while it was held, so nothing was removed, and
-    /// the lock is no longer held. Whoever removed it may have let somebody else in.
+    /// the lock is no longer held. Another process may have acquired it since.
     #[non_exhaustive]
     Lost {
         /// The lock file, from the root.
@@ -21,8 +21,8 @@ pub enum ReleaseError {
     },
     /// The lock file could not be removed, and **the lock is still held**, by the guard in here.
     ///
-    /// Release it again later, or drop it: a drop tries once more, and if the file cannot be
-    /// removed it empties the record, so that nobody is refused in our name, and lets go.
+    /// Release it again later, or drop it. A drop tries once more. If the file cannot be removed, it
+    /// empties the record, so that no process is refused because of it, and releases the kernel lock.
     #[non_exhaustive]
     Failed {
         /// The lock, still held.
@@ -67,7 +67,7 @@ impl ReleaseError {
             }
             Self::Failed { .. } => {
                 "fix the problem and release it again; a guard that is dropped empties the file, \
-                 which then refuses nobody, and the next acquire that may remove it does"
+                 which then refuses no process, and the next acquire that may remove it does"
             }
             Self::Forked { .. } => {
                 "a lock does not go with a fork: acquire it in the process that does the work"

@@ -1,9 +1,9 @@
-//! All locks of a directory, each with its status, and touching none.
+//! All locks of a directory, each with its status, read-only.
 //!
-//! A query whose answer depends on the kernel lock looks at all kernel locks of the system (on
-//! Linux, where only /proc/locks tells of them), so a query for each lock would take time that
-//! grows with the square of their number. Here many queries go side by side, the same machine as
-//! that of [`Lock::status`], and those that need it wait for one look that serves all of them:
+//! A query whose answer depends on the kernel lock reads all kernel locks of the system (on Linux,
+//! which lists them in /proc/locks alone), so one query a lock would take time that grows with the
+//! square of their number. Here many queries run side by side, with the machine of
+//! [`Lock::status`], and one look at the kernel's locks serves all of them:
 //!
 //! ```text
 //!  lock 1   open ─ date ─ read ─ probe ─┐                  ┌─ watch ─ confirm ─ close
@@ -11,13 +11,13 @@
 //!  lock n   open ─ date ─ read ─ probe ─┘  kernel's locks  └─ watch ─ confirm ─ close
 //! ```
 //!
-//! **The look comes after the last read.** From an older one the lock is missing of whoever
-//! acquired in between, and whose record was then read:
+//! **The look comes after the last read.** An older look misses the lock of a process that acquired
+//! in between, and whose record was then read:
 //!
-//! 1. We look at the kernel's locks. Nobody holds X.
+//! 1. We look at the kernel's locks. No process holds X.
 //! 2. A process of another container acquires X: creates, locks, writes.
 //! 3. We read its record. From here its process cannot be probed, so the kernel lock decides.
-//! 4. The look says that nobody has it. X seems stale, and is held.
+//! 4. By the look no process has it. X seems stale, and is held.
 //!
 //! In the order above the watch of each lock happens at the instant of the look, which lies between
 //! that query's own read and its confirm, as in a query that runs alone.
@@ -60,13 +60,13 @@ impl LockDir {
     /// Every lock that has a lock file in this directory, with its status: ports first, by number,
     /// then names. An absent directory has none.
     ///
-    /// As [`Lock::status`] it creates, locks, writes and removes nothing. Files that are no lock's
-    /// are left out, and so is one that went away meanwhile.
+    /// Read-only, as [`Lock::status`]. Files that are no lock files are left out, and so is one that
+    /// is removed during the call.
     ///
     /// # Errors
     ///
-    /// [`ListError`] if the directory cannot be read. What is wrong with one lock file stands in
-    /// its [`Listed::status`].
+    /// [`ListError`] if the directory cannot be read. An error of one lock file is in its
+    /// [`Listed::status`].
     pub fn list(&self) -> Result<Vec<Listed>, ListError> {
         let failed = |source| ListError { path: self.path().to_owned(), source };
         if !self.path().is_absolute() {
@@ -254,7 +254,7 @@ mod tests {
         let lock = LockDir::at(dir.path()).port(5338).expect("a port");
         let older = Arc::new(KernelLocks::snapshot());
         let _guard = lock.try_acquire().expect("free");
-        // As after a pause: the machine starts anew, and so must the look.
+        // As after a pause: the machine starts again, and so must the look.
         let mut asked = Asked::new(lock);
         asked.file.watch_in(older);
         let status = asked.answered().status.expect("is told");

@@ -1,4 +1,4 @@
-//! A query: who holds a lock, without touching it.
+//! A query: which process holds a lock, read-only.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use crate::sys::LockFile;
 pub enum Status {
     /// There is no lock file.
     Free,
-    /// Somebody holds it.
+    /// A process holds it.
     #[non_exhaustive]
     Held {
         /// The recorded holder, if a record could be read.
@@ -109,12 +109,12 @@ impl fmt::Display for Described<'_> {
 }
 
 impl Lock {
-    /// Who holds the lock. Creates, locks, writes and removes nothing, and can neither be seen by
-    /// others nor make an acquire fail. Does not wait.
+    /// Which process holds the lock. Read-only: other processes do not see it, and no acquire fails
+    /// because of it. Does not wait.
     ///
     /// # Errors
     ///
-    /// As [`Lock::try_acquire`], other than [`AcquireError::Held`].
+    /// Same as [`Lock::try_acquire`], except [`AcquireError::Held`].
     pub fn status(&self) -> Result<Status, AcquireError> {
         let file = LockFile::to_ask(self.shared_path());
         self.finished(file, Query::START)
@@ -136,13 +136,13 @@ impl Lock {
                         pause.give_up()
                     }
                 }
-                // Not looked at, since both replies lead to one answer: with thousands of kernel locks
-                // the look takes milliseconds.
+                // Both replies lead to one answer, and with thousands of kernel locks the call takes
+                // milliseconds.
                 Query::Watching(watching) if !depends_on_watch(watching.evidence) => {
                     watching.on_watch(Watch::Held)
                 }
                 Query::Answered(answer) => return Ok(self.answered(&file, answer)),
-                // No permission lacks: a program keeps a removed file open, and its name taken.
+                // Not a permission error: a program keeps a removed file open, and its name taken.
                 Query::Failed(_) if file.is_being_deleted() => {
                     let why = Unsure::Contended;
                     return Ok(Status::CannotTell { holder: None, why });

@@ -1,4 +1,4 @@
-//! Removing lock files that nobody holds: one, all of a directory, or by force.
+//! Removal of stale lock files: one, all of a directory, or by force.
 
 use crate::acquire::backoff::RetryPolicy;
 use crate::dir::LockDir;
@@ -17,18 +17,17 @@ use crate::sys::{self, LockFile};
 pub struct Swept {
     /// The lock.
     pub lock: Lock,
-    /// From whom it was, or why it stays. Never [`AcquireError::Held`].
+    /// The holder that it was recovered from, or why it stays. Never [`AcquireError::Held`].
     pub removed: Result<Reclaimed, AcquireError>,
 }
 
 impl LockDir {
-    /// Removes every lock file of this directory that is provably stale, as [`Lock::clear`] does
-    /// it, and leaves all others alone. Files that are no lock's are not looked at.
+    /// Removes every lock file of this directory that is provably stale, as [`Lock::clear`] does,
+    /// and leaves all others alone. Files that are no lock files are not opened.
     ///
-    /// Returns those that were removed, and those that could not be looked at or removed, in the
-    /// order of [`list`](Self::list). Held ones, and ones whose holder cannot be proved dead from
-    /// here, are no failure and left out. Nobody needs this in order to acquire: an acquire
-    /// reclaims by itself.
+    /// Returns those that were removed, and those that could not be read or removed, in the order of
+    /// [`list`](Self::list). Held ones, and ones whose holder cannot be proved dead from here, are no
+    /// failure and are left out. No acquire needs this: an acquire reclaims by itself.
     ///
     /// # Errors
     ///
@@ -42,11 +41,11 @@ impl Listed {
     fn swept(self) -> Option<Swept> {
         let Self { lock, status } = self;
         let removed = match status {
-            // Whether anybody has the file locked cannot be watched everywhere; a clear, which
-            // tries the kernel lock as an acquire does, finds out.
+            // Not every system lists kernel locks; a clear finds out, because it tries the lock as
+            // an acquire does.
             Ok(Status::Stale { .. } | Status::CannotTell { why: Unsure::CannotWatch, .. }) => {
                 match lock.clear() {
-                    // Somebody else cleared it, or took it.
+                    // Another process cleared it, or took it.
                     Ok(None) | Err(AcquireError::Held(_)) => return None,
                     Ok(Some(reclaimed)) => Ok(reclaimed),
                     Err(error) => Err(error),
@@ -63,34 +62,34 @@ impl Lock {
     /// Removes the lock file if it is provably stale, as an acquire would, and takes no lock. Never
     /// the file of a live holder (P2). Does not wait for a holder; it may pause for about 30 ms.
     ///
-    /// Returns from whom it was; `None` if there was no lock file.
+    /// Returns the holder that left it; `None` if there was no lock file.
     ///
-    /// Nobody needs this in order to acquire: an acquire reclaims by itself.
+    /// No acquire needs this: an acquire reclaims by itself.
     ///
     /// # Errors
     ///
-    /// [`AcquireError::Held`] if somebody holds it, or may; other errors as of
+    /// [`AcquireError::Held`] if a process holds it, or may; other errors as of
     /// [`try_acquire`](Self::try_acquire).
     pub fn clear(&self) -> Result<Option<Reclaimed>, AcquireError> {
         self.run_clear(|_| false)
     }
 
-    /// Removes the lock file that `holder` left, for a person who knows that it holds it no longer
-    /// where nothing proves that: on another machine, in another container, on a filesystem
-    /// without kernel locks, an agent of the old format whose pid another process has got.
+    /// Removes the lock file that `holder` left, for a person who knows that `holder` is dead where
+    /// nothing proves it: on another machine, in another container, on a filesystem without kernel
+    /// locks, or an agent of the old format whose pid was reused.
     ///
-    /// **Outside of P1 and P2**: if `holder` is at work after all, and takes no kernel lock that is
-    /// seen from here, two will hold the lock. What it still does: it never removes a file whose
-    /// kernel lock somebody has, and it compares the record with `holder`, all of it, after it has
+    /// **Outside of P1 and P2**: if `holder` is alive after all, and its kernel lock is not visible
+    /// from here, two processes will hold the lock. Two checks stay: it never removes a file whose
+    /// kernel lock another process has, and it compares the whole record with `holder` after it has
     /// taken that lock. So it removes nothing under a participant on the same machine that takes
     /// kernel locks, unless the filesystem's locks are local to a mount.
     ///
-    /// A file that is provably stale is removed whoever left it.
+    /// A file that is provably stale is removed even if its record is not `holder`'s.
     ///
     /// # Errors
     ///
-    /// [`AcquireError::Held`] if somebody has its kernel lock, or if the record is not `holder`'s;
-    /// other errors as of [`try_acquire`](Self::try_acquire).
+    /// [`AcquireError::Held`] if another process has its kernel lock, or if the record is not
+    /// `holder`'s; other errors as of [`try_acquire`](Self::try_acquire).
     pub fn force_clear(&self, holder: &Holder) -> Result<Option<Reclaimed>, AcquireError> {
         self.run_clear(|seen| seen == Some(holder))
     }

@@ -20,7 +20,7 @@ pub enum Refusal {
 pub enum Claim {
     /// Its holder is dead: unlink it.
     Dead,
-    /// It stands in the way: this is to be said of it.
+    /// It is not ours to take: this is what to report.
     Stands(Standing),
 }
 
@@ -48,7 +48,7 @@ pub enum Acquire {
     Recording(Recording),
     /// Our newborn, recorded: does the path still name it?
     ConfirmingNew(ConfirmingNew),
-    /// Something stands at the path: waits for its open.
+    /// The path names a file: waits for its open.
     Opening(Opening),
     /// Waits for its age.
     Dating(Dating),
@@ -90,7 +90,7 @@ pub enum Acquire {
     Pausing(Pausing),
     /// The lock is held.
     Held(Guarantee),
-    /// The lock is somebody else's.
+    /// The lock is another participant's.
     Refused(Refusal),
     /// An operation failed.
     Failed(Op),
@@ -171,7 +171,7 @@ impl LockingNew {
             Lock::Unsupported => {
                 Acquire::Recording(Recording { guarantee: Guarantee::ExclusiveCreate })
             }
-            // Somebody took our newborn for an old file, since we were slow.
+            // Another participant took our newborn for an old file, because we were slow.
             Lock::Busy => Acquire::Pausing(Pausing::Newborn),
             Lock::Failed => Acquire::Retaking(Retaking { then: Then::Fail(Op::Lock) }),
         }
@@ -273,7 +273,7 @@ pub enum Peeked {
     Record,
 }
 
-/// Waits for [`FileSystem::lock`] on a file that stood at the path.
+/// Waits for [`FileSystem::lock`] on a file that was there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LockingOld {
     /// What was read without the lock.
@@ -429,8 +429,8 @@ impl Acquire {
         Self::Closing(Closing { then })
     }
 
-    /// Every act upon a verdict is confirmed first; what only says "again" and names nobody is
-    /// not worth a call.
+    /// Every act upon a verdict is confirmed first. A verdict that only says "again", and names no
+    /// holder, is not worth a call.
     pub(super) fn judged(lock: KernelLock, evidence: Evidence) -> Self {
         let confirm = |claim| Self::Confirming(Confirming { claim });
         let stands = |stance| Standing { lock, stance };
@@ -445,7 +445,7 @@ impl Acquire {
             }
             Verdict::NotFinal(unsure) => match lock {
                 KernelLock::Busy => Self::Standing(stands(Stance::NotFinal(unsure))),
-                // A creator is at work, and must not find its lock busy, or its name taken.
+                // A creator is active, and must not find its lock busy, or its name taken.
                 KernelLock::Ours | KernelLock::Unsupported => Self::close(Then::Pause(unsure)),
             },
         }

@@ -1,7 +1,7 @@
 //! The machine of a clear: removes a lock file that is provably stale, and takes no lock itself.
 //!
 //! It is an acquire that starts at its open and stops where it would create, so that every step of
-//! it is a step of [`Acquire`], and what holds of a reclaim holds of a clear (P2). Like the other
+//! it is a step of [`Acquire`], and what is true of a reclaim is true of a clear (P2). Like the other
 //! machines it is plain data, and **not covered by semantic versioning**.
 //!
 //! ```text
@@ -18,7 +18,7 @@ use crate::protocol::{Acquire, FileSystem, Op, Opening, Pausing, Refusal, Standi
 /// How a clear ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cleared {
-    /// Nothing stood at the path.
+    /// There was no file.
     Nothing,
     /// A dead holder's file was unlinked.
     Removed,
@@ -72,14 +72,14 @@ impl Clear {
         self.answered(Pausing::give_up, Acquire::Standing)
     }
 
-    /// The driver's answer to a file that stands: it stays.
+    /// The driver's answer to a file that is not ours to take: it stays.
     #[must_use = "the state that follows is the whole result"]
     pub fn leave(self) -> Self {
         self.answered(Acquire::Pausing, Standing::leave)
     }
 
-    /// The driver's answer to a file that stands: it goes, **outside of P1 and P2**, unless
-    /// somebody has its kernel lock. See [`Standing::force`].
+    /// The driver's answer to a file that is not ours to take: it is removed, **outside of P1 and
+    /// P2**, unless another process has its kernel lock. See [`Standing::force`].
     #[must_use = "the state that follows is the whole result"]
     pub fn force(self) -> Self {
         self.answered(Acquire::Pausing, Standing::force)

@@ -13,11 +13,11 @@
 //! Each row of the table that says "dead" rests on a premise. The premises are facts of the
 //! evidence, and not assumptions:
 //!
-//! | proof | premise | where it is told |
+//! | proof | premise | where it is stated |
 //! | --- | --- | --- |
 //! | the pid is gone, or another process has it | the record is of this boot and this pid namespace | [`Author::Here`] |
 //! | the kernel lock is free | the author took it, and its lock and ours exclude each other | [`FreeLock`] |
-//! | the boot is over | it is an earlier boot of this very machine, or nobody else has the filesystem | [`Author::EarlierBoot`] |
+//! | the boot is over | it is an earlier boot of this very machine, or no other kernel has the filesystem | [`Author::EarlierBoot`] |
 //! | there is no record to lose | both writers write a record with one call | [`Evidence::Unreadable`] |
 //! | a creator would have written by now | it writes within the grace | [`Age::Old`] |
 
@@ -74,7 +74,7 @@ pub enum LockDomain {
     Unknown,
 }
 
-/// What it says about the author of a record that the kernel lock is free.
+/// What a free kernel lock proves about the author of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FreeLock {
     /// The author died or lost its lock: it had taken the lock, and while it had it, ours was busy.

@@ -1,5 +1,4 @@
-//! The machines of acquire and release, as pure data. (A query's is in `query.rs`, a
-//! clear's in `clear.rs`.)
+//! The machines of acquire, release, query and clear, as pure data.
 //!
 //! **Not covered by semantic versioning.** This module and what it re-exports are public so that
 //! the model checker, loom, proptest, the fuzzer and other drivers run the code that ships. To
@@ -11,46 +10,68 @@
 //!
 //! # Acquire
 //!
+//! Starts at `Creating`.
+//!
 //! ```text
-//!                      exists                record, or old and empty
-//!  START ─► Creating ─────────► Opening ─► Dating ─► Peeking ────────► LockingOld
-//!              │ created           │ absent             │ young, empty    │        │
-//!              ▼                   ▼                    ▼            ours │   busy │
-//!          LockingNew           Pausing ◄────────── Closing               ▼        │
-//!              │ ours              │ again              ▲              Reading     │
-//!              ▼                   ▼                    │                 │        │
-//!          Recording            Creating                │                 ▼        ▼
-//!              │ done                                   │              Judging (probe)
-//!              ▼                                        │           dead │      │ all else
-//!        ConfirmingNew ── changed ──────────────────────┤                ▼      ▼
-//!              │ same                                   ├─ changed ── Confirming
-//!              ▼                                        │           dead │      │
-//!            Held          unlinked: again, at no cost  │                ▼      ▼
-//!                          of a try                     ├────────── Unlinking  Standing
-//!                                                       │                       │    │ wait
-//!                                  final: to Refused    └─────────────── leave ─┘    ▼
-//!                                                       ▲                         Waiting
-//!                                                       └── changed ─ Woken ◄── ours ┘
-//!                                                                       └─ same ─► Reading
+//! A new file:
 //!
-//!  Standing ─ listen ─► Arming ─► Noticing ── same ─► Retrying ── ours ─► Woken
-//!                                  │  ▲ event            │ busy
-//!           Closing ◄── changed ───┘  └─── Listening ◄───┘
-//!                                              └─ over ─► as leave
+//! Creating ─ created ─► LockingCreated ─ ours ─► Recording ─► ConfirmingCreated ─ same ─► Held
+//!    │ exists               │ busy  ▲                                │ changed
+//!    ▼                      ▼       │ again                          ▼
+//! Opening                Pausing ───┘                             Closing ─► Pausing
+//!                           │ give up
+//!                           ▼
+//!                     CleanupLocking
 //!
-//!  our own newborn, after a failure:  Retaking ─► Disowning ─► Withdrawing ─► Closing ─► Failed
-//!                                                     └───────────┴► Voiding ────┘
+//! A file that was there:
+//!
+//! Opening ─► CheckingAge ─► ReadingUnlocked ─► LockingExisting ─ ours ─► Reading
+//!    │ absent                     │ young, empty      │ busy                │
+//!    ▼                            ▼                   ▼                     │
+//! Pausing                      Closing             Judging ◄────────────────┘
+//!                                 │                   │
+//!                                 ▼                   │
+//!                              Pausing                │
+//!    ┌────────────────────────────────────────────────┘
+//!    ├─ dead ─► Confirming ─ same ─► Unlinking ─► Closing ─► Creating, at no cost of a try
+//!    └─ else ─► Confirming ─ same ─► Blocked ─ leave ─► Closing ─► Refused or Pausing
+//!                   │ changed           │ listen
+//!                   ▼                   ▼
+//!                Closing            Subscribing
+//!                   │
+//!                   ▼
+//!                Pausing
+//!
+//! A wait, where another process has the kernel lock:
+//!
+//! Subscribing ─► Rechecking ─ same ─► Retrying ─ ours ─► Revalidating ─ same ─► Reading
+//!                  │     ▲ event         │ busy               │ changed
+//!                  │     └── Listening ◄─┘                    ▼
+//!          changed │             │ time over               Closing ─► Creating
+//!                  ▼             ▼
+//!               Closing      as leave
+//!                  │
+//!                  ▼
+//!               Creating
+//!
+//! A new file after a failure:
+//!
+//! CleanupLocking ─ ours ─► CleanupVerifying ─ same ─► CleanupUnlinking ─ done ─► Closing ─► Failed
+//!        │ failed                 │ failed                   │ failed               ▲
+//!        └────────────────────────┴──────────────────────────┴─► Truncating ────────┘
 //! ```
+//!
+//! A call that fails on a file that was there leads to `Closing` and then `Failed`.
 //!
 //! # Release
 //!
 //! ```text
-//!  START ─► Confirming ── same ──► Unlinking ── unlinked ──► Closing ─► Ended(Removed)
-//!               ├─ changed ────────────│── absent ─────────► Closing ─► Ended(Lost)
-//!               └─ failed ──► Stuck ◄──┘ failed
-//!                       keep │    │ abandon
-//!                Ended(Kept) ◄    └─► Voiding ──────────────► Closing ─► Ended(Failed)
-//!  FORKED ─► Leaving ─► Ended(Left)
+//! START ─► Confirming ─ same ─► Unlinking ─ unlinked ─► Closing ─► Ended(Removed)
+//!              ├─ changed ─────────┴─ absent ─► Truncating ─► Closing ─► Ended(Lost)
+//!              └─ failed, as of Unlinking ─► ReleaseFailed ─ keep ─► Ended(Kept)
+//!                                                 │ abandon
+//!                                                 └─► Truncating ─► Closing ─► Ended(Failed)
+//! FORKED ─► Leaving ─► Ended(Left)
 //! ```
 //!
 //! # The driver's duty
@@ -59,7 +80,7 @@
 //!
 //! 1. Start with [`Acquire::START`] and a [`FileSystem`] value that has nothing open.
 //! 2. At [`Acquire::Pausing`] decide: [`Pausing::again`], after a short sleep if you like, or
-//!    [`Pausing::give_up`]. Count the tries: the machine does not.
+//!    [`Pausing::give_up`]. The machine does not count the tries, so the driver must.
 //! 3. At [`Acquire::Standing`] decide: [`Standing::leave`], or [`Standing::listen`] until the file
 //!    has an event or your time is over. ([`Standing::force`] is outside of the promises.)
 //! 4. At `Held`, `Refused` or `Failed` stop. After `Held` keep the value with its open file, and
@@ -70,7 +91,7 @@
 //! Order is what makes it right. Confirm comes after the kernel lock and after the verdict, and
 //! immediately before the act. Unlink comes before the kernel lock is dropped. The record is
 //! written under the kernel lock. What was read before the lock was taken serves only to refuse.
-//! Who listens arms first and looks afterwards, else it sleeps through what came in between.
+//! A waiter subscribes first and checks afterwards, or it would miss an event between the two.
 
 // A new reply or state must be decided on, not fall into `_`.
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -113,10 +134,11 @@ pub(crate) use judge::depends_on_watch;
 
 use std::time::Duration;
 
-/// How long after its last change a file without a record is taken to be at its creator's hands.
+/// How long after its last change a file without a record counts as one that its creator is about
+/// to write.
 ///
 /// A creator writes within microseconds of creating; two seconds is the coarsest file time in use
-/// (FAT). The grace only decides when something is tried again, never who holds (P7), except for
-/// old-format agents, which take no kernel lock: one that stalls for longer between its create
-/// and its write is taken for dead.
+/// (FAT). The grace only decides when something is tried again, never which process holds (P7).
+/// Old-format agents are the exception, because they take no kernel lock: an agent that stalls for
+/// longer between its create and its write is taken for dead.
 pub const GRACE: Duration = Duration::from_secs(2);

@@ -9,7 +9,7 @@
 //! the model treats each method as one indivisible step on the strength of that.
 //!
 //! Replies carry no error value: the machine only needs to know *that* an operation failed. The
-//! adapter keeps the first `io::Error` for the person who will read about it.
+//! adapter keeps the first `io::Error` for the error message.
 
 use crate::protocol::{Age, Author, Watch};
 
@@ -25,21 +25,22 @@ pub trait FileSystem {
     ///
     /// On [`Create::Created`] the new, empty file is the open file. When the directory is absent
     /// the adapter makes it, with its ancestors, mode 0700, and creates again: a directory is no
-    /// part of the protocol, so nobody can tell.
+    /// part of the protocol, so this is still one step.
     fn create(&mut self) -> Create;
 
     /// `openat(O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)`: opens what is there.
     ///
     /// The Unix adapter asks `lstat` first and `fstat` afterwards, so that a link, directory,
     /// FIFO, socket or device is neither opened nor followed; the kind of an inode never changes,
-    /// so nobody can tell. Where writing is not permitted it opens for reading, which is enough.
+    /// so this is still one step. Where writing is not permitted it opens for reading, which is
+    /// enough.
     fn open(&mut self) -> Open;
 
     /// `clock_gettime`, `fstat`: how long ago the open file was changed.
     ///
-    /// The clock is read first and is nobody's but ours, hence one step. Must be called *before*
-    /// the content is read: else a writer that finishes in between is judged by an age that its
-    /// file no longer has.
+    /// The clock is read first, and no other participant sees that, hence one step. Must be called
+    /// *before* the content is read: or a writer that finishes in between is judged by an age that
+    /// its file no longer has.
     fn age(&mut self) -> Dated;
 
     /// `flock(LOCK_EX | LOCK_NB)`: tries the kernel lock on the open file, once.
@@ -48,19 +49,18 @@ pub trait FileSystem {
     /// `inotify_init1`, `inotify_add_watch`: from here on, events of the open file are kept for
     /// [`listen`](Self::listen).
     ///
-    /// Events are its unlink, and the close of an open file of it by anybody; the kernel closes
-    /// for who dies. Must be called *before* the look that decides to listen: what happened
-    /// earlier is no event. The system may have no room for another watch; then nothing is kept.
+    /// Events are its unlink, and each close of it by any process; the kernel closes the files of a
+    /// process that dies. Must be called *before* the confirm that decides to wait: what happened
+    /// earlier is no event. If the system has no room for another watch, no events are kept.
     fn arm(&mut self);
 
     /// `poll`: waits for an event of the file that was armed, or for the end of the time that the
     /// driver has set. Blocks.
     ///
-    /// An event only says that it is worth looking again. There may be one for nothing, and one
-    /// before what it tells of is done (Linux tells of a close just before it frees the lock), so
-    /// the adapter has more of them follow, after pauses that grow from 50 µs. Where nothing is
-    /// kept, these are all there is. On Windows the event is that the kernel lock has become ours,
-    /// and [`lock`](Self::lock) then finds that it is.
+    /// An event only says that it is worth checking again. It may be spurious, or early (Linux
+    /// reports a close just before it frees the lock). So the adapter adds events of its own, after
+    /// pauses that grow from 50 µs; where the system keeps none, these are the only ones. On Windows
+    /// the event is that the kernel lock has become ours, and [`lock`](Self::lock) confirms it.
     fn listen(&mut self) -> Listen;
 
     /// `write`: puts the whole record into the open file with one call.
@@ -83,29 +83,35 @@ pub trait FileSystem {
 
     /// `fstat`, `newfstatat(AT_SYMLINK_NOFOLLOW)`: does the path still name our open file?
     ///
-    /// Compares device and inode number. The open file's own pair cannot change and cannot be
-    /// given out again while it is open (PLATFORMS: inode numbers are reused at once), so only the
-    /// second call looks at something shared: one step.
+    /// Compares device and inode number. The open file's own pair cannot change, and cannot be
+    /// given to another file while it is open (inode numbers are reused at once after that), so
+    /// only the second call reads something shared: one step.
     ///
-    /// Where that call may tell of the past (NFS, and whatever is not known to be local), the Unix
-    /// adapter goes on: `openat(O_DIRECTORY)` of the directory, which changes only what this
-    /// machine remembers of it, then `openat(O_RDONLY)` of the path and `fstat`, and the open is
-    /// the step. A difference seen before it is one already.
+    /// The first confirm of a file that [`create`](Self::create) made is `fstat` alone, on a local
+    /// filesystem of Linux: the path names the file if its number of names (`st_nlink`) is still 1.
+    /// The premise is that no process renames or links a lock file (S9): then an unlink is all that
+    /// can take the name away, and it sets the number to 0.
+    ///
+    /// Where the second call may return cached attributes (NFS, and any filesystem that is not
+    /// known to be local), the Unix adapter goes on: `openat(O_DIRECTORY)` of the directory, which
+    /// only refreshes what this machine has cached of it, then `openat(O_RDONLY)` of the path and
+    /// `fstat`. That last open is the step. A difference seen before it counts at once.
     fn confirm(&mut self) -> Confirm;
 
     /// `unlinkat`: removes the path.
     fn unlink(&mut self) -> Unlink;
 
-    /// `ftruncate(1)`: cuts our own open file to one byte, so that no process is refused in our name.
+    /// `ftruncate(1)`: cuts our own open file to one byte, so that no process is refused because of
+    /// it.
     ///
     /// One byte of a record is a record cut short, and one byte of nothing is a NUL: neither names
-    /// a holder, and whoever has the kernel lock next reclaims it at once. An empty file would have
-    /// to be taken for one that its creator is about to write to.
+    /// a holder, and the next process that gets the kernel lock reclaims it at once. An empty file
+    /// would count as one that its creator is about to write.
     fn void(&mut self) -> Done;
 
-    /// Looks, without taking it, whether anybody has the kernel lock on the open file.
+    /// Whether any process has the kernel lock on the open file, without taking it.
     ///
-    /// On Linux `/proc/locks` tells; elsewhere the answer may be [`Watch::Unknown`]. For queries
+    /// Linux lists the locks in `/proc/locks`; elsewhere the answer may be [`Watch::Unknown`]. For queries
     /// only: a query that took the lock, however briefly, could turn an acquire into a refusal.
     fn watch(&mut self) -> Watch;
 
@@ -117,7 +123,7 @@ pub trait FileSystem {
     /// the file descriptor is gone in either case.
     fn close(&mut self);
 
-    /// `close` alone: gives up the open file and leaves the kernel lock to whoever shares it.
+    /// `close` alone: gives up the open file, and leaves the kernel lock to a process that shares it.
     ///
     /// For a guard in a forked child, and for a query, which never had the lock.
     fn leave(&mut self);
@@ -128,10 +134,10 @@ pub trait FileSystem {
 pub enum Create {
     /// The file is new, empty, ours and open.
     Created,
-    /// Something stands at the path (`EEXIST`).
+    /// The path names something (`EEXIST`).
     Exists,
     /// An error that may pass: try again, and take one that lasts as the error that it is. On
-    /// Windows access denied, since the name may be being deleted; on Unix `ESTALE`, since a file
+    /// Windows access denied, because the name may be being deleted; on Unix `ESTALE`, because a file
     /// server may have replaced the directory.
     Denied,
     /// Any other error.
@@ -143,9 +149,9 @@ pub enum Create {
 pub enum Open {
     /// The file that the path names is open.
     Opened,
-    /// Nothing stands at the path (`ENOENT`).
+    /// The path names nothing (`ENOENT`).
     Absent,
-    /// As [`Create::Denied`].
+    /// Same as [`Create::Denied`].
     Denied,
     /// Any other error, and anything that is not a regular file.
     Failed,
@@ -178,7 +184,7 @@ pub enum Lock {
 pub enum Listen {
     /// Something may have happened to the file.
     Event,
-    /// The time is over, or the driver was told to stop.
+    /// The time is over, or the wait was cancelled.
     Over,
     /// Any error.
     Failed,
@@ -205,7 +211,7 @@ pub enum Read {
 pub enum Probed {
     /// What was found out about the author, even that nothing can be found out from here.
     Known(Author),
-    /// What it takes was lacking just now: a file descriptor.
+    /// The probe could not run: no file descriptor was left.
     Failed,
 }
 
@@ -225,7 +231,7 @@ pub enum Confirm {
 pub enum Unlink {
     /// The path is gone, and we removed it.
     Unlinked,
-    /// Somebody else had removed it (`ENOENT`).
+    /// Another process had removed it (`ENOENT`).
     Absent,
     /// Any other error.
     Failed,

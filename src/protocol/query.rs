@@ -1,14 +1,14 @@
-//! The machine of a query: who holds the lock, without touching it.
+//! The machine of a query: which process holds the lock, read-only.
 //!
 //! It creates, locks, writes and removes nothing, so it leaves the directory as it is and cannot
 //! turn an acquire into a refusal. Like the other machines it is plain data, and **not covered by
 //! semantic versioning**.
 //!
 //! ```text
-//!  START ─► Opening ─► Dating ─► Reading ─► Judging ─► Watching ─► Confirming ─► Closing ─► Answered
-//!              │ absent             │ no record  (probe)    ▲          │ changed
-//!              ▼                    └───────────────────────┘          └─► Closing ─► Pausing
-//!          Answered(None)
+//!  Opening ─► CheckingAge ─► Reading ─► Judging ─► Watching ─► Confirming ─► Closing ─► Answered
+//!     │ absent                  │ no record  (probe)    ▲          │ changed
+//!     ▼                         └───────────────────────┘          └─► Closing ─► Pausing
+//!  Answered(None)
 //! ```
 
 // A new reply or state must be decided on, not fall into `_`.
@@ -22,7 +22,7 @@ use crate::protocol::{
 /// A query, from its open to its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Query {
-    /// Waits for the open of what stands at the path.
+    /// Waits for the open of the path.
     Opening(QueryOpening),
     /// Waits for its age.
     Dating(QueryDating),

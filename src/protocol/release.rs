@@ -12,7 +12,7 @@ pub enum Released {
     Lost,
     /// An operation failed, and the lock is still held: everything is as before the release.
     Kept(Op),
-    /// An operation failed; the record was voided, so that nobody is refused in our name.
+    /// An operation failed; the record was cut short, so that no process is refused because of it.
     Failed(Op),
     /// In a forked child: the lock is the parent's, and was left alone.
     Left,

@@ -13,7 +13,7 @@ pub enum Stance {
     NotFinal(Unsure),
 }
 
-/// Waits for the driver. The file is open; nothing else is done to it meanwhile.
+/// Waits for the driver. The file is open, and no call is made on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Standing {
     /// What trying the lock said.
@@ -43,7 +43,7 @@ impl Standing {
     }
 
     /// Removes the file, whatever the verdict was: for a person who knows better, and **outside of
-    /// P1 and P2**. Still never a file whose kernel lock somebody else has: that it leaves.
+    /// P1 and P2**. A file whose kernel lock another process has is left alone.
     ///
     /// The driver must have compared the record that was read under the lock with the one that the
     /// person saw.
@@ -65,8 +65,8 @@ pub struct Woken;
 impl Woken {
     pub(super) fn on_confirm(self, reply: Confirm) -> Acquire {
         match reply {
-            // Its holder died or failed: judge it. As young, since whoever had the lock may have
-            // changed it just now.
+            // Its holder died or failed: judge it. As young, because the last owner of the lock may
+            // have changed it just now.
             Confirm::Same => Acquire::Reading(Reading { age: Age::Young }),
             // Released: create at once, as after an unlink of ours.
             Confirm::Changed => Acquire::close(Then::Create),
@@ -75,10 +75,10 @@ impl Woken {
     }
 }
 
-/// Waits for [`FileSystem::arm`], before it looks again: what happens from here on is an event.
+/// Waits for [`FileSystem::arm`]: what happens from here on is an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Arming {
-    /// What it found, and says when its time is over.
+    /// What it found, and reports when its time is over.
     pub standing: Standing,
 }
 
@@ -99,7 +99,7 @@ impl Noticing {
     pub(super) fn on_confirm(self, reply: Confirm) -> Acquire {
         match reply {
             Confirm::Same => Acquire::Retrying(Retrying { standing: self.standing }),
-            // Released: create at once. Its releaser need not have closed it yet.
+            // Released: create at once. Its holder may not have closed it yet.
             Confirm::Changed => Acquire::close(Then::Create),
             Confirm::Failed => Acquire::close(Then::Fail(Op::Confirm)),
         }
@@ -124,7 +124,7 @@ impl Retrying {
     }
 }
 
-/// Waits for [`FileSystem::listen`] on a file that was armed before it was looked at.
+/// Waits for [`FileSystem::listen`] on a file that was checked after the events were asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Listening {
     /// As of [`Arming`].
@@ -132,8 +132,8 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Crate-wide for a driver that must not block in [`FileSystem::listen`]: it waits by its own
-    /// means, and brings the reply.
+    /// Crate-wide for a driver that must not block in [`FileSystem::listen`], waits by its own means
+    /// and passes the reply.
     pub(crate) fn on_listen(self, reply: Listen) -> Acquire {
         match reply {
             Listen::Event => Acquire::Noticing(Noticing { standing: self.standing }),

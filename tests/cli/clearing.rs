@@ -66,7 +66,11 @@ fn force_leaves_a_held_lock() {
 
     let done = clear(&home, &["--force", "--yes"]);
     assert_eq!((done.code(), &*done.out), (75, ""));
-    assert!(done.err.contains("somebody has its kernel lock, so it is in use"), "{}", done.err);
+    assert!(
+        done.err.contains("another process has its kernel lock, so it is in use"),
+        "{}",
+        done.err
+    );
     assert_eq!(home.record(), record);
     assert_eq!(holder.end().code(), STATUS);
     assert!(home.is_idle());
@@ -109,7 +113,11 @@ fn force_never_removes_a_locked_file() {
     let locked = locked(&home.lock_file());
     let done = clear(&home, &["--force", "--yes"]);
     assert_eq!((done.code(), &*done.out), (75, ""));
-    assert!(done.err.contains("nothing was removed: somebody has its kernel lock"), "{}", done.err);
+    assert!(
+        done.err.contains("nothing was removed: another process has its kernel lock"),
+        "{}",
+        done.err
+    );
     assert_eq!(home.record(), record);
     drop(locked);
     assert_eq!(clear(&home, &["--force", "--yes"]).code(), 0);

@@ -94,8 +94,8 @@ impl Clear {
     fn forced(&self, lock: &Lock, error: &AcquireError, holder: &Holder) -> u8 {
         let said = format!(
             "{}\n\
-             --force removes that file though nothing proves that it is stale. If its holder is at \
-             work after all, the next one will hold the lock beside it.",
+             --force removes that file though nothing proves that it is stale. If its holder is \
+             alive after all, the next one will hold the lock as well.",
             in_full(error, Purpose::Clear)
         );
         say(&naming(lock.path(), &said));
@@ -108,7 +108,7 @@ impl Clear {
             Err(error) => {
                 let why = match error.held().and_then(|held| held.holder.as_ref()) {
                     Some(seen) if seen == holder => {
-                        "somebody has its kernel lock, so it is in use: "
+                        "another process has its kernel lock, so it is in use: "
                     }
                     Some(_) => "its record is another one than a moment ago: ",
                     None => "",

@@ -168,7 +168,7 @@ fn is_from(origin: &Origin, command: Pid) -> bool {
 ///
 /// The terminal sends to its whole foreground group, in which the command is if it is in portlock's;
 /// except for a hang-up, which it sends to the leader of the session alone. Whether a process sent
-/// to portlock or to a group cannot be told.
+/// to portlock or to a group cannot be known.
 fn had_it_too(origin: &Origin, command: Pid) -> bool {
     let by_the_terminal = origin.process.is_none();
     let to_us_alone = origin.signal == SIGHUP && getsid(None) == Ok(getpid());

@@ -27,7 +27,7 @@ use crate::status_code::{CANNOT_RUN, SYSTEM, USAGE};
 /// unblock, and whether SIGPIPE is to be ignored.
 const AS_CHILD: &str = "--as-child=";
 
-/// What the child is told by its parent.
+/// What the parent passes to its child.
 pub(crate) struct Child {
     parent: i32,
     unblock: Vec<Signal>,
@@ -39,7 +39,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// The exit status, if somebody has made up such an argument.
+    /// The exit status, if the argument is not one of portlock's.
     pub(crate) fn taken_from(arguments: &mut Vec<OsString>) -> Result<Option<Self>, u8> {
         let told = arguments.get(1).and_then(|argument| argument.to_str());
         let Some(told) = told.and_then(|argument| argument.strip_prefix(AS_CHILD)) else {

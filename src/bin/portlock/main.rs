@@ -95,7 +95,7 @@ fn main() -> ExitCode {
             let text = usage.render().to_string();
             match text.strip_prefix("error: ") {
                 Some(error) => say(error.trim_end()),
-                // The help, which is what stands in the place of a missing subcommand.
+                // The help, which is shown when the subcommand is missing.
                 None => say_as_it_is(&text),
             }
             status_code::USAGE

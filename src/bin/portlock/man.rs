@@ -82,7 +82,7 @@ fn synopsis(command: &mut Command) -> Roff {
     section
 }
 
-/// What stands after the options in `--help`, as it is laid out there: it has tables.
+/// The text after the options in `--help`, laid out as there, because it has tables.
 fn notes(command: &Command) -> Roff {
     let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let mut section = Roff::new();

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::status_code::IO;
 
-/// Writes a message to stderr, in one call so that others' lines do not get into it. Where nobody
-/// reads it, the exit status has to do.
+/// Writes a message to stderr, in one call so that others' lines do not get into it. If no process
+/// reads it, the exit status is all there is.
 pub(crate) fn say(message: &str) {
     say_as_it_is(&format!("portlock: {}\n", visible(message)));
 }
@@ -21,7 +21,7 @@ pub(crate) fn say_as_it_is(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// Writes the answer to stdout. The exit status is `status`, or tells that the answer was lost; a
+/// Writes the answer to stdout. The exit status is `status`, or says that the answer was lost; a
 /// reader that left wants no more of it.
 pub(crate) fn answer(text: &str, status: u8) -> u8 {
     let mut out = io::stdout();
@@ -39,7 +39,7 @@ pub(crate) fn answer(text: &str, status: u8) -> u8 {
 pub(crate) fn is_coloured() -> bool {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
         || std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
-    // Elsewhere a console must be told first that it is to understand escape sequences.
+    // On Windows a console must first be set to understand escape sequences.
     cfg!(unix) && !plain && io::stdout().is_terminal()
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn one_line(text: &str) -> String {
 
 /// `value` as JSON in one line, and without loss.
 pub(crate) fn json(value: &Value) -> String {
-    // What serde_json leaves as it is and a terminal may not: all of it stands in strings.
+    // What serde_json leaves as it is and a terminal may not: all of it is in strings.
     let escaped = |c: char| {
         let units = |c: char| c.encode_utf16(&mut [0; 2]).to_vec();
         let escape = |unit: &u16| format!("\\u{unit:04x}");

@@ -33,7 +33,7 @@ pub(crate) struct Directory {
     ///
     /// That is portlock in $XDG_RUNTIME_DIR, or else portlock-UID in $TMPDIR or /tmp; it is made,
     /// by a query too. Processes that come to different directories do not exclude each other, so a
-    /// warning tells of it.
+    /// warning says so.
     #[arg(long)]
     fall_back: bool,
 }

@@ -1,4 +1,4 @@
-//! What the command exits with: the codes of sysexits.h, beside the few that scripts branch on.
+//! The exit statuses: the codes of sysexits.h, and the few that scripts branch on.
 
 use std::io::ErrorKind;
 
@@ -18,7 +18,7 @@ pub(crate) const SYSTEM: u8 = 71;
 pub(crate) const CANNOT_CREATE: u8 = 73;
 /// EX_IOERR: reading, locking, writing or removing failed, or the answer was lost.
 pub(crate) const IO: u8 = 74;
-/// EX_TEMPFAIL: somebody else holds the lock, or may hold it.
+/// EX_TEMPFAIL: another process holds the lock, or may hold it.
 pub(crate) const HELD: u8 = 75;
 /// EX_NOPERM.
 pub(crate) const NOT_PERMITTED: u8 = 77;

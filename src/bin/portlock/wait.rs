@@ -41,17 +41,17 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// The longest: a look takes less than 0.1 ms, so this costs half a percent of a processor.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// How often in a row a look must not be able to tell before that is the answer: for about 0.1 s.
+/// How many queries in a row must be uncertain before that is the answer: about 0.1 s.
 /// A takeover takes much less.
 const LOOKS: u32 = 10;
 
 /// What a look at the lock means for the wait.
 enum Look {
-    /// Nobody holds it.
+    /// No process holds it.
     Free,
-    /// Somebody does, or is about to.
+    /// A process does, or is about to.
     Held(Found),
-    /// It cannot be told.
+    /// It cannot be known.
     Unknown(Found),
 }
 
