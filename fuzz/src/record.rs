@@ -66,16 +66,7 @@ pub fn check(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
 /// A record whose texts are `bytes` themselves: the writer must be as careful as the parser, since
 /// a host or a program may be named anything.
 fn writer(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
-    let (number, text) = bytes.split_at(bytes.len().min(8));
-    let number = number.iter().fold(0, |sum, &byte| (sum << 8) | u64::from(byte));
-    let text = text_of(&text[..text.len().min(MOST_WRITTEN)]);
-    let mut holder = Holder::new(u32::try_from(number >> 33).map_or(1, |pid| pid.max(1)));
-    holder.since = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(number));
-    holder.command = Some(text.clone());
-    holder.host = Some(text.chars().rev().collect());
-    holder.note = Some(text.repeat(2));
-    holder.boot = Some(text);
-    holder.process_start = Some(number);
+    let holder = holder_of(bytes);
     shown(&holder)?;
     let written = written(&holder)?;
     let Some(back) = parser(&written) else {
@@ -89,6 +80,21 @@ fn writer(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
             && (back.since.is_none() || back.since == holder.since),
         || format!("{holder:?} became {back:?}"),
     )
+}
+
+/// A holder whose numbers are the first bytes, and whose texts are the rest.
+pub(crate) fn holder_of(bytes: &[u8]) -> Holder {
+    let (number, text) = bytes.split_at(bytes.len().min(8));
+    let number = number.iter().fold(0, |sum, &byte| (sum << 8) | u64::from(byte));
+    let text = text_of(&text[..text.len().min(MOST_WRITTEN)]);
+    let mut holder = Holder::new(u32::try_from(number >> 33).map_or(1, |pid| pid.max(1)));
+    holder.since = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(number));
+    holder.command = Some(text.clone());
+    holder.host = Some(text.chars().rev().collect());
+    holder.note = Some(text.repeat(2));
+    holder.boot = Some(text);
+    holder.process_start = Some(number);
+    holder
 }
 
 /// The text that bytes are: as UTF-8, and where they are not that, each as the character of its
@@ -150,7 +156,11 @@ fn is_printable(c: char) -> bool {
     !c.is_control() && (matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1)
 }
 
-fn holds(property: &'static str, it: bool, seen: impl FnOnce() -> String) -> Result<(), Broken> {
+pub(crate) fn holds(
+    property: &'static str,
+    it: bool,
+    seen: impl FnOnce() -> String,
+) -> Result<(), Broken> {
     if it { Ok(()) } else { Err(Broken { property, seen: seen() }) }
 }
 
@@ -232,25 +242,11 @@ pub fn control(name: &str) -> Option<&'static Control> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The committed corpus, by file name.
-    fn corpus() -> Vec<(String, Vec<u8>)> {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/record");
-        let mut files: Vec<_> = std::fs::read_dir(folder)
-            .expect("the corpus is committed")
-            .map(|entry| {
-                let entry = entry.expect("an entry");
-                let bytes = std::fs::read(entry.path()).expect("a file");
-                (entry.file_name().to_string_lossy().into_owned(), bytes)
-            })
-            .collect();
-        files.sort();
-        files
-    }
+    use crate::corpus;
 
     #[test]
     fn every_property_holds_on_the_whole_corpus() {
-        let corpus = corpus();
+        let corpus = corpus("record");
         let records = corpus.iter().filter(|(_, bytes)| SHIPPED(bytes).is_some()).count();
         for (name, bytes) in &corpus {
             check(SHIPPED, bytes).unwrap_or_else(|broken| panic!("{name}: {broken}"));
@@ -262,7 +258,7 @@ mod tests {
     #[test]
     fn every_broken_parser_is_caught_by_the_property_that_it_breaks() {
         for control in CONTROLS {
-            let caught: Vec<_> = corpus()
+            let caught: Vec<_> = corpus("record")
                 .iter()
                 .filter_map(|(_, bytes)| check(control.parser, bytes).err())
                 .map(|broken| broken.property)
