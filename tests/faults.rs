@@ -26,7 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use portlock::{Guard, Holder, Lock, LockDir, ReleaseError, Status};
 
-use participant::{Participant, not_checked};
+use participant::{Participant, must_return, not_checked, wait_until};
 
 /// The errors, by strace's names. `EINTR` must not be noticed.
 const ERRORS: [(&str, i32); 10] = [
@@ -559,7 +559,9 @@ impl Stage {
     fn answer(&mut self) -> String {
         loop {
             let mut line = String::new();
-            let read = self.answers.read_line(&mut line).expect("its output can be read");
+            let answers = &mut self.answers;
+            let read = must_return("an answer", || answers.read_line(&mut line));
+            let read = read.expect("its output can be read");
             assert_ne!(read, 0, "it ended without an answer");
             if let Some((_, answer)) = line.trim_end_matches('\n').split_once(ANSWER) {
                 return answer.to_owned();
@@ -784,9 +786,9 @@ impl Run<'_> {
     fn wait(&mut self) {
         let holder = Lock::at(&self.path).try_acquire().expect("free");
         self.stage.order(&format!("acquire {}", self.path.display()));
-        while !self.stage.has_answered() && !is_waiting(self.pid) {
-            std::thread::yield_now();
-        }
+        wait_until("it waits or has answered", || {
+            self.stage.has_answered() || is_waiting(self.pid)
+        });
         holder.release().expect("removes");
         if self.hear("acquire") == "held" && self.check_that_it_holds() {
             self.release("released");

@@ -18,7 +18,9 @@ use std::time::{Duration, SystemTime};
 
 use portlock::{AcquireError, CancelToken, Guard, Lock, Refusal, WaitOptions};
 
-use participant::{Participant, Place, not_checked, outcome, runtime, until_listening};
+use participant::{
+    Participant, Place, must_return, not_checked, outcome, runtime, until_listening, wait_until,
+};
 
 /// Longer than any of it takes.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -222,7 +224,7 @@ fn who_is_cancelled_is_told_the_holder_and_leaves_nothing_that_takes_the_lock_la
     let holder = Participant::holding(place.path());
     let cancel = CancelToken::new().expect("two descriptors");
     let told = std::thread::scope(|threads| {
-        let waits = threads.spawn(|| place.lock.acquire_with(until(&cancel)));
+        let waits = threads.spawn(|| place.lock.acquire_with(until(&cancel).timeout(MINUTE)));
         until_listening(std::process::id());
         cancel.cancel();
         waits.join().expect("no panic")
@@ -288,9 +290,7 @@ fn of_two_hundred_threads_that_wait_one_is_at_the_file_and_each_gets_it_alone() 
             thread.spawn_scoped(scope, move || take_part(number)).expect("a thread");
         }
         // In the line, or at the file. Twice, since one that is just awake may be missed once.
-        while !(0..2).all(|_| asleep(NAME) == THREADS) {
-            std::thread::yield_now();
-        }
+        wait_until("all threads sleep", || (0..2).all(|_| asleep(NAME) == THREADS));
         let (open, _) = descriptors::open_and_watched(place.path());
         held.release().expect("held until then");
         open
@@ -327,10 +327,12 @@ fn a_live_agent_of_the_old_format_is_waited_for_by_looking_again() {
 /// Waits in every way in turn, with the reports of the holder.
 fn each_way(mut way: impl FnMut(&dyn Fn(&Lock, WaitOptions<'_>) -> Result<Guard, AcquireError>)) {
     let token = CancelToken::new().expect("two descriptors");
-    way(&|lock, options| lock.acquire_with(options));
+    way(&|lock, options| must_return("a wait", || lock.acquire_with(options)));
     way(&|lock, options| lock.acquire_with(options.timeout(MINUTE)));
-    way(&|lock, options| lock.acquire_with(options.cancel_token(&token)));
-    way(&|lock, options| runtime().block_on(lock.acquire_async_with(options)));
+    way(&|lock, options| must_return("a wait", || lock.acquire_with(options.cancel_token(&token))));
+    way(&|lock, options| {
+        must_return("a wait", || runtime().block_on(lock.acquire_async_with(options)))
+    });
     way(&|lock, options| runtime().block_on(lock.acquire_async_with(options.timeout(MINUTE))));
 }
 
@@ -394,7 +396,7 @@ fn a_holder_that_is_polled_is_reported_once() {
             let options = WaitOptions::new().on_wait(|_| reported += 1);
             let acquired = acquire(&place.lock, options);
             assert!(acquired.is_ok(), "{acquired:?}");
-            ended.recv().expect("it was killed");
+            ended.recv_timeout(MINUTE).expect("it was killed");
         });
         assert_eq!(reported, 1);
     });
