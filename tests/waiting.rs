@@ -198,7 +198,9 @@ fn without_a_watch(order: &str) {
     let everybody = fs::Permissions::from_mode(0o777);
     fs::set_permissions(place.dir.path(), everybody).expect("open to all");
     let mut waiter = Participant::start();
-    let became = waiter.tell("become-user 64999");
+    // A user of this process alone: another one that takes all queues would leave it none.
+    let become_user = format!("become-user {}", 20_000 + std::process::id() % 40_000);
+    let became = waiter.tell(&become_user);
     if became != "done" {
         // Our own would be missed by whatever else this user runs.
         return not_checked(&format!("a wait without watches: {became}"));
@@ -206,7 +208,7 @@ fn without_a_watch(order: &str) {
     let taken: usize = waiter.tell("take-all-watches").parse().expect("a number");
     assert!(taken > 0);
     let mut holder = Participant::start();
-    assert_eq!(holder.tell("become-user 64999"), "done");
+    assert_eq!(holder.tell(&become_user), "done");
     assert_eq!(holder.try_acquire(place.path()), "held");
     waiter.order(&format!("{order} {}", place.path().display()));
     assert_eq!(holder.tell("release"), "released");
@@ -255,7 +257,22 @@ fn a_cancel_that_is_not_told_ends_no_wait_and_a_limit_ends_it() {
     assert_eq!(holder.tell("release"), "released");
     assert_eq!(outcome(&place.lock.acquire_with(until(&cancel).timeout(limit))), "held");
     drop(tell);
-    assert!(cancel.is_cancelled(), "its other end is closed");
+    // A child that another test is just starting has its other end as well, until it executes.
+    wait_until("its other end is closed", || cancel.is_cancelled());
+}
+
+#[test]
+fn guard_keeps_no_descriptor_of_its_token() {
+    let place = Place::new();
+    let (readable, mut writable) = UnixStream::pair().expect("a pair");
+    let token = CancelToken::from_fd(readable);
+    let _guard = place.lock.acquire_with(until(&token)).expect("free");
+    drop(token);
+    writable.set_nonblocking(true).expect("a socket");
+    // A child that another test is just starting has it as well, until it executes.
+    wait_until("no descriptor of the token is open", || {
+        writable.write(&[0]).is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    });
 }
 
 /// How many threads of this process have this name and sleep.
