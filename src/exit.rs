@@ -256,6 +256,38 @@ mod tests {
     }
 
     #[test]
+    fn an_exit_releases_every_lock() {
+        let home = tempfile::tempdir().expect("a directory");
+        let locks = ["x.lock", "y.lock", "z.lock"].map(|name| Lock::at(home.path().join(name)));
+        let said = in_a_child(|| {
+            let guards = locks.each_ref().map(|lock| lock.try_acquire().expect("free"));
+            at_exit();
+            std::mem::forget(guards);
+            Vec::new()
+        });
+        assert_eq!(said, b"");
+        assert_eq!(std::fs::read_dir(home.path()).expect("it is there").count(), 0);
+    }
+
+    /// It cannot keep the lock: the process ends.
+    #[test]
+    fn an_exit_voids_a_file_that_it_cannot_remove() {
+        let home = tempfile::tempdir().expect("a directory");
+        let [before, after] = ["before", "after"].map(|name| home.path().join(name));
+        let lock = Lock::at(before.join("x.lock"));
+        let said = in_a_child(|| {
+            let guard = lock.try_acquire().expect("free");
+            // The path leads through a file, so that neither a confirm nor an unlink can succeed.
+            std::fs::rename(&before, &after).expect("renames");
+            std::fs::write(&before, b"").expect("writes");
+            at_exit();
+            std::mem::forget(guard);
+            std::fs::read(after.join("x.lock")).expect("it is still there")
+        });
+        assert_eq!(said.len(), 1, "{}", said.escape_ascii());
+    }
+
+    #[test]
     fn an_exit_releases_what_is_held_and_lets_nothing_begin() {
         let home = tempfile::tempdir().expect("a directory");
         let [held, other] = ["x.lock", "y.lock"].map(|name| Lock::at(home.path().join(name)));

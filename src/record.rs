@@ -335,12 +335,15 @@ fn shown(text: &str, most: usize) -> Option<Cow<'_, str>> {
     if text.len() <= most && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return (!text.is_empty()).then_some(Cow::Borrowed(text));
     }
-    let kept: String = text
-        .chars()
-        .filter(|c| matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1)
-        .take(most)
-        .collect();
+    let kept: String = text.chars().filter(|&c| is_printable(c)).take(most).collect();
     (!kept.trim().is_empty()).then(|| kept.trim().to_owned().into())
+}
+
+/// Of ASCII all but the control characters; of the rest what Rust's debug format does not escape.
+fn is_printable(c: char) -> bool {
+    // The debug format looks each character up in the tables of Unicode, which takes most of the
+    // time of reading a long text.
+    if c.is_ascii() { !c.is_ascii_control() } else { c.escape_debug().len() == 1 }
 }
 
 /// ISO 8601 in UTC with milliseconds, for the years 1970 to 9999.

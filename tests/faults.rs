@@ -26,7 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use portlock::{Guard, Holder, Lock, LockDir, ReleaseError, Status};
 
-use participant::{Participant, not_checked};
+use participant::{Participant, must_return, not_checked, wait_until};
 
 /// The errors, by strace's names. `EINTR` must not be noticed.
 const ERRORS: [(&str, i32); 10] = [
@@ -100,7 +100,7 @@ fn strike_each(calls: &[(Scenario, Vec<Call>)], (name, code): (&str, i32)) -> Su
             let strike = Strike { call, code, expected: &unstruck.said };
             let wrong = ran.wrong(Some(&strike));
             assert!(wrong.is_empty(), "{scenario:?}, {call:?}, {name}: {wrong:?}\n{ran:?}");
-            sum.add(&ran, &strike);
+            sum.add(&ran, &strike, unstruck.pid);
         }
     }
     sum.check_that_each_was_struck(name, &stage.finish());
@@ -305,7 +305,7 @@ fn is_weaker(said: &str, expected: &str) -> bool {
 
 #[derive(Default)]
 struct Sum {
-    struck: BTreeMap<u32, String>,
+    struck: BTreeMap<u32, (String, u32)>,
     cases: usize,
     worked: usize,
     failed: usize,
@@ -328,9 +328,10 @@ impl Sum {
         })
     }
 
-    fn add(&mut self, ran: &Ran, strike: &Strike) {
+    /// `unstruck` is the process that did the same without a strike.
+    fn add(&mut self, ran: &Ran, strike: &Strike, unstruck: u32) {
         self.cases += 1;
-        self.struck.insert(ran.pid, strike.call.what.clone());
+        self.struck.insert(ran.pid, (strike.call.what.clone(), unstruck));
         if ran.said.iter().any(|said| said.word == "failed") {
             self.failed += 1;
         } else if ran.said.iter().map(|said| &said.word).eq(strike.expected.iter().map(|e| &e.word))
@@ -347,19 +348,22 @@ impl Sum {
     /// Not our own word for it: strace says which calls it made fail.
     ///
     /// A query reads /proc/locks once more if locks came and went meanwhile, which others of this
-    /// machine do when they like. Then another of its calls there was the one of that number, or
-    /// none.
+    /// machine do when they like. Then all its later calls have other numbers, and another one was
+    /// struck, or none: seen by how often it looked there, against the process without a strike.
     fn check_that_each_was_struck(&mut self, error: &str, trace: &Trace) {
         let looks_at_locks =
             |what: &str| what.contains("/proc/locks") || what.contains("/proc/self/fdinfo");
-        for (pid, what) in std::mem::take(&mut self.struck) {
+        let looks = |pid: u32| {
+            trace.calls[&pid].iter().filter(|(call, _)| looks_at_locks(&call.what)).count()
+        };
+        for (pid, (what, unstruck)) in std::mem::take(&mut self.struck) {
             let struck: Vec<&str> = trace.calls[&pid]
                 .iter()
                 .filter(|(_, is_struck)| *is_struck)
                 .map(|(call, _)| &*call.what)
                 .collect();
-            let elsewhere = struck.iter().all(|other| *other != what && looks_at_locks(other));
-            if struck.len() <= 1 && looks_at_locks(&what) && elsewhere {
+            let elsewhere = struck.iter().all(|other| *other != what);
+            if struck.len() <= 1 && elsewhere && looks(pid) != looks(unstruck) {
                 println!("{error}: {struck:?} was struck for {what}");
                 self.elsewhere += 1;
                 continue;
@@ -559,7 +563,9 @@ impl Stage {
     fn answer(&mut self) -> String {
         loop {
             let mut line = String::new();
-            let read = self.answers.read_line(&mut line).expect("its output can be read");
+            let answers = &mut self.answers;
+            let read = must_return("an answer", || answers.read_line(&mut line));
+            let read = read.expect("its output can be read");
             assert_ne!(read, 0, "it ended without an answer");
             if let Some((_, answer)) = line.trim_end_matches('\n').split_once(ANSWER) {
                 return answer.to_owned();
@@ -784,9 +790,9 @@ impl Run<'_> {
     fn wait(&mut self) {
         let holder = Lock::at(&self.path).try_acquire().expect("free");
         self.stage.order(&format!("acquire {}", self.path.display()));
-        while !self.stage.has_answered() && !is_waiting(self.pid) {
-            std::thread::yield_now();
-        }
+        wait_until("it waits or has answered", || {
+            self.stage.has_answered() || is_waiting(self.pid)
+        });
         holder.release().expect("removes");
         if self.hear("acquire") == "held" && self.check_that_it_holds() {
             self.release("released");

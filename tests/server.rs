@@ -4,6 +4,9 @@
 #![cfg(unix)]
 #![allow(unsafe_code)]
 
+#[path = "participant/deadline.rs"]
+#[allow(dead_code)]
+mod deadline;
 #[path = "../examples/server.rs"]
 #[allow(dead_code)]
 mod example;
@@ -12,6 +15,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
+use deadline::must_return;
 use portlock::LockDir;
 
 const PORT: &str = "PORTLOCK_TEST_SERVER";
@@ -91,7 +95,8 @@ impl Server {
         let mut line = String::new();
         while !line.contains(word) {
             line.clear();
-            if self.said.read_line(&mut line).expect("its output is text") == 0 {
+            let read = must_return("the server says more", || self.said.read_line(&mut line));
+            if read.expect("its output is text") == 0 {
                 return false;
             }
         }
@@ -107,7 +112,8 @@ impl Server {
     fn end(mut self) -> (ExitStatus, String) {
         let mut errors = String::new();
         let stderr = self.child.stderr.as_mut().expect("its errors are a pipe");
-        stderr.read_to_string(&mut errors).expect("they are text");
+        must_return("the server ends", || stderr.read_to_string(&mut errors))
+            .expect("they are text");
         (self.child.wait().expect("it can be reaped"), errors)
     }
 }
@@ -123,7 +129,8 @@ impl Drop for Server {
 fn exchange(connection: &mut BufReader<TcpStream>, line: &str) {
     writeln!(connection.get_mut(), "{line}").expect("it is sent");
     let mut answer = String::new();
-    connection.read_line(&mut answer).expect("it is answered");
+    let read = must_return("the server answers", || connection.read_line(&mut answer));
+    read.expect("it is answered");
     assert_eq!(answer.trim_end(), line);
 }
 

@@ -18,7 +18,9 @@ use std::time::{Duration, SystemTime};
 
 use portlock::{AcquireError, CancelToken, Guard, Lock, Refusal, WaitOptions};
 
-use participant::{Participant, Place, not_checked, outcome, runtime, until_listening};
+use participant::{
+    Participant, Place, must_return, not_checked, outcome, runtime, until_listening, wait_until,
+};
 
 /// Longer than any of it takes.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -196,7 +198,9 @@ fn without_a_watch(order: &str) {
     let everybody = fs::Permissions::from_mode(0o777);
     fs::set_permissions(place.dir.path(), everybody).expect("open to all");
     let mut waiter = Participant::start();
-    let became = waiter.tell("become-user 64999");
+    // A user of this process alone: another one that takes all queues would leave it none.
+    let become_user = format!("become-user {}", 20_000 + std::process::id() % 40_000);
+    let became = waiter.tell(&become_user);
     if became != "done" {
         // Our own would be missed by whatever else this user runs.
         return not_checked(&format!("a wait without watches: {became}"));
@@ -204,7 +208,7 @@ fn without_a_watch(order: &str) {
     let taken: usize = waiter.tell("take-all-watches").parse().expect("a number");
     assert!(taken > 0);
     let mut holder = Participant::start();
-    assert_eq!(holder.tell("become-user 64999"), "done");
+    assert_eq!(holder.tell(&become_user), "done");
     assert_eq!(holder.try_acquire(place.path()), "held");
     waiter.order(&format!("{order} {}", place.path().display()));
     assert_eq!(holder.tell("release"), "released");
@@ -222,7 +226,7 @@ fn who_is_cancelled_is_told_the_holder_and_leaves_nothing_that_takes_the_lock_la
     let holder = Participant::holding(place.path());
     let cancel = CancelToken::new().expect("two descriptors");
     let told = std::thread::scope(|threads| {
-        let waits = threads.spawn(|| place.lock.acquire_with(until(&cancel)));
+        let waits = threads.spawn(|| place.lock.acquire_with(until(&cancel).timeout(MINUTE)));
         until_listening(std::process::id());
         cancel.cancel();
         waits.join().expect("no panic")
@@ -253,7 +257,22 @@ fn a_cancel_that_is_not_told_ends_no_wait_and_a_limit_ends_it() {
     assert_eq!(holder.tell("release"), "released");
     assert_eq!(outcome(&place.lock.acquire_with(until(&cancel).timeout(limit))), "held");
     drop(tell);
-    assert!(cancel.is_cancelled(), "its other end is closed");
+    // A child that another test is just starting has its other end as well, until it executes.
+    wait_until("its other end is closed", || cancel.is_cancelled());
+}
+
+#[test]
+fn guard_keeps_no_descriptor_of_its_token() {
+    let place = Place::new();
+    let (readable, mut writable) = UnixStream::pair().expect("a pair");
+    let token = CancelToken::from_fd(readable);
+    let _guard = place.lock.acquire_with(until(&token)).expect("free");
+    drop(token);
+    writable.set_nonblocking(true).expect("a socket");
+    // A child that another test is just starting has it as well, until it executes.
+    wait_until("no descriptor of the token is open", || {
+        writable.write(&[0]).is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    });
 }
 
 /// How many threads of this process have this name and sleep.
@@ -288,9 +307,7 @@ fn of_two_hundred_threads_that_wait_one_is_at_the_file_and_each_gets_it_alone() 
             thread.spawn_scoped(scope, move || take_part(number)).expect("a thread");
         }
         // In the line, or at the file. Twice, since one that is just awake may be missed once.
-        while !(0..2).all(|_| asleep(NAME) == THREADS) {
-            std::thread::yield_now();
-        }
+        wait_until("all threads sleep", || (0..2).all(|_| asleep(NAME) == THREADS));
         let (open, _) = descriptors::open_and_watched(place.path());
         held.release().expect("held until then");
         open
@@ -327,10 +344,12 @@ fn a_live_agent_of_the_old_format_is_waited_for_by_looking_again() {
 /// Waits in every way in turn, with the reports of the holder.
 fn each_way(mut way: impl FnMut(&dyn Fn(&Lock, WaitOptions<'_>) -> Result<Guard, AcquireError>)) {
     let token = CancelToken::new().expect("two descriptors");
-    way(&|lock, options| lock.acquire_with(options));
+    way(&|lock, options| must_return("a wait", || lock.acquire_with(options)));
     way(&|lock, options| lock.acquire_with(options.timeout(MINUTE)));
-    way(&|lock, options| lock.acquire_with(options.cancel_token(&token)));
-    way(&|lock, options| runtime().block_on(lock.acquire_async_with(options)));
+    way(&|lock, options| must_return("a wait", || lock.acquire_with(options.cancel_token(&token))));
+    way(&|lock, options| {
+        must_return("a wait", || runtime().block_on(lock.acquire_async_with(options)))
+    });
     way(&|lock, options| runtime().block_on(lock.acquire_async_with(options.timeout(MINUTE))));
 }
 
@@ -394,7 +413,7 @@ fn a_holder_that_is_polled_is_reported_once() {
             let options = WaitOptions::new().on_wait(|_| reported += 1);
             let acquired = acquire(&place.lock, options);
             assert!(acquired.is_ok(), "{acquired:?}");
-            ended.recv().expect("it was killed");
+            ended.recv_timeout(MINUTE).expect("it was killed");
         });
         assert_eq!(reported, 1);
     });

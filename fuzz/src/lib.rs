@@ -1,5 +1,22 @@
 //! What the fuzz targets assert, apart from the fuzzer, so that `cargo test` runs it too: over the
 //! committed corpus, and over parsers that are known to be broken and must be caught.
 
+pub mod contents;
 pub mod record;
 pub mod schedule;
+
+/// A committed corpus: the bytes of each file, by its name.
+#[cfg(test)]
+fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("the corpus is committed")
+        .map(|entry| {
+            let entry = entry.expect("an entry");
+            let bytes = std::fs::read(entry.path()).expect("a file");
+            (entry.file_name().to_string_lossy().into_owned(), bytes)
+        })
+        .collect();
+    files.sort();
+    files
+}

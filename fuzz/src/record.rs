@@ -1,6 +1,7 @@
 //! What must hold of the record's parser and writer, whatever the bytes.
 
 use std::fmt;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use portlock::{Holder, MAX_NOTE, MAX_RECORD};
@@ -17,6 +18,10 @@ const MAX_TEXT: usize = 64;
 /// The longest line that a holder may be shown as: `pid 2147483647 (`, a text of 64 characters,
 /// `, since 9999-12-31 23:59:59 UTC`, `, note: ` with a text of 128, `)`, and nothing more.
 const MAX_SHOWN: usize = 16 + MAX_TEXT + 31 + 8 + MAX_NOTE + 1;
+
+/// How much of the input the writer's texts are made of, in bytes: more than a text may have, and
+/// repeated more than a note may. To cut off what is behind it would take most of the time.
+const MOST_WRITTEN: usize = MAX_TEXT + 8;
 
 /// A property that does not hold, as a sentence, and what broke it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +54,7 @@ pub fn check(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
     if let Some(holder) = parser(bytes) {
         holds(TOO_LONG, bytes.len() <= MAX_RECORD, || format!("{} bytes", bytes.len()))?;
         sound(&holder)?;
-        let written = holder.to_bytes();
+        let written = written(&holder)?;
         let back = parser(&written);
         holds(ROUND_TRIP, back.as_ref() == Some(&holder), || {
             format!("{holder:?} became {} and that {back:?}", written.escape_ascii())
@@ -61,19 +66,9 @@ pub fn check(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
 /// A record whose texts are `bytes` themselves: the writer must be as careful as the parser, since
 /// a host or a program may be named anything.
 fn writer(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
-    let (number, text) = bytes.split_at(bytes.len().min(8));
-    let number = number.iter().fold(0, |sum, &byte| (sum << 8) | u64::from(byte));
-    let text = String::from_utf8_lossy(text).into_owned();
-    let mut holder = Holder::new(u32::try_from(number >> 33).map_or(1, |pid| pid.max(1)));
-    holder.since = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(number));
-    holder.command = Some(text.clone());
-    holder.host = Some(text.chars().rev().collect());
-    holder.note = Some(text.repeat(2));
-    holder.boot = Some(text);
-    holder.process_start = Some(number);
+    let holder = holder_of(bytes);
     shown(&holder)?;
-    let written = holder.to_bytes();
-    holds(WRITTEN, written.len() <= MAX_RECORD, || format!("{} bytes", written.len()))?;
+    let written = written(&holder)?;
     let Some(back) = parser(&written) else {
         return Err(Broken { property: ROUND_TRIP, seen: written.escape_ascii().to_string() });
     };
@@ -87,7 +82,34 @@ fn writer(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
     )
 }
 
-/// What must hold of any holder that a parser gives.
+/// A holder whose numbers are the first bytes, and whose texts are the rest.
+pub(crate) fn holder_of(bytes: &[u8]) -> Holder {
+    let (number, text) = bytes.split_at(bytes.len().min(8));
+    let number = number.iter().fold(0, |sum, &byte| (sum << 8) | u64::from(byte));
+    let text = text_of(&text[..text.len().min(MOST_WRITTEN)]);
+    let mut holder = Holder::new(u32::try_from(number >> 33).map_or(1, |pid| pid.max(1)));
+    holder.since = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(number));
+    holder.command = Some(text.clone());
+    holder.host = Some(text.chars().rev().collect());
+    holder.note = Some(text.repeat(2));
+    holder.boot = Some(text);
+    holder.process_start = Some(number);
+    holder
+}
+
+/// The text that bytes are: as UTF-8, and where they are not that, each as the character of its
+/// number. So that what is not UTF-8 is more than one character, and those of 0x80 to 0x9f, which a
+/// terminal obeys, are among them.
+fn text_of(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|&byte| char::from(byte)));
+    }
+    text
+}
+
+/// What must hold of any holder that a parser gives, other than that it can be written.
 fn sound(holder: &Holder) -> Result<(), Broken> {
     holds(PID, (1..=i32::MAX as u32).contains(&holder.pid), || holder.pid.to_string())?;
     holds(PORT, holder.port != Some(0), || format!("{holder:?}"))?;
@@ -101,9 +123,14 @@ fn sound(holder: &Holder) -> Result<(), Broken> {
         holds(BOUNDED, (1..=MAX_NOTE).contains(&length), || format!("{length}: {note:?}"))?;
         holds(PRINTABLE, note.chars().all(printable), || format!("{note:?}"))?;
     }
-    let written = holder.to_bytes().len();
-    holds(WRITTEN, written <= MAX_RECORD, || format!("{written} bytes"))?;
     shown(holder)
+}
+
+fn written(holder: &Holder) -> Result<Vec<u8>, Broken> {
+    let written = holder.to_bytes();
+    let length = written.len();
+    holds(WRITTEN, length <= MAX_RECORD, || format!("{length} bytes"))?;
+    Ok(written)
 }
 
 fn shown(holder: &Holder) -> Result<(), Broken> {
@@ -114,11 +141,26 @@ fn shown(holder: &Holder) -> Result<(), Broken> {
 
 /// Neither a control character nor one that Rust's debug format escapes: format characters, text
 /// direction, unassigned ones. Quotes and backslashes are escaped there and can be printed.
+///
+/// A table of every character, because the library's own search in the tables of Unicode would take
+/// most of the time.
 fn printable(c: char) -> bool {
+    static PRINTABLE: LazyLock<Vec<bool>> = LazyLock::new(|| {
+        let all = (0..=u32::from(char::MAX)).map(char::from_u32);
+        all.map(|c| c.is_some_and(is_printable)).collect()
+    });
+    PRINTABLE[c as usize]
+}
+
+fn is_printable(c: char) -> bool {
     !c.is_control() && (matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1)
 }
 
-fn holds(property: &'static str, it: bool, seen: impl FnOnce() -> String) -> Result<(), Broken> {
+pub(crate) fn holds(
+    property: &'static str,
+    it: bool,
+    seen: impl FnOnce() -> String,
+) -> Result<(), Broken> {
     if it { Ok(()) } else { Err(Broken { property, seen: seen() }) }
 }
 
@@ -200,25 +242,11 @@ pub fn control(name: &str) -> Option<&'static Control> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The committed corpus, by file name.
-    fn corpus() -> Vec<(String, Vec<u8>)> {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/record");
-        let mut files: Vec<_> = std::fs::read_dir(folder)
-            .expect("the corpus is committed")
-            .map(|entry| {
-                let entry = entry.expect("an entry");
-                let bytes = std::fs::read(entry.path()).expect("a file");
-                (entry.file_name().to_string_lossy().into_owned(), bytes)
-            })
-            .collect();
-        files.sort();
-        files
-    }
+    use crate::corpus;
 
     #[test]
     fn every_property_holds_on_the_whole_corpus() {
-        let corpus = corpus();
+        let corpus = corpus("record");
         let records = corpus.iter().filter(|(_, bytes)| SHIPPED(bytes).is_some()).count();
         for (name, bytes) in &corpus {
             check(SHIPPED, bytes).unwrap_or_else(|broken| panic!("{name}: {broken}"));
@@ -230,7 +258,7 @@ mod tests {
     #[test]
     fn every_broken_parser_is_caught_by_the_property_that_it_breaks() {
         for control in CONTROLS {
-            let caught: Vec<_> = corpus()
+            let caught: Vec<_> = corpus("record")
                 .iter()
                 .filter_map(|(_, bytes)| check(control.parser, bytes).err())
                 .map(|broken| broken.property)

@@ -106,6 +106,14 @@ fn unprintable_characters_are_dropped_on_the_way_in_and_out() {
 }
 
 #[test]
+fn ascii_is_printable_as_the_debug_format_says() {
+    for c in (0..=u8::MAX).map(char::from).chain(['\u{ad}', '\u{202e}', '\u{e9}', '\u{300}']) {
+        let is_quoted = matches!(c, '\'' | '"' | '\\');
+        assert_eq!(is_printable(c), is_quoted || c.escape_debug().len() == 1, "{c:?}");
+    }
+}
+
+#[test]
 fn note_is_last_bounded_and_shown() {
     let mut holder = Holder::parse(PERCY).expect("a record");
     holder.note = Some("http://localhost:5338, \u{1b}[1mversion 1.2".into());
@@ -210,6 +218,8 @@ const FOREIGN: &[&[u8]] = &[
     b"{\"pid\":12345,\"name\":",
     b"{\"pid\":12345,\"port\":{}}",
     b"{\"pid\":0,\"port\":5338}",
+    b"{\"pid\":,\"port\":",
+    b"{\"pid\":7,\"port\":,",
     b"{\"pid\": 12345, \"por",
     b"{}",
     b"[]",

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::recorder::STATUS;
-use super::{Finished, Home, PORT, finished, locked, since, terminal};
+use super::{Finished, Home, PORT, finished, locked, must_return, since, terminal};
 
 fn clear(home: &Home, options: &[&str]) -> Finished {
     finished(home.portlock(["clear"]).args(options).arg(PORT))
@@ -152,7 +152,8 @@ fn asked(
     let mut shown = Vec::new();
     let mut byte = [0];
     while !shown.ends_with(b"remove it? [y/N] ") {
-        keyboard.read_exact(&mut byte).expect("it asks before it ends");
+        let read = must_return("it asks before it ends", || keyboard.read_exact(&mut byte));
+        read.expect("it asks before it ends");
         shown.push(byte[0]);
     }
     let before = String::from_utf8(shown).expect("UTF-8");

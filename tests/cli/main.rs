@@ -8,6 +8,8 @@
 // Some tests are of Linux alone; what only they need is needed nowhere else.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
 
+#[path = "../participant/deadline.rs"]
+mod deadline;
 #[path = "../loud/mod.rs"]
 mod loud;
 
@@ -35,6 +37,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
+use deadline::{must_return, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -221,7 +224,8 @@ impl Running {
     /// The next line that the command prints.
     fn line(&mut self) -> String {
         let mut line = String::new();
-        self.lines.read_line(&mut line).expect("reads");
+        must_return("the command prints a line", || self.lines.read_line(&mut line))
+            .expect("reads");
         match line.strip_suffix('\n') {
             Some(line) => line.to_owned(),
             None => {
@@ -247,11 +251,13 @@ impl Running {
     fn end(mut self) -> Finished {
         drop(self.keep.take());
         let (mut out, mut err) = (String::new(), String::new());
-        self.lines.read_to_string(&mut out).expect("reads");
-        if let Some(mut pipe) = self.portlock.stderr.take() {
-            pipe.read_to_string(&mut err).expect("reads");
-        }
-        let status = self.portlock.wait().expect("portlock is ours");
+        let status = must_return("portlock ends", || {
+            self.lines.read_to_string(&mut out).expect("reads");
+            if let Some(mut pipe) = self.portlock.stderr.take() {
+                pipe.read_to_string(&mut err).expect("reads");
+            }
+            self.portlock.wait().expect("portlock is ours")
+        });
         Finished { status, out, err }
     }
 
@@ -290,15 +296,6 @@ fn locked(path: &Path) -> File {
     file
 }
 
-/// Returns once `is_so`; fails if that does not come.
-fn bounded(what: &str, is_so: impl Fn() -> bool) {
-    let began = std::time::Instant::now();
-    while !is_so() {
-        assert!(began.elapsed().as_secs() < 60, "still not so: {what}");
-        std::thread::yield_now();
-    }
-}
-
 /// The one child of a process, once it has it.
 #[cfg(target_os = "linux")]
 fn child_of(parent: u32) -> libc::pid_t {
@@ -306,7 +303,7 @@ fn child_of(parent: u32) -> libc::pid_t {
         let path = format!("/proc/{parent}/task/{parent}/children");
         std::fs::read_to_string(path).expect("the parent lives")
     };
-    bounded("it has a child", || !children().is_empty());
+    wait_until("it has a child", || !children().is_empty());
     children().trim().parse().expect("one child")
 }
 

@@ -38,8 +38,9 @@ fn signal_ends_the_command_and_then_portlock() {
             .spawn()
             .expect("starts");
         let mut byte = [0];
-        std::io::Read::read_exact(&mut portlock.stdout.take().expect("a pipe"), &mut byte)
-            .expect("the command runs");
+        let mut out = portlock.stdout.take().expect("a pipe");
+        let runs = || std::io::Read::read_exact(&mut out, &mut byte);
+        super::must_return("the command runs", runs).expect("the command runs");
         super::send(libc::pid_t::try_from(portlock.id()).expect("a pid"), signal);
         // Waiting would close the input, and cat would end by itself.
         let keep = portlock.stdin.take();
@@ -117,7 +118,7 @@ mod before_the_command {
     use std::ptr;
 
     use super::*;
-    use crate::{Child, File, bounded, send, terminal};
+    use crate::{Child, File, send, terminal, wait_until};
 
     /// A traced process; it is killed if the test fails.
     struct Traced(libc::pid_t);
@@ -341,7 +342,7 @@ mod before_the_command {
         scene.strike(strike);
         // Until its first exec portlock waits for it, and hands nothing on.
         if execs == 1 {
-            bounded("portlock hands it on", || child.has_pending(strike.signal()));
+            wait_until("portlock hands it on", || child.has_pending(strike.signal()));
         }
         child.let_go();
         scene.ends_by(strike, Some(home), nth);

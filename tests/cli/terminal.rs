@@ -9,7 +9,7 @@ use std::ptr;
 
 use super::loud::not_checked;
 use super::recorder::{self, STATUS};
-use super::{Home, PORT, Running};
+use super::{Home, PORT, Running, must_return};
 
 const CTRL_C: &[u8] = b"\x03";
 const CTRL_BACKSLASH: &[u8] = b"\x1c";
@@ -84,11 +84,11 @@ fn ctrl_c_ends_the_loop_of_a_shell() {
         let _keep = bash.stdin.take();
         let mut out = BufReader::new(bash.stdout.take().expect("a pipe"));
         let mut line = String::new();
-        out.read_line(&mut line).expect("reads");
+        must_return("the command starts", || out.read_line(&mut line)).expect("reads");
         assert_eq!(line, "ready\n");
         keyboard.write_all(CTRL_C).expect("types");
         let mut rest = String::new();
-        out.read_to_string(&mut rest).expect("reads");
+        must_return("bash ends", || out.read_to_string(&mut rest)).expect("reads");
         assert_eq!(rest, "", "no second round, and nothing after the loop");
         assert_eq!(bash.wait().expect("ours").signal(), Some(libc::SIGINT));
         assert!(home.is_idle());

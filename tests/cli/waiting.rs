@@ -6,9 +6,9 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 
 use super::recorder::STATUS;
-use super::{Finished, Home, PORT, finished, locked, since};
+use super::{Finished, Home, PORT, finished, locked, must_return, since};
 #[cfg(target_os = "linux")]
-use super::{bounded, child_of};
+use super::{child_of, wait_until};
 
 fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("portlock starts")
@@ -83,7 +83,7 @@ fn until_waiting_itself(waiter: &Child) {
 
 #[cfg(target_os = "linux")]
 fn until_watching(pid: libc::pid_t) {
-    bounded("it watches the file", || {
+    wait_until("it watches the file", || {
         let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("it lives");
         let infos = entries.flatten().filter_map(|one| std::fs::read_to_string(one.path()).ok());
         infos.into_iter().any(|info| info.contains("inotify wd:"))
@@ -189,7 +189,8 @@ fn wait_on_a_terminal_names_the_holder() {
     let mut waiter = home.portlock(["run", "--wait", PORT, "true"]);
     let mut waiter = waiter.stderr(Stdio::from(terminal)).spawn().expect("portlock starts");
     let mut line = String::new();
-    BufReader::new(keyboard).read_line(&mut line).expect("reads");
+    must_return("it says that it waits", || BufReader::new(keyboard).read_line(&mut line))
+        .expect("reads");
     assert_eq!(line.trim_end(), waits_for(&home.record()));
     assert_eq!(holder.end().code(), STATUS);
     assert!(waiter.wait().expect("ours").success());

@@ -12,10 +12,13 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+mod deadline;
 #[path = "../loud/mod.rs"]
 mod loud;
 mod place;
 mod witness;
+#[allow(unused_imports)]
+pub(crate) use deadline::{must_return, wait_until};
 #[allow(unused_imports)]
 pub(crate) use loud::not_checked;
 #[allow(unused_imports)]
@@ -147,25 +150,29 @@ impl Participant {
     /// Has it end in this way, with its lock held, and waits for that.
     pub(crate) fn end(&mut self, how: &str) {
         self.order(&format!("end {how}"));
-        self.child.wait().expect("it can be reaped");
+        self.reap();
     }
 
     /// Gives no more orders, and waits for its end.
     pub(crate) fn finish(mut self) {
         self.dismiss();
-        let status = self.child.wait().expect("it can be reaped");
+        let status = self.ended();
         assert!(status.success(), "the participant ended with {status}");
     }
 
     /// Kills it as `kill -9` does, and reaps it: after this its pid is gone.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it can be killed");
-        self.child.wait().expect("it can be reaped");
+        self.reap();
     }
 
     /// Waits until it has ended by itself.
     pub(crate) fn reap(&mut self) {
-        self.child.wait().expect("it can be reaped");
+        self.ended();
+    }
+
+    fn ended(&mut self) -> std::process::ExitStatus {
+        must_return("a participant ends", || self.child.wait()).expect("it can be reaped")
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
@@ -225,9 +232,7 @@ impl Drop for Participant {
 /// Returns when the process `pid` has a file watched.
 #[cfg(target_os = "linux")]
 pub(crate) fn until_listening(pid: u32) {
-    while !is_listening(pid) {
-        std::thread::yield_now();
-    }
+    wait_until("a process has a file watched", || is_listening(pid));
 }
 
 /// Whether the process `pid` has a file watched: the kernel lists it with the descriptor, as

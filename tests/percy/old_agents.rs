@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::PORT;
 use super::published::published_lock;
-use crate::participant::{Participant, ending, not_checked, outcome};
+use crate::participant::{Participant, ending, must_return, not_checked, outcome};
 
 /// Takes orders and answers each with a line of JSON. It does with the lock what `percy start` and
 /// `percy stop` do: `handle` is what they keep.
@@ -273,7 +273,8 @@ impl Home {
             .expect("portlock runs");
         let mut line = String::new();
         let output = running.stdout.as_mut().expect("a pipe");
-        BufReader::new(output).read_line(&mut line).expect("reads");
+        must_return("the command starts", || BufReader::new(output).read_line(&mut line))
+            .expect("reads");
         (running, line.trim_end().parse().expect("a pid"))
     }
 }
@@ -303,7 +304,7 @@ impl Agent {
     fn tell(&mut self, order: &str) -> Value {
         writeln!(self.orders, "{order}").expect("it lives");
         let mut line = String::new();
-        self.answers.read_line(&mut line).expect("reads");
+        must_return("the agent answers", || self.answers.read_line(&mut line)).expect("reads");
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"))
     }
 

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant, SystemTime};
 use portlock::{AcquireError, Guard, Lock, Refusal, Unsure};
 
 use crate::naive::{self, Attempt};
-use crate::participant::{NOBODY, Place, ending, old_record};
+use crate::participant::{NOBODY, Place, ending, old_record, wait_until};
 
 /// Trials in each cell, unless the environment says otherwise: a few seconds on an idle machine.
 const TRIALS: u32 = 250;
@@ -374,7 +374,7 @@ impl Storm {
     /// Returns when all are at this round; fails if one of them has ended.
     fn all_at(&mut self, round: u32, what: fn(&Slot) -> &AtomicU32) {
         let mut looks = 0_u32;
-        while !self.slots().all(|slot| what(slot).load(SeqCst) == round) {
+        wait_until("every contender has come to this round", || {
             looks += 1;
             if looks % 1_000 == 0 {
                 for contender in &mut self.contenders {
@@ -382,8 +382,8 @@ impl Storm {
                     assert_eq!(ended, None, "a contender has ended");
                 }
             }
-            std::thread::yield_now();
-        }
+            self.slots().all(|slot| what(slot).load(SeqCst) == round)
+        });
     }
 
     fn slots(&self) -> impl Iterator<Item = &'static Slot> + use<> {

@@ -12,7 +12,7 @@ use tokio::task::{JoinSet, yield_now};
 use portlock::Lock;
 
 use super::descriptors::{open_and_watched, threads};
-use super::participant::{Participant, Place};
+use super::participant::{Participant, Place, wait_until};
 
 const TASKS: usize = 1_000;
 
@@ -130,9 +130,7 @@ fn the_control_waits_that_are_left_to_threads_are_caught() {
             })
         })
         .collect();
-    while begun.load(SeqCst) < waits.len() {
-        std::thread::yield_now();
-    }
+    wait_until("all threads have begun", || begun.load(SeqCst) == waits.len());
     assert_eq!(threads(name), 7);
     assert_eq!(holder.tell("release"), "released");
     for wait in waits {

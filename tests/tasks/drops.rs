@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use portlock::{AcquireError, Guard, Lock};
 
 use super::descriptors::{open_and_watched, queues};
-use super::participant::{Participant, Place, old_record, outcome, runtime};
+use super::participant::{Participant, Place, old_record, outcome, runtime, wait_until};
 
 type Acquired = Result<Guard, AcquireError>;
 type Acquiring = Pin<Box<dyn Future<Output = Acquired> + Send>>;
@@ -197,15 +197,13 @@ fn the_control_a_wait_that_is_left_to_a_thread_is_caught() {
         Box::pin(async { thread.await.expect("no panic") })
     };
     let wrong = wrong_after(&place, 1, in_a_thread, |acquire| {
-        while open_and_watched(place.path()) != (1, 1) {
-            std::thread::yield_now();
-        }
+        wait_until("the thread is at the file", || open_and_watched(place.path()) == (1, 1));
         drop(acquire);
     });
     assert_eq!(wrong, ["1 open", "1 watched"]);
     // It lets the lock go when it finds that nobody asks for it, which is later.
     assert_eq!(holder.tell("release"), "released");
-    while !place.is_empty() || open_and_watched(place.path()).0 > 0 {
-        std::thread::yield_now();
-    }
+    wait_until("the thread has released it", || {
+        place.is_empty() && open_and_watched(place.path()).0 == 0
+    });
 }

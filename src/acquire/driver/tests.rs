@@ -158,6 +158,46 @@ fn a_lock_released_in_order_since_is_not_reclaimed() {
     assert_eq!(guard.reclaimed(), None);
 }
 
+/// Another participant removed the file of the dead holder first.
+#[test]
+fn unlink_that_found_nothing_recovers_from_no_holder() {
+    let (_home, lock) = in_a_new_directory();
+    #[expect(clippy::disallowed_methods, reason = "a dead creator's file")]
+    let file = std::fs::File::create(lock.path()).expect("creates");
+    file.set_modified(SystemTime::UNIX_EPOCH).expect("sets its time");
+    let mut driver = Driver::waiting(&lock, in_an_hour(), Waiter::Thread);
+    while !matches!(driver.state, Acquire::Unlinking(_)) {
+        driver.state = driver.after(driver.state);
+    }
+    #[expect(clippy::disallowed_methods, reason = "as another participant does")]
+    std::fs::remove_file(lock.path()).expect("removes");
+    driver.state = driver.after(driver.state);
+    assert_eq!(driver.reclaimed, None);
+    assert_eq!(acquired(goes_on(driver.go_on())).reclaimed(), None);
+}
+
+#[test]
+fn refusal_for_a_file_that_changed_names_no_holder() {
+    let (_home, lock) = in_a_new_directory();
+    let _guard = lock.try_acquire().expect("free");
+    let mut file = LockFile::new(lock.shared_path(), lock.record());
+    assert_eq!((file.open(), file.read()), (Open::Opened, crate::protocol::Read::Record));
+    let named = |why| Lock::known_holder(&file, why).is_some();
+    assert!(named(Refusal::Holder) && named(Refusal::Unknown(Unsure::CannotProbe)));
+    for why in [Unsure::Contended, Unsure::BeingCreated, Unsure::Unreadable] {
+        assert!(!named(Refusal::Unknown(why)), "{why:?}");
+    }
+}
+
+/// The exit of the process would wait for it.
+#[test]
+fn waiter_at_a_file_holds_no_exit_off() {
+    let (_home, lock) = in_a_new_directory();
+    let _held = lock.try_acquire().expect("free");
+    let Step::Listen(waits) = in_a_thread(&lock, in_an_hour()) else { panic!("it waits") };
+    assert!(waits.within.is_none());
+}
+
 /// A driver whose newly created file another participant took for an old one and locked, for that
 /// instant.
 fn with_a_created_file(lock: &Lock) -> Driver<'_> {

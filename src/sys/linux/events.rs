@@ -148,6 +148,10 @@ mod tests {
 
     #[test]
     fn an_unlink_a_rename_and_a_close_are_events_and_a_write_is_none() {
+        alone("an_unlink_a_rename_and_a_close_are_events_and_a_write_is_none", which_are_events);
+    }
+
+    fn which_are_events() {
         let (dir, path, file, mut events) = watched();
         assert!(!events.take().expect("reads"));
         std::fs::write(dir.path().join("other"), b"x").expect("writes");
@@ -163,8 +167,18 @@ mod tests {
         assert!(events.take().expect("reads"));
     }
 
+    /// The names of the tests that no child of another test may disturb: a child that was forked
+    /// while a file was open delays the event of its close.
+    fn alone(test: &str, body: impl FnOnce()) {
+        crate::sys::forked::alone(&format!("sys::linux::events::tests::{test}"), body);
+    }
+
     #[test]
     fn events_of_an_earlier_file_are_none() {
+        alone("events_of_an_earlier_file_are_none", events_of_an_earlier_file);
+    }
+
+    fn events_of_an_earlier_file() {
         let (dir, _, file, mut events) = watched();
         let next = dir.path().join("next");
         let _next = File::create(&next).expect("creates");
@@ -174,6 +188,52 @@ mod tests {
         assert!(events.take().expect("reads"));
         std::fs::remove_file(dir.path().join("x")).expect("removes");
         assert!(!events.take().expect("reads"));
+    }
+
+    /// What was lost may have been an event of the present file.
+    #[test]
+    fn overflow_of_the_queue_is_an_event() {
+        let (dir, path, _file, mut events) = watched();
+        let longest = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events");
+        let longest: usize = longest.expect("inotify").trim().parse().expect("a number");
+        for _ in 0..=longest / 2 {
+            // Of two kinds, because one that is as the last one is not queued.
+            drop(File::open(&path).expect("opens"));
+            drop(File::options().append(true).open(&path).expect("opens"));
+        }
+        let next = dir.path().join("next");
+        let file = File::create(&next).expect("creates");
+        events.watch(&next, &file).expect("watches");
+        std::fs::remove_file(&next).expect("removes");
+        assert!(events.take().expect("reads"));
+    }
+
+    #[test]
+    fn queues_are_pooled_up_to_a_limit() {
+        alone("queues_are_pooled_up_to_a_limit", || {
+            let queues: Vec<_> = (0..MOST_SPARE + 4).map_while(|_| Events::new().ok()).collect();
+            let taken = queues.len();
+            drop(queues);
+            assert_eq!(spare().len(), taken.min(MOST_SPARE));
+        });
+    }
+
+    #[test]
+    fn forked_child_pools_no_queue_of_its_parent() {
+        alone("forked_child_pools_no_queue_of_its_parent", || {
+            drop(watched());
+            assert_eq!(spare().len(), 1);
+            let (_dir, _path, _file, events) = watched();
+            drop(Events::new());
+            let mine = std::cell::Cell::new(Some(events));
+            let said = crate::sys::forked::in_a_child(|| {
+                let before = spare().len();
+                drop(mine.take());
+                [before, spare().len()].map(|pooled| u8::try_from(pooled).unwrap_or(9)).to_vec()
+            });
+            assert_eq!(said, [0, 0]);
+            assert_eq!(spare().len(), 1, "the parent's are its own");
+        });
     }
 
     #[test]

@@ -144,7 +144,8 @@ mod tests {
 
     use super::*;
 
-    const HOUR: Duration = Duration::from_secs(3600);
+    /// A pause that an event is to end: then the next one is the shortest, and not `QUIET`.
+    const MINUTE: Duration = Duration::from_secs(60);
 
     fn armed(deadline: Deadline) -> (tempfile::TempDir, std::path::PathBuf, File, Listener) {
         let dir = tempfile::tempdir().expect("a directory");
@@ -160,17 +161,17 @@ mod tests {
     fn an_event_ends_the_pause_and_more_looks_follow_it() {
         let (_dir, path, _file, mut listener) = armed(Deadline::default());
         assert!(listener.armed);
-        // Without an event this test does not end.
-        listener.backoff.next = HOUR;
+        listener.backoff.next = MINUTE;
         drop(File::open(&path).expect("somebody looks"));
         assert_eq!(listener.listen().expect("listens"), Listen::Event);
         assert_eq!(listener.backoff.next, Backoff::FIRST);
         assert_eq!(listener.listen().expect("listens"), Listen::Event);
         assert_eq!(listener.backoff.next, 2 * Backoff::FIRST);
 
-        listener.backoff.next = HOUR;
+        listener.backoff.next = MINUTE;
         std::fs::remove_file(&path).expect("the holder releases");
         assert_eq!(listener.listen().expect("listens"), Listen::Event);
+        assert_eq!(listener.backoff.next, Backoff::FIRST);
     }
 
     #[test]
@@ -202,7 +203,7 @@ mod tests {
         let cancelled = Cancellation::new().expect("two descriptors");
         let deadline = Deadline { end: None, cancelled: Some(cancelled.clone()) };
         let (_dir, _path, _file, mut listener) = armed(deadline);
-        listener.backoff.next = HOUR;
+        listener.backoff.next = MINUTE;
         let canceller = std::thread::spawn(move || cancelled.cancel());
         assert_eq!(listener.listen().expect("listens"), Listen::Over);
         canceller.join().expect("no panic");
@@ -218,8 +219,7 @@ mod tests {
     #[cfg(all(target_os = "linux", feature = "tokio"))]
     fn in_a_task_an_event_ends_the_pause_and_so_does_one_from_before_and_its_end() {
         let (_dir, path, _file, mut listener) = armed(Deadline::default());
-        // Without an event this test does not end.
-        listener.backoff.next = HOUR;
+        listener.backoff.next = MINUTE;
         drop(File::open(&path).expect("somebody looks"));
         runtime().block_on(async {
             assert_eq!(listener.listen_in_task().await.expect("listens"), Listen::Event);
@@ -227,10 +227,11 @@ mod tests {
             assert_eq!(listener.listen_in_task().await.expect("listens"), Listen::Event);
             assert_eq!(listener.backoff.next, 2 * Backoff::FIRST);
 
-            listener.backoff.next = HOUR;
+            listener.backoff.next = MINUTE;
             let released = async { std::fs::remove_file(&path).expect("the holder releases") };
             let (heard, ()) = tokio::join!(listener.listen_in_task(), released);
             assert_eq!(heard.expect("listens"), Listen::Event);
+            assert_eq!(listener.backoff.next, Backoff::FIRST);
         });
     }
 
@@ -239,16 +240,18 @@ mod tests {
     fn a_queue_that_a_task_left_serves_the_next_wait_in_a_task_or_a_thread() {
         let (_dir, path, _file, mut listener) = armed(Deadline::default());
         runtime().block_on(async {
-            listener.backoff.next = HOUR;
+            listener.backoff.next = MINUTE;
             let left = tokio::time::timeout(Duration::ZERO, listener.listen_in_task()).await;
             assert!(left.is_err());
-            listener.backoff.next = HOUR;
+            listener.backoff.next = MINUTE;
             drop(File::open(&path).expect("somebody looks"));
             assert_eq!(listener.listen_in_task().await.expect("listens"), Listen::Event);
+            assert_eq!(listener.backoff.next, Backoff::FIRST);
         });
-        listener.backoff.next = HOUR;
+        listener.backoff.next = MINUTE;
         drop(File::open(&path).expect("somebody looks"));
         assert_eq!(listener.listen().expect("listens"), Listen::Event);
+        assert_eq!(listener.backoff.next, Backoff::FIRST);
     }
 
     #[test]

@@ -163,7 +163,7 @@ pub(crate) fn probe(
     if holder.pid == me.pid && (start.is_none() || start == me.process_start) {
         return Ok(Probe::Ourselves);
     }
-    let its_lock_is_free = has_its_lock && holder.kernel_lock;
+    let its_lock_is_free = is_its_lock_free(holder, has_its_lock);
     #[cfg(target_os = "linux")]
     let told = system::probe(&myself.view, holder.pid, start, written, its_lock_is_free)?;
     #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
@@ -182,6 +182,11 @@ pub(crate) fn probe(
         (Probe::Alive | Probe::NotPermitted, Identify::ByStart) if !is_identified => Probe::Unknown,
         (probe, Identify::ByStart | Identify::ByNumber) => probe,
     })
+}
+
+/// An agent of the old format takes no kernel lock, so to have that of its file says nothing of it.
+fn is_its_lock_free(holder: &Holder, has_its_lock: bool) -> bool {
+    has_its_lock && holder.kernel_lock
 }
 
 /// `kill(pid, 0)`: POSIX says `ESRCH` for no such process and `EPERM` for one that lives (S3, S6).

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::{Stands, give_back, next_acquire};
-use crate::participant::{Participant, Place, not_checked, outcome, this_test_binary};
+use crate::participant::{Participant, Place, not_checked, outcome, this_test_binary, wait_until};
 use crate::refused_by;
 
 #[test]
@@ -187,10 +187,10 @@ fn stopped(
         stage.participant.answer();
     }
     stage.order(call.order);
-    while !stage.trace().contains("--- stopped by SIGSTOP ---") {
+    wait_until("it is stopped at the call", || {
         assert!(!stage.participant.has_ended(), "{}: it was not stopped", call.text);
-        std::thread::yield_now();
-    }
+        stage.trace().contains("--- stopped by SIGSTOP ---")
+    });
     stage.was_struck_at(calls, number);
     let record = fs::read_to_string(stage.place.path()).unwrap_or_default();
     let recorded = record.starts_with(&format!("{{\"pid\":{},", stage.pid));
@@ -286,13 +286,12 @@ impl Stage {
         if !self.scenario.contains(&"acquire") {
             return;
         }
-        while !self.participant.has_ended() {
-            if sleeps_in_poll(self.pid) {
-                let mut holder = self.holder.take().expect("it is waited for");
-                assert_eq!(holder.tell("release"), "released");
-                return;
-            }
-            std::thread::yield_now();
+        wait_until("it waits or has ended", || {
+            self.participant.has_ended() || sleeps_in_poll(self.pid)
+        });
+        if !self.participant.has_ended() {
+            let mut holder = self.holder.take().expect("it is waited for");
+            assert_eq!(holder.tell("release"), "released");
         }
     }
 

@@ -116,3 +116,89 @@ fn the_first_error_is_kept() {
     assert_eq!(file.lock(), Lock::Failed);
     assert_eq!(file.take_error().kind(), ErrorKind::NotADirectory);
 }
+
+#[test]
+fn open_forgets_what_was_tried_and_seen() {
+    let (_dir, mut file) = in_a_new_directory();
+    assert_eq!((file.create(), file.lock()), (Create::Created, Lock::Ours));
+    assert_eq!((file.write(), file.read()), (Done::Done, Read::Record));
+    assert!(file.tried.is_some() && file.seen().is_some());
+    file.close();
+    assert_eq!(file.open(), Open::Opened);
+    assert_eq!((file.tried, file.seen()), (None, None));
+}
+
+#[test]
+fn record_of_4096_bytes_is_read_and_longer_is_another_programs() {
+    let (_dir, mut file) = in_a_new_directory();
+    let record = r#"{"pid":7,"port":null}"#;
+    for (length, expected) in
+        [(MAX_RECORD, Read::Record), (MAX_RECORD + 1, Read::Foreign), (9000, Read::Foreign)]
+    {
+        let padding = " ".repeat(length - record.len());
+        std::fs::write(file.path(), format!("{record}{padding}")).expect("writes");
+        assert_eq!((file.open(), file.read()), (Open::Opened, expected), "{length} bytes");
+        file.close();
+    }
+}
+
+/// A second name keeps the count of names above 0 when the path is gone.
+#[test]
+fn new_file_with_more_names_is_looked_up() {
+    let (dir, mut file) = in_a_new_directory();
+    assert_eq!(file.create(), Create::Created);
+    for name in ["second", "third"] {
+        std::fs::hard_link(file.path(), dir.path().join(name)).expect("links");
+    }
+    std::fs::remove_file(file.path()).expect("removes");
+    assert_eq!(file.confirm(), Confirm::Changed);
+}
+
+/// A child that is being forked shares the open file for a moment.
+#[test]
+fn close_unlocks_a_file_that_is_shared() {
+    let (_dir, mut file) = in_a_new_directory();
+    assert_eq!((file.create(), file.lock()), (Create::Created, Lock::Ours));
+    let _shared = file.another_descriptor().expect("a descriptor");
+    file.close();
+    let mut other = LockFile::new(file.path(), file.record().clone());
+    assert_eq!((other.open(), other.lock()), (Open::Opened, Lock::Ours));
+}
+
+#[test]
+fn passing_a_file_leaves_it_close_on_exec_here() {
+    let (_dir, mut file) = in_a_new_directory();
+    assert_eq!(file.create(), Create::Created);
+    let flags = || rustix::io::fcntl_getfd(file.as_fd().expect("open")).expect("open");
+    let mut command = Command::new("true");
+    file.pass_to_child(&mut command);
+    assert_eq!(flags(), rustix::io::FdFlags::CLOEXEC);
+    assert!(command.status().expect("starts").success());
+    assert_eq!(flags(), rustix::io::FdFlags::CLOEXEC);
+}
+
+/// Before the look that decides to listen, not with the wait that follows.
+#[test]
+#[cfg(target_os = "linux")]
+fn subscribed_file_is_watched_before_the_wait() {
+    let (_dir, mut file) = in_a_new_directory();
+    std::fs::write(file.path(), b"").expect("writes");
+    assert_eq!(file.open(), Open::Opened);
+    let found = std::fs::metadata(file.path()).expect("it is there");
+    let watched = || {
+        let of_it = format!(" ino:{:x} ", found.ino());
+        let entries = std::fs::read_dir("/proc/self/fdinfo").expect("/proc is there").flatten();
+        let mut infos = entries.flat_map(|entry| std::fs::read_to_string(entry.path()));
+        infos.any(|info| {
+            info.lines().any(|line| line.starts_with("inotify") && line.contains(&of_it))
+        })
+    };
+    assert!(!watched());
+    file.arm();
+    // On a filesystem that may be shared it is polled instead.
+    let shared = !filesystem::events_are_of_all(
+        &file.another_descriptor().expect("it is open"),
+        found.dev(),
+    );
+    assert!(shared || watched());
+}

@@ -81,6 +81,79 @@ fn a_process_that_we_may_not_signal_is_not_gone() {
     assert_eq!(signal_zero(u32::MAX), Probe::Unknown);
 }
 
+#[test]
+fn lock_of_an_author_without_one_is_not_free() {
+    let old = Holder::new(7);
+    let mut ours = old.clone();
+    ours.kernel_lock = true;
+    assert!(is_its_lock_free(&ours, true));
+    assert!(!is_its_lock_free(&ours, false) && !is_its_lock_free(&old, true));
+}
+
+/// As another user than the one that is asked about: root may signal anything.
+#[test]
+fn a_process_of_another_user_is_not_gone() {
+    if !running_as_root() {
+        return;
+    }
+    let parent = std::process::id();
+    let said = crate::sys::forked::in_a_child(|| {
+        // SAFETY: takes a number.
+        let became = unsafe { libc::setuid(64_999) } == 0;
+        vec![u8::from(became && signal_zero(parent) == Probe::NotPermitted)]
+    });
+    assert_eq!(said, [1]);
+}
+
+/// In the same tick and with the same number it is the same process; a tick apart it is another.
+#[test]
+#[cfg(target_os = "linux")]
+fn start_one_tick_off_is_another_process() {
+    let mine = recorded(std::process::id());
+    let start = mine.process_start.expect("/proc is there");
+    for other in [start - 1, start + 1] {
+        let holder = Holder { process_start: Some(other), ..mine.clone() };
+        assert_eq!(by_start(&holder), Probe::Other);
+    }
+}
+
+/// A process whose first thread has ended is shown as a zombie, and its other threads work on.
+#[test]
+#[cfg(target_os = "linux")]
+fn process_without_its_first_thread_is_alive() {
+    use std::io::Read;
+
+    use crate::sys::forked::{Child, FORKS, alone};
+
+    let body = || {
+        let (mut ends, says) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let child = Child::starting(FORKS[0], || {
+            let first = std::process::id();
+            std::thread::spawn(move || {
+                let stat = format!("/proc/self/task/{first}/stat");
+                while !std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z ")) {
+                    std::thread::yield_now();
+                }
+                std::io::Write::write_all(&mut &says, &first.to_ne_bytes()).expect("writes");
+                loop {
+                    std::thread::park();
+                }
+            });
+            // SAFETY: ends this thread alone.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+            Vec::new()
+        });
+        let minute = Some(std::time::Duration::from_secs(60));
+        ends.set_read_timeout(minute).expect("a socket has one");
+        let mut pid = [0; 4];
+        ends.read_exact(&mut pid).expect("its first thread has ended");
+        let old = Holder::new(u32::from_ne_bytes(pid));
+        assert_eq!(by_number(&old, Some(SystemTime::now())), Probe::Alive);
+        drop(child);
+    };
+    alone("sys::unix::process::tests::process_without_its_first_thread_is_alive", body);
+}
+
 fn running_as_root() -> bool {
     // SAFETY: geteuid only returns a number.
     unsafe { libc::geteuid() == 0 }

@@ -1,0 +1,23 @@
+//! Whether any bytes are a lock file at all: the properties are in `portlock_fuzz::contents`.
+//!
+//! With `PORTLOCK_FUZZ_CONTROL` set to the name of a broken reading, that one is fuzzed in place of
+//! the crate's: the run must then fail, or the harness sees nothing.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use portlock_fuzz::contents::{self, Reading};
+
+static READING: LazyLock<Reading> =
+    LazyLock::new(|| match std::env::var("PORTLOCK_FUZZ_CONTROL") {
+        Ok(name) => contents::control(&name).expect("the name of a control").reading,
+        Err(_) => contents::SHIPPED,
+    });
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Err(broken) = contents::check(*READING, bytes) {
+        panic!("{broken}");
+    }
+});
