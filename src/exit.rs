@@ -22,8 +22,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::os::{self, LeftOpen, LockFile, per_process::PerProcess};
 use crate::protocol::{Acquire, Pausing, Release};
+use crate::sys::{self, LeftOpen, LockFile, per_process::PerProcess};
 
 /// What the exit of this process waits for, and what it cleans up.
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ impl Drop for Within {
 pub(crate) fn enter() -> Option<Within> {
     static REGISTERED: AtomicBool = AtomicBool::new(false);
     if !REGISTERED.swap(true, SeqCst) {
-        os::process::at_exit(at_exit);
+        sys::process::at_exit(at_exit);
     }
     this().enter()
 }
@@ -119,11 +119,11 @@ impl Drop for Shut {
 
 fn this() -> &'static Exit {
     static EXIT: PerProcess<Exit> = PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
-    EXIT.get(os::process::generation(), Exit::default)
+    EXIT.get(sys::process::generation(), Exit::default)
 }
 
 pub(crate) extern "C" fn at_exit() {
-    os::process::notice_fork();
+    sys::process::notice_fork();
     this().clean_up();
 }
 
@@ -185,7 +185,7 @@ impl Exit {
 
 /// Waits for other threads, if there are any.
 fn waited<T>(mut ready: impl FnMut() -> Option<T>) -> Option<T> {
-    if os::process::other_threads_are_gone() { ready() } else { os::wait_a_little_until(ready) }
+    if sys::process::other_threads_are_gone() { ready() } else { sys::wait_a_little_until(ready) }
 }
 
 fn release(file: &mut LockFile) {
@@ -213,7 +213,7 @@ mod tests {
 
     use super::*;
     use crate::Lock;
-    use crate::os::forked::in_a_child;
+    use crate::sys::forked::in_a_child;
 
     const MINUTE: Duration = Duration::from_secs(60);
 

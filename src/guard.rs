@@ -11,9 +11,9 @@ use std::process::Command;
 
 use crate::error::ReleaseError;
 use crate::exit::{self, Left, Registered};
-use crate::os::{self, LockFile};
 use crate::protocol::{Guarantee, Release, Released, Stuck};
 use crate::record::Holder;
+use crate::sys::{self, LockFile};
 use crate::trace;
 
 /// A lock that is held. Dropping it releases the lock; [`release`](Self::release) also reports how
@@ -180,7 +180,7 @@ impl Guard {
     }
 
     fn is_a_childs_copy(&self) -> bool {
-        os::process::notice_fork();
+        sys::process::notice_fork();
         !self.file.is_ours()
     }
 
@@ -271,7 +271,7 @@ pub struct Reclaimed {
 impl fmt::Display for Reclaimed {
     /// "pid 20211 (node, since 2026-11-23 02:09:04 UTC)".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        crate::held::Recorded(self.holder.as_ref()).fmt(f)
+        crate::error::held::Recorded(self.holder.as_ref()).fmt(f)
     }
 }
 

@@ -94,74 +94,58 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `protocol.rs`, `query.rs`, `clear.rs` | the machines: states, and the one call that each waits for |
-//! | `judge.rs` | the verdict over a lock file that stands in the way |
+//! | `protocol/` | the machines: states, and the one call that each waits for |
+//! | `protocol/ops.rs` | the operations, as a trait |
+//! | `protocol/judge.rs` | the verdict over a lock file that stands in the way |
+//! | `acquire/` | how an acquire is driven, and how long it goes on |
+//! | `inspect/` | status, list and sweep |
 //! | `record.rs` | what stands in the file |
-//! | `fs.rs` | the operations, as a trait |
-//! | `os/` | the real system behind the trait, and the process probe |
-//! | `place.rs`, `lock.rs`, `guard.rs`, `status.rs`, `list.rs`, `sweep.rs` | what users hold |
-//! | `held.rs`, `error.rs` | what they are told |
-//! | `driver.rs`, `backoff.rs`, `wait.rs`, `cancel.rs` | how an acquire is driven, and how long it goes on |
-//! | `async_acquire.rs` | the same in a task that must not block, with feature `tokio` |
-//! | `wait_queue.rs` | which of the waiters of a process is at the file |
-//! | `trace.rs` | events for `tracing`, with feature `tracing` |
+//! | `dir.rs`, `lock.rs`, `guard.rs` | what users hold |
+//! | `error/` | what they are told |
 //! | `exit.rs` | the release of what is held when the process exits |
+//! | `sys/` | the real system behind the trait, and the process probe |
+//! | `trace.rs` | events for `tracing`, with feature `tracing` |
 //! | `bin/portlock/` | the command, with feature `cli` |
 
 #![deny(missing_docs)]
 #![deny(clippy::disallowed_methods)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-#[cfg(feature = "tokio")]
-mod async_acquire;
-mod backoff;
-mod cancel;
-mod clear;
-mod driver;
+mod acquire;
+mod dir;
 mod error;
 mod exit;
-mod fs;
 mod guard;
-mod held;
-mod judge;
-mod list;
+mod inspect;
 mod lock;
-mod os;
-mod place;
 pub mod protocol;
-mod query;
 mod record;
 #[cfg(feature = "serde")]
 mod serial;
-mod status;
-mod sweep;
+mod sys;
 pub mod testing;
 mod trace;
-mod wait;
-mod wait_queue;
 mod words;
 
-pub use cancel::CancelToken;
+pub use acquire::cancel::CancelToken;
+pub use acquire::wait::WaitOptions;
+pub use dir::{LockDir, LockKey};
+pub use error::held::Held;
 pub use error::{AcquireError, BadName, PlaceError, ReleaseError};
-pub use fs::Op;
 pub use guard::{Guard, Reclaimed};
-pub use held::Held;
-pub use judge::Unsure;
-pub use list::{ListError, Listed};
+pub use inspect::list::{ListError, Listed};
+pub use inspect::status::Status;
+pub use inspect::sweep::Swept;
 pub use lock::Lock;
-pub use place::{LockDir, LockKey};
-pub use protocol::{Guarantee, Refusal};
+pub use protocol::{Guarantee, Op, Refusal, Unsure};
 pub use record::{Holder, MAX_NOTE, MAX_RECORD};
-pub use status::Status;
-pub use sweep::Swept;
-pub use wait::WaitOptions;
 
 /// The shipped adapter on `path`, for programs that check it against the model or record its calls.
 /// A create is recorded as `record`: this process, if `None`. **Not covered by semantic versioning.**
 #[doc(hidden)]
 pub fn adapter(path: impl AsRef<std::path::Path>, record: Option<Holder>) -> impl Adapter {
-    let record = record.unwrap_or_else(|| os::process::me().into_owned());
-    os::LockFile::new(os::absolute(path.as_ref()), record)
+    let record = record.unwrap_or_else(|| sys::process::me().into_owned());
+    sys::LockFile::new(sys::absolute(path.as_ref()), record)
 }
 
 /// What [`adapter`] gives. **Not covered by semantic versioning.**
@@ -172,7 +156,7 @@ pub trait Adapter: protocol::FileSystem + Send {
     fn another_descriptor(&self) -> std::io::Result<std::fs::File>;
 }
 
-impl Adapter for os::LockFile {
+impl Adapter for sys::LockFile {
     #[cfg(unix)]
     fn another_descriptor(&self) -> std::io::Result<std::fs::File> {
         self.another_descriptor()

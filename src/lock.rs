@@ -4,15 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::driver::Driver;
+use crate::acquire::driver::Driver;
+use crate::acquire::wait::WaitOptions;
+use crate::acquire::wait_queue::Waiter;
 use crate::error::AcquireError;
+use crate::error::held::{Held, Subject};
 use crate::guard::Guard;
-use crate::held::{Held, Subject};
-use crate::os::{self, LockFile};
 use crate::protocol::{Op, Refusal, Unsure};
 use crate::record::Holder;
-use crate::wait::WaitOptions;
-use crate::wait_queue::Waiter;
+use crate::sys::{self, LockFile};
 
 /// A lock that can be acquired: a path, and whose it is. It holds nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Lock {
     ///
     /// The file must be used for nothing else: a release removes it.
     pub fn at(path: impl AsRef<Path>) -> Self {
-        Self::new(os::absolute(path.as_ref()), Subject::Path)
+        Self::new(sys::absolute(path.as_ref()), Subject::Path)
     }
 
     /// Records `command` as the name of the program, instead of the name that this process was
@@ -156,7 +156,7 @@ impl Lock {
 
     /// What a create is recorded as.
     pub(crate) fn record(&self) -> Holder {
-        let mut record = os::process::me().into_owned();
+        let mut record = sys::process::me().into_owned();
         record.port = self.port();
         if self.command.is_some() {
             record.command.clone_from(&self.command);
@@ -179,7 +179,7 @@ impl Lock {
         let mut held = Held::new(self, holder, why);
         if why == Refusal::Unknown(Unsure::RecordedGone) {
             let recorded = held.holder.as_ref().map_or(0, |holder| holder.pid);
-            held.locked_by = os::process::pids_with_lock(&self.path, recorded);
+            held.locked_by = sys::process::pids_with_lock(&self.path, recorded);
         }
         held
     }
@@ -196,7 +196,7 @@ impl Lock {
                 let is_denied = source.kind() == std::io::ErrorKind::PermissionDenied;
                 let may_be_owners = matches!(op, Op::Open | Op::Read | Op::Unlink);
                 let owner =
-                    (is_denied && may_be_owners).then(|| os::foreign_owner(&path)).flatten();
+                    (is_denied && may_be_owners).then(|| sys::foreign_owner(&path)).flatten();
                 AcquireError::Io { op, path, owner, source }
             }
         }

@@ -8,10 +8,10 @@ use std::io::ErrorKind;
 use serde_core::ser::{Serialize, SerializeStruct, Serializer};
 
 use crate::error::AcquireError;
-use crate::list::Listed;
+use crate::inspect::list::Listed;
+use crate::inspect::status::Status;
 use crate::protocol::Refusal;
 use crate::record::{Holder, time_text};
-use crate::status::Status;
 
 /// With feature `serde`: `pid`, `port`, `startedAt`, `command`, `host`, `note`. That is what the
 /// record says to people; [`to_bytes`](Holder::to_bytes) is the record itself.

@@ -7,9 +7,9 @@
 use std::io;
 use std::path::Path;
 
-use crate::fs::Op;
+use crate::error::held::Held;
 use crate::guard::Guard;
-use crate::held::Held;
+use crate::protocol::Op;
 
 /// Whether a wait would be heard of.
 pub(crate) fn hears_of_waits() -> bool {

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use crate::judge::Unsure;
-use crate::protocol::{Guarantee, Refusal};
+use crate::protocol::{Guarantee, Refusal, Unsure};
 
 impl fmt::Display for Guarantee {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

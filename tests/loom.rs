@@ -1,6 +1,6 @@
 //! Threads under loom.
 //!
-//! What the crate itself shares between threads, `src/os/per_process.rs`, is compiled a second time
+//! What the crate itself shares between threads, `src/sys/per_process.rs`, is compiled a second time
 //! here, over loom's atomics. And threads drive a protocol over the model's world, one call at a time:
 //! the naive protocol's double reclaim is found, and the shipped machines pass where it fails. All
 //! other interleavings of the machines are the explorer's, which goes through every one of them.
@@ -116,10 +116,10 @@ fn naive_double_reclaim_is_found_and_shipped_machines_pass() {
 
 /// What the crate shares between threads, over loom's atomics.
 #[path = "."]
-mod os {
+mod sys {
     use loom::sync::atomic::AtomicPtr;
 
-    #[path = "../src/os/per_process.rs"]
+    #[path = "../src/sys/per_process.rs"]
     pub(crate) mod per_process;
 }
 
@@ -175,7 +175,7 @@ mod computed {
         fn get(&self, generation: usize, compute: impl FnOnce() -> Value) -> &'static Value;
     }
 
-    pub(super) type Shipped = os::per_process::PerProcess<Value>;
+    pub(super) type Shipped = sys::per_process::PerProcess<Value>;
 
     pub(super) fn shipped() -> Shipped {
         Shipped::new(AtomicPtr::new(ptr::null_mut()))

@@ -1,5 +1,5 @@
 //! The waits of Windows: there the event of who listens is that the kernel lock has become its own
-//! (`listen` in `src/os/windows.rs`), a step that the other worlds do not have. Every interleaving of
+//! (`listen` in `src/sys/windows/lock_file/operations.rs`), a step that the other worlds do not have. Every interleaving of
 //! the shipped machines with that step, whether names stay or not; and any number of participants.
 //!
 //! This runs everywhere, since it is of the model; `tests/windows.rs` has Windows itself make the

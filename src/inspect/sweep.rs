@@ -1,0 +1,124 @@
+//! Removing lock files that nobody holds: one, all of a directory, or by force.
+
+use crate::acquire::backoff::RetryPolicy;
+use crate::dir::LockDir;
+use crate::error::AcquireError;
+use crate::guard::Reclaimed;
+use crate::inspect::list::{ListError, Listed};
+use crate::inspect::status::Status;
+use crate::lock::Lock;
+use crate::protocol::{Acquire, Clear, Cleared, Unsure};
+use crate::record::Holder;
+use crate::sys::{self, LockFile};
+
+/// A lock file that a sweep removed, or could not.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Swept {
+    /// The lock.
+    pub lock: Lock,
+    /// From whom it was, or why it stays. Never [`AcquireError::Held`].
+    pub removed: Result<Reclaimed, AcquireError>,
+}
+
+impl LockDir {
+    /// Removes every lock file of this directory that is provably stale, as [`Lock::clear`] does
+    /// it, and leaves all others alone. Files that are no lock's are not looked at.
+    ///
+    /// Returns those that were removed, and those that could not be looked at or removed, in the
+    /// order of [`list`](Self::list). Held ones, and ones whose holder cannot be proved dead from
+    /// here, are no failure and left out. Nobody needs this in order to acquire: an acquire
+    /// reclaims by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`ListError`] if the directory cannot be read. One lock's failure does not end the sweep.
+    pub fn sweep(&self) -> Result<Vec<Swept>, ListError> {
+        Ok(self.list()?.into_iter().filter_map(Listed::swept).collect())
+    }
+}
+
+impl Listed {
+    fn swept(self) -> Option<Swept> {
+        let Self { lock, status } = self;
+        let removed = match status {
+            // Whether anybody has the file locked cannot be watched everywhere; a clear, which
+            // tries the kernel lock as an acquire does, finds out.
+            Ok(Status::Stale { .. } | Status::CannotTell { why: Unsure::CannotWatch, .. }) => {
+                match lock.clear() {
+                    // Somebody else cleared it, or took it.
+                    Ok(None) | Err(AcquireError::Held(_)) => return None,
+                    Ok(Some(reclaimed)) => Ok(reclaimed),
+                    Err(error) => Err(error),
+                }
+            }
+            Ok(Status::Free | Status::Held { .. } | Status::CannotTell { .. }) => return None,
+            Err(error) => Err(error),
+        };
+        Some(Swept { lock, removed })
+    }
+}
+
+impl Lock {
+    /// Removes the lock file if it is provably stale, as an acquire would, and takes no lock. Never
+    /// the file of a live holder (P2). Does not wait for a holder; it may pause for about 30 ms.
+    ///
+    /// Returns from whom it was; `None` if there was no lock file.
+    ///
+    /// Nobody needs this in order to acquire: an acquire reclaims by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireError::Held`] if somebody holds it, or may; other errors as of
+    /// [`try_acquire`](Self::try_acquire).
+    pub fn clear(&self) -> Result<Option<Reclaimed>, AcquireError> {
+        self.run_clear(|_| false)
+    }
+
+    /// Removes the lock file that `holder` left, for a person who knows that it holds it no longer
+    /// where nothing proves that: on another machine, in another container, on a filesystem
+    /// without kernel locks, an agent of the old format whose pid another process has got.
+    ///
+    /// **Outside of P1 and P2**: if `holder` is at work after all, and takes no kernel lock that is
+    /// seen from here, two will hold the lock. What it still does: it never removes a file whose
+    /// kernel lock somebody has, and it compares the record with `holder`, all of it, after it has
+    /// taken that lock. So it removes nothing under a participant on the same machine that takes
+    /// kernel locks, unless the filesystem's locks are local to a mount.
+    ///
+    /// A file that is provably stale is removed whoever left it.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireError::Held`] if somebody has its kernel lock, or if the record is not `holder`'s;
+    /// other errors as of [`try_acquire`](Self::try_acquire).
+    pub fn force_clear(&self, holder: &Holder) -> Result<Option<Reclaimed>, AcquireError> {
+        self.run_clear(|seen| seen == Some(holder))
+    }
+
+    /// `is_forced` is asked about the record that was read under the kernel lock.
+    fn run_clear(
+        &self,
+        is_forced: impl Fn(Option<&Holder>) -> bool,
+    ) -> Result<Option<Reclaimed>, AcquireError> {
+        let mut file = LockFile::new(self.shared_path(), sys::process::me().into_owned());
+        let mut retries = RetryPolicy::new(None);
+        let mut state = Clear::START;
+        loop {
+            state = match state {
+                Clear::At(Acquire::Pausing(_)) if retries.slept() => state.again(),
+                Clear::At(Acquire::Pausing(_)) => state.give_up(),
+                Clear::At(Acquire::Standing(_)) if is_forced(file.seen()) => state.force(),
+                Clear::At(Acquire::Standing(_)) => state.leave(),
+                Clear::Ended(Cleared::Nothing) => return Ok(None),
+                Clear::Ended(Cleared::Removed) => {
+                    return Ok(Some(Reclaimed { holder: file.seen().cloned() }));
+                }
+                Clear::Ended(Cleared::Refused(why)) => {
+                    return Err(AcquireError::Held(self.held(&file, why)));
+                }
+                Clear::Ended(Cleared::Failed(op)) => return Err(self.failed(file, op)),
+                Clear::At(_) => state.step(&mut file),
+            };
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The machines of acquire and release, as pure data. (A query's is in `query.rs`, a
+//! clear's in `clear.rs`.)
+//!
+//! **Not covered by semantic versioning.** This module and what it re-exports are public so that
+//! the model checker, loom, proptest, the fuzzer and other drivers run the code that ships. To
+//! take a lock, use [`try_acquire`](crate::try_acquire).
+//!
+//! One arm, one state, one operation: a state waits for the reply of one operation of the
+//! [`FileSystem`] trait and is named after it. States are plain data. They know no path, clock,
+//! pid or file, and hold only what is true in them.
+//!
+//! # Acquire
+//!
+//! ```text
+//!                      exists                record, or old and empty
+//!  START ─► Creating ─────────► Opening ─► Dating ─► Peeking ────────► LockingOld
+//!              │ created           │ absent             │ young, empty    │        │
+//!              ▼                   ▼                    ▼            ours │   busy │
+//!          LockingNew           Pausing ◄────────── Closing               ▼        │
+//!              │ ours              │ again              ▲              Reading     │
+//!              ▼                   ▼                    │                 │        │
+//!          Recording            Creating                │                 ▼        ▼
+//!              │ done                                   │              Judging (probe)
+//!              ▼                                        │           dead │      │ all else
+//!        ConfirmingNew ── changed ──────────────────────┤                ▼      ▼
+//!              │ same                                   ├─ changed ── Confirming
+//!              ▼                                        │           dead │      │
+//!            Held          unlinked: again, at no cost  │                ▼      ▼
+//!                          of a try                     ├────────── Unlinking  Standing
+//!                                                       │                       │    │ wait
+//!                                  final: to Refused    └─────────────── leave ─┘    ▼
+//!                                                       ▲                         Waiting
+//!                                                       └── changed ─ Woken ◄── ours ┘
+//!                                                                       └─ same ─► Reading
+//!
+//!  Standing ─ listen ─► Arming ─► Noticing ── same ─► Retrying ── ours ─► Woken
+//!                                  │  ▲ event            │ busy
+//!           Closing ◄── changed ───┘  └─── Listening ◄───┘
+//!                                              └─ over ─► as leave
+//!
+//!  our own newborn, after a failure:  Retaking ─► Disowning ─► Withdrawing ─► Closing ─► Failed
+//!                                                     └───────────┴► Voiding ────┘
+//! ```
+//!
+//! # Release
+//!
+//! ```text
+//!  START ─► Confirming ── same ──► Unlinking ── unlinked ──► Closing ─► Ended(Removed)
+//!               ├─ changed ────────────│── absent ─────────► Closing ─► Ended(Lost)
+//!               └─ failed ──► Stuck ◄──┘ failed
+//!                       keep │    │ abandon
+//!                Ended(Kept) ◄    └─► Voiding ──────────────► Closing ─► Ended(Failed)
+//!  FORKED ─► Leaving ─► Ended(Left)
+//! ```
+//!
+//! # The driver's duty
+//!
+//! **Run one state at a time, and decide only where the machine asks.**
+//!
+//! 1. Start with [`Acquire::START`] and a [`FileSystem`] value that has nothing open.
+//! 2. At [`Acquire::Pausing`] decide: [`Pausing::again`], after a short sleep if you like, or
+//!    [`Pausing::give_up`]. Count the tries: the machine does not.
+//! 3. At [`Acquire::Standing`] decide: [`Standing::leave`], or [`Standing::listen`] until the file
+//!    has an event or your time is over. ([`Standing::force`] is outside of the promises.)
+//! 4. At `Held`, `Refused` or `Failed` stop. After `Held` keep the value with its open file, and
+//!    hand it to a [`Release`] later, in the same process.
+//! 5. At [`Release::Stuck`] decide: [`Stuck::keep`] the lock, or [`Stuck::abandon`] it.
+//! 6. At any other state call `step`.
+//!
+//! Order is what makes it right. Confirm comes after the kernel lock and after the verdict, and
+//! immediately before the act. Unlink comes before the kernel lock is dropped. The record is
+//! written under the kernel lock. What was read before the lock was taken serves only to refuse.
+//! Who listens arms first and looks afterwards, else it sleeps through what came in between.
+
+// A new reply or state must be decided on, not fall into `_`.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+mod acquire;
+mod cleanup;
+mod clear;
+mod judge;
+mod ops;
+mod query;
+mod release;
+mod wait;
+
+pub use acquire::{
+    Acquire, Claim, Closing, Confirming, ConfirmingNew, Creating, Dating, Judging, LockingNew,
+    LockingOld, Opening, Pausing, Peeked, Peeking, Reading, Recording, Refusal, Then, Unlinking,
+};
+pub use cleanup::{Disowning, Retaking, Voiding, Withdrawing};
+pub use clear::{Clear, Cleared};
+pub use judge::{
+    Age, Assessment, Author, Evidence, FreeLock, Guarantee, KernelLock, LockDomain, Probe, Unsure,
+    Verdict, Watch, assess, judge,
+};
+pub use ops::{
+    Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Op, Open, Probed, Read, Unlink,
+};
+pub use query::{
+    Query, QueryClosing, QueryConfirming, QueryDating, QueryJudging, QueryOpening, QueryPausing,
+    QueryReading, QueryThen, QueryWatching,
+};
+pub use release::{
+    Release, ReleaseClosing, ReleaseConfirming, ReleaseLeaving, ReleaseUnlinking, ReleaseVoiding,
+    Released, Stuck,
+};
+pub use wait::{Arming, Listening, Noticing, Retrying, Stance, Standing, Woken};
+
+pub use crate::record::{Contents, FileName};
+
+pub(crate) use judge::depends_on_watch;
+
+use std::time::Duration;
+
+/// How long after its last change a file without a record is taken to be at its creator's hands.
+///
+/// A creator writes within microseconds of creating; two seconds is the coarsest file time in use
+/// (FAT). The grace only decides when something is tried again, never who holds (P7), except for
+/// old-format agents, which take no kernel lock: one that stalls for longer between its create
+/// and its write is taken for dead.
+pub const GRACE: Duration = Duration::from_secs(2);

@@ -1,0 +1,3 @@
+//! What only macOS has.
+
+pub(crate) mod process;

@@ -1,0 +1,191 @@
+//! Events of one file, by inotify(7): its unlink or rename, and every close of it.
+//!
+//! The kernel tells of a close when the last who shares an open file closes it or dies.
+//!
+//! To close a queue that has just had a watch takes the kernel 8 to 17 ms (it waits until nobody
+//! can use the watch any more), and 20 µs a moment later. So queues are kept for the next wait.
+
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::AtomicPtr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::sys::per_process::PerProcess;
+use crate::sys::unix::own_file::OwnFile;
+use crate::sys::unix::process;
+use crate::sys::unix::{above_standard, retried};
+
+/// The file that is listened to, and what happened to it since.
+#[derive(Debug)]
+pub(crate) struct Events {
+    /// A forked child does not keep it.
+    queue: Arc<OwnFile>,
+    /// The number of the present watch.
+    watch: i32,
+}
+
+/// The most queues that are kept: of those a user has 128, by default.
+const MOST_SPARE: usize = 16;
+
+/// The queues of this process that no wait uses now.
+fn spare() -> MutexGuard<'static, Vec<Arc<OwnFile>>> {
+    static SPARE: PerProcess<Mutex<Vec<Arc<OwnFile>>>> =
+        PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
+    // Nothing is done while it is locked that can panic.
+    let spare = SPARE.get(process::generation(), Mutex::default);
+    spare.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An unlink changes the link count, which is `IN_ATTRIB`; `IN_DELETE_SELF` would come only when
+/// nobody has the file open, and we have.
+const OF_INTEREST: u32 =
+    libc::IN_ATTRIB | libc::IN_CLOSE | libc::IN_MOVE_SELF | libc::IN_DONT_FOLLOW;
+
+impl Events {
+    /// Fails with `EMFILE` when the user has as many queues as `max_user_instances` allows.
+    pub(crate) fn new() -> io::Result<Self> {
+        if let Some(queue) = spare().pop() {
+            return Ok(Self { queue, watch: -1 });
+        }
+        Ok(Self { queue: OwnFile::opened(new_queue)?.into(), watch: -1 })
+    }
+
+    /// Events of the file that `path` names, and of no earlier one.
+    ///
+    /// That it is still the file in question must be asked afterwards.
+    pub(crate) fn watch(&mut self, path: &Path, _: &File) -> io::Result<()> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        self.forget();
+        let queue = self.as_fd().as_raw_fd();
+        // SAFETY: the descriptor is open, and the path a C string.
+        self.watch = unsafe { libc::inotify_add_watch(queue, path.as_ptr(), OF_INTEREST) };
+        if self.watch < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn forget(&mut self) {
+        if self.watch >= 0 {
+            // SAFETY: numbers alone. A watch that went with its file is none any more.
+            unsafe { libc::inotify_rm_watch(self.as_fd().as_raw_fd(), self.watch) };
+            self.watch = -1;
+        }
+    }
+
+    /// Readable when something has happened.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.queue.as_fd()
+    }
+
+    /// Forgets what has happened, and tells whether any of it was to the present file.
+    pub(crate) fn take(&mut self) -> io::Result<bool> {
+        let mut any = false;
+        let mut bytes = [0; 4096];
+        loop {
+            let read = match retried(|| (&**self.queue).read(&mut bytes)) {
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(any),
+                Err(error) => return Err(error),
+            };
+            any |= numbers(&bytes[..read])
+                .any(|(watch, mask)| watch == self.watch || mask & libc::IN_Q_OVERFLOW != 0);
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        if !self.queue.is_ours() {
+            return;
+        }
+        self.forget();
+        let mut spare = spare();
+        if spare.len() < MOST_SPARE {
+            spare.push(Arc::clone(&self.queue));
+        }
+    }
+}
+
+fn new_queue() -> io::Result<File> {
+    // SAFETY: takes flags and returns a number.
+    let queue = unsafe { libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC) };
+    if queue < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, and nobody else's.
+    Ok(above_standard(unsafe { File::from_raw_fd(queue) }))
+}
+
+/// The watch and the mask of each `struct inotify_event`: four numbers of 32 bits, and a name of
+/// the length that the last one says, which is 0 for a file.
+fn numbers(mut bytes: &[u8]) -> impl Iterator<Item = (i32, u32)> {
+    std::iter::from_fn(move || {
+        let (head, rest) = bytes.split_first_chunk::<16>()?;
+        let [watch, mask, _, length] =
+            [0, 4, 8, 12].map(|at| [head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let length = usize::try_from(u32::from_ne_bytes(length)).ok()?;
+        bytes = rest.get(length..)?;
+        Some((i32::from_ne_bytes(watch), u32::from_ne_bytes(mask)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watched() -> (tempfile::TempDir, std::path::PathBuf, File, Events) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("x");
+        let file = File::create(&path).expect("creates");
+        let mut events = Events::new().expect("inotify");
+        events.watch(&path, &file).expect("watches");
+        (dir, path, file, events)
+    }
+
+    #[test]
+    fn an_unlink_a_rename_and_a_close_are_events_and_a_write_is_none() {
+        let (dir, path, file, mut events) = watched();
+        assert!(!events.take().expect("reads"));
+        std::fs::write(dir.path().join("other"), b"x").expect("writes");
+        io::Write::write_all(&mut &file, b"x").expect("writes");
+        assert!(!events.take().expect("reads"));
+        drop(File::open(&path).expect("opens"));
+        assert!(events.take().expect("reads") && !events.take().expect("reads"));
+        std::fs::rename(&path, dir.path().join("away")).expect("renames");
+        assert!(events.take().expect("reads"));
+        std::fs::remove_file(dir.path().join("away")).expect("removes");
+        assert!(events.take().expect("reads"), "though the file is open still");
+        drop(file);
+        assert!(events.take().expect("reads"));
+    }
+
+    #[test]
+    fn events_of_an_earlier_file_are_none() {
+        let (dir, _, file, mut events) = watched();
+        let next = dir.path().join("next");
+        let _next = File::create(&next).expect("creates");
+        drop(file);
+        events.watch(&next, &File::open(&next).expect("opens")).expect("watches");
+        // The close of what was opened for the call is one.
+        assert!(events.take().expect("reads"));
+        std::fs::remove_file(dir.path().join("x")).expect("removes");
+        assert!(!events.take().expect("reads"));
+    }
+
+    #[test]
+    fn an_absent_file_cannot_be_watched_and_a_link_is_not_followed() {
+        let (dir, path, file, mut events) = watched();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).expect("links");
+        events.watch(&link, &file).expect("watches the link itself");
+        drop(file);
+        assert!(!events.take().expect("reads"));
+        std::fs::remove_file(&link).expect("removes");
+        let absent = events.watch(&link, &File::open(&path).expect("opens"));
+        assert_eq!(absent.expect_err("absent").kind(), io::ErrorKind::NotFound);
+    }
+}

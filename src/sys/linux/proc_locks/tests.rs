@@ -1,0 +1,195 @@
+use std::cell::RefCell;
+use std::fmt::Write;
+use std::rc::Rc;
+
+use super::*;
+
+#[test]
+fn a_lock_is_told_from_a_waiter_and_from_another_kind() {
+    let found = |line| entry(line).and_then(flock);
+    let expected = Some(((0xfe, 0x10), 5678));
+    assert_eq!(found("3: FLOCK  ADVISORY  WRITE 20211 fe:10:5678 0 EOF"), expected);
+    assert_eq!(found("3: FLOCK  ADVISORY  READ  20211 fe:10:5678 0 EOF"), expected);
+    assert_eq!(found("3: -> FLOCK  ADVISORY  WRITE 20211 fe:10:5678 0 EOF"), None);
+    assert_eq!(found("3: POSIX  ADVISORY  WRITE 20211 fe:10:5678 0 EOF"), None);
+    assert_eq!(found("3: FLOCK  ADVISORY  WRITE 20211 <none>:0 0 EOF"), None);
+    assert_eq!(found(""), None);
+}
+
+#[test]
+fn fdinfo_lists_own_flocks_and_no_other_lines() {
+    let info = "pos:\t0\nflags:\t0100002\nmnt_id:\t29\nino:\t5678\n\
+                lock:\t1: FLOCK  ADVISORY  WRITE 20211 fe:10:5678 0 EOF\n\
+                lock:\t2: POSIX  ADVISORY  WRITE 20211 fe:10:5679 0 EOF\n";
+    assert_eq!(own_locks(info).collect::<Vec<_>>(), [((0xfe, 0x10), 5678)]);
+    assert_eq!(own_locks("lock:\nlock:\tx\n").count(), 0);
+}
+
+#[test]
+fn search_ends_when_its_budget_is_spent() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let name = file.path().file_name().expect("a name");
+    fs4::FileExt::try_lock(file.as_file()).expect("nobody has it");
+    let wanted = identity(file.as_file(), &devices()).expect("/proc tells");
+    let open = names_in("/proc/self/fd").expect("/proc is there").count();
+    let found = |mut left| {
+        let found = shares_lock(std::process::id(), name, wanted, &mut left);
+        (found, left)
+    };
+    assert_eq!(found(0), (false, 0));
+    assert_eq!(found(1), (false, 0), "one for the process, and none for its files");
+    // Other tests of this process open files meanwhile.
+    let (has_lock, left) = found(open + 1000);
+    assert!(has_lock && left > 0, "{left}");
+}
+
+#[test]
+fn a_held_lock_is_seen_without_taking_it() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let other = file.reopen().expect("opens again");
+    let watch = |namespace| KernelLocks::snapshot().watch(&other, namespace);
+    fs4::FileExt::try_lock(file.as_file()).expect("nobody has it");
+    assert_eq!(watch(None), Watch::Held);
+    fs4::FileExt::unlock(file.as_file()).expect("unlocks");
+    assert_eq!(watch(None), Watch::Unknown, "hidden locks are possible");
+    let mut locks = KernelLocks::snapshot();
+    locks.listed.is_complete = true;
+    assert_eq!(locks.watch(&other, Some(INITIAL_PID_NAMESPACE)), Watch::Free);
+    locks.listed.is_complete = false;
+    assert_eq!(locks.watch(&other, Some(INITIAL_PID_NAMESPACE)), Watch::Unknown);
+}
+
+#[test]
+fn a_lock_that_is_held_throughout_is_in_every_complete_reading() {
+    let mut complete = 0;
+    for seed in 0..400 {
+        let kernel = Kernel::new(seed);
+        let stable = kernel.borrow().stable();
+        let open = || Ok(ListFile::of(&kernel));
+        let listed = Listed::read(STEPS[seed as usize % 4], open).expect("reads");
+        if listed.is_complete {
+            complete += 1;
+            let missing: Vec<_> = stable.difference(&listed.flocks).collect();
+            assert!(missing.is_empty(), "seed {seed}: {missing:?}");
+        }
+    }
+    assert!(complete > 200, "{complete} of 400");
+}
+
+/// The wrong variant: the list is read once, and taken for complete.
+#[test]
+fn a_reader_alone_misses_locks_that_are_held_throughout() {
+    let misses = |seed: &u64| {
+        let kernel = Kernel::new(*seed);
+        let stable = kernel.borrow().stable();
+        let mut reader = Reader::of(ListFile::of(&kernel));
+        let mut found = BTreeSet::new();
+        loop {
+            // As large as the kernel's pieces, so that no line is cut.
+            let piece = reader.next(1 << 20).expect("reads");
+            if piece.length == 0 {
+                return !stable.is_subset(&found);
+            }
+            found.extend(piece.entries.iter().filter_map(|entry| flock(entry)));
+        }
+    };
+    let missed = (0..400).filter(misses).count();
+    assert!(missed > 100, "{missed} of 400");
+}
+
+/// The kernel's list, which changes before each read (seq_file and locks_start in the kernel).
+struct Kernel {
+    /// For each processor the inode numbers of its locks. An odd one comes and goes.
+    lists: Vec<Vec<u64>>,
+    gone: Vec<u64>,
+    churn: u64,
+    random: u64,
+}
+
+impl Kernel {
+    fn new(seed: u64) -> Rc<RefCell<Self>> {
+        let random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut new = Self { lists: vec![Vec::new(); 4], gone: Vec::new(), churn: 0, random };
+        for inode in 0..new.random(700) {
+            let odd = u64::from(new.random(3) == 0);
+            let processor = new.random(4) as usize;
+            new.lists[processor].push(inode * 2 + odd);
+        }
+        // A little, or more than an overlap.
+        new.churn = if new.random(2) == 0 { new.random(8) } else { new.random(200) };
+        Rc::new(RefCell::new(new))
+    }
+
+    /// xorshift.
+    fn random(&mut self, below: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % below
+    }
+
+    fn stable(&self) -> BTreeSet<Identity> {
+        let all = self.lists.iter().flatten();
+        all.filter(|&&inode| inode % 2 == 0).map(|&inode| ((0xfe, 0), inode)).collect()
+    }
+
+    /// Some are released, wherever they stand, or some taken, at the head of a list.
+    fn change(&mut self) {
+        let releases = self.random(2) == 0;
+        for _ in 0..self.churn {
+            let processor = self.random(4) as usize;
+            if releases {
+                let odd: Vec<usize> = (0..self.lists[processor].len())
+                    .filter(|&at| self.lists[processor][at] % 2 == 1)
+                    .collect();
+                if !odd.is_empty() {
+                    let at = odd[self.random(odd.len() as u64) as usize];
+                    let released = self.lists[processor].remove(at);
+                    self.gone.push(released);
+                }
+            } else if let Some(taken) = self.gone.pop() {
+                self.lists[processor].insert(0, taken);
+            }
+        }
+    }
+}
+
+/// An open /proc/locks: its next entry by number, and the rest of one that was cut.
+struct ListFile {
+    kernel: Rc<RefCell<Kernel>>,
+    next: usize,
+    rest: Vec<u8>,
+}
+
+impl ListFile {
+    fn of(kernel: &Rc<RefCell<Kernel>>) -> Self {
+        Self { kernel: kernel.clone(), next: 0, rest: Vec::new() }
+    }
+}
+
+impl Read for ListFile {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        const PAGE: usize = 4096;
+        self.kernel.borrow_mut().change();
+        let mut text = String::new();
+        for inode in self.kernel.borrow().lists.iter().flatten().skip(self.next) {
+            let before = text.len();
+            if self.rest.len() + before >= into.len() {
+                break;
+            }
+            let number = self.next + 1;
+            writeln!(text, "{number}: FLOCK  ADVISORY  WRITE 20211 fe:00:{inode} 0 EOF")
+                .expect("writes");
+            if text.len() > PAGE {
+                text.truncate(before);
+                break;
+            }
+            self.next += 1;
+        }
+        self.rest.extend(text.as_bytes());
+        let given = self.rest.len().min(into.len());
+        into[..given].copy_from_slice(&self.rest[..given]);
+        self.rest.drain(..given);
+        Ok(given)
+    }
+}

@@ -1,0 +1,118 @@
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::protocol::{
+    Age, Author, Confirm, Create, Dated, Done, FileSystem, FreeLock, Open, Probe, Probed, Read,
+    Unlink,
+};
+
+fn in_a_new_directory() -> (tempfile::TempDir, LockFile) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("x.lock");
+    (dir, LockFile::new(path, process::me().into_owned()))
+}
+
+#[test]
+fn created_files_and_directories_are_for_the_owner_alone_and_old_ones_left_as_they_are() {
+    let (dir, _) = in_a_new_directory();
+    let mode = |path: &Path| std::fs::metadata(path).expect("stands").mode() & 0o7777;
+    let before = mode(dir.path());
+    let path = dir.path().join("a/b/x.lock");
+    let mut file = LockFile::new(path.clone(), process::me().into_owned());
+    assert_eq!(file.create(), Create::Created);
+    assert_eq!(mode(&path), 0o600);
+    assert_eq!([mode(&dir.path().join("a")), mode(&dir.path().join("a/b"))], [0o700; 2]);
+    assert_eq!(mode(dir.path()), before);
+}
+
+#[test]
+fn the_record_that_is_written_is_the_record_that_is_read() {
+    let (_dir, mut file) = in_a_new_directory();
+    assert_eq!(
+        (file.create(), file.lock(), file.write()),
+        (Create::Created, Lock::Ours, Done::Done)
+    );
+    assert_eq!(file.read(), Read::Record);
+    assert_eq!(file.seen(), Some(file.record()));
+    assert_eq!(file.void(), Done::Done);
+    assert_eq!(file.read(), Read::Unreadable, "cut to one byte");
+}
+
+#[test]
+fn a_confirm_compares_the_path_with_the_open_file() {
+    let (_dir, mut file) = in_a_new_directory();
+    assert_eq!((file.create(), file.confirm()), (Create::Created, Confirm::Same));
+    std::fs::remove_file(file.path()).expect("removes");
+    assert_eq!(file.confirm(), Confirm::Changed);
+    std::fs::write(file.path(), b"").expect("writes");
+    assert_eq!(file.confirm(), Confirm::Changed);
+    std::fs::remove_file(file.path()).expect("removes");
+    assert_eq!(file.unlink(), Unlink::Absent);
+}
+
+/// Only `.ci/filesystems` has an NFS that tells of the past. Here it is as another confirm.
+#[test]
+fn a_confirm_by_the_server_compares_the_path_with_the_open_file() {
+    let (_dir, mut file) = in_a_new_directory();
+    assert_eq!((file.create(), file.confirm()), (Create::Created, Confirm::Same));
+    let ours = file.open.as_ref().and_then(|opened| opened.identity).expect("confirmed");
+    let named = || file.is_named_by_the_server(ours).expect("it can be told");
+    assert!(named());
+    std::fs::remove_file(file.path()).expect("removes");
+    assert!(!named());
+    std::fs::write(file.path(), b"").expect("writes");
+    assert!(!named());
+}
+
+#[test]
+fn an_age_beyond_the_grace_is_old_in_either_direction() {
+    let (_dir, mut file) = in_a_new_directory();
+    assert_eq!(file.create(), Create::Created);
+    let mut dated = |changed| {
+        file.open.as_ref().expect("open").file.set_modified(changed).expect("sets the time");
+        file.age()
+    };
+    let now = SystemTime::now();
+    let minute = Duration::from_secs(60);
+    assert_eq!(dated(now), Dated::Known(Age::Young));
+    assert_eq!(dated(now - minute), Dated::Known(Age::Old));
+    assert_eq!(dated(now + minute), Dated::Known(Age::Old));
+}
+
+#[test]
+fn who_waits_without_end_asks_after_the_holder_only_when_nobody_has_the_kernel_lock() {
+    let (_dir, mut holder) = in_a_new_directory();
+    assert_eq!(holder.create(), Create::Created);
+    assert_eq!((holder.lock(), holder.write()), (Lock::Ours, Done::Done));
+    let mut look = |waits_without_end: bool, expected, lock| {
+        let mut file = LockFile::new(holder.path(), holder.record().clone());
+        if waits_without_end {
+            file.wait_without_end();
+        }
+        assert_eq!((file.open(), file.read(), file.lock()), (Open::Opened, Read::Record, lock));
+        let Probed::Known(Author::Here(_, probe)) = file.probe() else { panic!("it is ours") };
+        assert_eq!(probe, expected);
+        if lock == Lock::Busy {
+            holder.close();
+            // Ours, and hence to be judged by what is so.
+            assert_eq!(file.lock(), Lock::Ours);
+            let ours = Author::Here(FreeLock::ProvesDeath, Probe::Ourselves);
+            assert_eq!(file.probe(), Probed::Known(ours));
+        }
+    };
+    look(true, Probe::Unknown, Lock::Busy);
+    look(true, Probe::Ourselves, Lock::Ours);
+    look(false, Probe::Ourselves, Lock::Ours);
+}
+
+#[test]
+fn the_first_error_is_kept() {
+    let (dir, _) = in_a_new_directory();
+    let no_directory = dir.path().join("x.lock");
+    std::fs::write(&no_directory, b"").expect("writes");
+    let mut file = LockFile::new(no_directory.join("below-a-file"), process::me().into_owned());
+    assert_eq!(file.open(), Open::Failed);
+    assert_eq!(file.lock(), Lock::Failed);
+    assert_eq!(file.take_error().kind(), ErrorKind::NotADirectory);
+}

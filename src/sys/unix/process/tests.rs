@@ -1,0 +1,107 @@
+use super::*;
+
+fn recorded(pid: u32) -> Holder {
+    let mut holder = me().into_owned();
+    holder.pid = pid;
+    holder
+}
+
+fn by_start(holder: &Holder) -> Probe {
+    probe(holder, Identify::ByStart, None, false).expect("there are descriptors")
+}
+
+fn by_number(holder: &Holder, written: Option<SystemTime>) -> Probe {
+    probe(holder, Identify::ByNumber, written, false).expect("there are descriptors")
+}
+
+#[test]
+fn our_own_process_is_recognised_and_its_number_alone_is_not_enough() {
+    let mine = recorded(std::process::id());
+    assert_eq!(by_start(&mine), Probe::Ourselves);
+    let mut reused = mine.clone();
+    reused.process_start = Some(1);
+    assert_eq!(by_start(&reused), Probe::Other);
+    assert_eq!(by_number(&Holder::new(mine.pid), None), Probe::Ourselves);
+}
+
+#[test]
+fn a_process_is_alive_then_a_zombie_then_gone() {
+    let mut child = std::process::Command::new("cat")
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("cat runs");
+    let old = Holder::new(child.id());
+    let now = Some(SystemTime::now());
+    assert_eq!(by_number(&old, now), Probe::Alive);
+    let long_ago = Some(SystemTime::UNIX_EPOCH);
+    let knows_starts =
+        cfg!(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd"));
+    let reused = if knows_starts { Probe::StartedLater } else { Probe::Alive };
+    assert_eq!(by_number(&old, long_ago), reused);
+    let mut here = recorded(child.id());
+    here.process_start = Some(1);
+    let other = if knows_starts { Probe::Other } else { Probe::Alive };
+    assert_eq!(by_start(&here), other);
+
+    drop(child.stdin.take());
+    // Waits until it has ended, and leaves it a zombie.
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WNOWAIT;
+    // SAFETY: `info` has room for the answer.
+    unsafe {
+        libc::waitid(libc::P_PID, child.id() as libc::id_t, info.as_mut_ptr(), flags);
+    }
+    let zombie = if knows_starts { Probe::Zombie } else { Probe::Alive };
+    assert_eq!(by_number(&old, now), zombie);
+    child.wait().expect("the child is reaped");
+    assert_eq!(by_number(&old, now), Probe::Gone);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_live_threads_id_is_no_process() {
+    let (send, receive) = std::sync::mpsc::channel();
+    let (finish, wait) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        // SAFETY: gettid only returns a number.
+        send.send(unsafe { libc::gettid() }).expect("the test listens");
+        wait.recv().ok();
+    });
+    let tid = receive.recv().expect("the thread runs");
+    let holder = Holder::new(u32::try_from(tid).expect("positive"));
+    assert_eq!(by_number(&holder, Some(SystemTime::now())), Probe::Thread);
+    drop(finish);
+    thread.join().expect("the thread ends");
+}
+
+#[test]
+fn a_process_that_we_may_not_signal_is_not_gone() {
+    assert_eq!(signal_zero(1), if running_as_root() { Probe::Alive } else { Probe::NotPermitted });
+    assert_eq!(signal_zero(0), Probe::Unknown, "a process group is never asked");
+    assert_eq!(signal_zero(u32::MAX), Probe::Unknown);
+}
+
+fn running_as_root() -> bool {
+    // SAFETY: geteuid only returns a number.
+    unsafe { libc::geteuid() == 0 }
+}
+
+#[test]
+fn a_forked_child_has_another_generation_and_another_self() {
+    let before = (generation(), me().pid);
+    // SAFETY: the child only compares atomics and leaves by _exit.
+    match unsafe { libc::fork() } {
+        0 => {
+            let differs = generation() != before.0 && me().pid != before.1;
+            // SAFETY: leaves at once, without running the parent's exit handlers.
+            unsafe { libc::_exit(i32::from(!differs)) }
+        }
+        child => {
+            let mut status = 1;
+            // SAFETY: `status` has room for the answer.
+            unsafe { libc::waitpid(child, &mut status, 0) };
+            assert_eq!(status, 0, "the child saw its parent's generation or pid");
+        }
+    }
+    assert_eq!((generation(), me().pid), before);
+}
