@@ -215,7 +215,7 @@ impl fmt::Display for Headline<'_> {
                 Unsure::NoSharedLock => write!(
                     f,
                     "{subject} may be locked by {recorded}{}, which has no kernel lock that can be \
-                     seen from here (another container, another mount, or no kernel locks)",
+                     seen from here (another container or mount, a copy of its file, or no kernel locks)",
                     On(self.holder)
                 ),
                 Unsure::NoKernelLocks => write!(

@@ -309,3 +309,38 @@ fn messages_escape_records_and_arguments() {
     assert_eq!(paths.len(), 5);
     assert_eq!(paths[4], format!("{dir}/agent-3.lock"), "JSON is escaped without loss");
 }
+
+#[test]
+fn note_of_a_run_is_recorded_and_shown() {
+    let home = Home::new();
+    for way in [&[][..], &["-o"], &["-F"]] {
+        let mut run = home.portlock(["run", "--note", "http://localhost:5338"]);
+        let holder = Running::start(super::recorder::command(run.args(way).args([PORT, "--"])));
+        assert_eq!(home.record()["note"], "http://localhost:5338", "{way:?}");
+        let refused = home.run(["echo", "ran"]);
+        assert!(refused.err.contains(", note: http://localhost:5338)\n"), "{}", refused.err);
+        assert_eq!(home.status_json().1["holder"]["note"], "http://localhost:5338");
+        assert_eq!(holder.end().code(), STATUS);
+        let _ = std::fs::remove_file(home.lock_file());
+    }
+}
+
+#[test]
+fn note_that_cannot_be_recorded_whole_is_64() {
+    let home = Home::new();
+    let fits = "é".repeat(portlock::MAX_NOTE);
+    let run =
+        |note: &str| finished(&mut home.portlock(["run", "--note", note, PORT, "echo", "ran"]));
+    assert_eq!(run(&fits).out, "ran\n");
+    for (note, said) in [
+        (format!("{fits}é"), "it has 129 characters, at most 128 are recorded"),
+        ("two\nlines".into(), "it has control characters"),
+        ("\u{1b}[31m".into(), "it has control characters"),
+    ] {
+        let done = run(&note);
+        assert_eq!((done.code(), &*done.out), (64, ""), "{note:?}");
+        assert!(done.err.contains(said), "{}", done.err);
+        assert!(!done.err.contains('\u{1b}'), "{:?}", done.err);
+    }
+    assert!(home.is_idle());
+}

@@ -16,6 +16,8 @@ mod loud;
 mod clearing;
 #[cfg(target_os = "linux")]
 mod denied;
+#[cfg(target_os = "linux")]
+mod evidence;
 mod exits;
 mod holding;
 mod inheriting;

@@ -143,7 +143,7 @@ fn unknown_if_no_kernel_lock_is_shared_with_the_holder() {
     home.plant(record.to_string().as_bytes());
     let message = format!(
         "port {PORT} may be locked by pid {} (sh, since {}) on build-7, which has no kernel lock \
-         that can be seen from here (another container, another mount, or no kernel locks)",
+         that can be seen from here (another container or mount, a copy of its file, or no kernel locks)",
         record["pid"],
         since(&record)
     );

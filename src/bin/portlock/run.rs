@@ -8,7 +8,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueHint};
-use portlock::{AcquireError, Guard, Held, Lock, Refusal, ReleaseError, Unsure, WaitOptions};
+use portlock::{
+    AcquireError, Guard, Held, Lock, MAX_NOTE, Refusal, ReleaseError, Unsure, WaitOptions,
+};
 
 use crate::advice::{Purpose, after, in_full, refusal};
 use crate::output::{naming, one_line, say};
@@ -61,6 +63,11 @@ pub(crate) struct Run {
     /// which one the lock was taken over from; and that a process left behind keeps the lock
     #[arg(short, long)]
     verbose: bool,
+
+    /// A text to record with the lock, such as a URL or a version: at most 128 characters, shown by
+    /// refusals, status and list; every user who may read the lock file can read it
+    #[arg(long, value_name = "TEXT", value_parser = note)]
+    note: Option<String>,
 
     #[command(flatten)]
     place: Place,
@@ -138,6 +145,10 @@ impl Run {
         };
         let name = Path::new(&self.command[0]).file_name().unwrap_or(&self.command[0]);
         let lock = lock.command(name.to_string_lossy());
+        let lock = match &self.note {
+            Some(note) => lock.note(note),
+            None => lock,
+        };
         let guard = self.acquire(&lock, watch, still_wanted)?;
         // A run that waits may get the lock before the portlock of the command that has just ended
         // has removed the file, so there it is no news.
@@ -250,6 +261,18 @@ impl Waiting {
     fn limit(&self) -> Option<Duration> {
         if self.wait { None } else { Some(self.timeout.unwrap_or_default()) }
     }
+}
+
+/// A note as it will be recorded. The library would cut it, and a person should know.
+fn note(text: &str) -> Result<String, String> {
+    let length = text.chars().count();
+    if length > MAX_NOTE {
+        return Err(format!("it has {length} characters, at most {MAX_NOTE} are recorded"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("it has control characters, and must be one line of text".into());
+    }
+    Ok(text.to_owned())
 }
 
 /// One try that waits for at most `wait`, or until a signal comes.
