@@ -2,8 +2,12 @@
 //! that is committed. A checker that has never failed is not known to work.
 
 use portlock_model::catalogue::{catch, find, on_all_processors};
+use portlock_model::machines::Reply;
 use portlock_model::report::{Origin, report};
+use portlock_model::schedule::run;
 use portlock_model::variants::{Caught, Engine, all, named};
+use portlock_model::world::Kind;
+use portlock_model::worlds::{Config, Promise};
 
 #[test]
 fn every_wrong_protocol_is_caught_by_its_shortest_trace() {
@@ -70,4 +74,19 @@ fn the_trace_of_the_order_variant_reads_as_its_story() {
     }
     assert!(text.starts_with("✗ P1 "), "{text}");
     assert!(text.contains("replay: cargo run -p portlock-model -- replay --variant "), "{text}");
+}
+
+/// A forced removal without kernel locks excuses the unlink that follows a confirm, as any removal
+/// from outside does. It excuses no unlink without one.
+#[test]
+fn forced_removal_excuses_no_unconfirmed_unlink() {
+    let config = Config::named("trouble-for-clears-without-locks", 3).expect("there is this world");
+    let acquirers = config.kinds.iter().filter(|&&kind| kind == Kind::Process).count();
+    assert_eq!(acquirers, 2, "one is forced, and one creates after it");
+    let wrong = named("release-by-name").expect("it is listed");
+    let (_, found) = find(&wrong.protocol, Promise::P2, config.name, 3).expect("caught");
+    let run = run(&config, &wrong.protocol, &found.schedule, found.alone);
+    assert_eq!(run.broken, Some(Promise::P2));
+    let unlinks = run.made.iter().filter(|step| matches!(step.outcome.reply, Reply::Unlink(_)));
+    assert_eq!(unlinks.count(), 2, "the forced one, and the release's");
 }

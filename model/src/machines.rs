@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use portlock::protocol::{
-    Acquire, Age, Author, Clear, Confirm, Create, Dated, Done, Evidence, FileSystem, FreeLock,
-    Listen, Lock, Open, Probe, Probed, Query, Read, Release, Unlink, Watch,
+    Acquire, Age, Author, BlockedAnswer, Clear, ClearAnswer, Confirm, Create, Dated, Done,
+    Evidence, FileSystem, FreeLock, Listen, Lock, Open, PauseAnswer, Probe, Probed, Query, Read,
+    Release, ReleaseFailedAnswer, Unlink, Watch,
 };
 
 /// All variants of an enum without fields. A variant that is not listed does not compile.
@@ -33,7 +34,10 @@ pub trait Machine: Copy + Ord + Debug + 'static {
     }
 }
 
-/// What a driver can answer where a machine asks.
+/// What a driver can answer where a machine asks, whichever machine it is. The machines have an enum
+/// each; a new answer of theirs does not compile here until it is listed and has its place in this
+/// one, and then not in the explorer until its worlds decide on it. The tables and the proofs in
+/// logic are made from what is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Answer {
     /// To a pause.
@@ -50,6 +54,55 @@ pub enum Answer {
     Keep,
     /// To a release that is stuck.
     Abandon,
+}
+
+const PAUSE: [PauseAnswer; 2] = all!(PauseAnswer: Again, GiveUp);
+const BLOCKED: [BlockedAnswer; 3] = all!(BlockedAnswer: Leave, Listen, Force);
+const RELEASE_FAILED: [ReleaseFailedAnswer; 2] = all!(ReleaseFailedAnswer: Keep, Abandon);
+const CLEAR: [ClearAnswer; 4] = all!(ClearAnswer: Again, GiveUp, Leave, Force);
+
+/// The machine's answer that is meant, if it is one of these.
+fn one_of<A: Copy + Into<Answer>>(answers: &[A], meant: Answer) -> Option<A> {
+    answers.iter().copied().find(|&answer| answer.into() == meant)
+}
+
+impl From<PauseAnswer> for Answer {
+    fn from(answer: PauseAnswer) -> Self {
+        match answer {
+            PauseAnswer::Again => Self::Again,
+            PauseAnswer::GiveUp => Self::GiveUp,
+        }
+    }
+}
+
+impl From<BlockedAnswer> for Answer {
+    fn from(answer: BlockedAnswer) -> Self {
+        match answer {
+            BlockedAnswer::Leave => Self::Leave,
+            BlockedAnswer::Listen => Self::Listen,
+            BlockedAnswer::Force => Self::Force,
+        }
+    }
+}
+
+impl From<ReleaseFailedAnswer> for Answer {
+    fn from(answer: ReleaseFailedAnswer) -> Self {
+        match answer {
+            ReleaseFailedAnswer::Keep => Self::Keep,
+            ReleaseFailedAnswer::Abandon => Self::Abandon,
+        }
+    }
+}
+
+impl From<ClearAnswer> for Answer {
+    fn from(answer: ClearAnswer) -> Self {
+        match answer {
+            ClearAnswer::Again => Self::Again,
+            ClearAnswer::GiveUp => Self::GiveUp,
+            ClearAnswer::Leave => Self::Leave,
+            ClearAnswer::Force => Self::Force,
+        }
+    }
 }
 
 impl Answer {
@@ -77,12 +130,9 @@ impl Machine for Acquire {
     }
 
     fn answered(self, answer: Answer) -> Option<Self> {
-        match (self, answer) {
-            (Self::Pausing(pause), Answer::Again) => Some(pause.again()),
-            (Self::Pausing(pause), Answer::GiveUp) => Some(pause.give_up()),
-            (Self::Standing(standing), Answer::Leave) => Some(standing.leave()),
-            (Self::Standing(standing), Answer::Listen) => Some(standing.listen()),
-            (Self::Standing(standing), Answer::Force) => Some(standing.force()),
+        match self {
+            Self::Pausing(pause) => Some(pause.answer(one_of(&PAUSE, answer)?)),
+            Self::Standing(blocked) => Some(blocked.answer(one_of(&BLOCKED, answer)?)),
             _ => None,
         }
     }
@@ -97,9 +147,8 @@ impl Machine for Release {
     }
 
     fn answered(self, answer: Answer) -> Option<Self> {
-        match (self, answer) {
-            (Self::Stuck(stuck), Answer::Keep) => Some(stuck.keep()),
-            (Self::Stuck(stuck), Answer::Abandon) => Some(stuck.abandon()),
+        match self {
+            Self::Stuck(failed) => Some(failed.answer(one_of(&RELEASE_FAILED, answer)?)),
             _ => None,
         }
     }
@@ -114,9 +163,8 @@ impl Machine for Query {
     }
 
     fn answered(self, answer: Answer) -> Option<Self> {
-        match (self, answer) {
-            (Self::Pausing(pause), Answer::Again) => Some(pause.again()),
-            (Self::Pausing(pause), Answer::GiveUp) => Some(pause.give_up()),
+        match self {
+            Self::Pausing(pause) => Some(pause.answer(one_of(&PAUSE, answer)?)),
             _ => None,
         }
     }
@@ -131,13 +179,7 @@ impl Machine for Clear {
     }
 
     fn answered(self, answer: Answer) -> Option<Self> {
-        match (self, answer) {
-            (Self::At(Acquire::Pausing(_)), Answer::Again) => Some(self.again()),
-            (Self::At(Acquire::Pausing(_)), Answer::GiveUp) => Some(self.give_up()),
-            (Self::At(Acquire::Standing(_)), Answer::Leave) => Some(self.leave()),
-            (Self::At(Acquire::Standing(_)), Answer::Force) => Some(self.force()),
-            _ => None,
-        }
+        self.answer(one_of(&CLEAR, answer)?)
     }
 
     fn label(&self) -> String {

@@ -286,9 +286,10 @@ fn fork(next: &mut World, who: Who) -> Option<()> {
     Some(())
 }
 
-/// The path has just been removed, by somebody outside the protocol or by a participant whose
-/// kernel lock keeps nobody from acting at the same time: whoever is about to unlink acts on a
-/// confirm that no system call can bring up to date. Tells whether anybody is.
+/// The path has just been removed, by somebody outside the protocol, by force where there are no
+/// kernel locks, or by a participant whose kernel lock keeps nobody from acting at the same time:
+/// whoever is about to unlink acts on a confirm that no system call can bring up to date. Tells
+/// whether anybody is.
 fn open_windows(next: &mut World, by: Option<Who>) -> bool {
     let mut any = false;
     for who in next.everyone() {
@@ -343,7 +344,8 @@ fn call(
         if participant.kind == Kind::OldAgent {
             outcome.world.robbed |= removal.creator_lives | open_windows(&mut outcome.world, None);
         } else if participant.kind == Kind::Clearer && !config.kernel_locks {
-            outcome.world.robbed |= removal.creator_lives;
+            // Without kernel locks force excludes nobody, just as an old agent's unlink.
+            outcome.world.robbed |= removal.creator_lives | open_windows(&mut outcome.world, None);
         } else if removal.in_window && !removal.is_ours {
             // The harm of one removal from outside goes on: this one is as foreign.
             open_windows(&mut outcome.world, None);

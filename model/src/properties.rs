@@ -38,8 +38,8 @@ pub fn check_move(
     Ok(())
 }
 
-/// P1. Where others may remove the path, it is owed for who is still current; where an old agent
-/// has robbed somebody, no longer.
+/// P1. Where others may remove the path, it is owed for who is still current; where an old agent has
+/// robbed somebody, or force has where there are no kernel locks, no longer.
 fn excludes(config: &Config, world: &World) -> bool {
     if world.robbed {
         return true;
@@ -85,7 +85,8 @@ fn knows_its_guarantee(config: &Config, outcome: &Outcome) -> bool {
     }
 }
 
-/// P2.
+/// P2. A removal from outside, an old agent's, and a forced one without kernel locks may each fall
+/// between the confirm and the unlink of another participant, whose unlink is then excused.
 fn removes_its_own(config: &Config, outcome: &Outcome) -> bool {
     let Some(removal) = outcome.removal else { return true };
     if outcome.world.participant(removal.by).kind == Kind::OldAgent || removal.in_window {
@@ -97,7 +98,8 @@ fn removes_its_own(config: &Config, outcome: &Outcome) -> bool {
     if removal.created {
         return removal.is_ours && removal.locked;
     }
-    // The harm that force may do is to the file of one that has no kernel lock.
+    // Force without kernel locks may remove a holder's file, or a successor that was created since
+    // its confirm. What it leads others to remove is `in_window`.
     let may_force = config.forces && outcome.world.participant(removal.by).kind == Kind::Clearer;
     if may_force && !config.kernel_locks {
         return true;

@@ -231,8 +231,8 @@ pub struct World {
     pub chroots_left: u8,
     /// A release that could not remove its file was abandoned, which excuses an empty file at rest.
     pub removal_failed: bool,
-    /// An old agent has removed a file of ours, or one that we were about to unlink; or somebody
-    /// has by force, where there are no kernel locks. P1 is no longer owed.
+    /// An old agent, or force where there are no kernel locks, has removed a file of ours, or one that
+    /// we were about to unlink. P1 is no longer owed.
     pub robbed: bool,
 }
 

@@ -415,9 +415,7 @@ impl Config {
             },
             Self {
                 name: "trouble-for-clears-without-locks",
-                // One that acquires, at 3 as well: beside a second one, the file that force removes
-                // may be a newborn that its maker is about to withdraw, and P2 is not kept.
-                kinds: vec![Kind::Process, Kind::Clearer],
+                kinds: and_among(Kind::Clearer),
                 forces: true,
                 kernel_locks: false,
                 probe_lies: true,

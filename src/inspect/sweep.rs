@@ -84,6 +84,11 @@ impl Lock {
     /// taken that lock. So it removes nothing under a participant on the same machine that takes
     /// kernel locks, unless the filesystem's locks are local to a mount.
     ///
+    /// Where the filesystem has no kernel locks, a forced removal is like a removal from outside. The
+    /// record is compared with `holder` before the unlink, and a file that was created between the
+    /// two is removed instead. If `holder` is alive and between the last check and the unlink of its
+    /// own release, or of its failed acquire, its unlink may remove the file of the next holder.
+    ///
     /// A file that is provably stale is removed even if its record is not `holder`'s.
     ///
     /// # Errors

@@ -401,7 +401,26 @@ pub enum Pausing {
     Denied(Op),
 }
 
+/// Every answer of the driver to a pause, of an acquire ([`Pausing`]) or of a query. Each has a method
+/// of the same name as its short form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PauseAnswer {
+    /// [`Pausing::again`].
+    Again,
+    /// [`Pausing::give_up`].
+    GiveUp,
+}
+
 impl Pausing {
+    /// The driver's answer.
+    #[must_use = "the state that follows is the whole result"]
+    pub fn answer(self, answer: PauseAnswer) -> Acquire {
+        match answer {
+            PauseAnswer::Again => self.again(),
+            PauseAnswer::GiveUp => self.give_up(),
+        }
+    }
+
     /// Another try.
     #[must_use = "the state that follows is the whole result"]
     pub fn again(self) -> Acquire {

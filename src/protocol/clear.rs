@@ -37,6 +37,19 @@ pub enum Clear {
     Ended(Cleared),
 }
 
+/// Every answer of the driver to a clear. Each has a method of the same name as its short form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClearAnswer {
+    /// [`Clear::again`].
+    Again,
+    /// [`Clear::give_up`].
+    GiveUp,
+    /// [`Clear::leave`].
+    Leave,
+    /// [`Clear::force`].
+    Force,
+}
+
 impl Clear {
     /// Where every clear starts.
     pub const START: Self = Self::At(Acquire::Opening(Opening));
@@ -54,6 +67,20 @@ impl Clear {
                 (_, next) => Self::at(next),
             },
             Self::Ended(_) => self,
+        }
+    }
+
+    /// The driver's answer. `None` where the machine does not ask for it: at another state than the
+    /// one that the answer is for.
+    pub fn answer(self, answer: ClearAnswer) -> Option<Self> {
+        let Self::At(state) = self else { return None };
+        let is_paused = matches!(state, Acquire::Pausing(_));
+        let is_blocked = matches!(state, Acquire::Standing(_));
+        match answer {
+            ClearAnswer::Again => is_paused.then(|| self.again()),
+            ClearAnswer::GiveUp => is_paused.then(|| self.give_up()),
+            ClearAnswer::Leave => is_blocked.then(|| self.leave()),
+            ClearAnswer::Force => is_blocked.then(|| self.force()),
         }
     }
 

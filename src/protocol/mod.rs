@@ -107,10 +107,11 @@ mod wait;
 
 pub use acquire::{
     Acquire, Claim, Closing, Confirming, ConfirmingNew, Creating, Dating, Judging, LockingNew,
-    LockingOld, Opening, Pausing, Peeked, Peeking, Reading, Recording, Refusal, Then, Unlinking,
+    LockingOld, Opening, PauseAnswer, Pausing, Peeked, Peeking, Reading, Recording, Refusal, Then,
+    Unlinking,
 };
 pub use cleanup::{Disowning, Retaking, Voiding, Withdrawing};
-pub use clear::{Clear, Cleared};
+pub use clear::{Clear, ClearAnswer, Cleared};
 pub use judge::{
     Age, Assessment, Author, Evidence, FreeLock, Guarantee, KernelLock, LockDomain, Probe, Unsure,
     Verdict, Watch, assess, judge,
@@ -123,10 +124,10 @@ pub use query::{
     QueryReading, QueryThen, QueryWatching,
 };
 pub use release::{
-    Release, ReleaseClosing, ReleaseConfirming, ReleaseLeaving, ReleaseUnlinking, ReleaseVoiding,
-    Released, Stuck,
+    Release, ReleaseClosing, ReleaseConfirming, ReleaseFailedAnswer, ReleaseLeaving,
+    ReleaseUnlinking, ReleaseVoiding, Released, Stuck,
 };
-pub use wait::{Arming, Listening, Noticing, Retrying, Stance, Standing, Woken};
+pub use wait::{Arming, BlockedAnswer, Listening, Noticing, Retrying, Stance, Standing, Woken};
 
 pub use crate::record::{Contents, FileName};
 

@@ -15,8 +15,8 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::protocol::{
-    Age, Assessment, Confirm, Dated, Evidence, FileSystem, Op, Open, Probed, Read, Unsure, Watch,
-    assess,
+    Age, Assessment, Confirm, Dated, Evidence, FileSystem, Op, Open, PauseAnswer, Probed, Read,
+    Unsure, Watch, assess,
 };
 
 /// A query, from its open to its answer.
@@ -203,6 +203,15 @@ pub enum QueryPausing {
 }
 
 impl QueryPausing {
+    /// The driver's answer.
+    #[must_use = "the state that follows is the whole result"]
+    pub fn answer(self, answer: PauseAnswer) -> Query {
+        match answer {
+            PauseAnswer::Again => self.again(),
+            PauseAnswer::GiveUp => self.give_up(),
+        }
+    }
+
     /// Another look.
     #[must_use = "the state that follows is the whole result"]
     pub fn again(self) -> Query {

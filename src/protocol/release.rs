@@ -111,7 +111,25 @@ pub struct Stuck {
     pub op: Op,
 }
 
+/// Every answer of the driver to [`Stuck`]. Each has a method of the same name as its short form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReleaseFailedAnswer {
+    /// [`Stuck::keep`].
+    Keep,
+    /// [`Stuck::abandon`].
+    Abandon,
+}
+
 impl Stuck {
+    /// The driver's answer.
+    #[must_use = "the state that follows is the whole result"]
+    pub fn answer(self, answer: ReleaseFailedAnswer) -> Release {
+        match answer {
+            ReleaseFailedAnswer::Keep => self.keep(),
+            ReleaseFailedAnswer::Abandon => self.abandon(),
+        }
+    }
+
     /// The lock stays held, for another release later.
     #[must_use = "the state that follows is the whole result"]
     pub fn keep(self) -> Release {

@@ -22,7 +22,29 @@ pub struct Standing {
     pub stance: Stance,
 }
 
+/// Every answer of the driver to [`Standing`]. Each has a method of `Standing` as its short form; the
+/// model goes through the enum, so that an answer it does not know does not compile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BlockedAnswer {
+    /// [`Standing::leave`].
+    Leave,
+    /// [`Standing::listen`].
+    Listen,
+    /// [`Standing::force`].
+    Force,
+}
+
 impl Standing {
+    /// The driver's answer.
+    #[must_use = "the state that follows is the whole result"]
+    pub fn answer(self, answer: BlockedAnswer) -> Acquire {
+        match answer {
+            BlockedAnswer::Leave => self.leave(),
+            BlockedAnswer::Listen => self.listen(),
+            BlockedAnswer::Force => self.force(),
+        }
+    }
+
     /// Closes the file, and then refuses or tries again.
     #[must_use = "the state that follows is the whole result"]
     pub fn leave(self) -> Acquire {
