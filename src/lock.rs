@@ -114,7 +114,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// As [`try_acquire`](Self::try_acquire), but never [`AcquireError::Held`].
+    /// Same as [`try_acquire`](Self::try_acquire), but never [`AcquireError::Held`].
     pub fn acquire(&self) -> Result<Guard, AcquireError> {
         self.acquire_with(WaitOptions::new())
     }
@@ -133,7 +133,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// As [`try_acquire`](Self::try_acquire), with [`AcquireError::Timeout`] in the place of
+    /// Same as [`try_acquire`](Self::try_acquire), with [`AcquireError::Timeout`] in the place of
     /// [`AcquireError::Held`].
     pub fn acquire_timeout(&self, limit: Duration) -> Result<Guard, AcquireError> {
         self.acquire_with(WaitOptions::new().timeout(limit))
@@ -148,7 +148,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// As [`try_acquire`](Self::try_acquire), with [`AcquireError::Timeout`] or
+    /// Same as [`try_acquire`](Self::try_acquire), with [`AcquireError::Timeout`] or
     /// [`AcquireError::Cancelled`] in the place of [`AcquireError::Held`].
     pub fn acquire_with(&self, options: WaitOptions<'_>) -> Result<Guard, AcquireError> {
         Driver::waiting(self, options, Waiter::Thread).run()

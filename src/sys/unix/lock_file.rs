@@ -163,7 +163,7 @@ impl LockFile {
         error.unwrap_or_else(|| io::Error::other("the reason is not known"))
     }
 
-    /// Whether a name is being deleted: never, since it is free as soon as its file is removed.
+    /// Whether a name is being deleted: never, because it is free as soon as its file is removed.
     pub(crate) fn is_being_deleted(&self) -> bool {
         false
     }
@@ -242,7 +242,7 @@ impl LockFile {
         }
     }
 
-    /// As [`FileSystem::listen`], in a task: blocks no thread.
+    /// Same as [`FileSystem::listen`], in a task: blocks no thread.
     #[cfg(feature = "tokio")]
     pub(crate) async fn listen_in_task(&mut self) -> Listen {
         match self.listener.listen_in_task().await {

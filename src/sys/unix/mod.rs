@@ -86,7 +86,7 @@ fn is_stale(error: &io::Error) -> bool {
 ///
 /// In a process that has closed one of those, as daemons do, a new file gets its number. Messages
 /// would then be written into a lock file, and a child would get another file in its place. Without
-/// a free number above it stays where it is: it must not be lost, since it may have been created.
+/// a free number above it stays where it is: it must not be lost, because it may have been created.
 pub(super) fn above_standard<F: AsRawFd + From<OwnedFd>>(file: F) -> F {
     if file.as_raw_fd() > libc::STDERR_FILENO {
         return file;

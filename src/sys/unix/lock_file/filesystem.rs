@@ -12,7 +12,7 @@ use super::Opened;
 use crate::record::Holder;
 use crate::sys::author::Filesystem;
 
-/// Whether what the path names is seen as it is at once, since the file is this kernel's own.
+/// Whether `stat` of the path is always current: true where the filesystem is this kernel's own.
 ///
 /// A device with a number of its own is a disk here. For the others the filesystem is asked.
 #[cfg(target_os = "linux")]

@@ -245,7 +245,7 @@ impl FileSystem for LockFile {
 /// How large a file this process may make (`RLIMIT_FSIZE`); `None` without a limit.
 ///
 /// A write at the limit does not only fail: the kernel sends SIGXFSZ, which ends the process. It is
-/// asked before every write, since a program may change it.
+/// asked before every write, because a program may change it.
 fn file_size_limit() -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` has room for the answer.
