@@ -102,6 +102,7 @@
 //! | `record.rs` | what stands in the file |
 //! | `dir.rs`, `lock.rs`, `guard.rs` | what users hold |
 //! | `error/` | what they are told |
+//! | `percy.rs` | what is kept for the old agent: its directory, its names of files, its words |
 //! | `exit.rs` | the release of what is held when the process exits |
 //! | `sys/` | the real system behind the trait, and the process probe |
 //! | `trace.rs` | events for `tracing`, with feature `tracing` |
@@ -118,6 +119,7 @@ mod exit;
 mod guard;
 mod inspect;
 mod lock;
+mod percy;
 pub mod protocol;
 mod record;
 #[cfg(feature = "serde")]

@@ -22,9 +22,9 @@ use super::{
     above_standard, identity, is_absent, is_stale, lacks_descriptors, process, retried,
     twice_if_stale,
 };
-use crate::dir::port_of_file;
+use crate::percy;
 use crate::protocol::{Listen, Lock};
-use crate::record::{Contents, FileName, Holder, MAX_RECORD};
+use crate::record::{Contents, Holder, MAX_RECORD};
 use crate::sys::{Deadline, KernelLocks, nothing_open};
 
 /// One participant's view of one lock path.
@@ -363,12 +363,7 @@ impl LockFile {
                 more => filled += more,
             }
         }
-        let name = self.path.file_name().and_then(|name| name.to_str());
-        let name = match name.and_then(port_of_file) {
-            Some(_) => FileName::OfPort,
-            None => FileName::Any,
-        };
-        Ok(Contents::of(&bytes[..filled], name))
+        Ok(Contents::of(&bytes[..filled], percy::file_name(&self.path)))
     }
 }
 

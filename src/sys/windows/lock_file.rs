@@ -17,11 +17,11 @@ use super::open_file::{Kind, OpenFile};
 use super::owner::make_directory;
 use super::values::code;
 use super::{is_absent, is_denied, lacks_descriptors, not_pending, process};
-use crate::dir::port_of_file;
+use crate::percy;
 #[cfg(feature = "tokio")]
 use crate::protocol::Listen;
 use crate::protocol::Unlink;
-use crate::record::{Contents, FileName, Holder, MAX_RECORD};
+use crate::record::{Contents, Holder, MAX_RECORD};
 #[cfg(feature = "tokio")]
 use crate::sys::Backoff;
 use crate::sys::{Deadline, KernelLocks};
@@ -240,12 +240,7 @@ impl LockFile {
     fn contents(&self, file: &OpenFile) -> io::Result<Contents> {
         let mut bytes = [0; MAX_RECORD + 1];
         let filled = file.read(&mut bytes)?;
-        let name = self.path.file_name().and_then(|name| name.to_str());
-        let name = match name.and_then(port_of_file) {
-            Some(_) => FileName::OfPort,
-            None => FileName::Any,
-        };
-        Ok(Contents::of(&bytes[..filled], name))
+        Ok(Contents::of(&bytes[..filled], percy::file_name(&self.path)))
     }
 
     /// Removes our open file, if the path names it.
