@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::error::held::Subject;
 use crate::error::{BadName, PlaceError};
 use crate::lock::Lock;
-use crate::sys;
+use crate::{percy, sys};
 
 /// A directory of lock files.
 ///
@@ -131,7 +131,7 @@ impl LockDir {
     ///
     /// [`PlaceError::NoHome`], [`PlaceError::Environment`].
     pub fn percy() -> Result<Self, PlaceError> {
-        Self::home("percy")
+        Self::home(percy::APP)
     }
 
     /// The lock of `port` in this directory: `agent-<port>.lock`. Touches nothing.
@@ -142,7 +142,7 @@ impl LockDir {
     pub fn port(&self, port: u16) -> Result<Lock, PlaceError> {
         match port {
             0 => Err(PlaceError::AnyPort),
-            _ => self.lock_in(&format!("agent-{port}"), Subject::Port(port)),
+            _ => self.lock_in(&percy::stem(port), Subject::Port(port)),
         }
     }
 
@@ -205,7 +205,7 @@ impl LockDir {
 
     /// The lock whose file has the name `file` in this directory; `None` if no lock's file has.
     pub(crate) fn lock_of_file(&self, file: &str) -> Option<Lock> {
-        match port_of_file(file) {
+        match percy::port_of_file(file) {
             Some(port) => self.port(port).ok(),
             None => self.name(file.strip_suffix(".lock")?).ok(),
         }
@@ -222,14 +222,6 @@ impl LockDir {
         }
         Ok(Lock::new(self.path.join(format!("{stem}.lock")), subject))
     }
-}
-
-/// The port whose lock file has the name `file`: `agent-<port>.lock`.
-pub(crate) fn port_of_file(file: &str) -> Option<u16> {
-    let digits = file.strip_suffix(".lock")?.strip_prefix("agent-")?;
-    let port = digits.parse().ok().filter(|&port| port != 0)?;
-    // As `port` writes it: no sign, no zero before it.
-    (u16::to_string(&port) == digits).then_some(port)
 }
 
 /// What a lock of a directory is for: a port or a name, as in `PORT|NAME`.

@@ -208,6 +208,7 @@ mod exit;
 mod guard;
 mod inspect;
 mod lock;
+mod percy;
 pub mod protocol;
 mod record;
 #[cfg(feature = "serde")]

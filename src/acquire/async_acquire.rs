@@ -16,7 +16,7 @@
 //!
 //! A drop is a driver's decision that the machine asks for and the model has: [`Pausing::give_up`],
 //! and [`Listen::Over`] in reply to a `listen`. That a drop can come between any two polls adds
-//! nothing, since the model lets others make any number of calls before either. At `Refused`
+//! nothing, because the model lets others make any number of calls before either. At `Refused`
 //! nothing is open, and to stop there is the end of any refused acquire. An await that ends for
 //! nothing (a timer, a queue's readiness for an earlier file, a turn) is an event for nothing, or
 //! another try, which the model lets come at any time. What would be wrong is to leave a wait
@@ -68,7 +68,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// As [`try_acquire`](Self::try_acquire), but never [`AcquireError::Held`].
+    /// Same as [`try_acquire`](Self::try_acquire), but never [`AcquireError::Held`].
     ///
     /// # Panics
     ///
@@ -105,12 +105,12 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// As [`try_acquire`](Self::try_acquire), with [`AcquireError::Timeout`] or
+    /// Same as [`try_acquire`](Self::try_acquire), with [`AcquireError::Timeout`] or
     /// [`AcquireError::Cancelled`] in the place of [`AcquireError::Held`].
     ///
     /// # Panics
     ///
-    /// As [`acquire_async`](Self::acquire_async).
+    /// Same as [`acquire_async`](Self::acquire_async).
     ///
     /// # Examples
     ///

@@ -108,7 +108,7 @@ impl RetryPolicy {
     }
 
     /// In which queue of its process the caller waits for its turn, if it waits. A thread that may be
-    /// cancelled waits at the file, since nothing else would wake it.
+    /// cancelled waits at the file, because nothing else would wake it.
     pub(crate) fn queue(&self) -> Option<Waiter> {
         match self.waiting.as_ref()? {
             Waiting { waiter: Waiter::Thread, deadline: Deadline { cancelled: Some(_), .. } } => {

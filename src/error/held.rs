@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::lock::Lock;
+use crate::percy;
 use crate::protocol::{Refusal, Unsure};
 use crate::record::{Holder, printable};
 
@@ -61,8 +62,7 @@ impl Held {
     ///
     /// It names no holder: show the refusal itself next to it.
     pub fn percy_message(&self) -> Option<String> {
-        let port = self.port()?;
-        Some(format!("Percy is already running or the port {port} is in use"))
+        self.port().map(percy::message)
     }
 
     /// What is known, in one line without the path: "port 5338 is locked by pid 20211 (node, since

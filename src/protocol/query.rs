@@ -78,7 +78,7 @@ impl Query {
 pub enum QueryThen {
     /// Answer.
     Answer(Assessment),
-    /// Look again, since the file was replaced while it was looked at.
+    /// Look again, because the file was replaced while it was looked at.
     Pause,
     /// Report the operation that failed.
     Fail(Op),

@@ -9,7 +9,7 @@
 //! | another boot, our machine and name | an earlier boot | that boot is over |
 //! | another boot, on a filesystem of this kernel alone | an earlier boot | that boot is over, or has nothing to do with this file |
 //! | another boot, else | another machine | nothing |
-//! | no boot, or ours is not known | as far as the filesystem tells | our kernel lock on a filesystem of this kernel alone |
+//! | no boot, or ours is not known | as far as the filesystem shows | our kernel lock on a filesystem of this kernel alone |
 //!
 //! An equal name alone proves nothing: many machines are called `localhost`. What remains: clones
 //! of a virtual machine share machine, boot and name, and on a shared directory they look like one.
@@ -123,7 +123,7 @@ fn is_this_machine(me: &Holder, holder: &Holder) -> bool {
 }
 
 /// A digest of the number of a machine, where the system has one, which is not to be shown to others itself (machine-id(5)):
-/// FNV-1a, of which 64 bits do not tell the 128 of the number.
+/// FNV-1a, whose 64 bits do not reveal the 128 of the number.
 #[cfg_attr(
     not(any(windows, target_os = "linux", target_vendor = "apple", target_os = "freebsd")),
     allow(dead_code)

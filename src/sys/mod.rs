@@ -88,7 +88,7 @@ pub(crate) fn directory_of_environment() -> Option<PathBuf> {
     Some(named.into())
 }
 
-/// The names of what stands in the directory `dir`, in no order; none if it is absent.
+/// The names of the entries of the directory `dir`, in no order; none if it is absent.
 pub(crate) fn names_in(dir: &Path) -> io::Result<Vec<OsString>> {
     let names = || -> io::Result<Vec<_>> {
         std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect()
@@ -103,11 +103,11 @@ pub(crate) fn names_in(dir: &Path) -> io::Result<Vec<OsString>> {
 }
 
 /// Panics, as tokio does, where there is none with what a wait in a task needs: at once, and not
-/// on the day when somebody else holds the lock.
+/// only when another process holds the lock.
 #[cfg(feature = "tokio")]
 pub(crate) fn require_a_runtime() {
     drop(tokio::time::sleep(Duration::ZERO));
-    // Without a descriptor left it is not told: then the acquire fails, and does not wait.
+    // Without a descriptor left this is not known: then the acquire fails, and does not wait.
     #[cfg(unix)]
     drop(tokio::net::UnixDatagram::unbound());
 }
@@ -179,7 +179,7 @@ pub(crate) fn whole_milliseconds(time: SystemTime) -> SystemTime {
     }
 }
 
-/// Which files have a kernel lock: not told here, other than on Linux.
+/// Which files have a kernel lock: known on Linux alone.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug, Default)]
 pub(crate) struct KernelLocks(());

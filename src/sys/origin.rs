@@ -3,7 +3,7 @@
 use super::process;
 
 /// The process in which a value was made. A forked child has copies of its parent's values, and
-/// must not act through them: what they stand for is its parent's.
+/// must not act through them: the files are its parent's.
 ///
 /// One that is about to act through a value that may be such a copy calls
 /// [`process::notice_fork`] first, which also notices forks around the C library.

@@ -1,7 +1,7 @@
 //! A value that is computed once a process, and once more after a `fork`.
 //!
 //! The one thing that the threads of a process share in this crate. `OnceLock` would not do: a
-//! child forked while another thread computes the value would wait for that thread for ever, and
+//! child forked while another thread computes the value would wait for that thread forever, and
 //! would take over its parent's value otherwise.
 //!
 //! tests/loom.rs compiles this file a second time, below a parent whose `AtomicPtr` is loom's.
@@ -37,7 +37,7 @@ impl<T: Send + Sync + 'static> PerProcess<T> {
         Self::of(self.slot.load(Ordering::Acquire), generation)
     }
 
-    /// The value of this generation, computed now if nobody has. Never blocks: threads that come
+    /// The value of this generation, computed now if no thread has. Never blocks: threads that come
     /// at the same time may compute it twice, and all of them get the same one.
     pub(crate) fn get(&self, generation: usize, compute: impl FnOnce() -> T) -> &'static T {
         let seen = self.slot.load(Ordering::Acquire);

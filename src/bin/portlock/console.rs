@@ -1,4 +1,4 @@
-//! On Windows portlock holds the lock, since a kernel lock goes with no open file to another process.
+//! On Windows portlock itself holds the lock, because no kernel lock can be passed to another process.
 //! The command is in a job that ends with portlock. It gets Ctrl-C and Ctrl-Break from the console
 //! as portlock does, which leaves them to it.
 
@@ -99,7 +99,7 @@ fn status_of(ended: ExitStatus) -> u8 {
 }
 
 /// This process and those that it starts: the end of this one ends all of them
-/// ([job objects](https://learn.microsoft.com/windows/win32/procthread/job-objects)), since it has
+/// ([job objects](https://learn.microsoft.com/windows/win32/procthread/job-objects)), because it has
 /// the only handle of their job.
 struct Tied(Job);
 

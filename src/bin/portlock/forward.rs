@@ -22,7 +22,7 @@ use crate::signals::{Blocked, HANDLED};
 
 type Delivery = SignalDelivery<UnixStream, WithOrigin>;
 
-/// The command while it runs. Locked for every signal and for its end, since its number may be
+/// The command while it runs. Locked for every signal and for its end, because its number may be
 /// another process's once it has been waited for.
 type Running = Arc<Mutex<Option<Pid>>>;
 

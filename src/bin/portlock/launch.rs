@@ -4,7 +4,7 @@
 //! the lock, and an agent of the old format, which looks at the pid alone, is refused while it lives.
 //! portlock stays as its parent: it hands signals on, and removes the lock file afterwards.
 //!
-//! The child is portlock once more, since a process may do little between fork and exec.
+//! The child is portlock once more, because a process may do little between fork and exec.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;

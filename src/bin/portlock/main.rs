@@ -91,7 +91,7 @@ fn main() -> ExitCode {
             0
         }
         Err(usage) => {
-            // Rendered without colours, since the arguments that it quotes must be made visible.
+            // Rendered without colours, because the arguments that it quotes must be made visible.
             let text = usage.render().to_string();
             match text.strip_prefix("error: ") {
                 Some(error) => say(error.trim_end()),

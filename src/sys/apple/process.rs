@@ -43,7 +43,7 @@ fn boot() -> Option<String> {
     crate::record::printable(text.trim_end_matches('\0'))
 }
 
-/// `None` where the kernel does not tell: there is no such process, or it may not be looked at.
+/// `None` where the kernel does not say: there is no such process, or it may not be inspected.
 pub(crate) fn probe(pid: u32, start: Option<u64>, written: Option<SystemTime>) -> Option<Probe> {
     let found = look(pid)?;
     // The number is that of its process, and not of a thread.

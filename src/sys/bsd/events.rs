@@ -1,8 +1,8 @@
 //! Events of one file, by kqueue(2) on macOS and FreeBSD: its unlink or rename, and what frees a
 //! kernel lock: on macOS the unlock itself (`NOTE_FUNLOCK`), on FreeBSD any close (`NOTE_CLOSE`).
 //!
-//! The kernel unlocks and closes for who dies. Our own unlocks are events too, which are for
-//! nothing: who listens looks again, finds the lock taken and goes on.
+//! The kernel unlocks and closes the files of a process that dies. Our own unlocks are spurious
+//! events: the waiter checks again, finds the lock taken and goes on.
 
 #![allow(unsafe_code)]
 
@@ -62,7 +62,7 @@ impl Events {
         self.queue.as_fd()
     }
 
-    /// Forgets what has happened, and tells whether there was anything.
+    /// Forgets what has happened, and returns whether there was anything.
     pub(crate) fn take(&mut self) -> io::Result<bool> {
         let queue = self.queue.as_raw_fd();
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -94,7 +94,7 @@ fn new_queue() -> io::Result<OwnedFd> {
     if queue < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is new, and nobody else's.
+    // SAFETY: the descriptor is new, and has no other owner.
     let queue = above_standard(unsafe { OwnedFd::from_raw_fd(queue) });
     // SAFETY: fcntl on a number; the descriptor is open.
     match unsafe { libc::fcntl(queue.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) } {

@@ -27,13 +27,13 @@ fn machine() -> Option<String> {
 }
 
 /// The random number of 16 bytes that this boot has and no other (`kern.boot_id`, since 13.0).
-/// Without it a record is taken for one of the old format, as far as its process is asked after.
+/// Without it a record counts as one of the old format when its process is probed.
 fn boot() -> Option<String> {
     let id: [u8; 16] = named(c"kern.boot_id")?;
     Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// `None` where the kernel does not tell: there is no such process, or it may not be looked at.
+/// `None` where the kernel does not say: there is no such process, or it may not be inspected.
 pub(crate) fn probe(pid: u32, start: Option<u64>, written: Option<SystemTime>) -> Option<Probe> {
     let found = look(pid)?;
     // The number is that of its process, and not of a thread.
@@ -55,7 +55,7 @@ pub(crate) fn probe(pid: u32, start: Option<u64>, written: Option<SystemTime>) -
     Some(Probe::Alive)
 }
 
-/// Microseconds since boot. The kernel tells the time by the wall clock, to which it adds that of
+/// Microseconds since boot. The kernel reports the time by the wall clock, to which it adds that of
 /// the boot (`fill_kinfo_proc` in sys/kern/kern_proc.c), and that is moved when the clock is set.
 fn start_of(found: &libc::kinfo_proc) -> Option<u64> {
     let boot: libc::timeval = named(c"kern.boottime")?;

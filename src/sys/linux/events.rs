@@ -1,9 +1,9 @@
 //! Events of one file, by inotify(7): its unlink or rename, and every close of it.
 //!
-//! The kernel tells of a close when the last who shares an open file closes it or dies.
+//! The kernel reports a close when the last process that shares an open file closes it or dies.
 //!
-//! To close a queue that has just had a watch takes the kernel 8 to 17 ms (it waits until nobody
-//! can use the watch any more), and 20 µs a moment later. So queues are kept for the next wait.
+//! To close a queue that has just had a watch takes the kernel 8 to 17 ms (it waits until no
+//! thread can use the watch any more), and 20 µs a moment later. So queues are kept for the next wait.
 
 #![allow(unsafe_code)]
 
@@ -42,8 +42,8 @@ fn spare() -> MutexGuard<'static, Vec<Arc<OwnFile>>> {
     spare.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An unlink changes the link count, which is `IN_ATTRIB`; `IN_DELETE_SELF` would come only when
-/// nobody has the file open, and we have.
+/// An unlink changes the link count, which is `IN_ATTRIB`; `IN_DELETE_SELF` would come only when no
+/// process has the file open, and we have.
 const OF_INTEREST: u32 =
     libc::IN_ATTRIB | libc::IN_CLOSE | libc::IN_MOVE_SELF | libc::IN_DONT_FOLLOW;
 
@@ -81,7 +81,7 @@ impl Events {
         self.queue.as_fd()
     }
 
-    /// Forgets what has happened, and tells whether any of it was to the present file.
+    /// Forgets what has happened, and returns whether any of it was to the present file.
     pub(crate) fn take(&mut self) -> io::Result<bool> {
         let mut any = false;
         let mut bytes = [0; 4096];
@@ -116,7 +116,7 @@ fn new_queue() -> io::Result<File> {
     if queue < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is new, and nobody else's.
+    // SAFETY: the descriptor is new, and has no other owner.
     Ok(above_standard(unsafe { File::from_raw_fd(queue) }))
 }
 

@@ -5,10 +5,10 @@
 //! the list moves between two of them:
 //!
 //! 1. The first piece ends with entry 74. X is entry 75, held all the time.
-//! 2. Somebody releases a lock that stands before. X becomes entry 74.
+//! 2. A process releases a lock that is listed before. X becomes entry 74.
 //! 3. The next piece begins with entry 75. X was in neither.
 //!
-//! (Measured with 200 locks held and 4 others coming and going: a held lock was missing from 31 of
+//! (Measured with 200 locks held and 4 others taken and released: a held lock was missing from 31 of
 //! 50 readings.) So the list is read through two open files by turns, each of which goes on to half
 //! a piece beyond the other, and each piece must share entries with the one before it:
 //!
@@ -17,9 +17,9 @@
 //!  second  ├─────2─────┼─────4─────┼──6──┤
 //! ```
 //!
-//! The order of two entries never changes while both are in the list. So whoever is in it all the
-//! time stands in a piece: if X is not behind the end of piece *n*, either it stands in that piece,
-//! or before an entry which is also in piece *n* - 1, hence not behind the end of that one, and so
+//! The order of two entries never changes while both are in the list. So an entry that is in the list
+//! all the time is in a piece: if X is not behind the end of piece *n*, it is either in that piece, or
+//! before an entry which is also in piece *n* - 1, hence not behind the end of that one, and so
 //! on down to the first, which begins the list.
 //!
 //! Where the pieces do not overlap even at the fourth reading, what was seen is seen, and absence
@@ -48,17 +48,17 @@ const SHARED: usize = 8;
 /// By how many bytes one reader goes beyond the other. A piece has twice that and the rest of an
 /// entry, which fits into a page, so that it is we who cut and not the kernel.
 ///
-/// One after the other, until the pieces overlap: a last piece of few entries, one of which comes
-/// and goes, is another one where the cuts are others.
+/// One after the other, until the pieces overlap: a last piece of few entries, one of which is
+/// taken and released, differs where the cuts differ.
 const STEPS: [usize; 4] = [1792, 1600, 1408, 1216];
 
 /// A piece that is no longer ends where the list ended at that instant: the kernel gives out less
-/// than asked for only at the end, or before an entry (with all who wait for it, on a line each)
+/// than asked for only at the end, or before an entry (with all its waiters, on a line each)
 /// for which the rest of the page is too small. One that overflows half a page is not expected to
 /// be followed by its own disappearance between two reads.
 const SURELY_LAST: usize = 2048;
 
-/// The kernel's locks, as they were at some instants of one look. The default one tells nothing.
+/// The kernel's locks, as they were at some instants of one look. The default one says nothing.
 #[derive(Debug, Default)]
 pub(crate) struct KernelLocks {
     listed: Listed,
@@ -69,7 +69,7 @@ pub(crate) struct KernelLocks {
 type Device = (u32, u32);
 
 impl KernelLocks {
-    /// Looks at all of them. What cannot be read is as if it were not told.
+    /// Reads all of them. What cannot be read is not known.
     pub(crate) fn snapshot() -> Self {
         let devices = devices();
         let open = || File::open("/proc/locks");
@@ -86,7 +86,7 @@ impl KernelLocks {
     /// Whether any open file has a `flock` on the inode of `file`.
     ///
     /// A lock is listed by the inode and device of the filesystem, which on btrfs and overlayfs are
-    /// not those of `stat`; fdinfo and mountinfo tell them. Outside the initial pid namespace the
+    /// not those of `stat`; fdinfo and mountinfo have them. Outside the initial pid namespace the
     /// locks of processes that are not in ours are not listed, so there the absence of a lock
     /// proves nothing.
     pub(crate) fn watch(&self, file: &File, pid_namespace: Option<u64>) -> Watch {
@@ -190,7 +190,7 @@ struct Reader<R> {
 /// What one read gave out: a part of the list as it was at one instant.
 struct Piece {
     length: usize,
-    /// Its whole lines, without number, and without those who only wait.
+    /// Its whole lines, without number, and without waiters.
     entries: Vec<String>,
 }
 
@@ -225,8 +225,8 @@ impl Piece {
     }
 }
 
-/// `3: FLOCK  ADVISORY  WRITE 20211 fe:00:5678 0 EOF`, from its kind on; none of a line of one who
-/// waits, which has `->` before that.
+/// `3: FLOCK  ADVISORY  WRITE 20211 fe:00:5678 0 EOF`, from its kind on; `None` for a waiter's line,
+/// which has `->` before that.
 fn entry(line: &str) -> Option<&str> {
     let (_, entry) = line.split_once(": ")?;
     (!entry.trim_start().starts_with("->")).then_some(entry)
@@ -252,14 +252,14 @@ const MOST_EXAMINED: usize = 20_000;
 /// far as this process may look. `recorded` is the one that the record names.
 ///
 /// No open file is touched: `stat` of one on a dead network mount would never return. The kernel
-/// itself tells the name of an open file (`readlink`) and its locks (`fdinfo`). A file that another
+/// itself has the name of an open file (`readlink`) and its locks (`fdinfo`). A file that another
 /// process knows by another name is not found.
 ///
 /// The processes that were started after the recorded one come first, because a child that
 /// inherited the lock is one of them. The search ends after [`MOST_EXAMINED`].
 pub(crate) fn pids_with_lock(path: &Path, recorded: u32) -> io::Result<Vec<u32>> {
     let mut options = OpenOptions::new();
-    // Names the file and opens nothing, so that no event tells anybody of an open.
+    // Names the file and opens nothing, so that no process gets an event.
     options.read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW);
     let file = retried(|| options.open(path))?;
     let (Some(name), Some(wanted)) = (path.file_name(), identity(&file, &devices())) else {

@@ -16,11 +16,11 @@ use crate::sys::unix::{lacks_descriptors, retried};
 /// How what /proc says is to be read by this process.
 #[derive(Clone)]
 pub(crate) struct View {
-    /// Whether /proc numbers processes as this one does. It does not where a process entered a
-    /// pid namespace, and nobody mounted a /proc of that one.
+    /// Whether /proc numbers processes as this one does. It does not where a process entered a pid
+    /// namespace whose own /proc is not mounted.
     is_of_our_namespace: Option<bool>,
     /// By how many ticks every start is shifted for this process: it may be in a time namespace
-    /// (time_namespaces(7)), and others, who compare the starts, in another.
+    /// (time_namespaces(7)), and the processes that compare the starts in another.
     shift: Option<i64>,
 }
 
@@ -43,8 +43,8 @@ impl View {
     }
 }
 
-/// By how many ticks starts are shifted here. `None` where that is not told, or is no number of
-/// whole ticks, so that nobody could undo it.
+/// By how many ticks starts are shifted here. `None` where the kernel does not say, or where it is
+/// no number of whole ticks and cannot be undone.
 fn shift() -> Option<i64> {
     let offsets = match std::fs::read_to_string("/proc/self/timens_offsets") {
         Ok(offsets) => offsets,
@@ -53,7 +53,7 @@ fn shift() -> Option<i64> {
         Err(_) => return None,
     };
     let shift = parse_shift(&offsets, hertz()?)?;
-    // What is told is of the namespace for children, which is another one after an unshare.
+    // The file is about the namespace for children, which is another one after an unshare.
     let is_ours = shift == 0 || namespace("time")? == namespace("time_for_children")?;
     is_ours.then_some(shift)
 }
@@ -100,7 +100,7 @@ fn machine() -> Option<String> {
     is_one.then(|| digest(number))
 }
 
-/// `None` where /proc does not tell: it is not mounted, or is another pid namespace's, or hides
+/// `None` where /proc does not say: it is not mounted, or is another pid namespace's, or hides
 /// other users' processes; or where the start of the process cannot be compared.
 ///
 /// # Errors
@@ -146,8 +146,8 @@ pub(crate) fn probe(
     Ok(Some(if is_later { Probe::StartedLater } else { Probe::Alive }))
 }
 
-/// What a file of /proc tells at once. It is not read to its end, which takes as long again: what
-/// matters stands at its beginning, and the whole of it is made up by the first read.
+/// What one read of a file of /proc returns. It is not read to its end, which takes as long again:
+/// what matters is at its beginning, and the first read makes up the whole of it.
 fn told<'a>(path: &str, room: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
     let length = match retried(|| File::open(path)) {
         Ok(mut file) => retried(|| file.read(room)).ok(),
@@ -193,7 +193,7 @@ fn hertz() -> Option<u64> {
 struct Clocks {
     /// The wall clock, which people and NTP set.
     now: SystemTime,
-    /// Time since boot, which nobody sets.
+    /// Time since boot, which cannot be set.
     uptime: Duration,
 }
 
@@ -208,8 +208,7 @@ impl Clocks {
 }
 
 /// Set in the flags of a thread from the start of its exit (`include/linux/sched.h`). A process
-/// that ends frees its kernel locks before it is a zombie, so that whoever waited for one meets
-/// it in between.
+/// that ends frees its kernel locks before it is a zombie, so a waiter may probe it in between.
 const PF_EXITING: u64 = 4;
 
 /// The fields of /proc/PID/stat that matter.
@@ -246,8 +245,8 @@ impl Stat {
 mod tests {
     use super::*;
 
-    /// An old agent started an hour after boot, and wrote its record then. It is asked after
-    /// seven hours later, by clocks to which this happened.
+    /// An old agent started an hour after boot, and wrote its record then. It is probed seven
+    /// hours later, by clocks to which this happened.
     fn after_seven_hours(set_forward: Duration, set_back: Duration) -> bool {
         const HOUR: Duration = Duration::from_secs(3600);
         let boot = SystemTime::UNIX_EPOCH + 1_000_000 * HOUR;
@@ -285,7 +284,7 @@ mod tests {
     }
 
     /// The uptime counts the hours of sleep, as the start of a process does. A clock that
-    /// stands still meanwhile (CLOCK_MONOTONIC) would make the agent look younger by them.
+    /// stops during sleep (CLOCK_MONOTONIC) would make the agent look younger by them.
     #[test]
     fn an_old_agent_that_slept_with_its_machine_is_not_taken_for_a_later_process() {
         const HOUR: Duration = Duration::from_secs(3600);

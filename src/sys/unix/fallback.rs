@@ -1,8 +1,8 @@
-//! The directory that stands in for the user's own, made safely.
+//! The directory that is used instead of the user's own, made safely.
 //!
-//! It is below a directory that others write to as well, so nothing that stands there is trusted
-//! by its name: it must be a directory and no link, ours, and writable by nobody else. What is not
-//! so is refused; it is never repaired, followed or removed.
+//! Other users write to its parent as well, so its name proves nothing: it must be a directory and
+//! no link, ours, and writable by no other user. Anything else is refused, and never repaired,
+//! followed or removed.
 
 #![allow(unsafe_code)]
 
@@ -24,7 +24,7 @@ pub(crate) fn why_not_writable(dir: &Path) -> Option<io::Error> {
             Err(error) => error,
         };
         match error.kind() {
-            // A link to nowhere stands in the way of a directory.
+            // A link to nowhere is in the way of a directory.
             ErrorKind::NotFound if std::fs::symlink_metadata(dir).is_ok() => {
                 return Some(ErrorKind::NotADirectory.into());
             }
@@ -32,7 +32,7 @@ pub(crate) fn why_not_writable(dir: &Path) -> Option<io::Error> {
             ErrorKind::PermissionDenied
             | ErrorKind::ReadOnlyFilesystem
             | ErrorKind::NotADirectory => return Some(error),
-            // It may pass, and whoever acquires will be told.
+            // It may pass, and if it does not, an acquire reports it.
             _ => return None,
         }
     }
@@ -94,7 +94,7 @@ fn made_in(parent: &Path, name: &str) -> Result<PathBuf, PlaceError> {
     }
 }
 
-/// Whether what stands in the directory `parent` can be replaced by its owner alone.
+/// Whether an entry of the directory `parent` can be replaced by its owner alone.
 fn is_kept_by(parent: &std::fs::Metadata) -> bool {
     let by_root_or_us = parent.uid() == 0 || parent.uid() == our_id();
     let sticky = parent.mode() & 0o1000 != 0;

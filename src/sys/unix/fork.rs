@@ -71,7 +71,7 @@ fn become_child() {
     own_file::leave_all();
 }
 
-/// A moment in the life of this process, to tell whether a fork may have happened since.
+/// A moment in the life of this process, to find out whether a fork may have happened since.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment(usize);
 

@@ -1,9 +1,9 @@
 //! Waits for a file for a limited time: events where the system has them, and a look after a pause.
 //!
-//! Events make it fast; that it ends does not rest on them. An event can be early (Linux tells of
-//! a close just before it frees the kernel lock: `__fput` in fs/file_table.c), so one is followed
-//! by more looks, after pauses that grow. And a network filesystem tells only of what this machine
-//! did, so a file that is quiet for a second is looked at all the same.
+//! Events make it fast; that it ends does not rest on them. An event can be early (Linux reports a
+//! close just before it frees the kernel lock: `__fput` in fs/file_table.c), so one is followed by
+//! more checks, after pauses that grow. And a network filesystem reports only what this machine did,
+//! so a file that is quiet for a second is checked anyway.
 
 use std::fs::File;
 use std::io;
@@ -162,7 +162,7 @@ mod tests {
         let (_dir, path, _file, mut listener) = armed(Deadline::default());
         assert!(listener.armed);
         listener.backoff.next = MINUTE;
-        drop(File::open(&path).expect("somebody looks"));
+        drop(File::open(&path).expect("it opens"));
         assert_eq!(listener.listen().expect("listens"), Listen::Event);
         assert_eq!(listener.backoff.next, Backoff::FIRST);
         assert_eq!(listener.listen().expect("listens"), Listen::Event);
@@ -194,7 +194,7 @@ mod tests {
         let end = Some(Instant::now());
         let (_dir, path, _file, mut listener) = armed(Deadline { end, cancelled: None });
         assert_eq!(listener.listen().expect("listens"), Listen::Event);
-        drop(File::open(&path).expect("somebody looks"));
+        drop(File::open(&path).expect("it opens"));
         assert_eq!(listener.listen().expect("listens"), Listen::Over);
     }
 
@@ -220,7 +220,7 @@ mod tests {
     fn in_a_task_an_event_ends_the_pause_and_so_does_one_from_before_and_its_end() {
         let (_dir, path, _file, mut listener) = armed(Deadline::default());
         listener.backoff.next = MINUTE;
-        drop(File::open(&path).expect("somebody looks"));
+        drop(File::open(&path).expect("it opens"));
         runtime().block_on(async {
             assert_eq!(listener.listen_in_task().await.expect("listens"), Listen::Event);
             assert_eq!(listener.backoff.next, Backoff::FIRST);
@@ -244,12 +244,12 @@ mod tests {
             let left = tokio::time::timeout(Duration::ZERO, listener.listen_in_task()).await;
             assert!(left.is_err());
             listener.backoff.next = MINUTE;
-            drop(File::open(&path).expect("somebody looks"));
+            drop(File::open(&path).expect("it opens"));
             assert_eq!(listener.listen_in_task().await.expect("listens"), Listen::Event);
             assert_eq!(listener.backoff.next, Backoff::FIRST);
         });
         listener.backoff.next = MINUTE;
-        drop(File::open(&path).expect("somebody looks"));
+        drop(File::open(&path).expect("it opens"));
         assert_eq!(listener.listen().expect("listens"), Listen::Event);
         assert_eq!(listener.backoff.next, Backoff::FIRST);
     }

@@ -22,9 +22,9 @@ use super::{
     above_standard, identity, is_absent, is_stale, lacks_descriptors, process, retried,
     twice_if_stale,
 };
-use crate::dir::port_of_file;
+use crate::percy;
 use crate::protocol::{Listen, Lock};
-use crate::record::{Contents, FileName, Holder, MAX_RECORD};
+use crate::record::{Contents, Holder, MAX_RECORD};
 use crate::sys::{Deadline, KernelLocks, nothing_open};
 
 /// One participant's view of one lock path.
@@ -102,11 +102,10 @@ impl LockFile {
         Self { only_reads: true, ..Self::new(path, process::me().into_owned()) }
     }
 
-    /// Says that no holder is ever refused: what has the kernel lock is waited for, whoever it is,
-    /// so that nobody needs to be asked after. The judge is told that it cannot be known, which any
-    /// probe may say at any time (P8).
+    /// For a wait without end: any owner of the kernel lock is waited for, so no holder is probed.
+    /// The judge gets "unknown", which any probe may answer at any time (P8).
     ///
-    /// The probe is the dearest part of a look, and every waiter looks at every holder.
+    /// The probe is the most expensive part of a check, and every waiter checks every holder.
     pub(crate) fn wait_without_end(&mut self) {
         self.waits_without_end = true;
     }
@@ -153,7 +152,7 @@ impl LockFile {
         self.seen.as_ref()
     }
 
-    /// What stands at the path, if it is no regular file.
+    /// What the path names, if it is no regular file.
     pub(crate) fn not_a_lock_file(&self) -> Option<&'static str> {
         self.not_a_lock_file
     }
@@ -164,7 +163,7 @@ impl LockFile {
         error.unwrap_or_else(|| io::Error::other("the reason is not known"))
     }
 
-    /// Whether a name is being deleted: never, since it is free as soon as its file is removed.
+    /// Whether a name is being deleted: never, because it is free as soon as its file is removed.
     pub(crate) fn is_being_deleted(&self) -> bool {
         false
     }
@@ -174,9 +173,9 @@ impl LockFile {
         self.error.as_ref().is_some_and(lacks_descriptors)
     }
 
-    /// Has the next watch answered from `locks`, which must have been looked at **after** the open
-    /// file was read: from an older look the lock of one who came in between is missing, and a
-    /// held file seems stale. An open forgets it, so that it never serves a file that came later.
+    /// Has the next watch answered from `locks`, which must have been read **after** the open file
+    /// was read: an older snapshot misses the lock of a process that acquired in between, and a held
+    /// file seems stale. An open forgets it, so that it never serves a file that came later.
     pub(crate) fn watch_in(&mut self, locks: Arc<KernelLocks>) {
         self.locks = Some(locks);
     }
@@ -193,7 +192,7 @@ impl LockFile {
         unsafe { command.pre_exec(move || passed.keep_on_exec()) };
     }
 
-    /// Does the path still name our open file? With the error, if that cannot be told.
+    /// Does the path still name our open file? With the error, if that cannot be known.
     pub(crate) fn is_named(&self) -> io::Result<bool> {
         let Some(opened) = &self.open else { return Ok(false) };
         match twice_if_stale(|| self.names(opened)) {
@@ -215,8 +214,8 @@ impl LockFile {
         self.is_named_by_the_server(ours)
     }
 
-    /// The same by asking who keeps the file, and not the attributes that this machine remembers,
-    /// which on NFS tell for seconds of a file that is gone.
+    /// The same by asking the file server, and not the attributes that this machine has cached,
+    /// which on NFS show a removed file for seconds.
     ///
     /// Two opens, by the promise that NFS keeps (close-to-open): that of the directory brings up
     /// to date what is known of its names, that of the file what the name stands for. The second
@@ -225,10 +224,10 @@ impl LockFile {
     /// both do not show is a change of the name in the same tick of the server's clock, some
     /// milliseconds, as the directory's last change before, where the server counts by that.
     ///
-    /// A number stands for one file only as long as the server has it open, which it has for
-    /// those who have the kernel lock.
+    /// A number means one file only as long as the server has it open, as it has for an owner of
+    /// the kernel lock.
     fn is_named_by_the_server(&self, ours: (u64, u64)) -> io::Result<bool> {
-        // Who may not read the directory goes without, and trusts the second.
+        // Without permission to read the directory the second open has to do.
         let _directory = self.path.parent().map(File::open);
         let named = retried(|| {
             OpenOptions::new()
@@ -243,7 +242,7 @@ impl LockFile {
         }
     }
 
-    /// As [`FileSystem::listen`], in a task: blocks no thread.
+    /// Same as [`FileSystem::listen`], in a task: blocks no thread.
     #[cfg(feature = "tokio")]
     pub(crate) async fn listen_in_task(&mut self) -> Listen {
         match self.listener.listen_in_task().await {
@@ -364,12 +363,7 @@ impl LockFile {
                 more => filled += more,
             }
         }
-        let name = self.path.file_name().and_then(|name| name.to_str());
-        let name = match name.and_then(port_of_file) {
-            Some(_) => FileName::OfPort,
-            None => FileName::Any,
-        };
-        Ok(Contents::of(&bytes[..filled], name))
+        Ok(Contents::of(&bytes[..filled], percy::file_name(&self.path)))
     }
 }
 

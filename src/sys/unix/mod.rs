@@ -1,9 +1,9 @@
 //! The Unix adapter: one lock path, as system calls.
 //!
-//! Paths are resolved anew at every call, and not relative to a directory that was opened once:
-//! the promise is about what the *path* names, and a directory that is renamed away or removed
-//! under a long-lived process would go on working, unseen, for that process alone. It also saves
-//! the two calls that open and close the directory.
+//! Paths are resolved at every call, and not relative to a directory that was opened once. The
+//! promise is about what the *path* names: a directory that is renamed or removed under a long-lived
+//! process would go on working, unnoticed, for that process alone. It also saves the two calls that
+//! open and close the directory.
 
 #![allow(unsafe_code)]
 
@@ -66,12 +66,12 @@ fn identity(found: &Metadata) -> (u64, u64) {
     (found.dev(), found.ino())
 }
 
-/// Nothing stands at the path: no such entry, or a directory on the way is none.
+/// The path names nothing: no such entry, or no such directory on the way.
 fn is_absent(error: &io::Error) -> bool {
     error.kind() == ErrorKind::NotFound
 }
 
-/// Calls once more after `ESTALE`: a name that was looked up anew may lead somewhere.
+/// Calls once more after `ESTALE`: another lookup of the name may succeed.
 fn twice_if_stale<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     call().or_else(|error| if is_stale(&error) { call() } else { Err(error) })
 }
@@ -86,7 +86,7 @@ fn is_stale(error: &io::Error) -> bool {
 ///
 /// In a process that has closed one of those, as daemons do, a new file gets its number. Messages
 /// would then be written into a lock file, and a child would get another file in its place. Without
-/// a free number above it stays where it is: it must not be lost, since it may have been created.
+/// a free number above it stays where it is: it must not be lost, because it may have been created.
 pub(super) fn above_standard<F: AsRawFd + From<OwnedFd>>(file: F) -> F {
     if file.as_raw_fd() > libc::STDERR_FILENO {
         return file;
@@ -97,7 +97,7 @@ pub(super) fn above_standard<F: AsRawFd + From<OwnedFd>>(file: F) -> F {
     if above < 0 {
         return file;
     }
-    // SAFETY: the descriptor is new, and nobody else's.
+    // SAFETY: the descriptor is new, and has no other owner.
     unsafe { OwnedFd::from_raw_fd(above) }.into()
 }
 

@@ -1,4 +1,4 @@
-//! Events of one file, where nothing tells of them: the listener looks after pauses.
+//! Events of one file, where the system reports none: the listener checks after pauses.
 
 use std::fs::File;
 use std::io;

@@ -178,7 +178,7 @@ const CLOSED: RawFd = -2;
 static LAST: AtomicPtr<Entry> = AtomicPtr::new(ptr::null_mut());
 
 impl Entry {
-    /// One that nobody uses: given back, or a new one.
+    /// One that is unused: given back, or a new one.
     fn take() -> &'static Self {
         let given_back = free().pop();
         given_back.unwrap_or_else(Self::add)
@@ -189,7 +189,7 @@ impl Entry {
         let new = Box::into_raw(Box::new(Self { number, passed, next: ptr::null_mut() }));
         let mut last = LAST.load(SeqCst);
         loop {
-            // SAFETY: it came from a box just now, and nobody else has seen it.
+            // SAFETY: it came from a box just now, and no other thread has seen it.
             unsafe { (*new).next = last };
             match LAST.compare_exchange(last, new, SeqCst, SeqCst) {
                 // SAFETY: as above, and it is never freed from here on.
@@ -200,7 +200,7 @@ impl Entry {
     }
 }
 
-/// The entries that nobody uses. A forked child begins with none: another thread may have locked
+/// The unused entries. A forked child begins with none: another thread may have locked
 /// its parent's.
 fn free() -> MutexGuard<'static, Vec<&'static Entry>> {
     static FREE: PerProcess<Mutex<Vec<&'static Entry>>> =
@@ -228,7 +228,7 @@ pub(crate) fn leave_all() {
     }
 }
 
-/// A pipe without a writer, to stand for files that are given up; or none, if there is no
+/// A pipe without a writer, to replace files that are given up; or none, if there is no
 /// descriptor left.
 struct ClosedPipe(Option<[RawFd; 2]>);
 
@@ -342,7 +342,7 @@ mod tests {
                 let file = OwnFile::created(open_and_fork, || File::open(&path)).expect("opens");
                 assert!(!outlives(&path, file));
                 drop(children.take());
-                // The control: nobody looks whether there was a fork.
+                // The control: without a check for a fork.
                 let file = OwnFile::enter(open_and_fork().expect("opens"));
                 assert!(outlives(&path, file));
             },
@@ -443,7 +443,7 @@ mod tests {
             ptr::from_ref(file.entry) as usize
         };
         let used: std::collections::BTreeSet<_> = (0..1000).map(of_one).collect();
-        // Other tests take some meanwhile.
+        // Other tests take some at the same time.
         assert!(used.len() < 200, "{} lines", used.len());
     }
 }

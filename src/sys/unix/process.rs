@@ -142,7 +142,7 @@ fn host() -> Option<String> {
 }
 
 /// Probes the process that wrote a record of this boot and namespace, or in the old format.
-/// `written` is when. `has_its_lock` tells that we have the kernel lock of the file: a process that is
+/// `written` is when. `has_its_lock`: we have the kernel lock of the file. A process that is
 /// ending has ended then, if it is one of those that take kernel locks, because its own is free.
 ///
 /// # Errors

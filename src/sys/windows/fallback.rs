@@ -1,12 +1,12 @@
-//! The directory that stands in for the user's own: none on Windows, where the directory for temporary
-//! files is in the user's profile as well, and no safer to come by. So the user's is used.
+//! The directory that is used instead of the user's own: none on Windows, where the directory for
+//! temporary files is in the user's profile as well. So the user's own is always used.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::PlaceError;
 
-/// Nothing is known to be in the way: who acquires will be told.
+/// Nothing is known to be in the way; an acquire reports it if there is.
 pub(crate) fn why_not_writable(_: &Path) -> Option<io::Error> {
     None
 }

@@ -17,17 +17,17 @@ use super::open_file::{Kind, OpenFile};
 use super::owner::make_directory;
 use super::values::code;
 use super::{is_absent, is_denied, lacks_descriptors, not_pending, process};
-use crate::dir::port_of_file;
+use crate::percy;
 #[cfg(feature = "tokio")]
 use crate::protocol::Listen;
 use crate::protocol::Unlink;
-use crate::record::{Contents, FileName, Holder, MAX_RECORD};
+use crate::record::{Contents, Holder, MAX_RECORD};
 #[cfg(feature = "tokio")]
 use crate::sys::Backoff;
 use crate::sys::{Deadline, KernelLocks};
 
-/// How often a removal is tried while somebody has the file open who does not share it for that:
-/// an indexer or a virus scanner, for a moment.
+/// How often a removal is tried while another program has the file open and does not share it for
+/// that: an indexer or a virus scanner, for a moment.
 const REMOVALS: u32 = 30;
 
 /// The pause between two such tries. All of them take less than 0.1 s, unless the clock of the
@@ -117,7 +117,7 @@ impl LockFile {
         self.seen.as_ref()
     }
 
-    /// What stands at the path, if it is no regular file.
+    /// What the path names, if it is no regular file.
     pub(crate) fn not_a_lock_file(&self) -> Option<&'static str> {
         self.not_a_lock_file
     }
@@ -129,7 +129,7 @@ impl LockFile {
     }
 
     /// Whether the denial that lasted was of a name that is being deleted, and not of a permission:
-    /// some program still has the file open, and nobody holds it.
+    /// some program still has the file open, and no process holds it.
     pub(crate) fn is_being_deleted(&self) -> bool {
         self.error.is_none() && self.denial.as_ref().and_then(code) == Some(ERROR_DELETE_PENDING)
     }
@@ -151,9 +151,9 @@ impl LockFile {
         self.open.as_ref().map(|opened| opened.file.as_handle())
     }
 
-    /// Does the path still name our open file? With the error, if that cannot be told.
+    /// Does the path still name our open file? With the error, if that cannot be known.
     ///
-    /// Both files are looked at anew: the number of a file on FAT changes when it is moved there.
+    /// Both files are looked at again: the number of a file on FAT changes when it is moved there.
     pub(crate) fn is_named(&self) -> io::Result<bool> {
         let Some(opened) = &self.open else { return Ok(false) };
         let ours = opened.file.look()?;
@@ -212,7 +212,7 @@ impl LockFile {
                 not_pending(pending)?;
             }
             Err(error) if is_absent(&error) => return Ok(None),
-            // A device has no attributes; of all else the open tells what is wrong.
+            // A device has no attributes; for all else the open says what is wrong.
             Err(_) => {}
         }
         let file = match OpenFile::open(&self.path) {
@@ -240,12 +240,7 @@ impl LockFile {
     fn contents(&self, file: &OpenFile) -> io::Result<Contents> {
         let mut bytes = [0; MAX_RECORD + 1];
         let filled = file.read(&mut bytes)?;
-        let name = self.path.file_name().and_then(|name| name.to_str());
-        let name = match name.and_then(port_of_file) {
-            Some(_) => FileName::OfPort,
-            None => FileName::Any,
-        };
-        Ok(Contents::of(&bytes[..filled], name))
+        Ok(Contents::of(&bytes[..filled], percy::file_name(&self.path)))
     }
 
     /// Removes our open file, if the path names it.

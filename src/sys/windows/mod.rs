@@ -3,7 +3,7 @@
 //! Windows differs from Unix in three ways that matter here. A kernel lock is mandatory, so it
 //! covers one byte far past the end of the file, and the record stays readable while it is held. A
 //! file that is removed may keep its name until its last handle is closed ("delete pending"); the
-//! name is then denied to everybody, which is tried again. And a file is removed through a handle:
+//! name is then denied to every process, which is tried again. And a file is removed through a handle:
 //! what is removed is the very file that was compared with ours, whatever the path names by then.
 
 pub(crate) mod cancel;
@@ -40,13 +40,13 @@ pub(crate) fn foreign_owner(_: &Path) -> Option<u32> {
     None
 }
 
-/// Nothing stands at the path, or its directory is absent.
+/// The path names nothing, or its directory is absent.
 fn is_absent(error: &io::Error) -> bool {
     error.kind() == ErrorKind::NotFound
 }
 
-/// What may come from a name that is being deleted, or from one who has the file open for a moment
-/// and does not share it.
+/// What may come from a name that is being deleted, or from a program that has the file open for a
+/// moment and does not share it.
 fn is_denied(error: &io::Error) -> bool {
     matches!(
         code(error),
@@ -56,7 +56,7 @@ fn is_denied(error: &io::Error) -> bool {
 
 fn not_pending(pending: bool) -> io::Result<()> {
     if pending {
-        // Not kept open: the name is free when the last who has it open has closed it.
+        // Not kept open: the name is free when the last handle is closed.
         return Err(io::Error::from_raw_os_error(ERROR_DELETE_PENDING as i32));
     }
     Ok(())

@@ -39,7 +39,7 @@ use super::values::{code, filetime_of_unix, hundreds_of_ns, time_of, wide};
 
 /// The byte that the kernel lock covers: the last but one that there can be, far from any record.
 ///
-/// A lock of Windows is mandatory. Who has it here keeps nobody from reading the file; on the
+/// A lock of Windows is mandatory. On this byte it keeps no process from reading the file; on the
 /// record, or on the whole file as std and fs4 lock it, a reader would be refused (error 33).
 const LOCKED_BYTE: u64 = u64::MAX - 1;
 
@@ -47,21 +47,21 @@ const LOCKED_BYTE: u64 = u64::MAX - 1;
 /// writing is refused by Windows for as long as we have the file open.
 const SHARED: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 
-/// How long a request for the kernel lock waits before it is made anew, the first time.
+/// How long a request for the kernel lock waits before it is made again, the first time.
 ///
-/// Windows wakes whoever waits. Wine 8 takes the request and never answers it ("Async I/O lock wait
+/// Windows wakes the waiter. Wine 8 takes the request and never answers it ("Async I/O lock wait
 /// not implemented"), and a file server may forget it; hence [`LONGEST_REQUEST`] too.
 const FIRST_REQUEST: Duration = Duration::from_millis(10);
 
 /// The same after many times. A wait that is forgotten ends late by this much at most.
 const LONGEST_REQUEST: Duration = Duration::from_secs(1);
 
-/// The time of last access that says "being deleted", where the system itself does not tell
+/// The time of last access that says "being deleted", where the system itself does not say
 /// (Wine 8, whose `DeletePending` is always false): the last second of 2038 that a signed 32-bit
 /// time has, which every filesystem can store.
 const BEING_DELETED: FILETIME = filetime_of_unix(i32::MAX as u64);
 
-/// What tells a file from another, for as long as both are open.
+/// What distinguishes a file from another, for as long as both are open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Identity {
     /// Volume and 128-bit file number.
@@ -86,11 +86,11 @@ pub(super) struct Look {
     pub(super) identity: Identity,
     pub(super) written: Option<SystemTime>,
     pub(super) kind: Kind,
-    /// It is removed, and still there because somebody has it open.
+    /// It is removed, and still there because a program has it open.
     pub(super) pending: bool,
 }
 
-/// What stands at a path.
+/// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     File,
@@ -125,7 +125,7 @@ pub(super) enum Tried {
 #[derive(Debug)]
 pub(super) struct OpenFile {
     handle: OwnedHandle,
-    /// Windows does not give a lock twice, not even to who has it.
+    /// Windows does not give a lock twice, not even to its owner.
     locked: AtomicBool,
 }
 
@@ -148,7 +148,7 @@ impl OpenFile {
         })
     }
 
-    /// The same, to look at what stands there, whatever it is. Others' sharing does not forbid it.
+    /// The same, to inspect what is there, whatever it is. Other programs' sharing does not forbid it.
     pub(super) fn open_to_look(path: &Path) -> io::Result<Self> {
         let flags = FILE_FLAG_BACKUP_SEMANTICS;
         create_file(path, FILE_READ_ATTRIBUTES, None, OPEN_EXISTING, flags)
@@ -160,7 +160,7 @@ impl OpenFile {
         create_file(path, access, None, OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS)
     }
 
-    /// What stands at a path, and whether it is being deleted as far as the system tells that without
+    /// What a path names, and whether it is being deleted as far as the system says that without
     /// an open, which would keep the name taken for that much longer
     /// ([`GetFileAttributesExW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-getfileattributesexw)).
     pub(super) fn glance(path: &Path) -> io::Result<(Kind, bool)> {
@@ -214,7 +214,7 @@ impl OpenFile {
     }
 
     /// [`LockFileEx`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-lockfileex),
-    /// exclusive, on the one byte; does not wait for whoever has it.
+    /// exclusive, on the one byte; does not wait for its owner.
     pub(super) fn try_lock(&self) -> io::Result<Tried> {
         if self.locked.load(Ordering::Relaxed) {
             return Ok(Tried::Ours);
@@ -236,7 +236,7 @@ impl OpenFile {
         }
     }
 
-    /// The same, and waits for whoever has it: for `limit` at most, and until the event `cancel` is
+    /// The same, and waits for its owner: for `limit` at most, and until the event `cancel` is
     /// set
     /// ([`WaitForMultipleObjects`](https://learn.microsoft.com/windows/win32/api/synchapi/nf-synchapi-waitformultipleobjects),
     /// [`CancelIoEx`](https://learn.microsoft.com/windows/win32/fileio/cancelioex-func)).
@@ -385,7 +385,7 @@ impl OpenFile {
             done => return done,
         }
         self.set_information(FileDispositionInfo, &FILE_DISPOSITION_INFO { DeleteFile: true })?;
-        // Who does this has the kernel lock, so nobody acts on the file between the two calls.
+        // We have the kernel lock, so no other participant acts on the file between the two calls.
         if ours.look().is_ok_and(|look| !look.pending) {
             ours.mark_as_being_deleted();
         }
@@ -445,7 +445,7 @@ fn create_file(
     if handle == INVALID_HANDLE_VALUE {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the handle is open and nobody else's.
+    // SAFETY: the handle is open and has no other owner.
     let handle = unsafe { OwnedHandle::from_raw_handle(handle) };
     Ok(OpenFile { handle, locked: AtomicBool::new(false) })
 }

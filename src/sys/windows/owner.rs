@@ -1,4 +1,4 @@
-//! Who may use what we create: the user alone, as mode 0600 and 0700 say on Unix.
+//! The permissions of what we create: the user's alone, as modes 0600 and 0700 are on Unix.
 
 #![allow(unsafe_code)]
 
@@ -21,7 +21,7 @@ use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken}
 
 use super::values::{code, wide};
 
-/// A security descriptor: this user, the system and the administrators may do anything, and nobody
+/// A security descriptor: this user, the system and the administrators may do anything, and no one
 /// else may do anything. Administrators are kept out no more than root is on Unix.
 ///
 /// A filesystem without access control (FAT) ignores it.
@@ -71,7 +71,7 @@ impl UsersOwn {
 impl Drop for UsersOwn {
     /// [`LocalFree`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-localfree).
     fn drop(&mut self) {
-        // SAFETY: it was made by a call that says to free it so, and nobody else has it.
+        // SAFETY: it was made by a call that says to free it so, and has no other owner.
         unsafe { LocalFree(self.0) };
     }
 }
@@ -87,7 +87,7 @@ fn user() -> io::Result<String> {
     if unsafe { OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &raw mut token) } == 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the handle is open and nobody else's.
+    // SAFETY: the handle is open and has no other owner.
     let token = unsafe { OwnedHandle::from_raw_handle(token) };
     // A pointer and the longest identity that there is (68 bytes), aligned for the pointer.
     let mut found = [0_u64; 16];
@@ -108,7 +108,7 @@ fn user() -> io::Result<String> {
     if unsafe { ConvertSidToStringSidW(sid, &raw mut text) } == 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call made `text` a text that ends with NUL, which nobody else has; it is read up
+    // SAFETY: the call made `text` a text that ends with NUL, which has no other owner; it is read up
     // to there, and freed as the call says.
     unsafe {
         let length = (0..).take_while(|&at| *text.add(at) != 0).count();

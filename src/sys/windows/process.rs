@@ -122,7 +122,7 @@ fn boot() -> Option<String> {
         let mut length = 0;
         NtQuerySystemInformation(SystemTimeOfDayInformation, room, size, &raw mut length)
     };
-    // The name tells it from a boot of another system on the same machine.
+    // The name distinguishes it from a boot of another system on the same machine.
     (status >= 0 && told.boot != 0)
         .then(|| format!("windows-{}", told.boot.wrapping_sub(told.boot_bias)))
 }
@@ -184,7 +184,7 @@ fn open(pid: u32) -> io::Result<OwnedHandle> {
     if process.is_null() {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the handle is open and nobody else's.
+    // SAFETY: the handle is open and has no other owner.
     Ok(unsafe { OwnedHandle::from_raw_handle(process) })
 }
 
@@ -262,7 +262,7 @@ mod at_exit {
 
     pub(crate) fn at_exit(call: extern "C" fn()) {
         CALL.get_or_init(|| call);
-        // What the linker would drop if nobody named it.
+        // The linker would drop it if it were not named.
         std::hint::black_box(&CALLBACK);
         // SAFETY: the function has the C ABI, takes nothing, and lives as long as the program.
         unsafe { atexit(call) };

@@ -78,6 +78,6 @@ pub(super) fn new_event() -> io::Result<OwnedHandle> {
     if event.is_null() {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the handle is open and nobody else's.
+    // SAFETY: the handle is open and has no other owner.
     Ok(unsafe { OwnedHandle::from_raw_handle(event) })
 }

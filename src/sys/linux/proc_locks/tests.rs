@@ -29,8 +29,8 @@ fn fdinfo_lists_own_flocks_and_no_other_lines() {
 fn search_ends_when_its_budget_is_spent() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let name = file.path().file_name().expect("a name");
-    fs4::FileExt::try_lock(file.as_file()).expect("nobody has it");
-    let wanted = identity(file.as_file(), &devices()).expect("/proc tells");
+    fs4::FileExt::try_lock(file.as_file()).expect("it is free");
+    let wanted = identity(file.as_file(), &devices()).expect("/proc has it");
     let open = names_in("/proc/self/fd").expect("/proc is there").count();
     let found = |mut left| {
         let found = shares_lock(std::process::id(), name, wanted, &mut left);
@@ -38,7 +38,7 @@ fn search_ends_when_its_budget_is_spent() {
     };
     assert_eq!(found(0), (false, 0));
     assert_eq!(found(1), (false, 0), "one for the process, and none for its files");
-    // Other tests of this process open files meanwhile.
+    // Other tests of this process open files at the same time.
     let (has_lock, left) = found(open + 1000);
     assert!(has_lock && left > 0, "{left}");
 }
@@ -48,7 +48,7 @@ fn a_held_lock_is_seen_without_taking_it() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let other = file.reopen().expect("opens again");
     let watch = |namespace| KernelLocks::snapshot().watch(&other, namespace);
-    fs4::FileExt::try_lock(file.as_file()).expect("nobody has it");
+    fs4::FileExt::try_lock(file.as_file()).expect("it is free");
     assert_eq!(watch(None), Watch::Held);
     fs4::FileExt::unlock(file.as_file()).expect("unlocks");
     assert_eq!(watch(None), Watch::Unknown, "hidden locks are possible");
@@ -133,7 +133,7 @@ impl Kernel {
         all.filter(|&&inode| inode % 2 == 0).map(|&inode| ((0xfe, 0), inode)).collect()
     }
 
-    /// Some are released, wherever they stand, or some taken, at the head of a list.
+    /// Some are released, wherever they are listed, or some taken, at the head of a list.
     fn change(&mut self) {
         let releases = self.random(2) == 0;
         for _ in 0..self.churn {

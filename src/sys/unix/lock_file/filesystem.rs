@@ -12,7 +12,7 @@ use super::Opened;
 use crate::record::Holder;
 use crate::sys::author::Filesystem;
 
-/// Whether what the path names is seen as it is at once, since the file is this kernel's own.
+/// Whether `stat` of the path is always current: true where the filesystem is this kernel's own.
 ///
 /// A device with a number of its own is a disk here. For the others the filesystem is asked.
 #[cfg(target_os = "linux")]
@@ -24,8 +24,8 @@ pub(super) fn shows_the_present(file: &File, found: &Metadata) -> bool {
 /// is not where a removed file that is open is renamed instead: NFS, FUSE, also on a disk.
 ///
 /// The filesystem is asked, and the last answer kept: it costs one call a process, not one a
-/// confirm. The number of a device is given out again when it is unmounted; the block size beside
-/// it tells NFS (a whole request) from what is local (a page).
+/// confirm. The number of a device is given out again when it is unmounted; the block size
+/// next to it distinguishes NFS (a whole request) from a local filesystem (a page).
 #[cfg(target_os = "linux")]
 pub(super) fn counts_names(file: &File, found: &Metadata) -> bool {
     static LOCAL: AtomicU64 = AtomicU64::new(0);
@@ -40,13 +40,13 @@ pub(super) fn counts_names(file: &File, found: &Metadata) -> bool {
     local
 }
 
-/// Elsewhere filesystems are not told apart.
+/// Elsewhere filesystems are not distinguished.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn counts_names(_: &File, _: &Metadata) -> bool {
     false
 }
 
-/// Elsewhere nothing is asked, and the name always looked up anew.
+/// Elsewhere nothing is asked, and the name is always looked up again.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn shows_the_present(_: &File, _: &Metadata) -> bool {
     false
@@ -129,20 +129,20 @@ fn kind(file: &File, device: u64) -> Kind {
     }
 }
 
-/// Elsewhere filesystems are not told apart.
+/// Elsewhere filesystems are not distinguished.
 #[cfg(not(target_os = "linux"))]
 fn kind(_: &File, _: u64) -> Kind {
     Kind::Other
 }
 
-/// Whether an event tells of everybody who comes and goes. It does not of those on another machine
-/// or at another mount, and NFS is silent of a file that is removed while it is open.
+/// Whether every process that closes or removes the file causes an event. A process on another
+/// machine or at another mount does not, and NFS reports no removal of a file that is open.
 #[cfg(target_os = "linux")]
 pub(super) fn events_are_of_all(file: &File, device: u64) -> bool {
     kind(file, device) != Kind::Other
 }
 
-/// Elsewhere filesystems are not told apart.
+/// Elsewhere filesystems are not distinguished.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn events_are_of_all(_: &File, _: u64) -> bool {
     true

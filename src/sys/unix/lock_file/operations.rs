@@ -28,7 +28,7 @@ impl FileSystem for LockFile {
         let mut created = create();
         if created.as_ref().is_err_and(is_absent) {
             if let Some(parent) = self.path.parent() {
-                // Something else may stand there, as a link that leads nowhere: that says nothing
+                // Something else may be there, as a link that leads nowhere: that says nothing
                 // of the lock file.
                 if let Err(error) = make_directories(parent) {
                     return self.failed(error, Create::Failed);
@@ -184,9 +184,9 @@ impl FileSystem for LockFile {
             match retried(|| opened.file.metadata()) {
                 Ok(ours) => {
                     (opened.identity, opened.is_new) = (Some(identity(&ours)), false);
-                    // It got its one name when we created it, and nobody gives or changes names
-                    // (S9), so the path names it for as long as it has one. A person who moves it
-                    // away just now comes before us as if a moment later.
+                    // It got its one name when we created it, and no process links or renames a
+                    // lock file (S9), so the path names it for as long as it has one. A person who
+                    // moves it away at this instant might as well do so after the confirm.
                     if ours.nlink() <= 1 && counts_names(&opened.file, &ours) {
                         return if ours.nlink() == 1 { Confirm::Same } else { Confirm::Changed };
                     }
@@ -245,7 +245,7 @@ impl FileSystem for LockFile {
 /// How large a file this process may make (`RLIMIT_FSIZE`); `None` without a limit.
 ///
 /// A write at the limit does not only fail: the kernel sends SIGXFSZ, which ends the process. It is
-/// asked before every write, since a program may change it.
+/// asked before every write, because a program may change it.
 fn file_size_limit() -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` has room for the answer.
@@ -256,7 +256,7 @@ fn file_size_limit() -> Option<u64> {
 }
 
 /// Gives the owner of our new file the permissions that it was created with, if the umask has
-/// removed them: without, no other process of the same user could read who holds the lock.
+/// removed them: without, no other process of the same user could read the record.
 ///
 /// A filesystem that has no permissions may refuse that, and needs it not.
 fn permit_owner(file: &File, found: &Metadata) {

@@ -16,7 +16,7 @@ fn in_a_new_directory() -> (tempfile::TempDir, LockFile) {
 #[test]
 fn created_files_and_directories_are_for_the_owner_alone_and_old_ones_left_as_they_are() {
     let (dir, _) = in_a_new_directory();
-    let mode = |path: &Path| std::fs::metadata(path).expect("stands").mode() & 0o7777;
+    let mode = |path: &Path| std::fs::metadata(path).expect("it is there").mode() & 0o7777;
     let before = mode(dir.path());
     let path = dir.path().join("a/b/x.lock");
     let mut file = LockFile::new(path.clone(), process::me().into_owned());
@@ -51,13 +51,13 @@ fn a_confirm_compares_the_path_with_the_open_file() {
     assert_eq!(file.unlink(), Unlink::Absent);
 }
 
-/// Only `.ci/filesystems` has an NFS that tells of the past. Here it is as another confirm.
+/// Only `.ci/filesystems` has an NFS that shows stale attributes. Here it is as another confirm.
 #[test]
 fn a_confirm_by_the_server_compares_the_path_with_the_open_file() {
     let (_dir, mut file) = in_a_new_directory();
     assert_eq!((file.create(), file.confirm()), (Create::Created, Confirm::Same));
     let ours = file.open.as_ref().and_then(|opened| opened.identity).expect("confirmed");
-    let named = || file.is_named_by_the_server(ours).expect("it can be told");
+    let named = || file.is_named_by_the_server(ours).expect("it can be known");
     assert!(named());
     std::fs::remove_file(file.path()).expect("removes");
     assert!(!named());

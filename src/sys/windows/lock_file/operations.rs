@@ -42,11 +42,11 @@ impl FileSystem for LockFile {
 
     /// `GetFileAttributesExW`, `CreateFileW(OPEN_EXISTING)`, sharing everything, links not followed;
     /// then `GetFileInformationByHandle`: a directory, link or device is neither opened nor followed.
-    /// What a file is never changes, so nobody can tell the calls from one.
+    /// The kind of a file never changes, so this is still one step.
     ///
     /// `ERROR_FILE_NOT_FOUND` and `ERROR_PATH_NOT_FOUND` are [`Open::Absent`];
     /// `ERROR_ACCESS_DENIED`, `ERROR_DELETE_PENDING` and `ERROR_SHARING_VIOLATION` are
-    /// [`Open::Denied`], and so is a file that is being deleted where it can be opened all the same.
+    /// [`Open::Denied`], and so is a file that is being deleted where it can be opened anyway.
     fn open(&mut self) -> Open {
         self.seen = None;
         match self.open_existing() {
@@ -195,7 +195,7 @@ impl FileSystem for LockFile {
     /// semantics, which frees the name at once; or `FileDispositionInfo` where the filesystem
     /// refuses that: there the name stays taken until the last handle is closed.
     ///
-    /// The file that is removed is the one that was compared, so somebody else's at the path stays
+    /// The file that is removed is the one that was compared, so another's at the path stays
     /// whenever it came. That answers [`Unlink::Absent`]: ours was gone. While a program that does
     /// not share the file for it has it open, the removal is tried again, for 0.1 s.
     fn unlink(&mut self) -> Unlink {
@@ -215,7 +215,7 @@ impl FileSystem for LockFile {
         }
     }
 
-    /// Windows lists nobody's locks, and to try the lock, even shared, would take it for a moment,
+    /// Windows lists no locks, and to try the lock, even shared, would take it for a moment,
     /// which a query must not. So the answer is "unknown", and the probe decides.
     fn watch(&mut self) -> Watch {
         Watch::Unknown

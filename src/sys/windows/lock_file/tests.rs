@@ -64,7 +64,7 @@ fn the_lock_is_ours_again_and_nobody_elses_until_the_close() {
     assert_eq!([holder.lock(), holder.lock(), other.lock()], [Lock::Ours, Lock::Ours, Lock::Busy]);
     let mut view = holder.left_open().and_then(LeftOpen::view).expect("it is open");
     holder.close();
-    assert_eq!(other.lock(), Lock::Ours, "a close unlocks, whoever shares the file");
+    assert_eq!(other.lock(), Lock::Ours, "a close unlocks, even a shared file");
     view.close();
     other.close();
 }
@@ -97,7 +97,7 @@ fn a_removed_file_is_changed_to_all_and_its_name_is_free_after_the_last_close() 
     match third.create() {
         Create::Created => {}
         Create::Exists | Create::Denied => {
-            assert_eq!(third.open(), Open::Denied, "nobody gets at what is being deleted");
+            assert_eq!(third.open(), Open::Denied, "what is being deleted cannot be opened");
             assert!(third.is_being_deleted());
             other.close();
             assert_eq!(third.create(), Create::Created);
@@ -133,7 +133,7 @@ fn a_wait_ends_at_its_limit_and_when_it_is_cancelled_and_has_no_lock_then() {
     });
     holder.close();
     let mut third = beside(&holder);
-    assert_eq!((third.open(), third.lock()), (Open::Opened, Lock::Ours), "nobody took it late");
+    assert_eq!((third.open(), third.lock()), (Open::Opened, Lock::Ours), "no waiter took it late");
 }
 
 #[test]
