@@ -1,6 +1,8 @@
 //! What macOS and its relatives say of processes and of the boot: sysctl(3), `proc_pidinfo` of
 //! libproc.h.
 
+#![allow(unsafe_code)]
+
 use std::mem::MaybeUninit;
 use std::time::{Duration, SystemTime};
 

@@ -1,5 +1,7 @@
 //! What FreeBSD says of processes and of the boot: sysctl(3).
 
+#![allow(unsafe_code)]
+
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::time::{Duration, SystemTime};

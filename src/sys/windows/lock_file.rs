@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use windows_sys::Win32::Foundation::{ERROR_DELETE_PENDING, ERROR_SHARING_VIOLATION};
 
 use super::open_file::{Kind, OpenFile};
+use super::owner::make_directory;
 use super::values::code;
 use super::{is_absent, is_denied, lacks_descriptors, not_pending, process};
 use crate::dir::port_of_file;
@@ -199,7 +200,7 @@ impl LockFile {
     fn create_new(&self) -> io::Result<OpenFile> {
         OpenFile::create_new(&self.path).or_else(|error| {
             let parent = self.path.parent().filter(|_| error.kind() == ErrorKind::NotFound);
-            owner::make_directory(parent.ok_or(error)?)?;
+            make_directory(parent.ok_or(error)?)?;
             OpenFile::create_new(&self.path)
         })
     }

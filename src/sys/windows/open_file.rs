@@ -3,9 +3,9 @@
 //! Every handle is opened for overlapped requests, so that a request for the kernel lock can be
 //! waited for with a limit and taken back. The other calls wait for the end of their request.
 
-use std::cell::UnsafeCell;
+#![allow(unsafe_code)]
+
 use std::io::{self, ErrorKind};
-use std::os::windows::ffi::OsStrExt;
 use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::path::Path;
 use std::ptr::{null, null_mut};
@@ -16,7 +16,6 @@ use windows_sys::Win32::Foundation::{
     ERROR_CALL_NOT_IMPLEMENTED, ERROR_HANDLE_EOF, ERROR_INVALID_FUNCTION, ERROR_INVALID_PARAMETER,
     ERROR_IO_PENDING, ERROR_LOCK_VIOLATION, ERROR_NOT_FOUND, ERROR_NOT_SUPPORTED,
     ERROR_OPERATION_ABORTED, FILETIME, GENERIC_READ, GENERIC_WRITE, HANDLE, INVALID_HANDLE_VALUE,
-    STATUS_PENDING, WAIT_FAILED, WAIT_OBJECT_0,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, CREATE_NEW, CreateFileW, DELETE, FILE_ATTRIBUTE_DIRECTORY,
@@ -32,8 +31,7 @@ use windows_sys::Win32::Storage::FileSystem::{
     LOCKFILE_FAIL_IMMEDIATELY, LockFileEx, OPEN_EXISTING, ReadFile, SetFileInformationByHandle,
     SetFileTime, UnlockFileEx, WIN32_FILE_ATTRIBUTE_DATA, WriteFile,
 };
-use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED};
-use windows_sys::Win32::System::Threading::{CreateEventW, INFINITE, WaitForMultipleObjects};
+use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult};
 
 use super::owner::UsersOwn;
 use super::request::{Request, Waited};

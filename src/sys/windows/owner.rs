@@ -1,5 +1,7 @@
 //! Who may use what we create: the user alone, as mode 0600 and 0700 say on Unix.
 
+#![allow(unsafe_code)]
+
 use std::ffi::c_void;
 use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};

@@ -1,10 +1,18 @@
+#![allow(unsafe_code)]
+
 use super::*;
 
 use std::os::windows::fs::OpenOptionsExt;
 use std::os::windows::io::AsHandle;
 use std::sync::mpsc;
+use std::time::Instant;
 
+use crate::protocol::{
+    Age, Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Read, Unlink,
+};
 use crate::sys::cancel::Cancellation;
+use crate::sys::windows::request::Waited;
+use crate::sys::windows::values::wide;
 
 #[path = "../../../../tests/loud/mod.rs"]
 mod loud;
@@ -254,7 +262,7 @@ fn access(path: &Path) -> String {
         SDDL_REVISION_1, SE_FILE_OBJECT,
     };
     use windows_sys::Win32::Security::DACL_SECURITY_INFORMATION;
-    let name = open_file::wide(path).expect("a path");
+    let name = wide(path).expect("a path");
     let (mut found, mut text) = (std::ptr::null_mut(), std::ptr::null_mut());
     // SAFETY: the path ends with NUL, the results have room, and what is made of them is leaked.
     unsafe {
