@@ -1012,6 +1012,65 @@ fn is_told(error: &dyn Error, words: &str, path: &Path, code: i32) {
     assert_eq!(source.and_then(io::Error::raw_os_error), Some(code), "{message}");
 }
 
+/// A participant of whom each such call on `path` is answered by strace, and not made.
+fn answered_by_strace(path: &Path, inject: &str) -> Participant {
+    let call = inject.split(':').next().expect("a name");
+    let binary = participant::this_test_binary();
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(path);
+    strace.args(["-e", &format!("trace={call}"), "-e", &format!("inject={inject}")]);
+    strace.arg(binary.get_program()).args(binary.get_args());
+    for (key, value) in binary.get_envs() {
+        strace.env(key, value.expect("set"));
+    }
+    Participant::start_as(strace)
+}
+
+#[test]
+fn without_kernel_locks_the_exclusive_create_excludes() {
+    if !strace_is_there() {
+        return;
+    }
+    for error in ["EOPNOTSUPP", "ENOSYS"] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("x.lock");
+        let start = || answered_by_strace(&path, &format!("flock:error={error}"));
+        let (mut holder, mut rival) = (start(), start());
+        assert_eq!(holder.try_acquire(&path), "held", "{error}");
+        assert_eq!(holder.tell("guarantee"), "ExclusiveCreate");
+        assert!(!fs::read_to_string(&path).expect("its record").contains("kernelLock"));
+        assert!(rival.try_acquire(&path).starts_with("refused, "));
+        holder.end("abort");
+        // Nothing proves its death without a race.
+        assert!(rival.try_acquire(&path).starts_with("refused, "));
+        assert!(fs::exists(&path).expect("looks"));
+    }
+}
+
+/// One that went on without a lock next to one that has it would break the exclusion.
+#[test]
+fn passing_lack_of_locks_is_an_error() {
+    if !strace_is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("x.lock");
+    let said = answered_by_strace(&path, "flock:error=ENOLCK").try_acquire(&path);
+    assert!(said.starts_with("failed, Lock, "), "{said}");
+}
+
+#[test]
+fn short_write_is_a_failure_that_leaves_nothing() {
+    if !strace_is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("x.lock");
+    let mut writer = answered_by_strace(&path, "write:retval=10");
+    assert_eq!(writer.try_acquire(&path), "failed, Write, StorageFull");
+    assert!(!fs::exists(&path).expect("looks"));
+}
+
 #[test]
 fn a_full_filesystem_is_told_and_what_was_begun_is_gone() {
     let script = "mount -t tmpfs -o size=64k none \"$DIR\" && \

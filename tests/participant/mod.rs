@@ -353,6 +353,7 @@ impl Part {
             // The default place.
             "port" => self.keep(portlock::try_acquire(rest.parse().expect("a port"))),
             "clear" => cleared(&Lock::at(rest).clear()),
+            "guarantee" => format!("{:?}", self.guard.as_ref().expect("holds").guarantee()),
             // Does nothing.
             "keep" => "kept".to_owned(),
             "release" => {

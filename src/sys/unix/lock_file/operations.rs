@@ -167,6 +167,8 @@ impl FileSystem for LockFile {
                 if self.tried == Some(Lock::Busy) && self.waits_without_end {
                     return Ok(Probe::Unknown);
                 }
+                // No test sees the difference that the last argument makes: it takes a process that
+                // has begun to exit and is no zombie yet, which nothing can hold there.
                 process::probe(holder, identify, written, self.tried == Some(Lock::Ours))
             },
         );
