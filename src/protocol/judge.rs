@@ -26,6 +26,7 @@
 
 /// What exclusion rests on while a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Guarantee {
     /// The kernel lock: freed by the kernel when the holder dies.
     KernelLock,

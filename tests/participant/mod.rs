@@ -471,6 +471,11 @@ impl Part {
             "signal-zero" => unix::signal_zero(rest.parse().expect("a pid")),
             #[cfg(target_os = "linux")]
             "enter-a-pid-namespace" => unix::enter_a_pid_namespace(),
+            #[cfg(unix)]
+            "change-root" => match std::os::unix::fs::chroot(rest) {
+                Ok(()) => "done".to_owned(),
+                Err(error) => format!("failed, {error}"),
+            },
             _ => "no such order".to_owned(),
         }
     }

@@ -305,6 +305,35 @@ fn s7_a_lock_that_this_process_holds_is_no_leftover() {
     assert!(guard.is_current().expect("it stands"));
 }
 
+// ---- the table of docs/percy.md -----------------------------------------------------------------
+
+/// How many tests the sources have whose names begin with `prefix`.
+fn tests_named(prefix: &str, dir: &Path) -> usize {
+    let entries = fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("it").path());
+    let counts = entries.map(|path| match path.extension() {
+        _ if path.is_dir() => tests_named(prefix, &path),
+        Some(extension) if extension == "rs" => {
+            let source = fs::read_to_string(path).expect("a source");
+            source.lines().filter(|line| line.trim_start().starts_with(prefix)).count()
+        }
+        _ => 0,
+    });
+    counts.sum()
+}
+
+#[test]
+fn table_of_requirements_names_the_tests_there_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/percy.md")).expect("the page");
+    for number in 1..=16 {
+        let there = tests_named(&format!("fn s{number}_"), &root.join("tests"));
+        let named = format!("`s{number}_*` ({there})");
+        let row = page.lines().find(|line| line.starts_with(&format!("| S{number} |")));
+        let row = row.unwrap_or_else(|| panic!("no row S{number} in docs/percy.md"));
+        assert!(there > 0 && row.contains(&named), "no {named:?} in {row}");
+    }
+}
+
 // ---- S8 -----------------------------------------------------------------------------------------
 
 #[test]

@@ -5,6 +5,8 @@ use std::fs;
 use portlock::{Lock, ReleaseError};
 
 use crate::participant::{Participant, Place, ending, frees_names_at_once};
+#[cfg(unix)]
+use crate::participant::{not_checked, outcome};
 
 #[test]
 fn a_holder_notices_that_its_file_was_removed_and_its_release_says_so() {
@@ -53,4 +55,25 @@ fn a_lock_directory_that_was_removed_under_its_holder_is_noticed_and_made_again(
     let next = lock.try_acquire().expect("free");
     assert_eq!(ending(&guard.release()), "lost");
     assert!(next.is_current().expect("it can be looked at"));
+}
+
+/// Its file stays at a path that it cannot reach any more, and must not refuse others in its name.
+#[test]
+#[cfg(unix)]
+fn a_release_after_a_change_of_root_frees_the_lock() {
+    for order in ["release", "drop"] {
+        let place = Place::new();
+        let root = tempfile::tempdir().expect("a directory");
+        let mut holder = Participant::holding(place.path());
+        let changed = holder.tell(&format!("change-root {}", root.path().display()));
+        if changed != "done" {
+            return not_checked(&format!("a change of root ({changed}); it takes root"));
+        }
+        let refused = crate::refused_by(holder.pid());
+        assert_eq!(outcome(&place.try_acquire()), refused, "it still holds");
+        let said = holder.tell(order);
+        assert!(order == "drop" || said == "lost", "{said}");
+        assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from nobody");
+        assert!(place.is_empty());
+    }
 }

@@ -28,7 +28,7 @@ pub struct Conform {
     /// For the random order.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Measures what the README's table tells of a filesystem instead, and prints its row, which
+    /// Measures what docs/platforms.md has of a filesystem instead, and prints its row, which
     /// begins with this name.
     #[arg(long)]
     row: Option<String>,

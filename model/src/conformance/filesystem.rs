@@ -1,4 +1,4 @@
-//! What a filesystem does that the README's table tells of: a row of measurements.
+//! What a filesystem does that the table in docs/platforms.md has: a row of measurements.
 
 use std::fmt;
 use std::fs::{File, FileTimes, OpenOptions};
