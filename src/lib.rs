@@ -82,7 +82,7 @@
 //!   calls. None blocks, unless the caller asked to wait ([`Lock::acquire`],
 //!   [`Lock::acquire_timeout`], [`Lock::acquire_with`]); a caller that waits gets the lock when it is free.
 //! - **P6 no litter.** An idle directory is empty, unless a participant died in it or the system refused
-//!   a removal. What is left then is empty or a dead one's, and the next acquire removes it.
+//!   a removal or a kernel lock. What is left then is empty or a dead one's, and the next acquire removes it.
 //! - **P7 safety never depends on time**, between participants that take kernel locks. For files of the
 //!   old format time is evidence: see [`protocol::GRACE`].
 //! - **P8 safety never depends on the pid probe.** Exclusion holds even if every answer of it is wrong.

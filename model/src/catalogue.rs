@@ -164,7 +164,10 @@ pub fn compare_with_readme() -> Result<(), String> {
         .map(|(stands, _)| stands)
         .ok_or_else(|| format!("model/README.md has no part between {BEGIN:?} and {END:?}"))?;
     if stands == table {
-        println!("the table of wrong protocols in model/README.md is current: {} rows", all().len());
+        println!(
+            "the table of wrong protocols in model/README.md is current: {} rows",
+            all().len()
+        );
         return Ok(());
     }
     let stale: Vec<_> = table.lines().filter(|line| !stands.contains(line)).collect();

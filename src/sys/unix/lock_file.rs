@@ -23,7 +23,9 @@ use super::{
     twice_if_stale,
 };
 use crate::percy;
-use crate::protocol::{Listen, Lock};
+#[cfg(feature = "tokio")]
+use crate::protocol::Listen;
+use crate::protocol::Lock;
 use crate::record::{Contents, Holder, MAX_RECORD};
 use crate::sys::{Deadline, KernelLocks, nothing_open};
 
