@@ -23,6 +23,8 @@ use super::{
     twice_if_stale,
 };
 use crate::percy;
+#[cfg(doc)]
+use crate::protocol::{Confirm, FileSystem};
 use crate::protocol::{Listen, Lock};
 use crate::record::{Contents, Holder, MAX_RECORD};
 use crate::sys::{Deadline, KernelLocks, nothing_open};
