@@ -1,6 +1,8 @@
 //! The states of an acquire that removes its own file after a failure.
 
 use super::acquire::{Acquire, Then};
+#[cfg(doc)]
+use super::ops::FileSystem;
 use super::ops::{Confirm, Done, Lock, Unlink};
 
 /// Waits for [`FileSystem::lock`], once more, on our newborn that must go.

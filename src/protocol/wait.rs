@@ -2,6 +2,8 @@
 
 use super::acquire::{Acquire, Claim, Confirming, Reading, Refusal, Then};
 use super::judge::{Age, KernelLock, Unsure};
+#[cfg(doc)]
+use super::ops::FileSystem;
 use super::ops::{Confirm, Listen, Lock, Op};
 
 /// What is to be said of a file that is not ours to take.

@@ -18,6 +18,8 @@ use super::owner::make_directory;
 use super::values::code;
 use super::{is_absent, is_denied, lacks_descriptors, not_pending, process};
 use crate::percy;
+#[cfg(doc)]
+use crate::protocol::FileSystem;
 #[cfg(feature = "tokio")]
 use crate::protocol::Listen;
 use crate::protocol::Unlink;
