@@ -14,12 +14,12 @@ use std::process::Command;
 use std::time::Instant;
 
 use portlock_bench::{load, measures, number};
-use portlock_model::explore::{Limits, explore};
-use portlock_model::moves::{Outcome, successors};
-use portlock_model::reduce::Reduction;
+use portlock_model::scenario::moves::{Outcome, successors};
+use portlock_model::scenario::world::{Move, World};
+use portlock_model::scenario::worlds::{Config, Promise};
+use portlock_model::search::explore::{Limits, explore};
+use portlock_model::search::reduce::Reduction;
 use portlock_model::variants::SHIPPED;
-use portlock_model::world::{Move, World};
-use portlock_model::worlds::{Config, Promise};
 use stateright::{Checker, Model, Property};
 
 /// The variables that choose the engine and its threads in a child process.

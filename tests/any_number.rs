@@ -10,10 +10,10 @@ use portlock_model::any_number::closure::{Closure, Fault};
 use portlock_model::any_number::cover::Explicit;
 use portlock_model::any_number::invariant::{invariant, promises};
 use portlock_model::any_number::{NOT_PROVED, prove, worlds};
-use portlock_model::catalogue::on_all_processors;
+use portlock_model::scenario::world::Kind;
+use portlock_model::scenario::worlds::{Config, Promise};
+use portlock_model::variants::catalogue::on_all_processors;
 use portlock_model::variants::{Caught, SHIPPED, all};
-use portlock_model::world::Kind;
-use portlock_model::worlds::{Config, Promise};
 
 /// World; views, steps and rules of the closed set; states and transitions of the explicit searches
 /// that it is held to.

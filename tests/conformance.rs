@@ -11,9 +11,9 @@ use std::sync::OnceLock;
 
 use portlock_model::conformance::slips::{EVENT_FOR_NOTHING, SLIPS};
 use portlock_model::conformance::{Conformed, Grain, Scenario, random};
-use portlock_model::explore::{Limits, explore};
+use portlock_model::scenario::worlds::Config;
+use portlock_model::search::explore::{Limits, explore};
 use portlock_model::variants::SHIPPED;
-use portlock_model::worlds::Config;
 
 fn world(name: &str) -> Config {
     Config::named(name, 2).expect("there is such a world")

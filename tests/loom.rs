@@ -15,15 +15,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use portlock::protocol::Acquire;
-use portlock_model::explore::Found;
-use portlock_model::machines::Answer;
-use portlock_model::moves::asks_the_driver;
-use portlock_model::other::Percy;
-use portlock_model::schedule::run;
+use portlock_model::scenario::machines::Answer;
+use portlock_model::scenario::moves::asks_the_driver;
+use portlock_model::scenario::other::Percy;
+use portlock_model::scenario::schedule::run;
+use portlock_model::scenario::walk::Walk;
+use portlock_model::scenario::world::{Doing, Move, Who};
+use portlock_model::scenario::worlds::{Config, Promise};
+use portlock_model::search::explore::Found;
 use portlock_model::variants::{Protocol, SHIPPED, named};
-use portlock_model::walk::Walk;
-use portlock_model::world::{Doing, Move, Who};
-use portlock_model::worlds::{Config, Promise};
 
 /// How often a thread tries again before it gives up.
 const ATTEMPTS: u8 = 2;

@@ -7,14 +7,14 @@
 use std::collections::BTreeSet;
 
 use portlock::protocol::{Acquire, Clear, Query, Release};
-use portlock_model::counts::{self, Counts, Pinned};
-use portlock_model::explore::{Coverage, Limits, Seen, explore};
-use portlock_model::machines::{Machine, Reply, graph};
-use portlock_model::report::{Origin, report};
-use portlock_model::table::{UNREACHED, name};
+use portlock_model::render::report::{Origin, report};
+use portlock_model::render::table::{UNREACHED, name};
+use portlock_model::scenario::machines::{Machine, Reply, graph};
+use portlock_model::scenario::world::{Doing, Kind};
+use portlock_model::scenario::worlds::Config;
+use portlock_model::search::counts::{self, Counts, Pinned};
+use portlock_model::search::explore::{Coverage, Limits, Seen, explore};
 use portlock_model::variants::SHIPPED;
-use portlock_model::world::{Doing, Kind};
-use portlock_model::worlds::Config;
 
 /// What must happen somewhere in every world.
 const ALWAYS_SOMETIMES: &[&str] = &["somebody holds", "a participant tries again"];

@@ -14,15 +14,15 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use portlock::protocol::{Acquire, Release};
-use portlock_model::machines::{Machine, graph};
-use portlock_model::pictures::{Picture, double_reclaim};
-use portlock_model::report::{Origin, lines};
-use portlock_model::schedule::{Schedule, run};
-use portlock_model::sequence;
-use portlock_model::svg::{Anchor, Face, Style};
-use portlock_model::table::name;
+use portlock_model::render::pictures::{Picture, double_reclaim};
+use portlock_model::render::report::{Origin, lines};
+use portlock_model::render::sequence;
+use portlock_model::render::svg::{Anchor, Face, Style};
+use portlock_model::render::table::name;
+use portlock_model::scenario::machines::{Machine, graph};
+use portlock_model::scenario::schedule::{Schedule, run};
+use portlock_model::scenario::worlds::{Config, Promise};
 use portlock_model::variants::{SHIPPED, named};
-use portlock_model::worlds::{Config, Promise};
 use roxmltree::{Document, Node};
 
 fn file_of(picture: Picture) -> PathBuf {

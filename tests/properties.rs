@@ -14,10 +14,10 @@ use histories::{Histories, Ran, find_a_control_in_every_world, keep_every_promis
 
 use proptest::prelude::*;
 
-use portlock_model::report::calls;
-use portlock_model::schedule::{Schedule, run};
+use portlock_model::render::report::calls;
+use portlock_model::scenario::schedule::{Schedule, run};
+use portlock_model::scenario::worlds::Config;
 use portlock_model::variants::{Caught, Engine, all};
-use portlock_model::worlds::Config;
 
 #[test]
 fn two_participants_keep_every_promise() {

@@ -11,17 +11,19 @@ use std::time::Instant;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use portlock_model::catalogue::on_all_processors;
-use portlock_model::explore::{Limits, explore_watched};
-use portlock_model::fingerprint::fingerprint;
-use portlock_model::machines::Reply;
-use portlock_model::moves::{Alone, Manner, Outcome, patiently, successors};
+use portlock_model::properties::solo::{self, Memo, Reached, Solo};
 use portlock_model::properties::{Fared, check_alone, check_alone_by, check_move};
-use portlock_model::reduce::Reduction;
-use portlock_model::solo::{self, Memo, Reached, Solo};
+use portlock_model::scenario::machines::Reply;
+use portlock_model::scenario::moves::{Alone, Manner, Outcome, patiently, successors};
+use portlock_model::scenario::world::{
+    Content, Creator, Doing, File, Listens, Move, Participant, World,
+};
+use portlock_model::scenario::worlds::{Config, Promise};
+use portlock_model::search::explore::{Limits, explore_watched};
+use portlock_model::search::fingerprint::fingerprint;
+use portlock_model::search::reduce::Reduction;
+use portlock_model::variants::catalogue::on_all_processors;
 use portlock_model::variants::{Caught, Protocol, SHIPPED, all};
-use portlock_model::world::{Content, Creator, Doing, File, Listens, Move, Participant, World};
-use portlock_model::worlds::{Config, Promise};
 
 /// How worlds are reduced: rightly, or by a wrong variant.
 type Reduce<'a> = &'a dyn Fn(&mut World);

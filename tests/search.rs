@@ -3,14 +3,14 @@
 
 use rustc_hash::FxHashSet;
 
-use portlock_model::counts::Counts;
-use portlock_model::explore::{Limits, Seen, explore};
-use portlock_model::moves::successors;
-use portlock_model::reduce::Reduction;
-use portlock_model::schedule::run;
+use portlock_model::scenario::moves::successors;
+use portlock_model::scenario::schedule::run;
+use portlock_model::scenario::world::World;
+use portlock_model::scenario::worlds::{Config, Promise};
+use portlock_model::search::counts::Counts;
+use portlock_model::search::explore::{Limits, Seen, explore};
+use portlock_model::search::reduce::Reduction;
 use portlock_model::variants::{Caught, Protocol, SHIPPED, named};
-use portlock_model::world::World;
-use portlock_model::worlds::{Config, Promise};
 
 fn search(config: &Config, protocol: &Protocol, limits: Limits) -> Seen {
     explore(config, protocol, limits).expect("searched to the end")

@@ -21,9 +21,9 @@ use portlock::protocol::{Acquire, Query, Release};
 use portlock::protocol::{
     Author, Create, Dated, FileSystem, FreeLock, Lock, Open, Probe, Probed, Unlink, Watch,
 };
-use portlock_model::machines::{Answer, Machine, Op, Reply};
-use portlock_model::trace::{Event, Recorder, Trace, What, explain, now, parse};
-use portlock_model::world::Kind;
+use portlock_model::conformance::trace::{Event, Recorder, Trace, What, explain, now, parse};
+use portlock_model::scenario::machines::{Answer, Machine, Op, Reply};
+use portlock_model::scenario::world::Kind;
 
 /// Set for a process that records: `acquire` or `ask`, a seed, and the path.
 const ROLE: &str = "PORTLOCK_TEST_RECORDS";

@@ -16,8 +16,8 @@ use std::fmt::Write;
 use std::mem::size_of;
 
 use portlock::protocol::{Acquire, Clear, Listen, Open, Query, Release};
-use portlock_model::machines::{Answer, Follows, Machine, Op, Reply, Script, graph};
-use portlock_model::table::{WIDTH, print_tables};
+use portlock_model::render::table::{WIDTH, print_tables};
+use portlock_model::scenario::machines::{Answer, Follows, Machine, Op, Reply, Script, graph};
 
 const COMMITTED: &str = include_str!("transitions.txt");
 

@@ -1,13 +1,13 @@
 //! Every wrong protocol is caught, by the promise that it breaks, with a trace as short as the one
 //! that is committed. A checker that has never failed is not known to work.
 
-use portlock_model::catalogue::{catch, find, on_all_processors};
-use portlock_model::machines::Reply;
-use portlock_model::report::{Origin, report};
-use portlock_model::schedule::run;
+use portlock_model::render::report::{Origin, report};
+use portlock_model::scenario::machines::Reply;
+use portlock_model::scenario::schedule::run;
+use portlock_model::scenario::world::Kind;
+use portlock_model::scenario::worlds::{Config, Promise};
+use portlock_model::variants::catalogue::{catch, find, on_all_processors};
 use portlock_model::variants::{Caught, Engine, all, named};
-use portlock_model::world::Kind;
-use portlock_model::worlds::{Config, Promise};
 
 #[test]
 fn every_wrong_protocol_is_caught_by_its_shortest_trace() {

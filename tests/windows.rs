@@ -10,11 +10,11 @@ mod loud;
 
 use portlock_model::conformance::slips::Slip;
 use portlock_model::conformance::{Conformed, Grain, Scenario, cannot_be_real};
-use portlock_model::explore::{Limits, explore};
-use portlock_model::machines::Reply;
+use portlock_model::scenario::machines::Reply;
+use portlock_model::scenario::world::{Doing, Move};
+use portlock_model::scenario::worlds::Config;
+use portlock_model::search::explore::{Limits, explore};
 use portlock_model::variants::SHIPPED;
-use portlock_model::world::{Doing, Move};
-use portlock_model::worlds::Config;
 
 use portlock::protocol::{Acquire, Confirm, Create, Lock};
 

@@ -8,11 +8,11 @@
 
 use portlock_model::any_number::closure::{Closure, close};
 use portlock_model::any_number::local_view::LocalView;
-use portlock_model::counts::{Counts, Pinned};
-use portlock_model::explore::{Limits, Seen, explore};
-use portlock_model::report::{Origin, report};
+use portlock_model::render::report::{Origin, report};
+use portlock_model::scenario::worlds::{Config, Promise};
+use portlock_model::search::counts::{Counts, Pinned};
+use portlock_model::search::explore::{Limits, Seen, explore};
 use portlock_model::variants::{Protocol, SHIPPED, named};
-use portlock_model::worlds::{Config, Promise};
 
 /// Views, steps and rules of the closed set, with names that are free at once and with those that stay.
 const PROVED: [[usize; 3]; 2] = [[1790, 8540, 12], [1724, 8265, 13]];

@@ -8,10 +8,10 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use portlock_model::report::{Origin, report};
-use portlock_model::schedule::run;
+use portlock_model::render::report::{Origin, report};
+use portlock_model::scenario::schedule::run;
+use portlock_model::scenario::walk::{from_fuzz, shorten};
 use portlock_model::variants::{self, Protocol, SHIPPED};
-use portlock_model::walk::{from_fuzz, shorten};
 
 static CONTROL: LazyLock<Option<String>> =
     LazyLock::new(|| std::env::var("PORTLOCK_FUZZ_CONTROL").ok());

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use portlock_model::machines::Answer;
-use portlock_model::moves::successors;
+use portlock_model::scenario::machines::Answer;
+use portlock_model::scenario::moves::successors;
+use portlock_model::scenario::walk::{Walk, from_fuzz};
+use portlock_model::scenario::world::{Doing, Look, Move, Who};
 use portlock_model::variants::SHIPPED;
-use portlock_model::walk::{Walk, from_fuzz};
-use portlock_model::world::{Doing, Look, Move, Who};
 
 use portlock::protocol::{Acquire, Clear, Closing, Release, Released, Then};
 

@@ -9,18 +9,19 @@ use crate::any_number;
 use crate::any_number::closure::Closure;
 use crate::any_number::cover::Explicit;
 use crate::any_number::invariant::{invariant, promises};
-use crate::catalogue;
-use crate::counts::{self, Counts, Pinned};
-use crate::explore::{Incomplete, Limits, Seen, explore};
-use crate::export;
-use crate::pictures::Picture;
-use crate::report::{Origin, report};
-use crate::schedule::{self, Schedule};
-use crate::table::wrapped;
+use crate::render::export;
+use crate::render::pictures::Picture;
+use crate::render::report::{Origin, report};
+use crate::render::table::wrapped;
+use crate::render::{sequence, table};
+use crate::scenario::schedule::{self, Schedule};
+use crate::scenario::world::PARTICIPANTS;
+use crate::scenario::worlds::Config;
+use crate::search::counts::{self, Counts, Pinned};
+use crate::search::explore::Found;
+use crate::search::explore::{Incomplete, Limits, Seen, explore};
+use crate::variants::catalogue;
 use crate::variants::{self, Caught, Protocol, SHIPPED};
-use crate::world::PARTICIPANTS;
-use crate::worlds::Config;
-use crate::{explore::Found, sequence, table};
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
@@ -514,13 +515,13 @@ fn run_replay(replay: &Replay) -> Result<(), String> {
         write_to(file, &sequence::draw(config.kinds.len(), &run, &origin.story(&config)))?;
     }
     if replay.json {
-        crate::report::lines(&run).iter().for_each(|line| outln!("{line}"));
+        crate::render::report::lines(&run).iter().for_each(|line| outln!("{line}"));
         return found.map_or(Ok(()), |found| Err(found.promise.sentence().to_owned()));
     }
     if let Some(found) = found {
         return Err(report(&config, &protocol, &found, origin));
     }
-    out!("{}", crate::report::history(&config, &run));
+    out!("{}", crate::render::report::history(&config, &run));
     outln!("\n  No promise is broken.");
     Ok(())
 }

@@ -11,15 +11,15 @@ use proptest::test_runner::{
     TestRunner,
 };
 
-use portlock_model::explore::Found;
-use portlock_model::machines::Answer;
-use portlock_model::moves::{Outcome, successors};
-use portlock_model::report::{Origin, report};
-use portlock_model::schedule::{Schedule, run};
+use portlock_model::render::report::{Origin, report};
+use portlock_model::scenario::machines::Answer;
+use portlock_model::scenario::moves::{Outcome, successors};
+use portlock_model::scenario::schedule::{Schedule, run};
+use portlock_model::scenario::walk::{Script, Walk, shorten};
+use portlock_model::scenario::world::{Move, PARTICIPANTS, Who};
+use portlock_model::scenario::worlds::{Config, Promise};
+use portlock_model::search::explore::Found;
 use portlock_model::variants::{Protocol, SHIPPED};
-use portlock_model::walk::{Script, Walk, shorten};
-use portlock_model::world::{Move, PARTICIPANTS, Who};
-use portlock_model::worlds::{Config, Promise};
 
 /// The most moves of a history.
 const LONGEST: u32 = 4096;

@@ -7,11 +7,11 @@
 use super::local_view::{
     ACTOR, LocalView, ME, OpenIs, SIBLING, STRANGER, as_seen, content_as_seen,
 };
-use crate::world::{
+use crate::scenario::world::{
     Content, Creator, Doing, FILES, Inode, Kind, Listens, OpenFile, PARTICIPANTS, Participant, Who,
     World,
 };
-use crate::worlds::{Config, Start};
+use crate::scenario::worlds::{Config, Start};
 
 /// The two that are looked at, and the ghosts.
 const EVERYBODY: [Who; 4] = [ME, ACTOR, SIBLING, STRANGER];

@@ -12,14 +12,14 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use super::behind::{behind_one, behind_two, is_possible};
 use super::local_view::{ACTOR, LocalView, ME, Named, OpenIs, STRANGER};
 use super::rule::{Label, Rule};
-use crate::machines::{Op, Reply};
-use crate::moves::{Outcome, apply, successors, successors_of};
 use crate::properties::check_move;
-use crate::reduce::Reduction;
-use crate::table::name;
+use crate::render::table::name;
+use crate::scenario::machines::{Op, Reply};
+use crate::scenario::moves::{Outcome, apply, successors, successors_of};
+use crate::scenario::world::{Content, Doing, Kind, Move, World};
+use crate::scenario::worlds::{Config, Promise};
+use crate::search::reduce::Reduction;
 use crate::variants::Protocol;
-use crate::world::{Content, Doing, Kind, Move, World};
-use crate::worlds::{Config, Promise};
 
 /// The views, each with the one before it and what led here; a beginning has none.
 pub type Views = IndexMap<LocalView, Option<Origin>, BuildHasherDefault<FxHasher>>;

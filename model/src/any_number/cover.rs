@@ -7,11 +7,11 @@ use rustc_hash::FxHashSet;
 use super::closure::Closure;
 use super::local_view::LocalView;
 use super::rule::Label;
-use crate::explore::{Incomplete, Limits, explore_watched};
-use crate::reduce::Reduction;
+use crate::scenario::world::World;
+use crate::scenario::worlds::Config;
+use crate::search::explore::{Incomplete, Limits, explore_watched};
+use crate::search::reduce::Reduction;
 use crate::variants::Protocol;
-use crate::world::World;
-use crate::worlds::Config;
 
 /// What the participants of an explicit search see.
 #[derive(Default)]

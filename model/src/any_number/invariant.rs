@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::closure::Views;
 use super::local_view::{LocalView, ME, Named, OpenIs, STRANGER, state_in_words};
-use crate::world::{Content, Doing, Kind};
-use crate::worlds::Config;
+use crate::scenario::world::{Content, Doing, Kind};
+use crate::scenario::worlds::Config;
 use portlock::protocol::Release;
 
 /// States of which the same is true.

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::machines::Machine;
-use crate::reduce::Reduction;
-use crate::table::name;
-use crate::world::{Content, Creator, Doing, Kind, Who, World};
+use crate::render::table::name;
+use crate::scenario::machines::Machine;
+use crate::scenario::world::{Content, Creator, Doing, Kind, Who, World};
+use crate::search::reduce::Reduction;
 
 /// The one whose view it is.
 pub const ME: Who = 0;

@@ -4,8 +4,8 @@
 use std::fmt;
 
 use super::local_view::{LocalView, OpenIs};
-use crate::machines::{Op, Reply};
-use crate::world::{Content, Doing, Move, Who, World};
+use crate::scenario::machines::{Op, Reply};
+use crate::scenario::world::{Content, Doing, Move, Who, World};
 
 /// How a step that changed a view came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

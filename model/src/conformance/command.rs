@@ -8,8 +8,8 @@ use clap::Args;
 
 use super::filesystem::Row;
 use super::{Conformed, Grain, Scenario, cannot_be_real, random};
-use crate::world::PARTICIPANTS;
-use crate::worlds::Config;
+use crate::scenario::world::PARTICIPANTS;
+use crate::scenario::worlds::Config;
 
 #[derive(Args)]
 pub struct Conform {

@@ -21,11 +21,13 @@ use portlock::{Adapter, Holder};
 #[cfg(not(windows))]
 use super::filesystem::quirks_of_time;
 use super::witness::{self, Witness};
-use crate::machines::Reply;
-use crate::moves::Outcome;
-use crate::other::Percy;
-use crate::world::{Content, Doing, FILES, Inode, Kind, Listens, Move, PARTICIPANTS, Who, World};
-use crate::worlds::Config;
+use crate::scenario::machines::Reply;
+use crate::scenario::moves::Outcome;
+use crate::scenario::other::Percy;
+use crate::scenario::world::{
+    Content, Doing, FILES, Inode, Kind, Listens, Move, PARTICIPANTS, Who, World,
+};
+use crate::scenario::worlds::Config;
 
 /// The name of the lock file.
 const NAME: &str = "conformance.lock";

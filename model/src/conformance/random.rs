@@ -10,12 +10,12 @@ use portlock::protocol::{Create, FileSystem};
 use super::kernel::{Calls, Differs, Kernel};
 use super::slips::Slip;
 use super::{Disagreement, SHOWN};
-use crate::machines::{Op, Reply};
-use crate::moves::{Outcome, apply};
+use crate::scenario::machines::{Op, Reply};
+use crate::scenario::moves::{Outcome, apply};
+use crate::scenario::view::View;
+use crate::scenario::world::{Doing, Kind, Listens, Look, Move, Who, World};
+use crate::scenario::worlds::Config;
 use crate::variants::SHIPPED;
-use crate::view::View;
-use crate::world::{Doing, Kind, Listens, Look, Move, Who, World};
-use crate::worlds::Config;
 
 /// A forking process, two others, and the child.
 const KINDS: [Kind; 4] = [Kind::Parent, Kind::Process, Kind::Process, Kind::Child];

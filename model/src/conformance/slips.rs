@@ -3,9 +3,9 @@
 
 use portlock::protocol::{Confirm, Create, Done, Lock, Open, Read, Unlink};
 
-use crate::machines::Reply;
-use crate::moves::Outcome;
-use crate::world::{Content, Inode, Kind, Listens, Move, Who, World};
+use crate::scenario::machines::Reply;
+use crate::scenario::moves::Outcome;
+use crate::scenario::world::{Content, Inode, Kind, Listens, Move, Who, World};
 
 /// A slip.
 pub struct Slip {

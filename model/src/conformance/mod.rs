@@ -1,0 +1,548 @@
+//! Every transition of the explicit search, made on a real filesystem by the shipped adapter, and
+//! compared with the model: the reply, the state of the machine, and all that can be seen.
+//!
+//! The worlds of a search are sorted into *scenes* first. Worlds of one scene differ only in what
+//! neither the filesystem nor the adapters know: where the machines are, how the dead look to the
+//! probe, who was a witness of what, how many may still die. What leads from scene to scene by the
+//! same call of the same participant with the same reply is one *step*, and stands for all
+//! transitions that are that step. Every step is made. (To make each transition apart, each machine
+//! in its state, is the finer [`Grain`].)
+//!
+//! The steps are walked by as many threads as there are processors, each in a directory of its own:
+//! from where it stands a walk takes a step that nobody has taken; where there is none, the shortest
+//! way to one nearby; and where there is none nearby, it begins anew and takes the shortest way to
+//! the next. So most steps are made with a long history behind them, which a replay of shortest ways
+//! from the start would not have.
+
+#[cfg(target_os = "linux")]
+pub mod trace;
+
+#[cfg(not(windows))]
+pub mod command;
+#[cfg(not(windows))]
+pub mod filesystem;
+pub mod kernel;
+pub mod random;
+pub mod slips;
+#[cfg_attr(windows, path = "conformance/witness_windows.rs")]
+mod witness;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::hash::BuildHasherDefault;
+use std::io;
+use std::mem::Discriminant;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use indexmap::IndexSet;
+use portlock::protocol::{Acquire, Closing, Create, Open, Release, ReleaseClosing, Released, Then};
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
+
+use self::kernel::{Calls, Differs, Kernel};
+use self::slips::Slip;
+use crate::scenario::machines::Reply;
+use crate::scenario::moves::{apply, successors};
+#[cfg(windows)]
+use crate::scenario::world::Kind;
+use crate::scenario::world::{Content, Creator, Doing, Look, Move, PARTICIPANTS, Who, World};
+use crate::scenario::worlds::Config;
+use crate::variants::SHIPPED;
+
+type Hasher = BuildHasherDefault<FxHasher>;
+
+/// What a run on the real filesystem saw.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Conformed {
+    /// Of the search.
+    pub states: usize,
+    /// Of the search.
+    pub transitions: usize,
+    /// How many states there are as far as the filesystem and the adapters can tell.
+    pub scenes: usize,
+    /// How many transitions there are as far as they can tell. Each was made, and compared.
+    pub steps: usize,
+    /// How many steps were made in all, to get about.
+    pub moves: u64,
+    pub calls: Calls,
+    /// On the filesystem, without the search.
+    pub took: Duration,
+}
+
+/// The model and the real filesystem do not agree.
+#[derive(Debug, Clone)]
+pub struct Disagreement {
+    pub world: &'static str,
+    pub differs: Differs,
+    /// The moves that led there since the walk began anew, the last ones only.
+    pub moves: Vec<Move>,
+    pub before: Box<World>,
+}
+
+impl fmt::Display for Disagreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "✗ conformance: {}.", self.differs)?;
+        writeln!(
+            f,
+            "  world {}, after these moves, in the names of the canonical worlds:",
+            self.world
+        )?;
+        self.moves.iter().try_for_each(|one| writeln!(f, "    {one:?}"))?;
+        let participants = self.before.participants.iter().take(usize::from(self.before.count));
+        writeln!(f, "  the world before the last:")?;
+        writeln!(f, "    path {:?}", self.before.path)?;
+        for (inode, file) in self.before.files.iter().enumerate() {
+            if let Some(file) = file {
+                writeln!(f, "    file {inode}: {file:?}")?;
+            }
+        }
+        participants.enumerate().try_for_each(|(who, one)| writeln!(f, "    {who}: {one:?}"))
+    }
+}
+
+/// Why a world cannot be had on a real filesystem; `None` if it can.
+#[cfg(not(windows))]
+pub fn cannot_be_real(config: &Config) -> Option<&'static str> {
+    if config.windows {
+        return Some("this is not the adapter of Windows");
+    }
+    config.delete_pending.then_some("Linux frees a name at once, whoever has the file open")
+}
+
+/// Why a world cannot be had on a real filesystem; `None` if it can.
+#[cfg(windows)]
+pub fn cannot_be_real(config: &Config) -> Option<&'static str> {
+    if config.kinds.contains(&Kind::Parent) {
+        return Some("Windows has no fork");
+    }
+    if config.listens && !config.windows {
+        return Some("on Windows the only event is that the kernel lock has come");
+    }
+    match (config.delete_pending, witness::names_stay()) {
+        (true, false) => Some("this Windows frees a name at once, whoever has the file open"),
+        (false, true) => Some("a name stays here until the last handle is closed"),
+        // Only our own removal is told to those who have the file open (see `BEING_DELETED`).
+        (true, true) if config.removals > 0 || config.kinds.contains(&Kind::OldAgent) => {
+            Some("Wine does not tell that somebody else has removed a file")
+        }
+        (true, true) | (false, false) => None,
+    }
+}
+
+/// Whether a reply of the model is one that this system gives: of the several to who creates or
+/// opens a name that is being deleted, Wine gives one each.
+fn is_given_here(before: &World, reply: Reply) -> bool {
+    let pending = before.named().is_some_and(|file| file.pending);
+    !pending || !matches!(reply, Reply::Create(Create::Denied) | Reply::Open(Open::Opened))
+}
+
+/// A world whose search is done and sorted, to be made on any filesystem.
+pub struct Scenario {
+    config: Config,
+    graph: Graph,
+}
+
+impl Scenario {
+    pub fn new(config: Config, grain: Grain) -> Self {
+        let graph = Graph::of(&config, grain);
+        Self { config, graph }
+    }
+
+    /// Makes every step in directories of its own in `parent`. With a slip, the model is wrong in
+    /// that respect.
+    pub fn conform(
+        &self,
+        parent: &Path,
+        slip: Option<&Slip>,
+    ) -> io::Result<Result<Conformed, Box<Disagreement>>> {
+        let began = Instant::now();
+        let tour = Tour {
+            config: &self.config,
+            graph: &self.graph,
+            slip,
+            next: self.graph.steps.iter().map(|_| AtomicUsize::new(0)).collect(),
+            unfinished: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let walked: Vec<_> = std::thread::scope(|scope| {
+            let walkers: Vec<_> = (0..threads).map(|_| scope.spawn(|| tour.walk(parent))).collect();
+            walkers.into_iter().map(|walker| walker.join().expect("no walker panics")).collect()
+        });
+        let mut sum = Conformed {
+            states: self.graph.worlds.len(),
+            transitions: self.graph.transitions,
+            scenes: self.graph.scenes.len(),
+            ..Conformed::default()
+        };
+        for one in walked {
+            match one? {
+                Ok(one) => {
+                    sum.steps += one.steps;
+                    sum.moves += one.moves;
+                    sum.calls.add(one.calls);
+                }
+                Err(disagreement) => return Ok(Err(disagreement)),
+            }
+        }
+        sum.took = began.elapsed();
+        Ok(Ok(sum))
+    }
+}
+
+/// Which worlds are one scene.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grain {
+    /// Those that the filesystem and the adapters cannot tell apart.
+    Scenes,
+    /// Those that differ only in what no move depends on: budgets, and what the checks of the
+    /// promises remember. All machines are in the same state, and all the dead look the same.
+    Machines,
+}
+
+impl Grain {
+    fn scene(self, world: &World) -> World {
+        let mut scene = *world;
+        forget_the_past(&mut scene);
+        if self == Self::Scenes {
+            forget_the_machines(&mut scene);
+        }
+        scene
+    }
+}
+
+/// Leaves out what is only counted or remembered, and how the dead look, which is simulated.
+fn forget_the_past(scene: &mut World) {
+    (scene.crashes_left, scene.faults_left) = (0, 0);
+    (scene.removals_left, scene.suspensions_left, scene.chroots_left) = (0, 0, 0);
+    (scene.removal_failed, scene.robbed) = (false, false);
+    for file in scene.files.iter_mut().flatten() {
+        file.abandoned = false;
+        file.content = match file.content {
+            Content::Dead(_) => Content::Dead(Look::Gone),
+            Content::OldDead(_) => Content::OldDead(Look::Gone),
+            other => other,
+        };
+    }
+    for participant in &mut scene.participants {
+        (participant.witnessed, participant.in_window) = (0, false);
+        (participant.seen, participant.suspended) = (Content::Empty, false);
+    }
+}
+
+/// Leaves only what the filesystem and the adapters know.
+fn forget_the_machines(scene: &mut World) {
+    for file in scene.files.iter_mut().flatten() {
+        file.creator = Creator::Start;
+    }
+    for participant in &mut scene.participants {
+        // Who has voided its file has written to it before, and does not write at its start again.
+        let voided = matches!(
+            participant.doing,
+            Doing::Acquiring(Acquire::Closing(Closing { then: Then::Fail(_) }))
+                | Doing::Releasing(Release::Closing(ReleaseClosing {
+                    ending: Released::Failed(_)
+                }))
+        );
+        if !voided {
+            participant.doing = Doing::Idle;
+        }
+    }
+}
+
+/// What leads from one scene to another.
+struct Step {
+    to: u32,
+    /// The first world of the search in which it is possible.
+    world: u32,
+    one: Move,
+}
+
+/// The worlds of a search, its scenes, and the steps between them.
+struct Graph {
+    grain: Grain,
+    worlds: IndexSet<World, Hasher>,
+    scenes: IndexSet<World, Hasher>,
+    /// The steps that are possible in each scene.
+    steps: Vec<Vec<Step>>,
+    /// From where, and by which step, each scene was found first.
+    found_by: Vec<Option<(u32, u32)>>,
+    /// A world in which the search begins, for each scene that has one.
+    beginnings: FxHashMap<u32, World>,
+    /// How many transitions the search took.
+    transitions: usize,
+}
+
+/// Who did what, with which reply, and the scene that followed.
+type StepKind = (Who, Discriminant<Move>, Reply, u32);
+
+impl Graph {
+    fn of(config: &Config, grain: Grain) -> Self {
+        let mut graph = Self {
+            grain,
+            worlds: IndexSet::default(),
+            scenes: IndexSet::default(),
+            steps: Vec::new(),
+            found_by: Vec::new(),
+            beginnings: FxHashMap::default(),
+            transitions: 0,
+        };
+        for beginning in config.beginnings() {
+            let world = beginning.canonical().0;
+            graph.worlds.insert(world);
+            let scene = graph.scene(&world, None).0;
+            graph.beginnings.insert(scene, world);
+        }
+        let mut known: FxHashSet<(u32, StepKind)> = FxHashSet::default();
+        let mut possible = Vec::new();
+        let mut next = 0;
+        while let Some(&world) = graph.worlds.get_index(next) {
+            let (from, names) = graph.scene(&world, None);
+            successors(config, &SHIPPED, &world, &mut possible);
+            for &(one, outcome) in &possible {
+                if !is_given_here(&world, outcome.reply) {
+                    continue;
+                }
+                graph.transitions += 1;
+                let after = outcome.world.canonical().0;
+                graph.worlds.insert(after);
+                let by = (from, graph.steps[from as usize].len() as u32);
+                let to = graph.scene(&after, Some(by)).0;
+                if known.insert((from, kind(grain, one, &names, outcome.reply, to))) {
+                    graph.steps[from as usize].push(Step { to, world: next as u32, one });
+                }
+            }
+            next += 1;
+        }
+        graph
+    }
+
+    /// The number of a canonical world's scene, and the names of the participants there.
+    fn scene(&mut self, world: &World, by: Option<(u32, u32)>) -> (u32, [Who; PARTICIPANTS]) {
+        let (scene, names) = self.grain.scene(world).canonical();
+        let (number, new) = self.scenes.insert_full(scene);
+        if new {
+            self.found_by.push(by);
+            self.steps.push(Vec::new());
+        }
+        (number as u32, names)
+    }
+
+    /// The scene of a beginning that leads to a scene soonest, and the numbers of the steps.
+    fn way_to(&self, mut at: u32) -> (u32, Vec<u32>) {
+        let mut way = Vec::new();
+        while let Some((before, number)) = self.found_by[at as usize] {
+            way.push(number);
+            at = before;
+        }
+        way.reverse();
+        (at, way)
+    }
+}
+
+fn kind(grain: Grain, one: Move, names: &[Who; PARTICIPANTS], reply: Reply, to: u32) -> StepKind {
+    let who = match one {
+        Move::Begin(who)
+        | Move::Call(who, _)
+        | Move::Answer(who, _)
+        | Move::Release(who)
+        | Move::Crash(who, _)
+        | Move::Suspend(who)
+        | Move::LoseReach(who)
+        | Move::Fork(who) => names[usize::from(who)],
+        Move::Remove => 0,
+    };
+    // No filesystem is asked.
+    let reply = match reply {
+        Reply::Probe(_) if grain == Grain::Scenes => Reply::Other("probe"),
+        other => other,
+    };
+    (who, std::mem::discriminant(&one), reply, to)
+}
+
+/// What the walkers share.
+struct Tour<'a> {
+    config: &'a Config,
+    graph: &'a Graph,
+    slip: Option<&'a Slip>,
+    /// How many of each scene's steps have been claimed by a walker.
+    next: Vec<AtomicUsize>,
+    /// No scene with a lower number has a step that is not claimed.
+    unfinished: AtomicUsize,
+    stop: AtomicBool,
+}
+
+/// How many scenes are looked at for one with a step that is not claimed.
+const NEARBY: usize = 300;
+/// How many moves are remembered to be shown.
+const SHOWN: usize = 40;
+
+impl Tour<'_> {
+    fn walk(&self, parent: &Path) -> io::Result<Result<Conformed, Box<Disagreement>>> {
+        let mut walker = Walker {
+            tour: self,
+            kernel: Kernel::new(self.config, parent)?,
+            at: 0,
+            moves: VecDeque::new(),
+            walked: Conformed::default(),
+        };
+        while let Some((beginning, way)) = self.next_unfinished() {
+            walker.begin(beginning)?;
+            let walked = walker.follow(&way).and_then(|()| walker.walk_on());
+            if let Err(disagreement) = walked {
+                self.stop.store(true, Ordering::Relaxed);
+                return Ok(Err(disagreement));
+            }
+        }
+        walker.walked.calls = walker.kernel.calls;
+        Ok(Ok(walker.walked))
+    }
+
+    /// The way to the first scene that has a step which is not claimed.
+    fn next_unfinished(&self) -> Option<(u32, Vec<u32>)> {
+        loop {
+            let at = self.unfinished.load(Ordering::Relaxed);
+            if at >= self.next.len() || self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            if self.has_more(at as u32) {
+                return Some(self.graph.way_to(at as u32));
+            }
+            self.unfinished.fetch_max(at + 1, Ordering::Relaxed);
+        }
+    }
+
+    fn has_more(&self, at: u32) -> bool {
+        self.next[at as usize].load(Ordering::Relaxed) < self.graph.steps[at as usize].len()
+    }
+
+    /// The number of a step that nobody has taken.
+    fn claim(&self, at: u32) -> Option<u32> {
+        let number = self.next[at as usize].fetch_add(1, Ordering::Relaxed);
+        (number < self.graph.steps[at as usize].len()).then_some(number as u32)
+    }
+
+    /// The shortest way to a scene nearby that has a step which is not claimed.
+    fn nearby(&self, from: u32) -> Option<Vec<u32>> {
+        let mut found_by: FxHashMap<u32, Option<(u32, u32)>> = FxHashMap::default();
+        found_by.insert(from, None);
+        let mut open = VecDeque::from([from]);
+        while let Some(at) = open.pop_front() {
+            if self.has_more(at) {
+                let mut way = Vec::new();
+                let mut at = at;
+                while let Some(&Some((before, number))) = found_by.get(&at) {
+                    way.push(number);
+                    at = before;
+                }
+                way.reverse();
+                return Some(way);
+            }
+            if found_by.len() > NEARBY {
+                continue;
+            }
+            for (number, step) in self.graph.steps[at as usize].iter().enumerate() {
+                found_by.entry(step.to).or_insert_with(|| {
+                    open.push_back(step.to);
+                    Some((at, number as u32))
+                });
+            }
+        }
+        None
+    }
+}
+
+/// One thread of a tour.
+struct Walker<'a> {
+    tour: &'a Tour<'a>,
+    kernel: Kernel<'a>,
+    at: u32,
+    moves: VecDeque<Move>,
+    walked: Conformed,
+}
+
+impl Walker<'_> {
+    fn begin(&mut self, at: u32) -> io::Result<()> {
+        self.at = at;
+        self.moves.clear();
+        let world = self.tour.graph.beginnings[&at];
+        self.kernel.begin(&world)?;
+        self.enter_scene(&world);
+        Ok(())
+    }
+
+    /// The kernel's side numbers files and participants as the scene of `world` does.
+    fn enter_scene(&mut self, world: &World) {
+        let (scene, names) = self.tour.graph.grain.scene(world).canonical();
+        self.kernel.renumber(world, &scene, &names);
+    }
+
+    /// The reverse of [`enter_scene`](Self::enter_scene).
+    fn leave_scene(&mut self, world: &World) {
+        let (scene, names) = self.tour.graph.grain.scene(world).canonical();
+        let mut back = [0; PARTICIPANTS];
+        for (old, &new) in names.iter().enumerate() {
+            back[usize::from(new)] = old as Who;
+        }
+        self.kernel.renumber(&scene, world, &back);
+    }
+
+    fn follow(&mut self, way: &[u32]) -> Result<(), Box<Disagreement>> {
+        way.iter().try_for_each(|&number| self.make(number, false))
+    }
+
+    /// Until no step that is not claimed is nearby.
+    fn walk_on(&mut self) -> Result<(), Box<Disagreement>> {
+        while !self.tour.stop.load(Ordering::Relaxed) {
+            if let Some(number) = self.tour.claim(self.at) {
+                self.walked.steps += 1;
+                self.make(number, true)?;
+            } else if let Some(way) = self.tour.nearby(self.at) {
+                self.follow(&way)?;
+            } else {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a step in the model and on the kernel. The replies are compared every time, and all
+    /// that can be seen the first time.
+    fn make(&mut self, number: u32, first_time: bool) -> Result<(), Box<Disagreement>> {
+        let Tour { config, graph, slip, .. } = *self.tour;
+        let Step { to, world, one } = graph.steps[self.at as usize][number as usize];
+        let before = graph.worlds[world as usize];
+        self.walked.moves += 1;
+        if self.moves.len() == SHOWN {
+            self.moves.pop_front();
+        }
+        self.moves.push_back(one);
+        let Some(mut outcome) = apply(config, &SHIPPED, &before, one) else {
+            return Err(self.disagree(&before, "the model makes no such move".to_owned()));
+        };
+        if let Some(slip) = slip {
+            (slip.spoil)(&before, one, &mut outcome);
+        }
+        self.leave_scene(&before);
+        let mut made = self.kernel.make(&before, one, &outcome);
+        if made.is_ok() && first_time {
+            made = self.kernel.compare(&outcome.world);
+        }
+        made.map_err(|differs| self.disagree(&before, differs))?;
+        let (after, names) = outcome.world.canonical();
+        self.kernel.renumber(&outcome.world, &after, &names);
+        self.enter_scene(&after);
+        self.at = to;
+        Ok(())
+    }
+
+    fn disagree(&self, before: &World, differs: Differs) -> Box<Disagreement> {
+        Box::new(Disagreement {
+            world: self.tour.config.name,
+            differs,
+            moves: self.moves.iter().copied().collect(),
+            before: Box::new(*before),
+        })
+    }
+}

@@ -1,0 +1,508 @@
+//! Recorded runs of real processes: is there an order of their calls that the model could have
+//! made?
+//!
+//! A [`Recorder`] writes a line before and after each call. The clock is one for all processes, so
+//! each call lies somewhere between its two lines. [`explain`] searches for an order that agrees
+//! with all these intervals, in which every reply is the model's. One whose process was killed may
+//! have been made or not.
+//!
+//! A recorder can make a call fail, which it records as such, so that the model may have this call
+//! fail and no other. It can also lie to its participant about one reply, as a filesystem would
+//! that is not the model's; then there must be no order.
+//!
+//! What a run may do that the model's single steps do not show is excused by name:
+//!
+//! - A zombie is `Gone` a moment later, so the two are one reply.
+//! - An event may come for nothing: the adapter looks again after a pause.
+//! - A process that ends has lost its files before the probe finds it dead. Until it has been
+//!   reaped, a probe may find it alive.
+
+use std::fmt;
+use std::io::Write;
+use std::time::Duration;
+
+use portlock::protocol::{
+    Acquire, Author, Confirm, Create, Dated, Done, FileSystem, FreeLock, Listen, Lock, Open, Probe,
+    Probed, Read, Unlink, Watch,
+};
+use rustc_hash::FxHashSet;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::scenario::machines::{Answer, Op, Reply, Script};
+use crate::scenario::moves::{Outcome, apply};
+use crate::scenario::world::{Doing, Kind, Listens, Look, Move, Who, World};
+use crate::scenario::worlds::{Config, Start};
+use crate::search::fingerprint::{Fingerprint, fingerprint};
+use crate::search::reduce::Reduction;
+use crate::variants::SHIPPED;
+
+/// The time by the clock that all processes share.
+pub fn now() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
+}
+
+/// Begins every line of a trace.
+const MARK: &str = "trace ";
+
+/// Writes what a participant does, a line before each call and one after it.
+pub struct Recorder<F, W> {
+    fs: F,
+    out: W,
+    /// The next call of each of these operations is not made, and fails.
+    pub fails: Vec<Op>,
+    /// The next call of this reply's operation that is replied to in another way gets this reply.
+    pub lies: Option<Reply>,
+}
+
+impl<F: FileSystem, W: Write> Recorder<F, W> {
+    pub fn new(fs: F, out: W) -> Self {
+        Self { fs, out, fails: Vec::new(), lies: None }
+    }
+
+    /// Notes what the driver decides.
+    pub fn note(&mut self, what: fmt::Arguments<'_>) {
+        let line = format!("{MARK}{} {what}\n", now().as_nanos());
+        // Nobody reads any more: the run is over.
+        let _ = self.out.write_all(line.as_bytes()).and_then(|()| self.out.flush());
+    }
+
+    fn call<T: Copy>(&mut self, op: Op, call: impl FnOnce(&mut F) -> T, of: fn(T) -> Reply) -> T {
+        self.note(format_args!("calls {op:?}"));
+        let reply = call(&mut self.fs);
+        self.note(format_args!("got {:?}", of(reply)));
+        reply
+    }
+}
+
+/// A method of the recorder, and how it fails.
+macro_rules! recorded {
+    ($($method:ident: $op:ident -> $reply:ty, $failed:expr;)+) => {
+        $(fn $method(&mut self) -> $reply {
+            let failed: Option<$reply> = $failed;
+            if let (Some(failed), true) = (failed, self.fails.contains(&Op::$op)) {
+                self.fails.retain(|&op| op != Op::$op);
+                self.note(format_args!("calls {:?}", Op::$op));
+                self.note(format_args!("fails {:?}", Reply::$op(failed)));
+                return failed;
+            }
+            let Some(Reply::$op(lie)) = self.lies else {
+                return self.call(Op::$op, |fs| fs.$method(), Reply::$op);
+            };
+            let mut truth = lie;
+            let told = self.call(Op::$op, |fs| { truth = fs.$method(); lie }, Reply::$op);
+            if truth != lie {
+                self.lies = None;
+                self.note(format_args!("lied {:?}", Reply::$op(truth)));
+            }
+            told
+        })+
+    };
+}
+
+impl<F: FileSystem, W: Write> FileSystem for Recorder<F, W> {
+    recorded! {
+        create: Create -> Create, Some(Create::Failed);
+        open: Open -> Open, Some(Open::Failed);
+        age: Age -> Dated, Some(Dated::Failed);
+        lock: Lock -> Lock, Some(Lock::Failed);
+        listen: Listen -> Listen, Some(Listen::Failed);
+        write: Write -> Done, Some(Done::Failed);
+        read: Read -> Read, Some(Read::Failed);
+        probe: Probe -> Probed, Some(Probed::Failed);
+        confirm: Confirm -> Confirm, Some(Confirm::Failed);
+        unlink: Unlink -> Unlink, Some(Unlink::Failed);
+        void: Void -> Done, Some(Done::Failed);
+        watch: Watch -> Watch, None;
+    }
+
+    fn arm(&mut self) {
+        self.call(Op::Arm, |fs| fs.arm(), |()| Reply::Arm);
+    }
+
+    fn close(&mut self) {
+        self.call(Op::Close, |fs| fs.close(), |()| Reply::Close);
+    }
+
+    fn leave(&mut self) {
+        self.call(Op::Leave, |fs| fs.leave(), |()| Reply::Leave);
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    Begins,
+    Answers(Answer),
+    Releases,
+    /// A call and its reply, if it lived to note it.
+    Calls(Op, Option<Reply>),
+    /// A call that was not made, and failed.
+    Fails(Reply),
+    /// Its process is killed, or exits.
+    Ends,
+    /// Somebody outside removed what the path named.
+    Removes,
+}
+
+/// Something that happened at some instant from one time to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    pub from: Duration,
+    pub to: Duration,
+    pub what: What,
+    /// What the reply was, where the recorder lied to its participant.
+    pub truth: Option<Reply>,
+}
+
+impl Event {
+    pub fn new(from: Duration, to: Duration, what: What) -> Self {
+        Self { from, to, what, truth: None }
+    }
+
+    /// The reply of a call, if it got one.
+    pub fn reply(&self) -> Option<Reply> {
+        match self.what {
+            What::Calls(_, reply) => reply,
+            What::Fails(reply) => Some(reply),
+            _ => None,
+        }
+    }
+
+    /// Whether the two can have happened at the same time.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.from <= other.to && other.from <= self.to
+    }
+}
+
+/// Reads the lines of one process. `reaped` is when it had ended and been reaped.
+pub fn parse<'l>(
+    lines: impl IntoIterator<Item = &'l str>,
+    reaped: Duration,
+) -> Result<Vec<Event>, String> {
+    let mut events: Vec<Event> = Vec::new();
+    for line in lines {
+        let Some((_, line)) = line.split_once(MARK) else { continue };
+        // One that was killed may have been so in the middle of a line.
+        let bad = || format!("not a line of a trace: {line:?}");
+        let (time, what) = line.split_once(' ').ok_or_else(bad)?;
+        let at = Duration::from_nanos(time.parse().map_err(|_| bad())?);
+        let (verb, rest) = what.split_once(' ').unwrap_or((what, ""));
+        let what = match verb {
+            "begins" => What::Begins,
+            "releases" => What::Releases,
+            "answers" => {
+                let answer = Answer::ALL.into_iter().find(|answer| format!("{answer:?}") == rest);
+                What::Answers(answer.ok_or_else(bad)?)
+            }
+            "calls" => {
+                let op = OPS.into_iter().find(|op| format!("{op:?}") == rest);
+                What::Calls(op.ok_or_else(bad)?, None)
+            }
+            "got" | "fails" | "lied" => {
+                let event = events.last_mut().ok_or_else(bad)?;
+                let What::Calls(op, _) = event.what else { return Err(bad()) };
+                let found = op.replies().into_iter().find(|reply| format!("{reply:?}") == rest);
+                let reply = found.ok_or_else(bad)?;
+                match verb {
+                    "got" => event.what = What::Calls(op, Some(reply)),
+                    "fails" => event.what = What::Fails(reply),
+                    _ => {
+                        event.truth = Some(reply);
+                        continue;
+                    }
+                }
+                event.to = at;
+                continue;
+            }
+            _ => return Err(bad()),
+        };
+        events.push(Event::new(at, at, what));
+    }
+    let Some(last) = events.last_mut() else { return Ok(events) };
+    let from = last.to;
+    if matches!(last.what, What::Calls(_, None)) {
+        last.to = reaped;
+    }
+    events.push(Event::new(from, reaped, What::Ends));
+    Ok(events)
+}
+
+const OPS: [Op; 15] = [
+    Op::Create,
+    Op::Open,
+    Op::Age,
+    Op::Lock,
+    Op::Arm,
+    Op::Listen,
+    Op::Write,
+    Op::Read,
+    Op::Probe,
+    Op::Confirm,
+    Op::Unlink,
+    Op::Void,
+    Op::Watch,
+    Op::Close,
+    Op::Leave,
+];
+
+/// A run: what each participant did, and its successors after it was killed.
+#[derive(Debug, Clone, Default)]
+pub struct Trace {
+    pub lanes: Vec<(Kind, Vec<Event>)>,
+    /// What others did from outside, each in its own order.
+    pub outside: Vec<Vec<Event>>,
+}
+
+impl Trace {
+    fn lane(&self, lane: usize) -> &[Event] {
+        match self.lanes.get(lane) {
+            Some((_, events)) => events,
+            None => &self.outside[lane - self.lanes.len()],
+        }
+    }
+}
+
+/// The trace is a run of the model.
+#[derive(Debug, Clone, Copy)]
+pub struct Explained {
+    /// How many events it has, and how many were tried on the way to the order.
+    pub events: usize,
+    pub tried: usize,
+}
+
+/// The trace is no run of the model.
+#[derive(Debug, Clone)]
+pub struct Unexplained {
+    /// How many events of the longest order that was found.
+    pub explained: usize,
+    /// How many events were tried.
+    pub tried: usize,
+    /// What could have come next in the longest order, and what the model says of it.
+    pub next: Vec<String>,
+    /// The search was cut short, and says nothing.
+    pub gave_up: bool,
+}
+
+impl fmt::Display for Unexplained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { explained, next, gave_up, tried: _ } = self;
+        if *gave_up {
+            writeln!(f, "the search for an order was cut short")?;
+        }
+        writeln!(f, "no order explains more than {explained} events; then comes one of:")?;
+        next.iter().try_for_each(|next| writeln!(f, "    {next}"))
+    }
+}
+
+/// More events than are tried before a search is cut short. An order is found after about two tries
+/// for each event of the run; that there is none was seen after 70,000 at most.
+const PATIENCE: usize = 500_000;
+
+/// Searches for an order in which the model does the same.
+pub fn explain(trace: &Trace) -> Result<Explained, Unexplained> {
+    let mut search = Search::new(trace);
+    let lanes = trace.lanes.len() + trace.outside.len();
+    let mut open = vec![(vec![0_usize; lanes], search.config.beginnings()[0])];
+    let total: usize = (0..lanes).map(|lane| trace.lane(lane).len()).sum();
+    let mut best: (usize, Vec<String>) = (0, Vec::new());
+    while let Some((done, world)) = open.pop() {
+        let explained: usize = done.iter().sum();
+        if explained == total {
+            return Ok(Explained { events: total, tried: search.tried });
+        }
+        if search.tried > PATIENCE {
+            let (explained, next) = best;
+            return Err(Unexplained { explained, tried: search.tried, next, gave_up: true });
+        }
+        let furthest = explained >= best.0;
+        let mut next = Vec::new();
+        // What ended first is tried first, hence put there last.
+        let mut candidates = search.candidates(&done);
+        candidates.sort_by_key(|&lane| std::cmp::Reverse(trace.lane(lane)[done[lane]].to));
+        for lane in candidates {
+            let event = trace.lane(lane)[done[lane]];
+            let followed = search.follow(&world, lane as Who, event);
+            if furthest {
+                let in_model = search.model_says(&world, lane as Who, event);
+                next.push(format!("{lane}: {:?}, and in the model {in_model}", event.what));
+            }
+            for world in followed {
+                let mut done = done.clone();
+                done[lane] += 1;
+                if search.known.insert((done.clone(), fingerprint(&world))) {
+                    open.push((done, world));
+                }
+            }
+        }
+        if furthest {
+            best = (explained, next);
+        }
+    }
+    let (explained, next) = best;
+    Err(Unexplained { explained, tried: search.tried, next, gave_up: false })
+}
+
+struct Search<'a> {
+    trace: &'a Trace,
+    config: Config,
+    reduction: Reduction,
+    known: FxHashSet<(Vec<usize>, Fingerprint)>,
+    tried: usize,
+}
+
+impl<'a> Search<'a> {
+    fn new(trace: &'a Trace) -> Self {
+        let base = Config::all(2).swap_remove(0);
+        let config = Config {
+            name: "trace",
+            kinds: trace.lanes.iter().map(|&(kind, _)| kind).collect(),
+            starts: &[Start::Absent],
+            crashes: 1,
+            looks: &[Look::Gone],
+            asks_may_be_denied: false,
+            listens: true,
+            // It is no search for a broken promise.
+            owed: &[],
+            ..base
+        };
+        let reduction = Reduction::of(&config, &SHIPPED);
+        Self { trace, config, reduction, known: FxHashSet::default(), tried: 0 }
+    }
+
+    /// The lanes whose next event may come next: nothing that is left ended before it began.
+    fn candidates(&self, done: &[usize]) -> Vec<usize> {
+        let next = |lane: usize| self.trace.lane(lane).get(done[lane]);
+        let first_end = (0..done.len()).filter_map(next).map(|event| event.to).min();
+        let may = |&lane: &usize| next(lane).is_some_and(|event| Some(event.from) <= first_end);
+        (0..done.len()).filter(may).collect()
+    }
+
+    /// The worlds that can follow an event, if it can come next.
+    fn follow(&mut self, world: &World, who: Who, event: Event) -> Vec<World> {
+        self.tried += 1;
+        let mut worlds = match event.what {
+            What::Begins => self.moved(world, Move::Begin(who)),
+            What::Answers(answer) => self.moved(world, Move::Answer(who, answer)),
+            What::Releases => self.moved(world, Move::Release(who)),
+            // Not as a move, which only one makes that has something to lose.
+            What::Ends => {
+                let mut world = *world;
+                world.crash(who, Look::Gone);
+                vec![world]
+            }
+            What::Removes => self.moved(world, Move::Remove),
+            What::Calls(_, Some(reply)) => self.replied(world, who, event, reply),
+            What::Fails(reply) => {
+                let world = World { faults_left: 1, ..*world };
+                let failed =
+                    |outcome: &Outcome| outcome.reply == reply && outcome.world.faults_left == 0;
+                let outcomes = self.outcomes(&world, who).into_iter().filter(failed);
+                outcomes.map(|outcome| outcome.world).collect()
+            }
+            What::Calls(op, None) if asks(world, who) != Some(op) => Vec::new(),
+            What::Calls(op, None) => {
+                let outcomes = self.outcomes(world, who);
+                let made = outcomes.into_iter().filter(|outcome| outcome.reply.op() == op);
+                made.map(|outcome| outcome.world).chain([*world]).collect()
+            }
+        };
+        worlds.iter_mut().for_each(|world| self.forget(world));
+        worlds
+    }
+
+    /// Leaves out what no move depends on, so that orders that lead to the same are known as such.
+    fn forget(&self, world: &mut World) {
+        (world.crashes_left, world.faults_left, world.removals_left) = (1, 0, 0);
+        world.participants.iter_mut().for_each(|participant| participant.in_window = false);
+        self.reduction.reduce(world);
+    }
+
+    fn moved(&self, world: &World, one: Move) -> Vec<World> {
+        let world = World { crashes_left: 1, removals_left: 1, ..*world };
+        let outcome = apply(&self.config, &SHIPPED, &world, one);
+        outcome.map(|outcome| outcome.world).into_iter().collect()
+    }
+
+    /// Every way in which the one call of `who` can end in the model.
+    fn outcomes(&self, world: &World, who: Who) -> Vec<Outcome> {
+        let mut world = *world;
+        let participant = world.participant_mut(who);
+        if matches!(participant.doing, Doing::Acquiring(Acquire::Listening(_))) {
+            participant.listens = Listens::Event;
+        }
+        let make = |choice| apply(&self.config, &SHIPPED, &world, Move::Call(who, choice));
+        let first = make(0);
+        let choices = first.as_ref().map_or(0, |outcome| outcome.choices);
+        first.into_iter().chain((1..choices).filter_map(make)).collect()
+    }
+
+    fn replied(&self, world: &World, who: Who, event: Event, reply: Reply) -> Vec<World> {
+        let wanted = settled(reply);
+        let outcomes = self.outcomes(world, who);
+        let may_be_dying = outcomes.first().is_some_and(|outcome| {
+            let answer = |free, probe| Reply::Probe(Probed::Known(Author::Here(free, probe)));
+            [FreeLock::ProvesDeath, FreeLock::ProvesNothing].into_iter().any(|free| {
+                outcome.reply == answer(free, Probe::Gone) && wanted == answer(free, Probe::Alive)
+            })
+        });
+        if may_be_dying && self.another_ends_during(event, who) {
+            let mut world = *world;
+            let participant = world.participant_mut(who);
+            let mut script = Script::new(reply);
+            participant.doing = match participant.doing {
+                Doing::Acquiring(state) => Doing::Acquiring(state.step(&mut script)),
+                Doing::Asking(state) => Doing::Asking(state.step(&mut script)),
+                other => other,
+            };
+            return vec![world];
+        }
+        outcomes
+            .into_iter()
+            .filter(|outcome| outcome.reply == wanted)
+            .map(|outcome| outcome.world)
+            .collect()
+    }
+
+    /// Whether the process of another lane is ending at some time of a call.
+    fn another_ends_during(&self, call: Event, who: Who) -> bool {
+        let lanes = self.trace.lanes.iter().enumerate();
+        let others = lanes.filter(|&(lane, _)| lane != usize::from(who));
+        let mut events = others.flat_map(|(_, (_, events))| events);
+        events.any(|event| event.what == What::Ends && event.overlaps(&call))
+    }
+
+    fn model_says(&self, world: &World, who: Who, event: Event) -> String {
+        let doing = world.participants.get(usize::from(who)).map(|participant| participant.doing);
+        match event.what {
+            What::Calls(..) | What::Fails(_) => {
+                let replies: Vec<_> =
+                    self.outcomes(world, who).iter().map(|outcome| outcome.reply).collect();
+                format!("{replies:?} at {doing:?}")
+            }
+            _ => format!("at {doing:?}"),
+        }
+    }
+}
+
+/// The operation that a participant's machine asks for next.
+fn asks(world: &World, who: Who) -> Option<Op> {
+    let mut script = Script::new(Reply::Close);
+    match world.participant(who).doing {
+        Doing::Acquiring(state) => _ = state.step(&mut script),
+        Doing::Releasing(state) => _ = state.step(&mut script),
+        Doing::Asking(state) => _ = state.step(&mut script),
+        _ => {}
+    }
+    script.asked.first().copied()
+}
+
+/// A zombie is gone a moment later.
+fn settled(reply: Reply) -> Reply {
+    match reply {
+        Reply::Probe(Probed::Known(Author::Here(free, Probe::Zombie))) => {
+            Reply::Probe(Probed::Known(Author::Here(free, Probe::Gone)))
+        }
+        other => other,
+    }
+}

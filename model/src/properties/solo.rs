@@ -1,0 +1,232 @@
+//! A memo of solo runs: what becomes of a participant that runs with nothing in between depends on
+//! the few things that it can reach, and most states have these in common.
+//!
+//! It is of runs in which the others stand still. Where a participant waits until the others have
+//! ended what they are at ([`patiently`](crate::scenario::moves::patiently)), their states matter as well, and
+//! nothing is remembered.
+
+use rustc_hash::FxHashMap;
+
+use crate::scenario::machines::Answer;
+use crate::scenario::moves::{Alone, alone};
+use crate::scenario::world::{
+    Content, Creator, Doing, File, Inode, Kind, Move, OpenFile, Participant, Who, World,
+};
+use crate::scenario::worlds::Config;
+use crate::variants::Protocol;
+
+/// How a solo run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Solo {
+    pub alone: Alone,
+    /// The path names nothing at its end.
+    pub leaves_the_path_free: bool,
+    /// It has tried again after a pause.
+    pub paused: bool,
+}
+
+/// Runs a participant that has begun, with nothing in between.
+pub fn run(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Solo {
+    let (mut end, mut paused) = (world.path, false);
+    let alone = alone(config, protocol, world, who, |_, one, outcome| {
+        end = outcome.world.path;
+        paused |= matches!(one, Move::Answer(_, Answer::Again));
+    });
+    Solo { alone, leaves_the_path_free: end.is_none(), paused }
+}
+
+/// The solo runs of one world under one protocol.
+#[derive(Debug, Default)]
+pub struct Memo {
+    known: FxHashMap<Reached, Solo>,
+}
+
+impl Memo {
+    /// Same as [`run`], from memory if it can.
+    pub fn run(&mut self, config: &Config, protocol: &Protocol, world: &World, who: Who) -> Solo {
+        match Reached::by(config, world, who) {
+            Some(reached) => {
+                *self.known.entry(reached).or_insert_with(|| run(config, protocol, world, who))
+            }
+            None => run(config, protocol, world, who),
+        }
+    }
+
+    /// How many different runs there were.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+}
+
+/// All that the calls of one participant reach while no other participant moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Reached {
+    pub kind: Kind,
+    pub doing: Doing,
+    pub seen: Content,
+    pub out_of_reach: bool,
+    /// Of its open file: whether others share it.
+    pub shared: bool,
+    pub named: Option<ReachedFile>,
+    /// Its open file, where the path does not name that.
+    pub orphan: Option<ReachedFile>,
+    /// The path names its open file.
+    pub has_named_open: bool,
+    /// Others have the named file open, and a name that is removed stays for as long.
+    pub kept: bool,
+}
+
+/// A file as one participant sees it. Authors are `MYSELF`, `MY_PROCESS`, `ANOTHER`, or one whose
+/// kernel locks do not exclude those of this participant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ReachedFile {
+    pub content: Content,
+    pub creator: Maker,
+    pub lock: Owner,
+    pub pending: bool,
+}
+
+const MYSELF: Who = 0;
+const MY_PROCESS: Who = 1;
+const ANOTHER: Who = 2;
+const REMOTE: Who = 3;
+const UNLOCKED: Who = 4;
+
+/// The maker of a file, as far as a call depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Maker {
+    Myself,
+    /// One that only the grace protects, in which it writes.
+    WritesInTime,
+    Other,
+}
+
+/// The owner of a kernel lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Owner {
+    None,
+    MyOpenFile,
+    Another,
+}
+
+impl Reached {
+    /// `None` where a call reaches more: a guard, or a file set aside, of another protocol.
+    pub fn by(config: &Config, world: &World, who: Who) -> Option<Self> {
+        let World {
+            path,
+            files: _,
+            opened,
+            participants: _,
+            count: _,
+            guard,
+            aside,
+            // The first reply of a call is none that uses up a budget.
+            crashes_left: _,
+            faults_left: _,
+            removals_left: _,
+            suspensions_left: _,
+            chroots_left: _,
+            // Read by properties alone.
+            removal_failed: _,
+            robbed: _,
+        } = world;
+        if guard.is_some() || aside.iter().any(Option::is_some) {
+            return None;
+        }
+        let Participant {
+            kind,
+            doing,
+            open,
+            // A solo run does not wait for events.
+            listens: _,
+            seen,
+            // Read by properties alone.
+            witnessed: _,
+            in_window: _,
+            // A suspended participant makes no run.
+            suspended: _,
+            out_of_reach,
+        } = *world.participant(who);
+        let mine = world.open_inode(who);
+        let sharers =
+            open.and_then(|open| opened[usize::from(open)]).map_or(0, |one| one.shared_by);
+        let shared = sharers & !(1 << who) != 0;
+        let of_others = |inode: &Inode| {
+            let is_of_others = |(number, one): (usize, &Option<_>)| {
+                one.is_some_and(|one: crate::scenario::world::Opened| one.file == *inode)
+                    && (shared || open.map(usize::from) != Some(number))
+            };
+            opened.iter().enumerate().any(is_of_others)
+        };
+        let file = |inode| world.file(inode).map(|file| ReachedFile::of(world, who, open, *file));
+        Some(Self {
+            kind,
+            doing,
+            seen: seen_by(world, who, seen),
+            out_of_reach,
+            shared,
+            named: path.and_then(file),
+            orphan: mine.filter(|_| mine != *path).and_then(file),
+            has_named_open: mine.is_some() && mine == *path,
+            kept: config.delete_pending && path.as_ref().is_some_and(of_others),
+        })
+    }
+}
+
+impl ReachedFile {
+    fn of(world: &World, who: Who, open: Option<OpenFile>, file: File) -> Self {
+        // Whether it was abandoned is read by a property alone.
+        let File { content, creator, lock, pending, abandoned: _ } = file;
+        Self {
+            content: seen_by(world, who, content),
+            creator: match creator {
+                Creator::Alive(one) if one == who => Maker::Myself,
+                Creator::Alive(one) if world.writes_in_time(one, who) => Maker::WritesInTime,
+                Creator::Alive(_) | Creator::Start | Creator::Dead => Maker::Other,
+            },
+            lock: match lock {
+                None => Owner::None,
+                Some(_) if lock == open => Owner::MyOpenFile,
+                Some(_) => Owner::Another,
+            },
+            pending,
+        }
+    }
+}
+
+/// The content, with its author as a call of `who` distinguishes authors.
+fn seen_by(world: &World, who: Who, content: Content) -> Content {
+    let author = |author| {
+        if author == who {
+            MYSELF
+        } else if world.same_process(author, who) {
+            MY_PROCESS
+        } else {
+            match world.participant(author).kind {
+                Kind::Remote => REMOTE,
+                Kind::Unlocked => UNLOCKED,
+                Kind::Process
+                | Kind::Thread
+                | Kind::Parent
+                | Kind::Child
+                | Kind::OldAgent
+                | Kind::Asker
+                | Kind::Clearer => ANOTHER,
+            }
+        }
+    };
+    match content {
+        Content::Of(one) => Content::Of(author(one)),
+        Content::OldOf(one) => Content::OldOf(author(one)),
+        Content::Empty
+        | Content::Unreadable
+        | Content::Foreign
+        | Content::OldAlive
+        | Content::Dead(_)
+        | Content::OldDead(_) => content,
+    }
+}

@@ -1,0 +1,245 @@
+//! The machines of acquire and release as a state diagram, made from the graph that the shipped
+//! code gives. Where each state stands is said here, in `ACQUIRE` and `RELEASE`; what leads
+//! where, and on which replies, is not. A state that has no place is an error, and so is a place
+//! for which there is no state.
+
+mod edges;
+mod sheet;
+
+use portlock::protocol::{Acquire, Release};
+
+use crate::render::svg::{Svg, pale};
+use sheet::{MARGIN, OPERATION, OUTSIDE, Sheet, TITLE, WIDTH};
+
+/// What a part of the machine is for: it decides the colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Path {
+    /// Our own file, from its create until it is held.
+    Take,
+    /// Looks at what stands at the path.
+    Look,
+    /// A dead holder's file is removed.
+    Recover,
+    Refuse,
+    /// Our own file goes, after a failure.
+    CleanUp,
+    /// Another try.
+    Again,
+    Fail,
+}
+
+impl Path {
+    fn colour(self) -> &'static str {
+        match self {
+            Self::Take => "green",
+            Self::Look | Self::Again => "grey",
+            Self::Recover => "amber",
+            Self::Refuse => "blue",
+            Self::CleanUp => "violet",
+            Self::Fail => "red",
+        }
+    }
+}
+
+/// Where states stand.
+struct Place {
+    /// How the names of the states begin that stand here. The longest that fits counts.
+    states: &'static str,
+    /// What tells it from others of this name.
+    tag: &'static str,
+    /// Instead of what it waits for.
+    note: &'static str,
+    path: Path,
+    /// A place that many lead to is named by this where they do, instead of a line from each.
+    sign: &'static str,
+    /// From a neighbouring column a line leads to it all the same.
+    near: bool,
+}
+
+const fn place(states: &'static str, path: Path) -> Place {
+    Place { states, tag: "", note: "", path, sign: "", near: false }
+}
+
+impl Place {
+    const fn tag(self, tag: &'static str) -> Self {
+        Self { tag, ..self }
+    }
+
+    const fn note(self, note: &'static str) -> Self {
+        Self { note, ..self }
+    }
+
+    const fn sign(self, sign: &'static str) -> Self {
+        Self { sign, ..self }
+    }
+
+    /// As [`sign`](Self::sign), for what is not in a neighbouring column.
+    const fn far_sign(self, sign: &'static str) -> Self {
+        Self { sign, near: true, ..self }
+    }
+
+    /// The name of the states, without what they carry.
+    fn title(&self) -> &'static str {
+        self.states.split('(').next().unwrap_or(self.states)
+    }
+}
+
+/// States below each other.
+struct Column {
+    /// Beneath the top of the highest.
+    down: i32,
+    /// On which side a line passes that leads on to one further up or down in the column.
+    pass: Side,
+    places: &'static [Place],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Side {
+    Left,
+    Right,
+}
+
+const ACQUIRE: &[Column] = &[
+    Column {
+        down: 100,
+        pass: Side::Left,
+        places: &[
+            place("Pausing(Newborn", Path::CleanUp).note("our file is locked: sleep"),
+            place("Retaking", Path::CleanUp),
+            place("Disowning", Path::CleanUp),
+            place("Withdrawing", Path::CleanUp),
+            place("Voiding", Path::CleanUp),
+            place("Closing(Fail", Path::Fail).sign("fail"),
+            place("Failed", Path::Fail).note("an operation failed").sign("Failed"),
+        ],
+    },
+    Column {
+        down: 0,
+        pass: Side::Right,
+        places: &[
+            place("Creating", Path::Take),
+            place("LockingNew", Path::Take),
+            place("Recording", Path::Take),
+            place("ConfirmingNew", Path::Take),
+            place("Held", Path::Take).note("the lock is ours"),
+            place("Closing(Pause", Path::Again).sign("again"),
+            place("Pausing", Path::Again).note("sleep, or give up").sign("Pausing"),
+            place("Refused", Path::Refuse).note("somebody else has it").sign("Refused"),
+            place("Closing(Refuse", Path::Refuse).sign("refuse"),
+        ],
+    },
+    Column {
+        down: 0,
+        pass: Side::Right,
+        places: &[
+            place("Opening", Path::Look),
+            place("Dating", Path::Look),
+            place("Peeking", Path::Look).note("read, without the lock"),
+            place("LockingOld", Path::Look),
+            place("Reading", Path::Look).note("read, under the lock"),
+            place("Judging", Path::Look),
+        ],
+    },
+    Column {
+        down: 0,
+        pass: Side::Right,
+        places: &[
+            place("Closing(Create", Path::Recover).sign("create"),
+            place("Unlinking", Path::Recover),
+            place("Confirming(Dead", Path::Recover).tag("dead"),
+            place("Confirming", Path::Refuse).tag("not dead"),
+            place("Standing", Path::Refuse).note("leave, listen or force?"),
+            place("Woken", Path::Look),
+            place("Arming", Path::Look),
+            place("Noticing", Path::Look),
+            place("Retrying", Path::Look),
+            place("Listening", Path::Look),
+        ],
+    },
+];
+
+const RELEASE: &[Column] = &[
+    Column { down: 0, pass: Side::Left, places: &[place("Confirming", Path::Take)] },
+    Column {
+        down: 0,
+        pass: Side::Left,
+        places: &[
+            place("Unlinking", Path::Take),
+            place("Stuck", Path::CleanUp).note("keep or abandon?"),
+        ],
+    },
+    Column {
+        down: 0,
+        pass: Side::Left,
+        places: &[
+            place("Closing", Path::Take).far_sign("Closing"),
+            place("Voiding", Path::CleanUp).note("cut the file short").far_sign("Voiding"),
+        ],
+    },
+    Column {
+        down: 0,
+        pass: Side::Left,
+        places: &[
+            place("Ended", Path::Take).note("tells what became of it").far_sign("Ended"),
+            place("Leaving", Path::Look).tag("after a fork"),
+        ],
+    },
+];
+
+/// What the colours mean.
+const LEGEND: &[(Path, &str)] = &[
+    (Path::Take, "our own file"),
+    (Path::Look, "what stands there"),
+    (Path::Recover, "a dead holder's file"),
+    (Path::Refuse, "refusal"),
+    (Path::CleanUp, "cleaning up"),
+    (Path::Fail, "failure"),
+];
+
+/// Draws both machines.
+pub fn draw() -> Result<String, String> {
+    let mut svg = Svg::default();
+    svg.text(MARGIN, 34, "Acquire", TITLE);
+    for (at, (path, words)) in LEGEND.iter().enumerate() {
+        let y = 58 + 16 * at as i32;
+        svg.frame([OUTSIDE, y - 5, 16, 10], 3, pale(path.colour()), path.colour());
+        svg.text(OUTSIDE + 24, y + 4, words, OPERATION);
+    }
+    let acquire = Sheet::arrange::<Acquire>(ACQUIRE, 64)?;
+    acquire.draw(&mut svg);
+    let heading = acquire.bottom + 40;
+    svg.text(MARGIN, heading, "Release", TITLE);
+    let release = Sheet::arrange::<Release>(RELEASE, heading + 20)?;
+    release.draw(&mut svg);
+    let description = format!("{} {}", acquire.described(), release.described());
+    let title = "The machines of acquire and release, as states and the replies that lead on";
+    Ok(svg.finish(WIDTH, release.bottom + MARGIN, title, &description))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::edges::edges;
+    use super::*;
+
+    #[test]
+    fn a_state_without_a_place_is_an_error_that_names_it() {
+        let without_judging = &[ACQUIRE[0].places, ACQUIRE[1].places, &ACQUIRE[2].places[..5]];
+        let columns: Vec<Column> = without_judging
+            .iter()
+            .chain([&ACQUIRE[3].places])
+            .map(|places| Column { down: 0, pass: Side::Left, places })
+            .collect();
+        let why = edges::<Acquire>(&columns).expect_err("Judging has no place");
+        assert!(why.starts_with("Judging(") && why.contains("has no place"), "{why}");
+    }
+
+    #[test]
+    fn a_place_without_a_state_is_an_error_that_names_it() {
+        const PLACES: &[Place] = &[place("Sleeping", Path::Again)];
+        let more = RELEASE.iter().map(|column| column.places).chain([PLACES]);
+        let columns: Vec<Column> =
+            more.map(|places| Column { down: 0, pass: Side::Left, places }).collect();
+        let why = edges::<Release>(&columns).expect_err("nothing sleeps");
+        assert_eq!(why, "no state of Release begins with Sleeping");
+    }
+}

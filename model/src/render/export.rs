@@ -1,0 +1,291 @@
+//! What other programs read, one JSON object a line: the table of a protocol, and the steps of a
+//! world. `model/smt` proves the one and holds its own semantics of the calls to the other.
+
+use std::collections::VecDeque;
+
+use indexmap::IndexSet;
+use rustc_hash::{FxHashMap, FxHashSet};
+use serde_json::{Value, json};
+
+use portlock::protocol::{Acquire, Clear, Guarantee, Query, Release, Released};
+
+use crate::render::table::name;
+use crate::scenario::machines::{Follows, Machine, Script, graph_of};
+use crate::scenario::moves::{Outcome, successors};
+use crate::scenario::view::View;
+use crate::scenario::world::{Content, Creator, Doing, Inode, Look, Move, Who, World};
+use crate::scenario::worlds::Config;
+use crate::variants::{Caught, Protocol, Variant};
+
+/// A wrong protocol: its name, and what it breaks in which world.
+pub fn named(variant: &Variant) -> Value {
+    match variant.caught {
+        Caught::Breaks { promise, world, .. } => {
+            json!({ "variant": variant.name, "breaks": promise.to_string(), "world": world })
+        }
+        Caught::Harmless { .. } => json!({ "variant": variant.name }),
+    }
+}
+
+/// The table of a protocol: an object for each start, and one for each state and reply.
+pub fn cells(protocol: &Protocol) -> Result<Vec<Value>, String> {
+    let Doing::Acquiring(begin) = protocol.begin else {
+        return Err("it is another machine, which has no table".to_owned());
+    };
+    let releases = [protocol.release_start, protocol.forked_start, protocol.forked_attempt];
+    let mut cells = IndexSet::new();
+    // A wrong protocol may look whether it has a file open.
+    for opened in [false, true] {
+        let bench = Bench::new(protocol, opened);
+        let graph = graph_of(&[begin], |state, script| {
+            bench.with(script, |view| (protocol.acquire)(state, view))
+        });
+        add_cells(&mut cells, &[begin], &graph)?;
+        let graph = graph_of(&releases, |state, script| {
+            bench.with(script, |view| (protocol.release)(state, view))
+        });
+        add_cells(&mut cells, &releases, &graph)?;
+        let graph = graph_of(Query::STARTS, |state, script| {
+            bench.with(script, |view| (protocol.query)(state, view))
+        });
+        add_cells(&mut cells, Query::STARTS, &graph)?;
+        let graph = graph_of(Clear::STARTS, |state, script| {
+            bench.with(script, |view| (protocol.clear)(state, view))
+        });
+        add_cells(&mut cells, Clear::STARTS, &graph)?;
+    }
+    Ok(cells.into_iter().collect())
+}
+
+fn add_cells<'a, M: Machine>(
+    cells: &mut IndexSet<Value>,
+    starts: &[M],
+    graph: impl IntoIterator<Item = (&'a M, &'a Follows<M>)>,
+) -> Result<(), String> {
+    // A release has a second start, in a forked child.
+    cells.extend(starts.iter().enumerate().map(
+        |(number, start)| json!({ "machine": M::NAME, "start": start.label(), "forked": number > 0 }),
+    ));
+    for (state, follows) in graph {
+        let mut ops: Vec<_> = follows.replies.keys().map(|reply| reply.op()).collect();
+        ops.dedup();
+        if ops.len() > 1 {
+            return Err(format!("{} makes {} calls in one step", state.label(), ops.len()));
+        }
+        let driver = follows.driver.iter().map(|(answer, next)| (answer.words().to_owned(), next));
+        let replies = follows.replies.iter().map(|(reply, next)| (name(reply), next));
+        cells.extend(replies.chain(driver).map(|(reply, next)| {
+            let (state, next) = (state.label(), next.label());
+            json!({ "machine": M::NAME, "state": state, "reply": reply, "next": next })
+        }));
+    }
+    Ok(())
+}
+
+/// Runs the steps of a protocol on scripted replies.
+pub struct Bench<'a> {
+    protocol: &'a Protocol,
+    config: Config,
+    world: World,
+}
+
+impl<'a> Bench<'a> {
+    pub fn new(protocol: &'a Protocol, opened: bool) -> Self {
+        let config = Config::named("base", 2).expect("the world that all others are made from");
+        let mut world = config.beginnings()[0];
+        if opened {
+            let inode = world.place(Content::Empty, Creator::Start);
+            world.open(0, inode);
+        }
+        Self { protocol, config, world }
+    }
+
+    pub fn with<S>(&self, script: &mut Script, step: impl FnOnce(&mut View<'_>) -> S) -> S {
+        let mut world = self.world;
+        let mut view = View::new(&mut world, &self.config, 0, 0);
+        view.doctor = self.protocol.doctor;
+        view.script = Some(script);
+        step(&mut view)
+    }
+}
+
+/// Every step of a world, as far as `model/smt` has words for it: first an object that tells what
+/// kind of filesystem it is, then the beginnings, then each step that differs from all before,
+/// the first ones first. Beyond `limit` steps no further state is looked at.
+pub fn steps(
+    config: &Config,
+    protocol: &Protocol,
+    limit: usize,
+    each: &mut impl FnMut(Value),
+) -> Result<(), String> {
+    each(json!({
+        "world": config.name,
+        "locks": config.kernel_locks,
+        "late": config.delete_pending,
+    }));
+    let mut words = Words { config, states: FxHashMap::default() };
+    let mut open: VecDeque<World> =
+        config.beginnings().iter().map(|world| world.canonical().0).collect();
+    for world in &open {
+        each(json!({ "start": words.world(world)? }));
+    }
+    let mut worlds: FxHashSet<World> = FxHashSet::default();
+    let mut told = FxHashSet::default();
+    let mut next = Vec::new();
+    while let Some(world) = open.pop_front() {
+        if told.len() >= limit {
+            break;
+        }
+        if !worlds.insert(world) {
+            continue;
+        }
+        successors(config, protocol, &world, &mut next);
+        for (one, outcome) in &next {
+            let (before, after) = (bare(&world), bare(&outcome.world));
+            let one = match *one {
+                Move::Crash(who, _) => Move::Crash(who, Look::Gone),
+                other => other,
+            };
+            let untold = matches!(one, Move::Suspend(_)) && before == after;
+            if !untold && told.insert((before, one, outcome.reply, after)) {
+                each(words.step(&world, one, outcome)?);
+            }
+            open.push_back(outcome.world.canonical().0);
+        }
+    }
+    Ok(())
+}
+
+/// The world without most of what [`Words`] has no word for: worlds that are alike then are told
+/// alike.
+fn bare(world: &World) -> World {
+    let mut bare = *world;
+    for file in bare.files.iter_mut().flatten() {
+        file.abandoned = false;
+        file.content = match file.content {
+            Content::Empty | Content::Unreadable | Content::Foreign => Content::Empty,
+            Content::OldAlive | Content::Dead(_) | Content::OldDead(_) => Content::OldAlive,
+            Content::Of(_) | Content::OldOf(_) => file.content,
+        };
+    }
+    for participant in &mut bare.participants {
+        (participant.seen, participant.witnessed) = (Content::Empty, 0);
+        (participant.in_window, participant.suspended) = (false, false);
+    }
+    (bare.crashes_left, bare.faults_left) = (0, 0);
+    (bare.removals_left, bare.suspensions_left, bare.chroots_left) = (0, 0, 0);
+    (bare.removal_failed, bare.robbed) = (false, false);
+    bare
+}
+
+/// Says a world in the words of `model/smt`.
+struct Words<'a> {
+    config: &'a Config,
+    /// The names of states, which take longer to make than all else.
+    states: FxHashMap<Doing, String>,
+}
+
+impl Words<'_> {
+    fn step(&mut self, world: &World, one: Move, outcome: &Outcome) -> Result<Value, String> {
+        let (what, who) = match one {
+            Move::Begin(who) => ("begin".to_owned(), vec![who]),
+            Move::Call(who, _) => (name(&outcome.reply), vec![who]),
+            Move::Answer(who, answer) => (answer.words().to_owned(), vec![who]),
+            Move::Release(who) => ("release".to_owned(), vec![who]),
+            Move::Crash(who, _) => {
+                let dies = |&one: &Who| world.same_process(who, one);
+                ("crash".to_owned(), world.everyone().filter(dies).collect())
+            }
+            Move::Fork(_) => {
+                let is_child = |&one: &Who| world.participant(one).doing == Doing::Absent;
+                let forked = |&one: &Who| outcome.world.participant(one).doing != Doing::Absent;
+                let children = world.everyone().filter(is_child).filter(forked);
+                ("fork".to_owned(), children.collect())
+            }
+            Move::Suspend(_) | Move::LoseReach(_) | Move::Remove => {
+                return Err(no_word(&one));
+            }
+        };
+        let before = self.world(world)?;
+        let mut after = self.world(&outcome.world)?;
+        // What it is told when it gets the lock or keeps it, which a holder does not remember.
+        if let (
+            Move::Call(who, _) | Move::Answer(who, _),
+            Doing::Acquiring(Acquire::Held(_))
+            | Doing::Releasing(Release::Ended(Released::Kept(_))),
+        ) = (one, outcome.ended)
+        {
+            after["participants"][usize::from(who)]["state"] = json!(self.state(outcome.ended)?);
+        }
+        Ok(json!({ "before": before, "what": what, "who": who, "after": after }))
+    }
+
+    fn world(&mut self, world: &World) -> Result<Value, String> {
+        let mut participants = Vec::new();
+        for who in world.everyone() {
+            let state = self.state(world.participant(who).doing)?;
+            let handle = world.participant(who).open;
+            participants
+                .push(json!({ "state": state, "open": world.open_inode(who), "handle": handle }));
+        }
+        let files = (0..world.files.len() as Inode).filter_map(|inode| file(world, inode));
+        let files: Vec<Value> = files.collect();
+        // A name that is being deleted names nothing.
+        let path = world.path.filter(|_| world.named().is_some_and(|file| !file.pending));
+        Ok(json!({ "participants": participants, "path": path, "files": files }))
+    }
+
+    fn state(&mut self, doing: Doing) -> Result<&str, String> {
+        if !self.states.contains_key(&doing) {
+            self.states.insert(doing, state(self.config, doing)?);
+        }
+        Ok(&self.states[&doing])
+    }
+}
+
+fn file(world: &World, inode: Inode) -> Option<Value> {
+    let file = world.file(inode)?;
+    let author = match file.content {
+        Content::Of(who) | Content::OldOf(who) => Some(who),
+        Content::Empty
+        | Content::Unreadable
+        | Content::Foreign
+        | Content::OldAlive
+        | Content::Dead(_)
+        | Content::OldDead(_) => None,
+    };
+    let maker = match file.creator {
+        Creator::Alive(who) => Some(who),
+        Creator::Start | Creator::Dead => None,
+    };
+    Some(json!({
+        "file": inode,
+        "lock": file.lock,
+        "record": file.content.is_record(),
+        "author": author,
+        "made": maker,
+    }))
+}
+
+fn state(config: &Config, doing: Doing) -> Result<String, String> {
+    Ok(match doing {
+        Doing::Idle | Doing::Absent => "Idle".to_owned(),
+        Doing::Inherited { .. } => "Child".to_owned(),
+        Doing::Holding if config.kernel_locks => state(config, HELD_BY_KERNEL_LOCK)?,
+        Doing::Holding => state(config, HELD_BY_CREATE)?,
+        Doing::Acquiring(state) => format!("Acquire {}", name(&state)),
+        Doing::Releasing(state) => format!("Release {}", name(&state)),
+        Doing::Asking(state) => format!("Query {}", name(&state)),
+        Doing::Clearing(state) => format!("Clear {}", state.label()),
+        Doing::Percy(_) | Doing::Aside(_) => {
+            return Err(no_word(&doing));
+        }
+    })
+}
+
+const HELD_BY_KERNEL_LOCK: Doing = Doing::Acquiring(Acquire::Held(Guarantee::KernelLock));
+const HELD_BY_CREATE: Doing = Doing::Acquiring(Acquire::Held(Guarantee::ExclusiveCreate));
+
+fn no_word(what: &impl std::fmt::Debug) -> String {
+    format!("model/smt has no word for {what:?}, which happens in this world")
+}

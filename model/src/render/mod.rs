@@ -1,0 +1,9 @@
+//! What a person or another program reads: reports, tables, exports, pictures.
+
+pub mod diagram;
+pub mod export;
+pub mod pictures;
+pub mod report;
+pub mod sequence;
+pub mod svg;
+pub mod table;

@@ -1,0 +1,94 @@
+//! The pictures that are committed, in `model/pictures`, and checked to be current.
+
+use std::fmt;
+
+use crate::render::diagram;
+use crate::render::sequence::{self, Story};
+use crate::scenario::schedule::{Run, Schedule, run};
+use crate::scenario::walk::Walk;
+use crate::scenario::world::{Content, Look, Move, Who};
+use crate::scenario::worlds::{Config, Promise, Start};
+use crate::variants;
+
+/// A committed picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Picture {
+    /// The machines of acquire and release as a state diagram.
+    Machine,
+    /// The naive protocol's double reclaim as a sequence diagram.
+    DoubleReclaim,
+}
+
+impl fmt::Display for Picture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Machine => "machine",
+            Self::DoubleReclaim => "double-reclaim",
+        })
+    }
+}
+
+impl Picture {
+    pub const ALL: [Self; 2] = [Self::Machine, Self::DoubleReclaim];
+
+    /// Draws it, as SVG.
+    pub fn draw(self) -> Result<String, String> {
+        match self {
+            Self::Machine => diagram::draw(),
+            Self::DoubleReclaim => {
+                let (_, run) = double_reclaim()?;
+                let story = Story {
+                    title: "Double reclaim: how check, unlink, create lets two processes in".into(),
+                    told: vec![
+                        "File 1 was left by a process that died. A and B follow Percy's protocol: \
+                         exclusive create (wx),"
+                            .into(),
+                        "and if the file exists: read it, ask for its process, unlink it by name, \
+                         create once more."
+                            .into(),
+                    ],
+                };
+                Ok(sequence::draw(2, &run, &story))
+            }
+        }
+    }
+}
+
+const A: Who = 0;
+const B: Who = 1;
+
+/// A and B read the same dead record; A unlinks and creates; B unlinks A's live file and creates.
+/// (The shortest trace of the naive protocol is another: it needs no dead record.)
+const DOUBLE_RECLAIM: &[Move] = &[
+    Move::Begin(A),
+    Move::Begin(B),
+    Move::Call(A, 0), // wx: exists
+    Move::Call(B, 0), // wx: exists
+    Move::Call(A, 0), // read, kill(pid, 0): no such process
+    Move::Call(B, 0), // read, kill(pid, 0): no such process
+    Move::Call(A, 0), // unlink
+    Move::Call(A, 0), // wx: created
+    Move::Call(A, 0), // write, close: A holds
+    Move::Call(B, 0), // unlink, of A's file
+    Move::Call(B, 0), // wx: created
+    Move::Call(B, 0), // write, close: B holds, too
+];
+
+/// The double reclaim, as `replay` takes it and as it goes.
+pub fn double_reclaim() -> Result<(Schedule, Run), String> {
+    let naive = variants::named("naive").ok_or("there is no naive variant")?;
+    let base = Config::named("base", 2).ok_or("there is no base world")?;
+    // P2 breaks on the way, two calls earlier; this is the story of two holders.
+    let config = Config { owed: Promise::P1.alone(), ..base };
+    let dead = Start::File(Content::Dead(Look::Gone));
+    let start = config.starts.iter().position(|&start| start == dead);
+    let start = start.ok_or("no world begins with a dead record")?;
+    let mut walk = Walk::begin(&config, &naive.protocol, start as u8);
+    for &one in DOUBLE_RECLAIM {
+        // What is broken is told by the run.
+        let _ = walk.make(one).ok_or_else(|| format!("{one:?} is not possible any more"))?;
+    }
+    let schedule = walk.schedule();
+    let run = run(&config, &naive.protocol, &schedule, false);
+    Ok((schedule, run))
+}

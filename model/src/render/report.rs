@@ -1,0 +1,271 @@
+//! A failure that can be read: the promise as a sentence, a table with a column for each
+//! participant and a line for each move, and the line that replays it.
+
+use std::fmt::Write;
+
+use portlock::protocol::{
+    Author, Confirm, Create, Dated, Done, FreeLock, Lock, Open, Probed, Read, Unlink,
+};
+
+use serde_json::{Value, json};
+
+use crate::render::sequence::Story;
+use crate::scenario::machines::Reply;
+use crate::scenario::schedule::{Made, Run, run};
+use crate::scenario::world::{Doing, Look, Move, OpenFile, Who, World};
+use crate::scenario::worlds::Config;
+use crate::search::explore::Found;
+use crate::variants::Protocol;
+
+/// How to run the same thing again.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    pub variant: Option<&'a str>,
+    pub participants: usize,
+}
+
+impl Origin<'_> {
+    /// What stands above the picture of a run.
+    pub fn story(&self, config: &Config) -> Story {
+        let protocol = self.protocol();
+        let participants = config.kinds.len();
+        Story {
+            title: format!("{protocol} · world {} · {participants} participants", config.name),
+            told: Vec::new(),
+        }
+    }
+
+    fn protocol(&self) -> String {
+        self.variant.map_or("the shipped machine".to_owned(), |name| format!("variant {name}"))
+    }
+}
+
+/// The report of a broken promise.
+pub fn report(config: &Config, protocol: &Protocol, found: &Found, origin: Origin<'_>) -> String {
+    let run = run(config, protocol, &found.schedule, found.alone);
+    let calls = calls(&run);
+    let mut text = format!("✗ {}.\n", found.promise.sentence());
+    let _ = writeln!(
+        text,
+        "  {} · world {} · {} participants · {calls} calls",
+        origin.protocol(),
+        config.name,
+        config.kinds.len(),
+    );
+    let variant = origin.variant.map_or(String::new(), |name| format!("--variant {name} "));
+    let _ = writeln!(
+        text,
+        "  replay: cargo run -p portlock-model -- replay {variant}--world {} --participants {} {}{}\n",
+        config.name,
+        origin.participants,
+        unusual(config, origin.participants),
+        found.schedule
+    );
+    text += &history(config, &run);
+    if found.alone {
+        text += "\n  The last to act ran alone, or waited until the others had ended, and did not \
+                 end itself or\n  was kept from a lock that nobody holds.\n";
+    }
+    text
+}
+
+/// A run for other programs: an object for each move, and one for the end.
+pub fn lines(run: &Run) -> Vec<Value> {
+    let mut lines: Vec<Value> = run
+        .made
+        .iter()
+        .map(|made| {
+            let (actor, words) = describe(made);
+            let standing = standing(&made.outcome.world, &made.names);
+            json!({
+                "participant": actor.map(|who| name(who).to_string()),
+                "move": words,
+                "standing": standing.trim_end(),
+            })
+        })
+        .collect();
+    lines.push(json!({
+        "calls": calls(run),
+        "broken": run.broken.map(|promise| promise.to_string()),
+    }));
+    lines
+}
+
+/// The options for what is not as usual in this world.
+fn unusual(config: &Config, participants: usize) -> String {
+    let budgets = |config: &Config| {
+        [
+            ("crashes", config.crashes),
+            ("faults", config.faults),
+            ("removals", config.removals),
+            ("suspensions", config.suspensions),
+        ]
+    };
+    let usual = Config::named(config.name, participants).map(|usual| budgets(&usual));
+    budgets(config)
+        .into_iter()
+        .filter(|budget| !usual.is_some_and(|usual| usual.contains(budget)))
+        .map(|(name, number)| format!("--{name} {number} "))
+        .collect()
+}
+
+/// How many calls a run made.
+pub fn calls(run: &Run) -> usize {
+    run.made.iter().filter(|made| matches!(made.one, Move::Call(..))).count()
+}
+
+/// A run: a line for each move and a column for each participant.
+pub fn history(config: &Config, run: &Run) -> String {
+    let mut text = String::new();
+    let columns = config.kinds.len();
+    let _ = write!(text, "  {:>4}  ", "call");
+    for who in 0..columns {
+        let _ = write!(text, "{:<27}", name(who as Who));
+    }
+    let _ = writeln!(text, "{:<22}kernel locks", "path");
+    if let Some(first) = run.made.first() {
+        let _ = writeln!(
+            text,
+            "  {:>4}  {:columns$}{}",
+            "",
+            "",
+            standing(&first.before, &first.names),
+            columns = columns * 27
+        );
+    }
+    let mut number = 0;
+    for made in &run.made {
+        let call = matches!(made.one, Move::Call(..));
+        number += usize::from(call);
+        let label = if call { number.to_string() } else { String::new() };
+        let _ = write!(text, "  {label:>4}  ");
+        let (actor, words) = describe(made);
+        for who in 0..columns {
+            let cell = if actor == Some(who as Who) { words.as_str() } else { "" };
+            let _ = write!(text, "{cell:<27}");
+        }
+        let _ = write!(text, "{}", standing(&made.outcome.world, &made.names));
+        let _ = writeln!(
+            text,
+            "{}",
+            if actor.is_none() { format!("  ({words})") } else { String::new() }
+        );
+    }
+    text
+}
+
+/// The letter of a participant.
+pub fn name(who: Who) -> char {
+    char::from(b'A' + who)
+}
+
+/// Who acts, by its name at the beginning, and what it does.
+pub fn describe(made: &Made) -> (Option<Who>, String) {
+    let named = |who: Who| Some(made.names[usize::from(who)]);
+    match made.one {
+        Move::Begin(who) => (named(who), "begins".into()),
+        Move::Call(who, _) => {
+            let end = match made.outcome.ended {
+                Doing::Acquiring(portlock::protocol::Acquire::Held(_)) => " HOLDS",
+                Doing::Acquiring(portlock::protocol::Acquire::Refused(_)) => " refused",
+                Doing::Acquiring(portlock::protocol::Acquire::Failed(_)) => " fails",
+                Doing::Percy(crate::scenario::other::Percy::Holding)
+                | Doing::Aside(crate::scenario::other::Aside::Holding) => " HOLDS",
+                _ => "",
+            };
+            (named(who), format!("{}{end}", words(made.outcome.reply)))
+        }
+        Move::Answer(who, answer) => (named(who), format!("driver: {}", answer.words())),
+        Move::Release(who) => (named(who), "releases".into()),
+        Move::Crash(who, Look::Gone) => (named(who), "† dies".into()),
+        Move::Crash(who, look) => (named(who), format!("† dies ({look:?})")),
+        Move::Suspend(who) => (named(who), "stops for ever".into()),
+        Move::LoseReach(who) => (named(who), "loses the path".into()),
+        Move::Fork(who) => (named(who), "forks".into()),
+        Move::Remove => (None, "somebody removes the path".into()),
+    }
+}
+
+/// A call and its reply in a few words.
+pub fn words(reply: Reply) -> String {
+    match reply {
+        Reply::Create(Create::Created) => "create ok".into(),
+        Reply::Create(reply) => format!("create {}", lower(reply)),
+        Reply::Open(Open::Opened) => "open ok".into(),
+        Reply::Open(reply) => format!("open {}", lower(reply)),
+        Reply::Age(Dated::Known(age)) => format!("age {}", lower(age)),
+        Reply::Age(Dated::Failed) => "age failed".into(),
+        Reply::Lock(Lock::Ours) => "lock ok".into(),
+        Reply::Lock(reply) => format!("lock {}", lower(reply)),
+        Reply::Arm => "arm".into(),
+        Reply::Listen(reply) => format!("listen {}", lower(reply)),
+        Reply::Write(Done::Done) => "write ok".into(),
+        Reply::Write(Done::Failed) => "write failed".into(),
+        Reply::Read(Read::Record) => "read a record".into(),
+        Reply::Read(reply) => format!("read {}", lower(reply)),
+        Reply::Probe(Probed::Known(author)) => match author {
+            Author::Here(FreeLock::ProvesDeath, probe) => format!("probe here, {}", lower(probe)),
+            Author::Here(FreeLock::ProvesNothing, probe) => {
+                format!("probe here, no shared lock, {}", lower(probe))
+            }
+            Author::OldFormat(probe) => format!("probe old format, {}", lower(probe)),
+            Author::OtherNamespace(FreeLock::ProvesDeath) => "probe other namespace".into(),
+            Author::OtherNamespace(FreeLock::ProvesNothing) => {
+                "probe other namespace, no shared lock".into()
+            }
+            Author::EarlierBoot | Author::OtherMachine => format!("probe {}", lower(author)),
+        },
+        Reply::Probe(Probed::Failed) => "probe failed".into(),
+        Reply::Confirm(Confirm::Same) => "confirm same".into(),
+        Reply::Confirm(reply) => format!("confirm {}", lower(reply)),
+        Reply::Unlink(Unlink::Unlinked) => "unlink ok".into(),
+        Reply::Unlink(reply) => format!("unlink {}", lower(reply)),
+        Reply::Void(reply) => format!("void {}", lower(reply)),
+        Reply::Watch(reply) => format!("watch {}", lower(reply)),
+        Reply::Close => "close".into(),
+        Reply::Leave => "close, lock left".into(),
+        Reply::Other(words) => words.into(),
+    }
+}
+
+fn lower(value: impl std::fmt::Debug) -> String {
+    format!("{value:?}").to_lowercase()
+}
+
+/// The letters of those who share an open file.
+pub fn sharers(world: &World, names: &[Who], open: OpenFile) -> String {
+    let shared_by = world.opened[usize::from(open)].map_or(0, |opened| opened.shared_by);
+    (0..world.count)
+        .filter(|who| shared_by & (1 << who) != 0)
+        .map(|who| name(names[usize::from(who)]))
+        .collect()
+}
+
+/// What the path names, and who has which kernel lock.
+fn standing(world: &World, names: &[Who]) -> String {
+    let path = match (world.path, world.named()) {
+        (Some(inode), Some(file)) => {
+            let content = match file.content {
+                crate::scenario::world::Content::Of(who) => {
+                    format!("of {}", name(names[usize::from(who)]))
+                }
+                crate::scenario::world::Content::OldOf(who) => {
+                    format!("old, of {}", name(names[usize::from(who)]))
+                }
+                other => lower(other),
+            };
+            format!("ino{inode} {content}")
+        }
+        (_, _) => "·".into(),
+    };
+    let locks: Vec<String> = world
+        .files
+        .iter()
+        .enumerate()
+        .filter_map(|(inode, file)| {
+            file.and_then(|file| file.lock)
+                .map(|open| format!("ino{inode}:{}", sharers(world, names, open)))
+        })
+        .collect();
+    format!("{path:<22}{}", locks.join(" "))
+}

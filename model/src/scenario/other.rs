@@ -1,0 +1,239 @@
+//! Protocols with other calls than ours: the old agent's, its repairs by others, rename aside.
+//!
+//! They have machines of their own, over the same world. The old agent's also takes part as a
+//! participant in the world of old agents.
+
+use crate::scenario::machines::Reply;
+use crate::scenario::view::View;
+use crate::scenario::world::{Content, Creator, World};
+
+/// Percy's protocol: exclusive create, write, close; read, probe, unlink by name, create once more;
+/// release by name. With `reread` and `guard` it is two of the repairs that others ship.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Percy {
+    Creating {
+        again: bool,
+    },
+    Writing,
+    /// Repair: reads its own file again, and stands down if it is another's.
+    Rereading,
+    Guarding,
+    Reading,
+    Unlinking,
+    Holding,
+    Releasing,
+}
+
+/// Which repairs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Repairs {
+    /// Unlink, create, read again and stand down.
+    pub reread: bool,
+    /// A second lock, taken by reclaimers only, from the read to the second create.
+    pub guard: bool,
+}
+
+impl Percy {
+    pub const START: Self = Self::Creating { again: false };
+
+    pub fn believes(self) -> bool {
+        matches!(self, Self::Holding | Self::Releasing)
+    }
+
+    /// One call. `None` is the end: refused, or released.
+    pub fn step(self, view: &mut View<'_>, old_format: bool, repairs: Repairs) -> Option<Self> {
+        let me = view.me;
+        match self {
+            Self::Creating { again } => {
+                if view.world.path.is_some() {
+                    view.reply = Reply::Other("wx: exists");
+                    if again {
+                        view.world.release_guard(me);
+                        return None;
+                    }
+                    return Some(if repairs.guard { Self::Guarding } else { Self::Reading });
+                }
+                view.world.release_guard(me);
+                view.create_by_wx();
+                Some(Self::Writing)
+            }
+            Self::Writing if old_format && view.is_cut_short() => {
+                // The disk is full: its acquire throws, and leaves what was written.
+                view.write_and_close(Content::Unreadable);
+                None
+            }
+            Self::Writing => {
+                view.write_and_close(if old_format { Content::OldOf(me) } else { Content::Of(me) });
+                Some(if repairs.reread { Self::Rereading } else { Self::Holding })
+            }
+            Self::Rereading => {
+                view.reply = Reply::Other("read again");
+                let mine = view.world.named().is_some_and(
+                    |file| matches!(file.content, Content::Of(who) | Content::OldOf(who) if who == me),
+                );
+                mine.then_some(Self::Holding)
+            }
+            Self::Guarding => {
+                view.reply = Reply::Other("guard");
+                // Without the guard it is refused: another reclaimer is at work.
+                view.world.take_guard(me).then_some(Self::Reading)
+            }
+            Self::Reading => {
+                view.reply = Reply::Other("read, kill(pid, 0)");
+                let alive = match view.world.named().map(|file| file.content) {
+                    // Absent, empty and unreadable are all taken for stale.
+                    None | Some(Content::Empty | Content::Unreadable | Content::Foreign) => false,
+                    Some(Content::Of(who) | Content::OldOf(who)) => who != me,
+                    Some(Content::OldAlive) => true,
+                    Some(Content::Dead(_) | Content::OldDead(_)) => false,
+                };
+                if alive {
+                    view.world.release_guard(me);
+                    return None;
+                }
+                Some(Self::Unlinking)
+            }
+            Self::Unlinking => {
+                view.reply = Reply::Other("unlink");
+                view.remove_path();
+                Some(Self::Creating { again: true })
+            }
+            Self::Holding => Some(Self::Releasing),
+            Self::Releasing => {
+                view.reply = Reply::Other("unlink by name");
+                view.remove_path();
+                None
+            }
+        }
+    }
+}
+
+/// Rename a stale file aside, look whether it is the one that was judged, and put it back if not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Aside {
+    Creating,
+    Writing,
+    Reading,
+    Renaming,
+    Checking,
+    PuttingBack,
+    Removing,
+    Holding,
+    Releasing,
+}
+
+impl Aside {
+    pub const START: Self = Self::Creating;
+
+    pub fn believes(self) -> bool {
+        matches!(self, Self::Holding | Self::Releasing)
+    }
+
+    /// One call. `None` is the end: refused, or released.
+    pub fn step(self, view: &mut View<'_>) -> Option<Self> {
+        let me = view.me;
+        match self {
+            Self::Creating => {
+                if view.world.path.is_some() {
+                    view.reply = Reply::Other("wx: exists");
+                    return Some(Self::Reading);
+                }
+                view.create_by_wx();
+                Some(Self::Writing)
+            }
+            Self::Writing => {
+                view.write_and_close(Content::Of(me));
+                Some(Self::Holding)
+            }
+            Self::Reading => {
+                view.reply = Reply::Other("read, kill(pid, 0)");
+                match view.world.named().map(|file| file.content) {
+                    None => Some(Self::Creating),
+                    Some(Content::Dead(_) | Content::OldDead(_)) => Some(Self::Renaming),
+                    Some(
+                        Content::Empty
+                        | Content::Unreadable
+                        | Content::Foreign
+                        | Content::Of(_)
+                        | Content::OldOf(_)
+                        | Content::OldAlive,
+                    ) => None,
+                }
+            }
+            Self::Renaming => {
+                view.reply = Reply::Other("rename aside");
+                let Some(inode) = view.world.path.take() else { return Some(Self::Creating) };
+                view.world.aside[usize::from(me)] = Some(inode);
+                Some(Self::Checking)
+            }
+            Self::Checking => {
+                view.reply = Reply::Other("is it the judged one?");
+                // A live one was put there since; the judged one is dead for ever.
+                let same = view.world.aside[usize::from(me)]
+                    .and_then(|inode| view.world.file(inode))
+                    .is_some_and(|file| {
+                        matches!(file.content, Content::Dead(_) | Content::OldDead(_))
+                    });
+                Some(if same { Self::Removing } else { Self::PuttingBack })
+            }
+            Self::PuttingBack => {
+                view.reply = Reply::Other("link back");
+                if view.world.path.is_none() {
+                    view.world.path = view.world.aside[usize::from(me)].take();
+                }
+                Some(Self::Creating)
+            }
+            Self::Removing => {
+                view.reply = Reply::Other("unlink the one aside");
+                view.world.aside[usize::from(me)] = None;
+                view.world.sweep();
+                Some(Self::Creating)
+            }
+            Self::Holding => Some(Self::Releasing),
+            Self::Releasing => {
+                view.reply = Reply::Other("unlink by name");
+                view.remove_path();
+                None
+            }
+        }
+    }
+}
+
+impl View<'_> {
+    /// The exclusive create of these protocols, where nothing stands at the path.
+    fn create_by_wx(&mut self) {
+        self.reply = Reply::Other("wx: created");
+        let inode = self.world.place(Content::Empty, Creator::Alive(self.me));
+        self.world.open(self.me, inode);
+    }
+
+    /// Whether its one write is cut short, which may happen at any time.
+    fn is_cut_short(&mut self) -> bool {
+        self.choices = 2;
+        self.choice == 1
+    }
+
+    /// Nothing is locked, and the file does not stay open.
+    fn write_and_close(&mut self, record: Content) {
+        self.reply = Reply::Other("write, close");
+        if let Some(file) = self.world.open_file_mut(self.me) {
+            file.content = record;
+        }
+        self.world.close(self.me);
+    }
+}
+
+impl World {
+    fn take_guard(&mut self, who: u8) -> bool {
+        if self.guard.is_none() {
+            self.guard = Some(who);
+        }
+        self.guard == Some(who)
+    }
+
+    fn release_guard(&mut self, who: u8) {
+        if self.guard == Some(who) {
+            self.guard = None;
+        }
+    }
+}

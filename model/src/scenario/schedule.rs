@@ -1,0 +1,146 @@
+//! One schedule for all engines: which of the possible moves is made, one number a move.
+//!
+//! What the explorer finds, what proptest shrinks, what the fuzzer's bytes mean and what `replay`
+//! accepts are the same thing, so that a find in one is a test in all.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::properties::{Fared, check_alone, check_move};
+use crate::scenario::moves::{Manner, Outcome, alone, apply, patiently, successors};
+use crate::scenario::world::{Move, PARTICIPANTS, Who, World};
+use crate::scenario::worlds::{Config, Promise};
+use crate::variants::Protocol;
+
+/// A run of a world: how it begins, and which move is made each time.
+///
+/// Each number counts among the moves that are possible in the canonical world, modulo how many
+/// there are: any numbers are a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Schedule {
+    /// Which beginning of the world, modulo how many there are.
+    pub start: u8,
+    pub steps: Vec<u8>,
+}
+
+impl Schedule {
+    /// The schedule that bytes stand for: the first is the beginning.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        match bytes.split_first() {
+            Some((&start, steps)) => Self { start, steps: steps.to_vec() },
+            None => Self::default(),
+        }
+    }
+
+    /// The reverse of [`from_bytes`](Self::from_bytes).
+    pub fn to_bytes(&self) -> Vec<u8> {
+        [&[self.start], self.steps.as_slice()].concat()
+    }
+}
+
+impl fmt::Display for Schedule {
+    /// `0/3/1/…`: the beginning, then the moves.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.start)?;
+        self.steps.iter().try_for_each(|step| write!(f, "/{step}"))
+    }
+}
+
+impl FromStr for Schedule {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers: Result<Vec<u8>, _> = text.split('/').map(str::parse).collect();
+        Ok(Self::from_bytes(&numbers?))
+    }
+}
+
+/// One move of a run, with the names that its participants had at the beginning.
+#[derive(Debug, Clone, Copy)]
+pub struct Made {
+    pub before: World,
+    pub one: Move,
+    pub outcome: Outcome,
+    /// The beginning's name of each participant of `before`.
+    pub names: [Who; PARTICIPANTS],
+}
+
+/// What a schedule did.
+#[derive(Debug, Clone)]
+pub struct Run {
+    pub made: Vec<Made>,
+    /// The canonical world at the end, and the names of its participants.
+    pub end: World,
+    pub names: [Who; PARTICIPANTS],
+    /// The promise that broke, which ends the run.
+    pub broken: Option<Promise>,
+}
+
+/// Runs a schedule, and checks every promise of its world after every move.
+///
+/// `alone` also runs every participant alone from the last world, as the explorer does from each;
+/// the moves of one that fares badly are then made, too.
+pub fn run(config: &Config, protocol: &Protocol, schedule: &Schedule, alone: bool) -> Run {
+    let beginnings = config.beginnings();
+    let begin = beginnings[usize::from(schedule.start) % beginnings.len()];
+    let (mut world, went) = begin.canonical();
+    let mut names = [0; PARTICIPANTS];
+    for (old, &new) in went.iter().enumerate() {
+        names[usize::from(new)] = old as Who;
+    }
+    let mut run = Run { made: Vec::new(), end: world, names, broken: None };
+    let mut possible = Vec::new();
+    for &step in &schedule.steps {
+        successors(config, protocol, &world, &mut possible);
+        if possible.is_empty() {
+            break;
+        }
+        let (one, outcome) = possible[usize::from(step) % possible.len()];
+        run.made.push(Made { before: world, one, outcome, names: run.names });
+        let broken = check_move(config, &world, one, &outcome).err();
+        let (next, went) = outcome.world.canonical();
+        let before = run.names;
+        for (old, &new) in went.iter().enumerate() {
+            run.names[usize::from(new)] = before[old];
+        }
+        (world, run.end) = (next, next);
+        if broken.is_some() {
+            run.broken = broken;
+            return run;
+        }
+    }
+    let fares = if alone { check_alone(config, protocol, &world) } else { Ok(0) };
+    if let Err(fared) = fares {
+        run.broken = Some(fared.broken);
+        run.made.extend(lonely(config, protocol, &world, fared, run.names));
+    }
+    run
+}
+
+/// How a participant fares that runs alone, from the start of its call if it is idle.
+fn lonely(
+    config: &Config,
+    protocol: &Protocol,
+    world: &World,
+    Fared { who, manner, .. }: Fared,
+    names: [Who; PARTICIPANTS],
+) -> Vec<Made> {
+    let mut made = Vec::new();
+    let mut from = *world;
+    if let Some(outcome) = apply(config, protocol, world, Move::Begin(who)) {
+        made.push(Made { before: from, one: Move::Begin(who), outcome, names });
+        from = outcome.world;
+    }
+    let watch = |before: &World, one, outcome: &Outcome| {
+        made.push(Made { before: *before, one, outcome: *outcome, names });
+    };
+    match manner {
+        Manner::Leaves => {
+            alone(config, protocol, &from, who, watch);
+        }
+        Manner::Listens => {
+            patiently(config, protocol, &from, who, manner, watch);
+        }
+    }
+    made
+}

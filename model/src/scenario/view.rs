@@ -1,0 +1,624 @@
+//! One participant's view of the world: the filesystem that the shipped machines are run on.
+
+use std::sync::LazyLock;
+
+use portlock::protocol::{
+    Acquire, Age, Author, Clear, Confirm, Create, Dated, Done, Evidence, FileSystem, FreeLock,
+    Guarantee, Judging, KernelLock, Listen, Lock, LockDomain, Open, Probe, Probed, Read, Unlink,
+    Watch, judge,
+};
+
+use crate::scenario::machines::{Reply, Script, authors};
+use crate::scenario::world::{Content, Creator, Doing, Inode, Kind, Listens, Look, Who, World};
+use crate::scenario::worlds::Config;
+
+/// A file lost its name, and what P2 asks about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removal {
+    pub by: Who,
+    /// It is the file that the remover has open.
+    pub is_ours: bool,
+    /// The remover has its kernel lock, or there are none.
+    pub locked: bool,
+    /// The remover created it.
+    pub created: bool,
+    /// Its author is an old agent that lives and has written, or may still within its grace.
+    pub of_live_old_agent: bool,
+    /// It is the record of a participant that lives in another process, and has not given it up.
+    pub of_live_other: bool,
+    /// Its creator lives, and is another.
+    pub creator_lives: bool,
+    /// It is another program's data.
+    pub of_foreign_data: bool,
+    /// Somebody outside the protocol removed the path since the remover confirmed.
+    pub in_window: bool,
+}
+
+/// What a participant sees and does; made for one step.
+pub struct View<'a> {
+    pub world: &'a mut World,
+    pub config: &'a Config,
+    pub me: Who,
+    /// Which of the possible replies to give.
+    pub choice: u8,
+    /// How many replies were possible: set by the call.
+    pub choices: u8,
+    pub reply: Reply,
+    /// The call does not return in this world: nothing happens.
+    pub blocked: bool,
+    pub removal: Option<Removal>,
+    /// How a wrong protocol sees the evidence.
+    pub doctor: fn(Author) -> Author,
+    /// How a wrong protocol sees a confirm.
+    pub confirms_itself: bool,
+    /// Gives the replies instead of the world, to which nothing happens.
+    pub script: Option<&'a mut Script>,
+}
+
+impl<'a> View<'a> {
+    pub fn new(world: &'a mut World, config: &'a Config, me: Who, choice: u8) -> Self {
+        Self {
+            world,
+            config,
+            me,
+            choice,
+            choices: 1,
+            reply: Reply::Other("none"),
+            blocked: false,
+            removal: None,
+            doctor: |author| author,
+            confirms_itself: false,
+            script: None,
+        }
+    }
+
+    /// Chooses among `ways` to succeed and, while there are faults left, `faults` to fail.
+    /// `Err` is which fault.
+    fn choose(&mut self, ways: u8, faults: u8) -> Result<u8, u8> {
+        let faults = if self.world.faults_left > 0 { faults } else { 0 };
+        self.choices = ways + faults;
+        let choice = self.choice.min(self.choices - 1);
+        if choice < ways {
+            return Ok(choice);
+        }
+        self.world.faults_left -= 1;
+        if self
+            .world
+            .open_inode(self.me)
+            .and_then(|inode| self.world.file(inode))
+            .is_some_and(|file| file.creator != Creator::Alive(self.me))
+        {
+            self.world.abandon(self.me);
+        }
+        Err(choice - ways)
+    }
+
+    fn inode(&self) -> Inode {
+        self.world.open_inode(self.me).expect("the machines call this with a file open")
+    }
+
+    /// Takes the kernel lock; where somebody else has it, the call does not return.
+    fn lock_or_block(&mut self) {
+        let (open, inode) = (self.world.participant(self.me).open, self.inode());
+        let file = self.world.file_mut(inode).expect("open files exist");
+        // Whoever moves first gets it: who waits has no claim.
+        self.blocked = file.lock.is_some() && file.lock != open;
+        if !self.blocked {
+            file.lock = open;
+        }
+    }
+
+    /// The event is that the kernel lock is ours, or it is for nothing.
+    fn listen_by_lock(&mut self) -> Listen {
+        let reply = match self.choose(3, 1) {
+            Ok(0) => {
+                self.lock_or_block();
+                Listen::Event
+            }
+            Ok(1) => Listen::Over,
+            Ok(_) => Listen::Event,
+            Err(_) => Listen::Failed,
+        };
+        self.reply = Reply::Listen(reply);
+        reply
+    }
+
+    /// Removes the path, whatever it names, and says what P2 asks.
+    pub fn remove_path(&mut self) -> Option<Removal> {
+        let inode = self.world.path?;
+        let file = *self.world.file(inode)?;
+        if file.pending {
+            return None;
+        }
+        let (world, me) = (&*self.world, self.me);
+        let old_agent = match file.content {
+            Content::OldAlive | Content::OldOf(_) => true,
+            Content::Empty => match file.creator {
+                Creator::Alive(who) => world.participant(who).kind == Kind::OldAgent,
+                Creator::Start | Creator::Dead => false,
+            },
+            // What it has cut short it will not complete.
+            Content::Unreadable
+            | Content::Foreign
+            | Content::Of(_)
+            | Content::Dead(_)
+            | Content::OldDead(_) => false,
+        };
+        let removal = Removal {
+            by: me,
+            is_ours: world.open_inode(me) == Some(inode),
+            locked: world.has_lock(me) || !self.has_kernel_locks(),
+            created: file.creator == Creator::Alive(me),
+            of_live_old_agent: old_agent,
+            of_live_other: matches!(
+                file.content,
+                Content::Of(who) if !world.same_process(who, me)
+                    && world.open_inode(who) == Some(inode)
+                    && !is_contender(world.participant(who).doing)
+            ),
+            creator_lives: matches!(file.creator, Creator::Alive(who) if who != me),
+            of_foreign_data: file.content == Content::Foreign,
+            in_window: world.participant(me).in_window,
+        };
+        let is_open = world.opened.iter().flatten().any(|opened| opened.file == inode);
+        self.world.tell(inode);
+        if self.config.delete_pending && is_open {
+            if let Some(file) = self.world.file_mut(inode) {
+                file.pending = true;
+            }
+        } else {
+            self.world.path = None;
+            self.world.sweep();
+        }
+        self.removal = Some(removal);
+        self.removal
+    }
+
+    /// Whether the kernel gives this participant locks.
+    fn has_kernel_locks(&self) -> bool {
+        self.config.kernel_locks && self.world.participant(self.me).kind != Kind::Unlocked
+    }
+
+    /// What there is to know about the author of a record that was read: of several possibilities
+    /// the one that `choice` says.
+    fn truth(&self, content: Content, choice: u8) -> Author {
+        // Each machine takes the other's for another one.
+        let mine = self.world.participant(self.me).kind == Kind::Remote;
+        let is_remote = |author| self.world.participant(author).kind == Kind::Remote;
+        let unlocked = FreeLock::of(Guarantee::ExclusiveCreate, LockDomain::Shared);
+        let shared = if self.config.kernel_locks {
+            FreeLock::of(Guarantee::KernelLock, LockDomain::Shared)
+        } else {
+            unlocked
+        };
+        let here = |free, probe| {
+            let unprobed = self.config.probe_fails || choice == 1;
+            Author::Here(free, if unprobed { Probe::Unknown } else { probe })
+        };
+        let dead = |look| match look {
+            Look::Gone => here(shared, Probe::Gone),
+            Look::Zombie => here(shared, Probe::Zombie),
+            Look::Reused => here(shared, Probe::Other),
+            Look::Thread => here(shared, Probe::Thread),
+            Look::EarlierBoot => Author::EarlierBoot,
+            Look::OtherNamespace => Author::OtherNamespace(shared),
+            Look::Unlocked if choice == 0 => here(unlocked, Probe::Gone),
+            Look::Unlocked => Author::OtherNamespace(unlocked),
+            Look::OnOtherMachine => Author::OtherMachine,
+        };
+        match content {
+            Content::Of(author) if self.world.same_process(author, self.me) => {
+                Author::Here(shared, Probe::Ourselves)
+            }
+            Content::Of(author) if mine != is_remote(author) => Author::OtherMachine,
+            Content::Of(author) if self.world.participant(author).kind == Kind::Unlocked => {
+                if choice == 0 {
+                    here(unlocked, Probe::Alive)
+                } else {
+                    Author::OtherNamespace(unlocked)
+                }
+            }
+            Content::Of(_) => here(shared, Probe::Alive),
+            Content::OldOf(_) | Content::OldAlive => {
+                Author::OldFormat(if choice == 0 { Probe::Alive } else { Probe::NotPermitted })
+            }
+            Content::Dead(Look::OnOtherMachine) if mine => here(shared, Probe::Gone),
+            Content::Dead(_) if mine => Author::OtherMachine,
+            Content::Dead(look) => dead(look),
+            Content::OldDead(Look::Zombie) => Author::OldFormat(Probe::Zombie),
+            Content::OldDead(Look::Reused) => Author::OldFormat(Probe::StartedLater),
+            Content::OldDead(Look::Thread) => Author::OldFormat(Probe::Thread),
+            Content::OldDead(
+                Look::Gone
+                | Look::EarlierBoot
+                | Look::OtherNamespace
+                | Look::Unlocked
+                | Look::OnOtherMachine,
+            ) => Author::OldFormat(Probe::Gone),
+            Content::Empty | Content::Unreadable | Content::Foreign => {
+                unreachable!("the machines probe what they have read")
+            }
+        }
+    }
+
+    /// How many possibilities there are for [`truth`](Self::truth).
+    fn ways(&self, content: Content) -> u8 {
+        let two = match content {
+            Content::Of(author) => {
+                let kind = self.world.participant(author).kind;
+                (self.config.asks_may_be_denied || kind == Kind::Unlocked)
+                    && !self.world.same_process(author, self.me)
+                    && kind != Kind::Remote
+            }
+            Content::OldOf(_) | Content::OldAlive => self.config.asks_may_be_denied,
+            Content::Dead(Look::Unlocked) => true,
+            Content::Empty
+            | Content::Unreadable
+            | Content::Foreign
+            | Content::Dead(_)
+            | Content::OldDead(_) => false,
+        };
+        if two { 2 } else { 1 }
+    }
+
+    fn probe_the_world(&mut self) -> Probed {
+        if self.config.probe_lies {
+            let lies = if self.config.every_lie { every_author() } else { lies() };
+            return match self.choose(lies.len() as u8, 1) {
+                Ok(choice) => Probed::Known(lies[usize::from(choice)]),
+                Err(_) => Probed::Failed,
+            };
+        }
+        let seen = self.world.participant(self.me).seen;
+        if !seen.is_record() {
+            // Of a wrong protocol: as the adapters answer it.
+            return Probed::Failed;
+        }
+        let ways = self.ways(seen);
+        match self.choose(ways, 1) {
+            Ok(_) if self.spares_the_probe() => {
+                let shared = FreeLock::of(Guarantee::KernelLock, LockDomain::Shared);
+                Probed::Known(Author::Here(shared, Probe::Unknown))
+            }
+            Ok(choice) => Probed::Known(self.truth(seen, choice)),
+            Err(_) => Probed::Failed,
+        }
+    }
+
+    /// Whether a probe is spared: whoever waits without end is not refused, whatever it finds.
+    fn spares_the_probe(&self) -> bool {
+        let judges_a_busy_lock = matches!(
+            self.world.participant(self.me).doing,
+            Doing::Acquiring(Acquire::Judging(Judging { lock: KernelLock::Busy }))
+                | Doing::Clearing(Clear::At(Acquire::Judging(Judging { lock: KernelLock::Busy })))
+        );
+        self.config.waits_without_end && judges_a_busy_lock
+    }
+}
+
+/// Whether it looks at a file that is in its way: one of its own would be a leftover.
+fn is_contender(doing: Doing) -> bool {
+    let (Doing::Acquiring(state) | Doing::Clearing(Clear::At(state))) = doing else {
+        return matches!(doing, Doing::Asking(_));
+    };
+    match state {
+        Acquire::Opening(_)
+        | Acquire::Dating(_)
+        | Acquire::Peeking(_)
+        | Acquire::LockingOld(_)
+        | Acquire::Reading(_)
+        | Acquire::Judging(_)
+        | Acquire::Confirming(_)
+        | Acquire::Unlinking(_)
+        | Acquire::Standing(_)
+        | Acquire::Woken(_)
+        | Acquire::Arming(_)
+        | Acquire::Noticing(_)
+        | Acquire::Retrying(_)
+        | Acquire::Listening(_) => true,
+        // The close of a new file, or of one that was in the way.
+        Acquire::Closing(_) => true,
+        Acquire::Creating(_)
+        | Acquire::LockingNew(_)
+        | Acquire::Recording(_)
+        | Acquire::ConfirmingNew(_)
+        | Acquire::Retaking(_)
+        | Acquire::Disowning(_)
+        | Acquire::Withdrawing(_)
+        | Acquire::Voiding(_)
+        | Acquire::Pausing(_)
+        | Acquire::Held(_)
+        | Acquire::Refused(_)
+        | Acquire::Failed(_) => false,
+    }
+}
+
+fn every_author() -> &'static [Author] {
+    static AUTHORS: LazyLock<Vec<Author>> = LazyLock::new(authors);
+    &AUTHORS
+}
+
+/// Of all authors, one for each way in which the judge can decide on it.
+fn lies() -> &'static [Author] {
+    static LIES: LazyLock<Vec<Author>> = LazyLock::new(|| {
+        let mut known = Vec::new();
+        let mut lies = authors();
+        lies.retain(|&lie| {
+            let verdicts = [KernelLock::Ours, KernelLock::Busy, KernelLock::Unsupported]
+                .map(|lock| judge(lock, Evidence::Record(lie)));
+            let new = !known.contains(&verdicts);
+            if new {
+                known.push(verdicts);
+            }
+            new
+        });
+        lies
+    });
+    &LIES
+}
+
+/// Gives the scripted reply, where there is a script.
+macro_rules! scripted {
+    ($view:ident.$method:ident: $kind:ident) => {
+        if let Some(script) = &mut $view.script {
+            let reply = script.$method();
+            $view.reply = Reply::$kind(reply);
+            return reply;
+        }
+    };
+}
+
+impl FileSystem for View<'_> {
+    fn create(&mut self) -> Create {
+        scripted!(self.create: Create);
+        let stands = self.world.named().copied();
+        let reply = match stands {
+            None => match self.choose(1, 1) {
+                Ok(_) => {
+                    let me = self.me;
+                    let inode = self.world.place(Content::Empty, Creator::Alive(me));
+                    self.world.open(me, inode);
+                    Create::Created
+                }
+                Err(_) => Create::Failed,
+            },
+            // Newer systems say that the name exists, older ones deny access.
+            Some(file) if file.pending => match self.choose(2, 1) {
+                Ok(0) => Create::Exists,
+                Ok(_) => Create::Denied,
+                Err(_) => Create::Failed,
+            },
+            Some(_) => match self.choose(1, 1) {
+                Ok(_) => Create::Exists,
+                Err(_) => Create::Failed,
+            },
+        };
+        self.reply = Reply::Create(reply);
+        reply
+    }
+
+    fn open(&mut self) -> Open {
+        scripted!(self.open: Open);
+        self.world.participant_mut(self.me).seen = Content::Empty;
+        let reply = match (self.world.path, self.world.named().copied()) {
+            (Some(inode), Some(file)) => {
+                // A name that is being deleted is denied by some systems and opened by others.
+                let ways = if file.pending && !self.config.windows { 2 } else { 1 };
+                match self.choose(ways, 1) {
+                    Ok(0) if !file.pending || ways == 2 => {
+                        self.world.open(self.me, inode);
+                        Open::Opened
+                    }
+                    Ok(_) => Open::Denied,
+                    Err(_) => Open::Failed,
+                }
+            }
+            (None, _) | (_, None) => match self.choose(1, 1) {
+                Ok(_) => Open::Absent,
+                Err(_) => Open::Failed,
+            },
+        };
+        self.reply = Reply::Open(reply);
+        reply
+    }
+
+    fn age(&mut self) -> Dated {
+        scripted!(self.age: Age);
+        let ways = if self.world.may_look_old(self.me) { 2 } else { 1 };
+        let reply = match self.choose(ways, 1) {
+            Ok(0) => Dated::Known(Age::Young),
+            Ok(_) => Dated::Known(Age::Old),
+            Err(_) => Dated::Failed,
+        };
+        self.reply = Reply::Age(reply);
+        reply
+    }
+
+    fn lock(&mut self) -> Lock {
+        scripted!(self.lock: Lock);
+        let open = self.world.participant(self.me).open;
+        let inode = self.inode();
+        let reply = if self.world.participant(self.me).kind == Kind::Remote {
+            // No other participant is on its mount.
+            match self.choose(1, 1) {
+                Ok(_) => Lock::Ours,
+                Err(_) => Lock::Failed,
+            }
+        } else if !self.has_kernel_locks() {
+            // The answer is the filesystem's, and the same for all, unless the call fails.
+            match self.choose(1, 1) {
+                Ok(_) => Lock::Unsupported,
+                Err(_) => Lock::Failed,
+            }
+        } else {
+            match self.choose(1, 1) {
+                Err(_) => Lock::Failed,
+                Ok(_) => {
+                    let file = self.world.file_mut(inode).expect("open files exist");
+                    if file.lock.is_none() || file.lock == open {
+                        file.lock = open;
+                        Lock::Ours
+                    } else {
+                        Lock::Busy
+                    }
+                }
+            }
+        };
+        self.reply = Reply::Lock(reply);
+        reply
+    }
+
+    fn arm(&mut self) {
+        if let Some(script) = &mut self.script {
+            return script.arm();
+        }
+        if !self.config.windows {
+            self.world.participant_mut(self.me).listens = Listens::Armed;
+        }
+        self.reply = Reply::Arm;
+    }
+
+    fn listen(&mut self) -> Listen {
+        scripted!(self.listen: Listen);
+        if self.config.windows {
+            return self.listen_by_lock();
+        }
+        // The time may be over at any time.
+        let reply = match self.choose(2, 1) {
+            Ok(0) => {
+                let participant = self.world.participant_mut(self.me);
+                self.blocked = participant.listens != Listens::Event;
+                participant.listens = Listens::Armed;
+                Listen::Event
+            }
+            Ok(_) => Listen::Over,
+            Err(_) => Listen::Failed,
+        };
+        self.reply = Reply::Listen(reply);
+        reply
+    }
+
+    fn write(&mut self) -> Done {
+        scripted!(self.write: Write);
+        let (me, inode) = (self.me, self.inode());
+        // A failed write leaves the file empty, or with a part of the record.
+        let (content, reply) = match self.choose(1, 2) {
+            Ok(_) => (Content::Of(me), Done::Done),
+            Err(0) => (Content::Empty, Done::Failed),
+            Err(_) => (Content::Unreadable, Done::Failed),
+        };
+        self.world.file_mut(inode).expect("open files exist").content = content;
+        self.reply = Reply::Write(reply);
+        reply
+    }
+
+    fn read(&mut self) -> Read {
+        scripted!(self.read: Read);
+        let content = self.world.file(self.inode()).expect("open files exist").content;
+        let reply = match self.choose(1, 1) {
+            Ok(_) => {
+                let participant = self.world.participant_mut(self.me);
+                participant.seen = if content.is_record() { content } else { Content::Empty };
+                match content {
+                    Content::Empty => Read::Empty,
+                    Content::Unreadable => Read::Unreadable,
+                    Content::Foreign => Read::Foreign,
+                    Content::Of(_)
+                    | Content::OldOf(_)
+                    | Content::OldAlive
+                    | Content::Dead(_)
+                    | Content::OldDead(_) => Read::Record,
+                }
+            }
+            Err(_) => Read::Failed,
+        };
+        self.reply = Reply::Read(reply);
+        reply
+    }
+
+    fn probe(&mut self) -> Probed {
+        let reply = if let Some(script) = &mut self.script {
+            script.probe()
+        } else {
+            self.probe_the_world()
+        };
+        let reply = match reply {
+            Probed::Known(author) => Probed::Known((self.doctor)(author)),
+            Probed::Failed => Probed::Failed,
+        };
+        self.reply = Reply::Probe(reply);
+        reply
+    }
+
+    fn confirm(&mut self) -> Confirm {
+        scripted!(self.confirm: Confirm);
+        let reached = !self.world.participant(self.me).out_of_reach;
+        let same = self.confirms_itself
+            || (reached
+                && self.world.path == Some(self.inode())
+                && !self.world.named().is_some_and(|file| file.pending));
+        let reply = match self.choose(1, 1) {
+            Ok(_) if same => Confirm::Same,
+            Ok(_) => Confirm::Changed,
+            Err(_) => Confirm::Failed,
+        };
+        self.reply = Reply::Confirm(reply);
+        reply
+    }
+
+    fn unlink(&mut self) -> Unlink {
+        scripted!(self.unlink: Unlink);
+        let reply = match self.choose(1, 1) {
+            Ok(_) => match self.remove_path() {
+                Some(_) => Unlink::Unlinked,
+                None => Unlink::Absent,
+            },
+            Err(_) => Unlink::Failed,
+        };
+        self.reply = Reply::Unlink(reply);
+        reply
+    }
+
+    fn void(&mut self) -> Done {
+        scripted!(self.void: Void);
+        let inode = self.inode();
+        let reply = match self.choose(1, 1) {
+            Ok(_) => {
+                self.world.file_mut(inode).expect("open files exist").content = Content::Unreadable;
+                Done::Done
+            }
+            Err(_) => Done::Failed,
+        };
+        self.reply = Reply::Void(reply);
+        reply
+    }
+
+    fn watch(&mut self) -> Watch {
+        scripted!(self.watch: Watch);
+        let locked = self.world.file(self.inode()).is_some_and(|file| file.lock.is_some());
+        let reply = match self.choose(2, 0) {
+            Ok(0) if locked => Watch::Held,
+            Ok(0) => Watch::Free,
+            Ok(_) | Err(_) => Watch::Unknown,
+        };
+        self.reply = Reply::Watch(reply);
+        reply
+    }
+
+    fn close(&mut self) {
+        if let Some(script) = &mut self.script {
+            return script.close();
+        }
+        self.world.unlock(self.me);
+        self.world.close(self.me);
+        self.reply = Reply::Close;
+    }
+
+    fn leave(&mut self) {
+        if let Some(script) = &mut self.script {
+            return script.leave();
+        }
+        self.world.close(self.me);
+        self.reply = Reply::Leave;
+    }
+}

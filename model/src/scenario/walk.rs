@@ -1,0 +1,217 @@
+//! Runs whose moves are chosen one by one: by loom's threads, by weights, or by whoever shortens a
+//! schedule that breaks a promise. What they did is a [`Schedule`] in the end.
+
+use std::sync::LazyLock;
+
+use crate::properties::{check_alone, check_move};
+use crate::scenario::moves::{Outcome, apply, successors};
+use crate::scenario::schedule::{Schedule, run};
+use crate::scenario::world::{Move, PARTICIPANTS, Who, World};
+use crate::scenario::worlds::{Config, Promise};
+use crate::search::explore::Found;
+use crate::variants::Protocol;
+
+/// A run under way.
+#[derive(Clone)]
+pub struct Walk<'a> {
+    pub config: &'a Config,
+    pub protocol: &'a Protocol,
+    start: u8,
+    /// The canonical world at this point.
+    pub world: World,
+    /// The beginning's name of each of its participants.
+    pub names: [Who; PARTICIPANTS],
+    /// What was done, each move in the canonical world of its time.
+    moves: Vec<Move>,
+}
+
+impl<'a> Walk<'a> {
+    /// Where a schedule with this beginning starts.
+    pub fn begin(config: &'a Config, protocol: &'a Protocol, start: u8) -> Self {
+        let beginnings = config.beginnings();
+        let begin = beginnings[usize::from(start) % beginnings.len()];
+        let names = std::array::from_fn(|who| who as Who);
+        let mut walk = Self { config, protocol, start, world: begin, names, moves: Vec::new() };
+        walk.follow(begin);
+        walk
+    }
+
+    /// Where the participant is that the beginning called `name`.
+    pub fn place_of(&self, name: Who) -> Who {
+        self.names.iter().position(|&other| other == name).unwrap_or_default() as Who
+    }
+
+    /// Makes a move, told in the names of the beginning, if it is possible; and checks it.
+    pub fn make(&mut self, one: Move) -> Option<Result<Outcome, Promise>> {
+        let one = renamed(one, |name| self.place_of(name));
+        // As `successors` has it: who is suspended only dies, and a call has so many replies.
+        let (acts, choice) = match one {
+            Move::Call(who, choice) => (Some(who), choice),
+            Move::Begin(who) | Move::Answer(who, _) | Move::Release(who) => (Some(who), 0),
+            Move::Suspend(who) | Move::LoseReach(who) | Move::Fork(who) => (Some(who), 0),
+            Move::Crash(..) | Move::Remove => (None, 0),
+        };
+        if acts.is_some_and(|who| self.world.participant(who).suspended) {
+            return None;
+        }
+        let outcome = apply(self.config, self.protocol, &self.world, one)?;
+        if choice >= outcome.choices {
+            return None;
+        }
+        Some(self.take(one, outcome).map(|()| outcome))
+    }
+
+    /// Makes a move that [`successors`] found to be possible here, and checks it.
+    pub fn take(&mut self, one: Move, outcome: Outcome) -> Result<(), Promise> {
+        let checked = check_move(self.config, &self.world, one, &outcome);
+        self.moves.push(one);
+        self.follow(outcome.world);
+        checked
+    }
+
+    /// Whether every participant, run alone from here, ends and gets what is free.
+    pub fn alone(&self) -> Result<u32, Promise> {
+        check_alone(self.config, self.protocol, &self.world).map_err(|fared| fared.broken)
+    }
+
+    fn follow(&mut self, world: World) {
+        let (next, went) = world.canonical();
+        let before = self.names;
+        for (old, &new) in went.iter().enumerate() {
+            self.names[usize::from(new)] = before[old];
+        }
+        self.world = next;
+    }
+
+    /// What was done, each move by its number.
+    pub fn schedule(&self) -> Schedule {
+        let mut again = Self::begin(self.config, self.protocol, self.start);
+        let mut schedule = Schedule { start: self.start, steps: Vec::new() };
+        let mut possible = Vec::new();
+        for &one in &self.moves {
+            successors(self.config, self.protocol, &again.world, &mut possible);
+            let number = possible.iter().position(|(other, _)| *other == one);
+            let number = number.expect("what was possible is possible again");
+            schedule.steps.push(number as u8);
+            again.follow(possible[number].1.world);
+        }
+        schedule
+    }
+}
+
+/// The same move, of the participant that `to` says.
+fn renamed(one: Move, to: impl Fn(Who) -> Who) -> Move {
+    match one {
+        Move::Begin(who) => Move::Begin(to(who)),
+        Move::Call(who, choice) => Move::Call(to(who), choice),
+        Move::Answer(who, answer) => Move::Answer(to(who), answer),
+        Move::Release(who) => Move::Release(to(who)),
+        Move::Crash(who, look) => Move::Crash(to(who), look),
+        Move::Suspend(who) => Move::Suspend(to(who)),
+        Move::LoseReach(who) => Move::LoseReach(to(who)),
+        Move::Fork(who) => Move::Fork(to(who)),
+        Move::Remove => one,
+    }
+}
+
+/// A schedule that breaks a promise, as moves told in the names of the beginning: there, one can
+/// be left out without changing what the others mean.
+#[derive(Clone)]
+pub struct Script {
+    start: u8,
+    pub moves: Vec<Move>,
+    promise: Promise,
+    alone: bool,
+}
+
+impl Script {
+    /// The script of a schedule, if it breaks a promise.
+    pub fn of(
+        config: &Config,
+        protocol: &Protocol,
+        schedule: &Schedule,
+        alone: bool,
+    ) -> Option<Self> {
+        let run = run(config, protocol, schedule, alone);
+        // Beyond the schedule is how one fared that ran alone.
+        let made = run.made.iter().take(schedule.steps.len());
+        let moves = made.map(|made| renamed(made.one, |who| made.names[usize::from(who)]));
+        Some(Self { start: schedule.start, moves: moves.collect(), promise: run.broken?, alone })
+    }
+
+    /// Whether it still breaks the promise when what has become impossible is passed over.
+    pub fn plays(&self, config: &Config, protocol: &Protocol) -> Option<Found> {
+        let mut walk = Walk::begin(config, protocol, self.start);
+        let found = |walk: &Walk<'_>, alone| {
+            Some(Found { promise: self.promise, schedule: walk.schedule(), alone })
+        };
+        for &one in &self.moves {
+            if let Some(Err(broken)) = walk.make(one) {
+                return if broken == self.promise { found(&walk, false) } else { None };
+            }
+        }
+        let lonely = self.alone && walk.alone().err() == Some(self.promise);
+        if lonely { found(&walk, true) } else { None }
+    }
+}
+
+/// What a schedule breaks, in so few moves that it takes them all, and any two of them.
+pub fn shorten(
+    config: &Config,
+    protocol: &Protocol,
+    schedule: &Schedule,
+    alone: bool,
+) -> Option<Found> {
+    let mut script = Script::of(config, protocol, schedule, alone)?;
+    let mut found = script.plays(config, protocol)?;
+    let mut chunk = script.moves.len();
+    loop {
+        let before = script.moves.len();
+        let mut end = before;
+        while end > 0 {
+            let from = end.saturating_sub(chunk);
+            let mut fewer = script.clone();
+            fewer.moves.drain(from..end);
+            if let Some(shorter) = fewer.plays(config, protocol) {
+                (script, found) = (fewer, shorter);
+            }
+            end = from;
+        }
+        if chunk > 1 {
+            chunk /= 2;
+        } else if script.moves.len() == before {
+            // A call and its pause, an acquire and its death: neither goes alone.
+            match script.without_two(config, protocol) {
+                Some(shorter) => (script, found) = shorter,
+                None => return Some(found),
+            }
+        }
+    }
+}
+
+impl Script {
+    /// Without some two of its moves, if it still breaks the promise.
+    fn without_two(&self, config: &Config, protocol: &Protocol) -> Option<(Self, Found)> {
+        let pairs = (1..self.moves.len()).flat_map(|later| (0..later).map(move |one| (one, later)));
+        for (one, later) in pairs {
+            let mut fewer = self.clone();
+            fewer.moves.remove(later);
+            fewer.moves.remove(one);
+            if let Some(found) = fewer.plays(config, protocol) {
+                return Some((fewer, found));
+            }
+        }
+        None
+    }
+}
+
+/// What a fuzzer's bytes stand for: the world, how many participants, and the schedule.
+pub fn from_fuzz(bytes: &[u8]) -> (&'static Config, usize, Schedule) {
+    static WORLDS: LazyLock<Vec<(usize, Config)>> = LazyLock::new(|| {
+        let of = |participants| move |config| (participants, config);
+        (2..=3).flat_map(|count| Config::all(count).into_iter().map(of(count))).collect()
+    });
+    let (world, rest) = bytes.split_first().map_or((0, bytes), |(&world, rest)| (world, rest));
+    let (participants, config) = &WORLDS[usize::from(world) % WORLDS.len()];
+    (config, *participants, Schedule::from_bytes(rest))
+}

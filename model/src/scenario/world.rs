@@ -1,0 +1,693 @@
+//! The world in which the shipped machines run: one path, its files, open files, kernel locks,
+//! records and processes, as one small value that can be hashed and compared.
+//!
+//! A [`World`] changes only by a [`Move`]. What is possible is decided by the
+//! [`Config`](crate::scenario::worlds::Config), which is plain data: every world is one value of it.
+
+use std::hash::{Hash, Hasher};
+
+use portlock::protocol::{Acquire, Clear, Query, Release};
+
+use crate::scenario::machines::Answer;
+use crate::scenario::other::{Aside, Percy};
+
+/// The most participants of a world. A world has so many places, and those that it does not use cost
+/// little: only a search keeps many worlds, and it packs them.
+pub const PARTICIPANTS: usize = 8;
+/// The most files that can be named or open at once: one a participant, one at the path, and some
+/// set aside.
+pub const FILES: usize = 2 * PARTICIPANTS;
+
+/// A set of files, one bit each.
+pub type FileSet = u16;
+
+/// Index of a participant.
+pub type Who = u8;
+/// Index of a file (an inode): the number is given out again as soon as the file is gone.
+pub type Inode = u8;
+/// Index of an open file (an "open file description"): what a kernel lock belongs to.
+pub type OpenFile = u8;
+
+/// How a dead process looks to the probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Look {
+    /// Nothing has its pid.
+    Gone,
+    /// It has not been reaped.
+    Zombie,
+    /// A process that started later has its pid.
+    Reused,
+    /// A thread has its number.
+    Thread,
+    /// It ended with an earlier boot.
+    EarlierBoot,
+    /// It ran in another pid namespace of this boot, and had a kernel lock that excludes ours.
+    OtherNamespace,
+    /// It had no kernel lock: a sandbox without them.
+    Unlocked,
+    /// It ran on another machine.
+    OnOtherMachine,
+}
+
+/// What is in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Content {
+    Empty,
+    /// A record that was cut short.
+    Unreadable,
+    /// Another program's data.
+    Foreign,
+    /// The record of this participant's present process.
+    Of(Who),
+    /// The old-format record of this participant's present process.
+    OldOf(Who),
+    /// The old-format record of a process that lives and is no participant.
+    OldAlive,
+    /// The record of a process that is dead.
+    Dead(Look),
+    /// The old-format record of a process that is dead.
+    OldDead(Look),
+}
+
+impl Content {
+    pub fn is_record(self) -> bool {
+        !matches!(self, Self::Empty | Self::Unreadable | Self::Foreign)
+    }
+}
+
+/// Who created a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Creator {
+    /// It stood there at the start.
+    Start,
+    /// This participant, in its present process.
+    Alive(Who),
+    /// A process that is dead.
+    Dead,
+}
+
+/// A file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct File {
+    pub content: Content,
+    pub creator: Creator,
+    /// The open file that has the kernel lock.
+    pub lock: Option<OpenFile>,
+    /// Removed, and its name still taken, since it is open (Windows).
+    pub pending: bool,
+    /// Somebody who had its lock died or failed, which excuses it at rest.
+    pub abandoned: bool,
+}
+
+/// An open file, and which participants share it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Opened {
+    pub file: Inode,
+    /// One bit a participant.
+    pub shared_by: u8,
+}
+
+/// What a participant is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Doing {
+    /// Not there: a child that has not been forked, or has ended.
+    Absent,
+    Idle,
+    Acquiring(Acquire),
+    /// Believes that it holds.
+    Holding,
+    Releasing(Release),
+    Asking(Query),
+    Clearing(Clear),
+    /// A forked child with its parent's open file; with a guard if the parent held.
+    Inherited {
+        guard: bool,
+    },
+    /// Follows Percy's protocol, or one like it.
+    Percy(Percy),
+    /// Follows the protocol that renames a stale file aside.
+    Aside(Aside),
+}
+
+/// What a participant can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Acquires and releases, a process of its own.
+    Process,
+    /// Acquires and releases, a thread of the one process that all threads share.
+    Thread,
+    /// As a process; may fork the child.
+    Parent,
+    /// Exists when the parent has forked it.
+    Child,
+    /// Follows the old agent's protocol.
+    OldAgent,
+    /// Only asks for the status.
+    Asker,
+    /// Only removes what is stale, or, where that is allowed, what its person wants gone.
+    Clearer,
+    /// As a process, in a sandbox that has no kernel locks, while all others have them. It writes
+    /// within the grace, which is all that protects it until then.
+    Unlocked,
+    /// As a process, on another machine and through a mount whose kernel locks are its own. It
+    /// looks like this machine: only what is in the records tells them apart.
+    Remote,
+}
+
+/// Whether events of the file that a participant has open are kept for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Listens {
+    No,
+    /// Nothing has happened since.
+    Armed,
+    /// Something has.
+    Event,
+}
+
+/// A participant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Participant {
+    pub kind: Kind,
+    pub doing: Doing,
+    pub open: Option<OpenFile>,
+    pub listens: Listens,
+    /// What it read last.
+    pub seen: Content,
+    /// Files, one bit each, that had a holder at some instant of the present call (P4).
+    pub witnessed: FileSet,
+    /// Somebody outside the protocol removed the path between its confirm and its unlink.
+    pub in_window: bool,
+    /// It never moves again, and lives.
+    pub suspended: bool,
+    /// It can no longer reach the path, by chroot(2) or a mount: to it the path names nothing.
+    pub out_of_reach: bool,
+}
+
+impl Participant {
+    /// One of this kind that has not begun.
+    pub const fn at_rest(kind: Kind) -> Self {
+        Self {
+            kind,
+            doing: match kind {
+                Kind::Child => Doing::Absent,
+                Kind::Process
+                | Kind::Thread
+                | Kind::Parent
+                | Kind::OldAgent
+                | Kind::Asker
+                | Kind::Clearer
+                | Kind::Unlocked
+                | Kind::Remote => Doing::Idle,
+            },
+            open: None,
+            listens: Listens::No,
+            seen: Content::Empty,
+            witnessed: 0,
+            in_window: false,
+            suspended: false,
+            out_of_reach: false,
+        }
+    }
+}
+
+/// Everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct World {
+    pub path: Option<Inode>,
+    pub files: [Option<File>; FILES],
+    pub opened: [Option<Opened>; FILES],
+    pub participants: [Participant; PARTICIPANTS],
+    /// How many of `participants` there are.
+    pub count: u8,
+    /// The guard file of the protocols that have one: who has it.
+    pub guard: Option<Who>,
+    /// Files that a participant has renamed aside.
+    pub aside: [Option<Inode>; PARTICIPANTS],
+    pub crashes_left: u8,
+    pub faults_left: u8,
+    pub removals_left: u8,
+    pub suspensions_left: u8,
+    /// How many holders can still lose the way to the path.
+    pub chroots_left: u8,
+    /// A release that could not remove its file was abandoned, which excuses an empty file at rest.
+    pub removal_failed: bool,
+    /// An old agent, or force where there are no kernel locks, has removed a file of ours, or one that
+    /// we were about to unlink. P1 is no longer owed.
+    pub robbed: bool,
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Move {
+    /// Starts an acquire, a query or a run of another protocol.
+    Begin(Who),
+    /// Makes the one call that its state waits for; the number chooses among the replies.
+    Call(Who, u8),
+    /// The driver's answer where its machine asks.
+    Answer(Who, Answer),
+    /// Starts to release what it holds; in a forked child, drops the guard.
+    Release(Who),
+    /// Its process dies (all threads of it), and looks like this afterwards.
+    Crash(Who, Look),
+    /// It stops for ever, and lives.
+    Suspend(Who),
+    /// It can no longer reach the path that it has locked.
+    LoseReach(Who),
+    /// Its child comes to be, sharing its open file.
+    Fork(Who),
+    /// Somebody outside the protocol removes the path.
+    Remove,
+}
+
+/// Leaves out unused places. Different worlds still feed different bytes: the numbers of files and open
+/// files appear where they are referred to, and a file without a reference does not exist.
+impl Hash for World {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self {
+            path,
+            files,
+            opened,
+            participants,
+            count,
+            guard,
+            aside,
+            crashes_left,
+            faults_left,
+            removals_left,
+            suspensions_left,
+            chroots_left,
+            removal_failed,
+            robbed,
+        } = self;
+        (crashes_left, faults_left, removals_left).hash(state);
+        (suspensions_left, chroots_left).hash(state);
+        (removal_failed, robbed, guard, path).hash(state);
+        let present = usize::from(*count);
+        participants[..present].hash(state);
+        aside[..present].hash(state);
+        files.iter().flatten().for_each(|file| file.hash(state));
+        // Marks the end of the files: no file begins with this byte.
+        u8::MAX.hash(state);
+        opened.iter().flatten().for_each(|opened| opened.hash(state));
+    }
+}
+
+impl World {
+    pub fn participant(&self, who: Who) -> &Participant {
+        &self.participants[usize::from(who)]
+    }
+
+    pub fn participant_mut(&mut self, who: Who) -> &mut Participant {
+        &mut self.participants[usize::from(who)]
+    }
+
+    pub fn everyone(&self) -> impl Iterator<Item = Who> + use<> {
+        0..self.count
+    }
+
+    pub fn file(&self, inode: Inode) -> Option<&File> {
+        self.files[usize::from(inode)].as_ref()
+    }
+
+    pub fn file_mut(&mut self, inode: Inode) -> Option<&mut File> {
+        self.files[usize::from(inode)].as_mut()
+    }
+
+    /// The file that the path names.
+    pub fn named(&self) -> Option<&File> {
+        self.path.and_then(|inode| self.file(inode))
+    }
+
+    /// The file that a participant has open.
+    pub fn open_inode(&self, who: Who) -> Option<Inode> {
+        let open = self.participant(who).open?;
+        self.opened[usize::from(open)].map(|opened| opened.file)
+    }
+
+    /// The file that a participant has open.
+    pub fn open_file_mut(&mut self, who: Who) -> Option<&mut File> {
+        self.open_inode(who).and_then(|inode| self.file_mut(inode))
+    }
+
+    /// Whether a participant has the kernel lock on the file that it has open. On a mount of its own
+    /// it always has: there is no other to have it.
+    pub fn has_lock(&self, who: Who) -> bool {
+        let open = self.participant(who).open;
+        if self.participant(who).kind == Kind::Remote {
+            return open.is_some();
+        }
+        open.is_some()
+            && self
+                .open_inode(who)
+                .and_then(|inode| self.file(inode))
+                .is_some_and(|file| file.lock == open)
+    }
+
+    /// Whether the kernel locks of two participants exclude each other.
+    pub fn share_locks(&self, one: Who, other: Who) -> bool {
+        let alone = |who| matches!(self.participant(who).kind, Kind::Remote | Kind::Unlocked);
+        one == other || !(alone(one) || alone(other))
+    }
+
+    /// Whether the file that a participant has open may look as old as one whose creator has died.
+    ///
+    /// No clock is to be trusted, so it may at any time; except where its creator is about to write,
+    /// and only the grace keeps it from this participant.
+    pub fn may_look_old(&self, who: Who) -> bool {
+        let open = self.open_inode(who).and_then(|inode| self.file(inode));
+        let Some(file) = open.filter(|file| file.content == Content::Empty) else { return true };
+        !matches!(file.creator, Creator::Alive(creator) if self.writes_in_time(creator, who))
+    }
+
+    /// Whether only the grace keeps what `creator` has created from `who`, and it is about to write.
+    pub fn writes_in_time(&self, creator: Who, who: Who) -> bool {
+        match self.participant(creator).doing {
+            Doing::Percy(Percy::Writing) => self.participant(creator).kind == Kind::OldAgent,
+            Doing::Acquiring(_) => !self.share_locks(creator, who),
+            _ => false,
+        }
+    }
+
+    /// Whether two participants are one process.
+    pub fn same_process(&self, one: Who, other: Who) -> bool {
+        one == other
+            || (self.participant(one).kind == Kind::Thread
+                && self.participant(other).kind == Kind::Thread)
+    }
+
+    /// Whether a participant believes that it holds: from the step that confirms its file to the
+    /// step in which its release unlinks it (P1).
+    pub fn believes(&self, who: Who) -> bool {
+        match self.participant(who).doing {
+            Doing::Holding => self.participant(who).kind != Kind::Child,
+            Doing::Releasing(
+                Release::Confirming(_) | Release::Unlinking(_) | Release::Stuck(_),
+            ) => self.participant(who).kind != Kind::Child,
+            Doing::Percy(percy) => percy.believes(),
+            Doing::Aside(aside) => aside.believes(),
+            Doing::Absent
+            | Doing::Idle
+            | Doing::Acquiring(_)
+            | Doing::Releasing(_)
+            | Doing::Asking(_)
+            | Doing::Clearing(_)
+            | Doing::Inherited { .. } => false,
+        }
+    }
+
+    /// Adds a file at the path, open to nobody.
+    pub fn place(&mut self, content: Content, creator: Creator) -> Inode {
+        let inode = self.new_file(content, creator);
+        self.path = Some(inode);
+        inode
+    }
+
+    fn new_file(&mut self, content: Content, creator: Creator) -> Inode {
+        let free = self.files.iter().position(Option::is_none).expect("room for a file");
+        self.files[free] =
+            Some(File { content, creator, lock: None, pending: false, abandoned: false });
+        free as Inode
+    }
+
+    /// Opens a file for a participant.
+    pub fn open(&mut self, who: Who, inode: Inode) {
+        let free = self.opened.iter().position(Option::is_none).expect("room for an open file");
+        self.opened[free] = Some(Opened { file: inode, shared_by: 1 << who });
+        self.participant_mut(who).open = Some(free as OpenFile);
+    }
+
+    /// Drops the kernel lock that belongs to a participant's open file, whoever shares that.
+    pub fn unlock(&mut self, who: Who) {
+        let open = self.participant(who).open;
+        if let Some(file) = self.open_file_mut(who).filter(|file| file.lock == open) {
+            file.lock = None;
+        }
+    }
+
+    /// A participant's open file is closed; the last to share it frees the kernel lock.
+    pub fn close(&mut self, who: Who) {
+        self.participant_mut(who).listens = Listens::No;
+        let Some(open) = self.participant_mut(who).open.take() else { return };
+        let slot = &mut self.opened[usize::from(open)];
+        let Some(opened) = slot else { return };
+        opened.shared_by &= !(1 << who);
+        if opened.shared_by == 0 {
+            let inode = opened.file;
+            *slot = None;
+            if let Some(file) = self.file_mut(inode).filter(|file| file.lock == Some(open)) {
+                file.lock = None;
+            }
+            self.tell(inode);
+        }
+        self.sweep();
+    }
+
+    /// Whoever listens to a file has an event of it.
+    pub fn tell(&mut self, inode: Inode) {
+        for who in self.everyone() {
+            let listens = self.participant(who).listens != Listens::No;
+            if listens && self.open_inode(who) == Some(inode) {
+                self.participant_mut(who).listens = Listens::Event;
+            }
+        }
+    }
+
+    /// Frees the files that are neither named nor open, and the names that were pending.
+    pub fn sweep(&mut self) {
+        let bit = |inode: Inode| -> FileSet { 1 << inode };
+        let open = self.opened.iter().flatten().fold(0, |open, one| open | bit(one.file));
+        let pending = self.named().is_some_and(|file| file.pending);
+        if pending && self.path.is_some_and(|inode| open & bit(inode) == 0) {
+            self.path = None;
+        }
+        let named = self.path.iter().chain(self.aside.iter().flatten());
+        let kept = named.fold(open, |kept, &inode| kept | bit(inode));
+        let mut freed = 0;
+        for (inode, file) in self.files.iter_mut().enumerate() {
+            if kept & (1 << inode) == 0 && file.take().is_some() {
+                freed |= 1 << inode;
+            }
+        }
+        if freed != 0 {
+            for participant in &mut self.participants {
+                participant.witnessed &= !freed;
+            }
+        }
+    }
+
+    /// Whoever has the lock of a file and dies or fails leaves it behind, whoever made it: its
+    /// maker may have left it to just this reclaimer.
+    pub fn abandon(&mut self, who: Who) {
+        if self.has_lock(who) {
+            if let Some(file) = self.open_file_mut(who) {
+                file.abandoned = true;
+            }
+        }
+    }
+
+    /// A participant's process dies: its files close, its records are a dead one's.
+    pub fn crash(&mut self, who: Who, look: Look) {
+        for one in self.everyone() {
+            if !self.same_process(who, one) {
+                continue;
+            }
+            self.abandon(one);
+            self.close(one);
+            self.aside[usize::from(one)] = None;
+            if self.guard == Some(one) {
+                self.guard = None;
+            }
+            let participant = self.participant_mut(one);
+            participant.doing = match participant.kind {
+                Kind::Child => Doing::Absent,
+                Kind::Process
+                | Kind::Thread
+                | Kind::Parent
+                | Kind::OldAgent
+                | Kind::Asker
+                | Kind::Clearer
+                | Kind::Unlocked
+                | Kind::Remote => Doing::Idle,
+            };
+            let look = match participant.kind {
+                Kind::Unlocked => Look::Unlocked,
+                Kind::Remote => Look::OnOtherMachine,
+                _ => look,
+            };
+            participant.suspended = false;
+            participant.out_of_reach = false;
+            self.forget_call(one);
+            for file in self.files.iter_mut().flatten() {
+                file.content = buried(file.content, one, look);
+                if file.creator == Creator::Alive(one) {
+                    file.creator = Creator::Dead;
+                }
+            }
+            for other in &mut self.participants {
+                other.seen = buried(other.seen, one, look);
+            }
+        }
+        self.sweep();
+    }
+
+    /// What a participant remembered of the call that has just ended.
+    pub fn forget_call(&mut self, who: Who) {
+        let participant = self.participant_mut(who);
+        participant.seen = Content::Empty;
+        participant.witnessed = 0;
+        participant.in_window = false;
+    }
+
+    /// For every call under way: the file that the path names has a holder now (P4). With kernel
+    /// locks that is its recorded author, who has its lock; in the old format, and where there are
+    /// no kernel locks, it is the recorded author, who lives.
+    pub fn witness(&mut self, kernel_locks: bool) {
+        let Some(inode) = self.path else { return };
+        let Some(file) = self.file(inode) else { return };
+        let held = match file.content {
+            Content::Of(author) => {
+                let has_none = !kernel_locks || self.participant(author).kind == Kind::Unlocked;
+                has_none || (self.open_inode(author) == Some(inode) && self.has_lock(author))
+            }
+            Content::OldOf(_) | Content::OldAlive => true,
+            Content::Empty
+            | Content::Unreadable
+            | Content::Foreign
+            | Content::Dead(_)
+            | Content::OldDead(_) => false,
+        };
+        if held {
+            for participant in &mut self.participants {
+                if matches!(
+                    participant.doing,
+                    Doing::Acquiring(_) | Doing::Asking(_) | Doing::Clearing(_)
+                ) {
+                    participant.witnessed |= 1 << inode;
+                }
+            }
+        }
+    }
+
+    /// The same world with participants of a kind sorted and files numbered in order of mention:
+    /// which participant is which, and which number an inode has, makes no difference.
+    ///
+    /// Also tells where each participant went. Worlds that sort alike but for ties are counted
+    /// apart, which costs states and loses none.
+    pub fn canonical(&self) -> (Self, [Who; PARTICIPANTS]) {
+        let count = usize::from(self.count);
+        let mut order: [usize; PARTICIPANTS] = std::array::from_fn(|index| index);
+        let keys: [_; PARTICIPANTS] =
+            std::array::from_fn(|index| (index < count).then(|| self.sort_key(index)));
+        order[..count].sort_by(|&one, &other| keys[one].cmp(&keys[other]));
+        let mut went: [Who; PARTICIPANTS] = [0; PARTICIPANTS];
+        for (new, &old) in order.iter().enumerate() {
+            went[old] = new as Who;
+        }
+
+        let mut inodes = [None; FILES];
+        let mut next_inode = 0;
+        let mut number = |inode: Option<Inode>| {
+            if let Some(inode) = inode.filter(|&inode| inodes[usize::from(inode)].is_none()) {
+                inodes[usize::from(inode)] = Some(next_inode as Inode);
+                next_inode += 1;
+            }
+        };
+        number(self.path);
+        let mut opens = [None; FILES];
+        let mut next_open = 0;
+        for &old in &order[..count] {
+            number(self.open_inode(old as Who));
+            number(self.aside[old]);
+            let open = self.participants[old].open;
+            if let Some(open) = open.filter(|&open| opens[usize::from(open)].is_none()) {
+                opens[usize::from(open)] = Some(next_open as OpenFile);
+                next_open += 1;
+            }
+        }
+
+        let rename = |content| match content {
+            Content::Of(who) => Content::Of(went[usize::from(who)]),
+            Content::OldOf(who) => Content::OldOf(went[usize::from(who)]),
+            Content::Empty
+            | Content::Unreadable
+            | Content::Foreign
+            | Content::OldAlive
+            | Content::Dead(_)
+            | Content::OldDead(_) => content,
+        };
+        let mut new = *self;
+        new.path = self.path.and_then(|inode| inodes[usize::from(inode)]);
+        new.files = [None; FILES];
+        for (old, file) in self.files.iter().enumerate() {
+            let (Some(mut file), Some(inode)) = (*file, inodes[old]) else { continue };
+            file.content = rename(file.content);
+            if let Creator::Alive(who) = file.creator {
+                file.creator = Creator::Alive(went[usize::from(who)]);
+            }
+            file.lock = file.lock.and_then(|open| opens[usize::from(open)]);
+            new.files[usize::from(inode)] = Some(file);
+        }
+        new.opened = [None; FILES];
+        for (old, opened) in self.opened.iter().enumerate() {
+            let (Some(opened), Some(open)) = (opened, opens[old]) else { continue };
+            let shared_by = (0..count)
+                .filter(|&who| opened.shared_by & (1 << who) != 0)
+                .fold(0, |bits, who| bits | 1 << went[who]);
+            let file = inodes[usize::from(opened.file)].unwrap_or(opened.file);
+            new.opened[usize::from(open)] = Some(Opened { file, shared_by });
+        }
+        for (place, &old) in order[..count].iter().enumerate() {
+            let mut participant = self.participants[old];
+            participant.open = participant.open.and_then(|open| opens[usize::from(open)]);
+            participant.seen = rename(participant.seen);
+            let witnessed = std::mem::take(&mut participant.witnessed);
+            for (inode, new) in inodes.iter().enumerate() {
+                if let Some(new) = new.filter(|_| witnessed & (1 << inode) != 0) {
+                    participant.witnessed |= 1 << new;
+                }
+            }
+            new.participants[place] = participant;
+            new.aside[place] = self.aside[old].and_then(|inode| inodes[usize::from(inode)]);
+        }
+        new.guard = self.guard.map(|who| went[usize::from(who)]);
+        (new, went)
+    }
+
+    /// What tells participants of a kind apart without naming one.
+    fn sort_key(&self, index: usize) -> impl Ord + use<> {
+        let who = index as Who;
+        let participant = self.participants[index];
+        let inode = self.open_inode(who);
+        let seen = match participant.seen {
+            Content::Of(author) => Content::Of(Who::from(author == who)),
+            Content::OldOf(author) => Content::OldOf(Who::from(author == who)),
+            other => other,
+        };
+        let at_path = inode.is_some() && inode == self.path;
+        let file = inode.and_then(|inode| self.file(inode));
+        let mine = file.is_some_and(|file| file.creator == Creator::Alive(who));
+        let witnessed_mine = inode.is_some_and(|inode| participant.witnessed & (1 << inode) != 0);
+        let witnessed_path =
+            self.path.is_some_and(|inode| participant.witnessed & (1 << inode) != 0);
+        let named = self.named().is_some_and(|file| {
+            matches!(file.content, Content::Of(author) | Content::OldOf(author) if author == who)
+        });
+        (
+            participant.kind,
+            participant.doing,
+            (participant.suspended, participant.out_of_reach),
+            (participant.in_window, participant.listens, seen),
+            (at_path, self.has_lock(who), mine, named),
+            (witnessed_mine, witnessed_path),
+        )
+    }
+}
+
+/// `content`, after the process of `who` has died.
+fn buried(content: Content, who: Who, look: Look) -> Content {
+    match content {
+        Content::Of(author) if author == who => Content::Dead(look),
+        Content::OldOf(author) if author == who => Content::OldDead(look),
+        other => other,
+    }
+}

@@ -1,0 +1,540 @@
+//! The worlds to explore: each is one value of [`Config`].
+
+use std::fmt;
+
+use crate::scenario::world::{
+    Content, Creator, FILES, Kind, Look, PARTICIPANTS, Participant, World,
+};
+
+/// A promise that the checks can find broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Promise {
+    P1,
+    P2,
+    P3,
+    P4,
+    P5,
+    P6,
+    /// A query changes nothing.
+    Query,
+}
+
+impl Promise {
+    /// A list of this promise alone.
+    pub fn alone(self) -> &'static [Self] {
+        match self {
+            Self::P1 => &[Self::P1],
+            Self::P2 => &[Self::P2],
+            Self::P3 => &[Self::P3],
+            Self::P4 => &[Self::P4],
+            Self::P5 => &[Self::P5],
+            Self::P6 => &[Self::P6],
+            Self::Query => &[Self::Query],
+        }
+    }
+
+    /// The promise as a sentence.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::P1 => {
+                "P1 exclusion: at most one participant holds, and has the lock of the named file"
+            }
+            Self::P2 => {
+                "P2 no foreign removal: nobody removes a file that it did not judge dead under its lock, or create"
+            }
+            Self::P3 => "P3 recovery: who died blocks nobody",
+            Self::P4 => {
+                "P4 truthful refusal: who is named had the named file locked, with its record in it"
+            }
+            Self::P5 => {
+                "P5 bounded: run alone, a call ends, and gets a lock that nobody holds; who waits gets it at last"
+            }
+            Self::P6 => "P6 no litter: at rest nothing of the living is left",
+            Self::Query => "query: it changes nothing that others can see",
+        }
+    }
+}
+
+impl fmt::Display for Promise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Query => f.write_str("query"),
+            Self::P1 | Self::P2 | Self::P3 | Self::P4 | Self::P5 | Self::P6 => {
+                write!(f, "{self:?}")
+            }
+        }
+    }
+}
+
+/// What stands at the path when a world begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    Absent,
+    /// A file with this content.
+    File(Content),
+}
+
+/// A world: who takes part, what can happen, and what is owed.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub name: &'static str,
+    pub kinds: Vec<Kind>,
+    pub starts: &'static [Start],
+    /// How many processes die in all, and how they look afterwards.
+    pub crashes: u8,
+    pub looks: &'static [Look],
+    /// How many calls fail in all.
+    pub faults: u8,
+    /// How often somebody outside the protocol removes the path.
+    pub removals: u8,
+    /// How many participants stop for ever without dying.
+    pub suspensions: u8,
+    /// How many holders lose the way to the path.
+    pub chroots: u8,
+    /// The probe answers anything at any time.
+    pub probe_lies: bool,
+    /// Then with every answer there is, and not just with one of those that are judged alike.
+    pub every_lie: bool,
+    /// A live process may be one that we may not probe.
+    pub asks_may_be_denied: bool,
+    /// No process can be probed, because there is no /proc: only by its number, in the old format.
+    pub probe_fails: bool,
+    /// A name stays taken until the last open file of it is closed.
+    pub delete_pending: bool,
+    /// The filesystem has kernel locks.
+    pub kernel_locks: bool,
+    /// Participants may wait for events of the file that is in their way.
+    pub listens: bool,
+    /// Those who wait do so without end, and spare the probe where the kernel lock is busy.
+    pub waits_without_end: bool,
+    /// As the adapter of Windows has it: an event is that the kernel lock has come to who listens,
+    /// or it is for nothing; and a name that is being deleted is denied to whoever opens it.
+    pub windows: bool,
+    /// Who clears may do so by force.
+    pub forces: bool,
+    pub owed: &'static [Promise],
+}
+
+const ALL: &[Promise] =
+    &[Promise::P1, Promise::P2, Promise::P3, Promise::P4, Promise::P5, Promise::P6];
+const SAFETY: &[Promise] = &[Promise::P1, Promise::P2];
+
+/// The starts of the base world: absent, stale in both formats, empty, a record cut short, another
+/// program's data, a live old agent.
+const STARTS: &[Start] = &[
+    Start::Absent,
+    Start::File(Content::Dead(Look::Gone)),
+    Start::File(Content::OldDead(Look::Gone)),
+    Start::File(Content::Empty),
+    Start::File(Content::Unreadable),
+    Start::File(Content::Foreign),
+    Start::File(Content::OldAlive),
+];
+
+/// As [`STARTS`], with every look that a dead holder can have.
+const ALL_STARTS: &[Start] = &[
+    Start::Absent,
+    Start::File(Content::Dead(Look::Gone)),
+    Start::File(Content::Dead(Look::Zombie)),
+    Start::File(Content::Dead(Look::Reused)),
+    Start::File(Content::Dead(Look::EarlierBoot)),
+    Start::File(Content::Dead(Look::OtherNamespace)),
+    Start::File(Content::Dead(Look::Unlocked)),
+    Start::File(Content::Dead(Look::OnOtherMachine)),
+    Start::File(Content::OldDead(Look::Gone)),
+    Start::File(Content::OldDead(Look::Zombie)),
+    Start::File(Content::OldDead(Look::Thread)),
+    Start::File(Content::OldDead(Look::Reused)),
+    Start::File(Content::Empty),
+    Start::File(Content::Unreadable),
+    Start::File(Content::Foreign),
+    Start::File(Content::OldAlive),
+];
+
+const FEW_STARTS: &[Start] = &[Start::Absent, Start::File(Content::Dead(Look::Gone))];
+
+/// The starts of a world in which no process can be probed.
+const UNPROBED_STARTS: &[Start] = &[
+    Start::Absent,
+    Start::File(Content::Dead(Look::Gone)),
+    Start::File(Content::Dead(Look::Reused)),
+    Start::File(Content::Dead(Look::OtherNamespace)),
+    Start::File(Content::OldDead(Look::Gone)),
+    Start::File(Content::Empty),
+    Start::File(Content::Unreadable),
+    Start::File(Content::OldAlive),
+];
+
+impl Config {
+    /// The world that all others are made from.
+    pub fn base(participants: usize) -> Self {
+        Self {
+            name: "base",
+            kinds: vec![Kind::Process; participants],
+            starts: if participants == 2 { ALL_STARTS } else { STARTS },
+            crashes: 2,
+            looks: if participants == 2 {
+                &[Look::Gone, Look::Zombie, Look::Reused]
+            } else {
+                &[Look::Gone]
+            },
+            faults: 0,
+            removals: 0,
+            suspensions: 0,
+            chroots: 0,
+            probe_lies: false,
+            every_lie: false,
+            asks_may_be_denied: participants == 2,
+            probe_fails: false,
+            delete_pending: false,
+            kernel_locks: true,
+            listens: false,
+            waits_without_end: false,
+            windows: false,
+            forces: false,
+            owed: ALL,
+        }
+    }
+
+    /// Every world of the design, for so many participants that acquire. The child of a fork, an
+    /// old agent, an asker and one that clears come on top of them, where there is room.
+    pub fn all(participants: usize) -> Vec<Self> {
+        let base = Self::base(participants);
+        let few = participants > 2;
+        let beside = |processes: usize, extra: Kind| {
+            let mut kinds = vec![Kind::Process; processes];
+            kinds.push(extra);
+            kinds
+        };
+        let and_one = |extra| beside(participants, extra);
+        // Where much happens at once, it is one of them.
+        let and_among = |extra| beside(participants - 1, extra);
+        // Of so many, and at least two more.
+        let with_one = |extra| beside((participants - 1).max(2), extra);
+        let and_clearer = and_one(Kind::Clearer);
+        let mut forked = and_one(Kind::Child);
+        forked[0] = Kind::Parent;
+        let mut threads = vec![Kind::Thread; 2];
+        threads.resize(participants, Kind::Process);
+        let mut worlds = vec![
+            base.clone(),
+            Self { name: "lying-probe", probe_lies: true, owed: SAFETY, ..base.clone() },
+            Self { name: "threads", kinds: threads, ..base.clone() },
+            Self {
+                name: "fork",
+                kinds: forked,
+                starts: FEW_STARTS,
+                crashes: 1,
+                looks: &[Look::Gone],
+                asks_may_be_denied: false,
+                owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P5],
+                ..base.clone()
+            },
+            Self {
+                name: "outside-rm",
+                removals: 2,
+                crashes: 1,
+                starts: FEW_STARTS,
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                name: "old-agents",
+                // Two of ours at 3 as well; there, two processes die.
+                kinds: vec![Kind::Process, Kind::Process, Kind::OldAgent],
+                starts: &[Start::Absent, Start::File(Content::OldDead(Look::Gone))],
+                crashes: if few { 2 } else { 1 },
+                looks: &[Look::Gone],
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                name: "delete-pending",
+                delete_pending: true,
+                crashes: 1,
+                owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P4, Promise::P5],
+                ..base.clone()
+            },
+            Self { name: "no-kernel-locks", kernel_locks: false, owed: SAFETY, ..base.clone() },
+            Self {
+                name: "faults",
+                faults: 1,
+                crashes: 1,
+                owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P4, Promise::P6],
+                ..base.clone()
+            },
+            Self {
+                name: "suspended",
+                suspensions: 1,
+                crashes: 1,
+                owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P5],
+                ..base.clone()
+            },
+            Self {
+                name: "out-of-reach",
+                chroots: 1,
+                crashes: if few { 0 } else { 1 },
+                starts: FEW_STARTS,
+                looks: &[Look::Gone],
+                asks_may_be_denied: false,
+                ..base.clone()
+            },
+            Self {
+                name: "queries",
+                kinds: and_one(Kind::Asker),
+                crashes: if few { 0 } else { 1 },
+                starts: if few { FEW_STARTS } else { STARTS },
+                looks: &[Look::Gone],
+                asks_may_be_denied: false,
+                owed: &[
+                    Promise::P1,
+                    Promise::P2,
+                    Promise::P3,
+                    Promise::P4,
+                    Promise::P5,
+                    Promise::P6,
+                    Promise::Query,
+                ],
+                ..base.clone()
+            },
+            Self { name: "listening", listens: true, ..base.clone() },
+            Self {
+                name: "waiting-without-end",
+                listens: true,
+                waits_without_end: true,
+                ..base.clone()
+            },
+            Self {
+                name: "no-probe",
+                probe_fails: true,
+                starts: UNPROBED_STARTS,
+                looks: &[Look::Gone],
+                asks_may_be_denied: false,
+                ..base.clone()
+            },
+            Self {
+                name: "author-without-locks",
+                kinds: with_one(Kind::Unlocked),
+                crashes: if few { 0 } else { 1 },
+                starts: FEW_STARTS,
+                looks: &[Look::Gone],
+                asks_may_be_denied: false,
+                owed: &[Promise::P1, Promise::P2, Promise::P4],
+                ..base.clone()
+            },
+            Self {
+                name: "machines-that-look-alike",
+                kinds: with_one(Kind::Remote),
+                crashes: 0,
+                starts: &[
+                    Start::Absent,
+                    Start::File(Content::Dead(Look::Gone)),
+                    Start::File(Content::Dead(Look::OnOtherMachine)),
+                    Start::File(Content::Empty),
+                ],
+                looks: &[Look::Gone],
+                asks_may_be_denied: false,
+                owed: &[Promise::P1, Promise::P2, Promise::P4],
+                ..base.clone()
+            },
+            Self {
+                name: "clears",
+                kinds: and_clearer.clone(),
+                crashes: 0,
+                starts: STARTS,
+                looks: &[Look::Gone],
+                asks_may_be_denied: false,
+                ..base.clone()
+            },
+            Self {
+                // The one live agent of the old format does not act: it is what force may rob.
+                name: "forced",
+                kinds: and_clearer,
+                forces: true,
+                crashes: 0,
+                starts: &[
+                    Start::Absent,
+                    Start::File(Content::OldAlive),
+                    Start::File(Content::Foreign),
+                ],
+                looks: &[Look::Gone],
+                asks_may_be_denied: false,
+                ..base.clone()
+            },
+            // Much at once, so that every transition of the table is reached.
+            Self {
+                name: "trouble",
+                probe_lies: true,
+                faults: 3,
+                removals: 1,
+                crashes: 1,
+                looks: &[Look::Gone],
+                starts: FEW_STARTS,
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                name: "trouble-without-locks",
+                kernel_locks: false,
+                probe_lies: true,
+                faults: 2,
+                removals: 1,
+                crashes: 1,
+                looks: &[Look::Gone],
+                starts: FEW_STARTS,
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                name: "trouble-for-listeners",
+                listens: true,
+                probe_lies: true,
+                faults: 1,
+                removals: 1,
+                crashes: 1,
+                looks: &[Look::Gone],
+                starts: &[
+                    Start::Absent,
+                    Start::File(Content::Dead(Look::Gone)),
+                    Start::File(Content::Unreadable),
+                ],
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                name: "trouble-for-clears",
+                kinds: and_among(Kind::Clearer),
+                forces: true,
+                delete_pending: true,
+                probe_lies: true,
+                faults: 1,
+                removals: 1,
+                crashes: 1,
+                looks: &[Look::Gone],
+                starts: FEW_STARTS,
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                name: "trouble-for-clears-without-locks",
+                kinds: and_among(Kind::Clearer),
+                forces: true,
+                kernel_locks: false,
+                probe_lies: true,
+                faults: 1,
+                crashes: 1,
+                looks: &[Look::Gone],
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                name: "trouble-for-queries",
+                kinds: and_among(Kind::Asker),
+                delete_pending: true,
+                every_lie: true,
+                probe_lies: true,
+                faults: 1,
+                crashes: 1,
+                looks: &[Look::Gone],
+                owed: &[Promise::P1, Promise::P2, Promise::Query],
+                ..base
+            },
+        ];
+        worlds.retain(|config| config.kinds.len() <= PARTICIPANTS);
+        worlds
+    }
+
+    /// Everything that can happen to participants with kernel locks, at once: with processes, with a
+    /// parent and its children, and with the threads of one process. Far too much to explore, and
+    /// what is proved for any number of participants.
+    pub fn mixes() -> Vec<Self> {
+        let mix = |name, kinds: &[Kind]| Self {
+            name,
+            kinds: [kinds, &[Kind::Asker, Kind::Clearer]].concat(),
+            crashes: 1,
+            faults: 1,
+            removals: 1,
+            suspensions: 1,
+            chroots: 1,
+            probe_lies: true,
+            listens: true,
+            forces: true,
+            owed: SAFETY,
+            ..Self::base(2)
+        };
+        vec![
+            mix("everything", &[Kind::Process]),
+            mix("everything-forked", &[Kind::Parent, Kind::Child]),
+            mix("everything-in-threads", &[Kind::Thread, Kind::Process]),
+        ]
+    }
+
+    /// The world of this name.
+    pub fn named(name: &str, participants: usize) -> Option<Self> {
+        let all = Self::all(participants).into_iter().chain(Self::of_windows(participants));
+        all.into_iter().find(|config| config.name == name)
+    }
+
+    /// The waits of Windows, where the event is that the kernel lock has come: with names that are
+    /// free at once, and with names that stay until the last open file is closed.
+    pub fn of_windows(participants: usize) -> [Self; 2] {
+        let base = Self::base(participants);
+        let at_once = Self { name: "windows-waits", listens: true, windows: true, ..base };
+        let stays = Self {
+            name: "windows-waits-late-names",
+            delete_pending: true,
+            owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P4, Promise::P5],
+            ..at_once.clone()
+        };
+        [at_once, stays]
+    }
+
+    /// The same with the adapter of Windows.
+    #[must_use]
+    pub fn on_windows(mut self) -> Self {
+        self.windows = true;
+        self
+    }
+
+    /// The same with other budgets.
+    #[must_use]
+    pub fn with_crashes(mut self, crashes: u8) -> Self {
+        self.crashes = crashes;
+        self
+    }
+
+    /// The worlds in which it can begin.
+    pub fn beginnings(&self) -> Vec<World> {
+        self.starts.iter().map(|&start| self.begin(start)).collect()
+    }
+
+    fn begin(&self, start: Start) -> World {
+        let mut participants = [Participant::at_rest(Kind::Process); PARTICIPANTS];
+        for (slot, &kind) in participants.iter_mut().zip(&self.kinds) {
+            *slot = Participant::at_rest(kind);
+        }
+        let mut world = World {
+            path: None,
+            files: [None; FILES],
+            opened: [None; FILES],
+            participants,
+            count: self.kinds.len() as u8,
+            guard: None,
+            aside: [None; PARTICIPANTS],
+            crashes_left: self.crashes,
+            faults_left: self.faults,
+            removals_left: self.removals,
+            suspensions_left: self.suspensions,
+            chroots_left: self.chroots,
+            removal_failed: false,
+            robbed: false,
+        };
+        match start {
+            Start::Absent => {}
+            Start::File(content) => {
+                world.place(content, Creator::Start);
+            }
+        }
+        world
+    }
+}

@@ -1,0 +1,152 @@
+//! The counts of every search to the end, as they are committed in `model/counts.txt`: a search of
+//! less than everything cannot pass, and a change of the machines or of the model shows.
+//!
+//! `portlock-model check --pin` writes them, those of the long searches with `--long`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::scenario::worlds::Config;
+use crate::search::explore::Seen;
+
+/// What a search saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    pub states: usize,
+    pub transitions: usize,
+    /// Moves of the longest shortest way to a state.
+    pub depth: usize,
+    /// Calls of the longest solo run.
+    pub longest_solo_run: u32,
+}
+
+impl Counts {
+    pub fn of(seen: &Seen) -> Self {
+        Self {
+            states: seen.states,
+            transitions: seen.transitions,
+            depth: seen.depth,
+            longest_solo_run: seen.longest_alone,
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { states, transitions, depth, longest_solo_run } = self;
+        write!(f, "{states:>11} {transitions:>12} {depth:>6} {longest_solo_run:>6}")
+    }
+}
+
+/// The searches whose counts are committed, each with how many participants its world is made for:
+/// those of every `check`, and with `long` those that take minutes.
+pub fn searches(long: bool) -> Vec<(Config, usize)> {
+    let of = |participants| move |config| (config, participants);
+    let base = |participants| (Config::base(participants), participants);
+    let short = Config::all(2).into_iter().chain(Config::of_windows(2)).map(of(2));
+    let mut searches: Vec<_> = short.chain([base(3)]).collect();
+    if long {
+        let others = Config::all(3).into_iter().filter(|config| config.name != "base");
+        searches.extend(others.map(of(3)).chain([base(4)]));
+    }
+    searches
+}
+
+/// A world by its name, and how many participants it is made for.
+pub type World = (String, usize);
+
+/// The counts of many worlds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pinned(BTreeMap<World, Counts>);
+
+const HEAD: &str = "\
+# What a search of each world to its end finds. `cargo run --release -p portlock-model -- check --pin`
+# writes this file; `check` and tests/model.rs compare with it.
+#
+# world                      participants      states  transitions  depth   solo
+";
+
+impl Pinned {
+    /// Where they are committed.
+    pub fn path() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("counts.txt")
+    }
+
+    /// Those that are committed.
+    pub fn read() -> Result<Self, String> {
+        let path = Self::path();
+        let failed = |why: &dyn fmt::Display| format!("{}: {why}", path.display());
+        let text = std::fs::read_to_string(&path).map_err(|why| failed(&why))?;
+        text.parse().map_err(|why: String| failed(&why))
+    }
+
+    /// Commits these.
+    pub fn write(&self) -> Result<(), String> {
+        let path = Self::path();
+        std::fs::write(&path, self.to_string()).map_err(|why| format!("{}: {why}", path.display()))
+    }
+
+    pub fn pin(&mut self, world: &str, participants: usize, counts: Counts) {
+        self.0.insert((world.to_owned(), participants), counts);
+    }
+
+    pub fn has(&self, world: &str, participants: usize) -> bool {
+        self.0.contains_key(&(world.to_owned(), participants))
+    }
+
+    /// Whether a search found what is committed.
+    pub fn compare(&self, world: &str, participants: usize, counts: Counts) -> Result<(), String> {
+        let pinned = self.0.get(&(world.to_owned(), participants));
+        let pinned = pinned.ok_or_else(|| {
+            format!("{world} with {participants} has no counts in model/counts.txt")
+        })?;
+        if *pinned == counts {
+            return Ok(());
+        }
+        Err(format!(
+            "{world} with {participants}: states, transitions, depth and longest solo run are not \
+             those of model/counts.txt\n  found  {counts}\n  pinned {pinned}\n\
+             If the change is meant: cargo run --release -p portlock-model -- check --pin"
+        ))
+    }
+
+    /// The worlds that have counts.
+    pub fn worlds(&self) -> impl Iterator<Item = &World> {
+        self.0.keys()
+    }
+}
+
+impl fmt::Display for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HEAD)?;
+        self.0.iter().try_for_each(|((world, participants), counts)| {
+            writeln!(f, "{world:<33} {participants:>7} {counts}")
+        })
+    }
+}
+
+impl FromStr for Pinned {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut pinned = Self::default();
+        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let bad = || format!("not a line of counts: {line:?}");
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let &[world, participants, states, transitions, depth, solo] = fields.as_slice() else {
+                return Err(bad());
+            };
+            let number = |text: &str| text.parse::<usize>().map_err(|_| bad());
+            let counts = Counts {
+                states: number(states)?,
+                transitions: number(transitions)?,
+                depth: number(depth)?,
+                longest_solo_run: solo.parse().map_err(|_| bad())?,
+            };
+            pinned.pin(world, number(participants)?, counts);
+        }
+        Ok(pinned)
+    }
+}

@@ -1,0 +1,566 @@
+//! Exhaustive breadth-first search over reduced, canonical worlds: the first violation is a shortest
+//! one.
+//!
+//! The search goes level by level. Of the states of earlier levels it keeps a fingerprint, which
+//! says that a state is known, and the move that led there first, which gives a shortest schedule.
+//! The worlds themselves are kept of two levels, packed.
+//!
+//! Each level is expanded in batches, by as many threads as are asked for. What they find is put in
+//! the order of one thread that goes through the level from the front, so states, counts and
+//! schedules do not depend on how many there are.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashSet;
+
+use portlock::protocol::{
+    Acquire, Clear, Cleared, Closing, Query, Refusal, Release, Released, Then,
+};
+
+use crate::properties::solo::Memo;
+use crate::properties::{check_alone, check_alone_by, check_move};
+use crate::scenario::machines::{Answer, Reply};
+use crate::scenario::moves::{Outcome, successors};
+use crate::scenario::schedule::Schedule;
+use crate::scenario::world::{Doing, Move, World};
+use crate::scenario::worlds::{Config, Promise};
+use crate::search::fingerprint::{ByPart, Fingerprint, fingerprint};
+use crate::search::packed::Packed;
+use crate::search::reduce::Reduction;
+use crate::variants::Protocol;
+
+/// What a search saw.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    pub states: usize,
+    pub transitions: usize,
+    /// Moves of the longest shortest way to a state.
+    pub depth: usize,
+    /// Calls of the longest call that ran alone.
+    pub longest_alone: u32,
+    pub took: Duration,
+    /// The first promise found broken, with a shortest schedule.
+    pub found: Option<Found>,
+    pub coverage: Coverage,
+}
+
+/// A broken promise.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub promise: Promise,
+    pub schedule: Schedule,
+    /// It breaks when a participant runs alone from where the schedule ends.
+    pub alone: bool,
+}
+
+/// What happened somewhere, so that no check passes for want of anything to check.
+#[derive(Debug, Clone, Default)]
+pub struct Coverage {
+    /// State, call and reply, state that followed; of the machines alone.
+    pub steps: FxHashSet<(Doing, Reply, Doing)>,
+    /// States in which a process died.
+    pub crashed_in: FxHashSet<Doing>,
+    pub sometimes: BTreeSet<&'static str>,
+}
+
+impl Coverage {
+    /// Adds what another search saw.
+    pub fn add(&mut self, other: &Self) {
+        self.steps.extend(&other.steps);
+        self.crashed_in.extend(&other.crashed_in);
+        self.sometimes.extend(&other.sometimes);
+    }
+
+    fn note(&mut self, before: &World, one: Move, reply: Reply, ended: Doing) {
+        match one {
+            Move::Call(who, _) => {
+                let was = before.participant(who).doing;
+                if !matches!(was, Doing::Percy(_) | Doing::Aside(_)) {
+                    self.steps.insert((was, reply, ended));
+                    self.note_end(was, ended);
+                }
+            }
+            Move::Answer(who, answer) => {
+                let was = before.participant(who).doing;
+                self.steps.insert((was, reply, ended));
+                self.note_end(was, ended);
+                match answer {
+                    Answer::Again => self.sometimes.insert("a participant tries again"),
+                    Answer::Listen => self.sometimes.insert("a participant listens"),
+                    Answer::Force => self.sometimes.insert("a file is cleared by force"),
+                    Answer::Keep => self.sometimes.insert("a lock is kept that could not go"),
+                    Answer::GiveUp | Answer::Leave | Answer::Abandon => false,
+                };
+            }
+            Move::Crash(who, _) => {
+                self.crashed_in.insert(before.participant(who).doing);
+                self.sometimes.insert("a process dies");
+            }
+            Move::Remove => {
+                self.sometimes.insert("somebody removes the path");
+            }
+            Move::Suspend(_) => {
+                self.sometimes.insert("a participant stops for ever");
+            }
+            Move::Fork(_) => {
+                self.sometimes.insert("a child is forked");
+            }
+            Move::LoseReach(_) => {
+                self.sometimes.insert("a holder loses the way to the path");
+            }
+            Move::Begin(_) | Move::Release(_) => {}
+        }
+    }
+
+    fn note_end(&mut self, was: Doing, ended: Doing) {
+        const CREATE: Acquire = Acquire::Closing(Closing { then: Then::Create });
+        let what = match (was, ended) {
+            (Doing::Acquiring(Acquire::Unlinking(_)), Doing::Acquiring(CREATE)) => {
+                "a dead holder's file is reclaimed"
+            }
+            (Doing::Acquiring(Acquire::Noticing(_)), Doing::Acquiring(CREATE)) => {
+                "who listens notices a release"
+            }
+            (Doing::Acquiring(Acquire::Retrying(_)), Doing::Acquiring(Acquire::Woken(_))) => {
+                "who listens gets the lock of one who died"
+            }
+            (_, Doing::Acquiring(Acquire::Held(_))) => "somebody holds",
+            (_, Doing::Acquiring(Acquire::Refused(Refusal::Holder))) => {
+                "a refusal names the holder"
+            }
+            (_, Doing::Acquiring(Acquire::Refused(_))) => {
+                "a refusal says that the holder is unknown"
+            }
+            (_, Doing::Acquiring(Acquire::Failed(_))) => "an acquire fails",
+            (_, Doing::Releasing(Release::Ended(Released::Removed))) => "a holder releases",
+            (_, Doing::Releasing(Release::Ended(Released::Lost))) => {
+                "a release finds its lock lost"
+            }
+            (_, Doing::Asking(Query::Answered(_))) => "a query is answered",
+            (_, Doing::Clearing(Clear::Ended(Cleared::Removed))) => "a clear removes a file",
+            (_, Doing::Clearing(Clear::Ended(Cleared::Refused(_)))) => "a clear is refused",
+            _ => return,
+        };
+        self.sometimes.insert(what);
+    }
+}
+
+/// How far to search.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Stops, as incomplete, beyond so many states.
+    pub states: usize,
+    /// Prints states, rate and depth on standard error, every few seconds.
+    pub progress: bool,
+    /// How many threads expand states.
+    pub threads: usize,
+    /// Searches the worlds as they are, with their dead variables.
+    pub whole: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { states: usize::MAX, progress: false, threads: 1, whole: false }
+    }
+}
+
+impl Limits {
+    /// No limits, and a thread a processor.
+    pub fn on_all_processors() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { threads, ..Self::default() }
+    }
+}
+
+/// The search was cut short: nothing can be said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Incomplete {
+    pub states: usize,
+}
+
+/// Searches a world to the end, or to the first broken promise.
+pub fn explore(config: &Config, protocol: &Protocol, limits: Limits) -> Result<Seen, Incomplete> {
+    search(config, protocol, limits, vec![|_: &World, _, _: &Outcome| {}; limits.threads.max(1)])
+}
+
+/// Same as [`explore`], except that it searches on this thread alone, and shows `watch` every move
+/// with the world before it.
+pub fn explore_watched(
+    config: &Config,
+    protocol: &Protocol,
+    limits: Limits,
+    watch: impl FnMut(&World, Move, &Outcome) + Send,
+) -> Result<Seen, Incomplete> {
+    search(config, protocol, limits, vec![watch])
+}
+
+/// How many states are expanded before what was found is put in order.
+const BATCH: usize = 1 << 14;
+/// How many states a thread takes at a time.
+const SHARE: usize = 1 << 8;
+
+/// One search, with a thread for each of `watches`.
+fn search<W: FnMut(&World, Move, &Outcome) + Send>(
+    config: &Config,
+    protocol: &Protocol,
+    limits: Limits,
+    watches: Vec<W>,
+) -> Result<Seen, Incomplete> {
+    let began = Instant::now();
+    let mut told = began;
+    let reduction = (!limits.whole).then(|| Reduction::of(config, protocol));
+    let reduction = reduction.as_ref();
+    let mut workers: Vec<_> =
+        watches.into_iter().map(|watch| Worker::new(config, protocol, reduction, watch)).collect();
+    let mut known = Known::new(workers.len());
+    let mut levels = vec![Level::default()];
+    let mut level = Packed::default();
+    for (start, mut world) in config.beginnings().into_iter().enumerate() {
+        let fingerprint = settle(reduction, &mut world);
+        if known.insert(fingerprint) {
+            level.push(&world);
+            levels[0].push(0, number(start));
+        }
+    }
+    let mut states = level.len();
+    let mut find = None;
+    while find.is_none() && !level.is_empty() {
+        let mut next = Packed::default();
+        let mut came = Level::default();
+        for batch in (0..level.len()).step_by(BATCH) {
+            let batch = batch..level.len().min(batch + BATCH);
+            let mut shares = expand(&mut workers, &level, batch.clone(), &known);
+            find = shares.iter().find_map(|share| share.find);
+            if find.is_some() {
+                break;
+            }
+            for (share, number) in known.insert_all(&mut shares) {
+                let candidate = &shares[share].candidates[number];
+                next.push_from(&shares[share].worlds, number);
+                came.push(candidate.before, candidate.step);
+            }
+            if states + next.len() > limits.states {
+                return Err(Incomplete { states: states + next.len() });
+            }
+            if limits.progress && told.elapsed() > Duration::from_secs(3) {
+                told = Instant::now();
+                let found = states + next.len();
+                let rate = found as f64 / began.elapsed().as_secs_f64();
+                let to_go = next.len() + level.len() - batch.end;
+                let (world, depth) = (config.name, levels.len() - 1);
+                eprintln!(
+                    "  {world}: {found} states, {to_go} to go, {rate:.0} a second, depth {depth}"
+                );
+            }
+        }
+        states += next.len();
+        if !next.is_empty() {
+            levels.push(came);
+        }
+        level = next;
+    }
+    let mut seen = Seen { states, depth: levels.len() - 1, ..Seen::default() };
+    for worker in workers {
+        seen.transitions += worker.transitions;
+        seen.longest_alone = seen.longest_alone.max(worker.longest_alone);
+        seen.coverage.add(&worker.coverage);
+    }
+    seen.found = find.map(|find| find.found(config, protocol, reduction, &levels));
+    seen.took = began.elapsed();
+    Ok(seen)
+}
+
+/// Reduces a world, makes it canonical, and takes its fingerprint.
+fn settle(reduction: Option<&Reduction>, world: &mut World) -> Fingerprint {
+    if let Some(reduction) = reduction {
+        reduction.reduce(world);
+    }
+    *world = world.canonical().0;
+    fingerprint(world)
+}
+
+/// A number of a schedule.
+fn number(number: usize) -> u8 {
+    u8::try_from(number).expect("fewer than 256 moves are possible in a world")
+}
+
+/// How each state of a level was reached first: the place in the level before, and the number of the
+/// move there. (Of the first level: which beginning it is.)
+#[derive(Debug, Default)]
+struct Level {
+    before: Vec<u32>,
+    steps: Vec<u8>,
+}
+
+impl Level {
+    fn push(&mut self, before: u32, step: u8) {
+        self.before.push(before);
+        self.steps.push(step);
+    }
+}
+
+/// The fingerprints of all states so far, in one set for each thread that adds to them.
+struct Known {
+    parts: Vec<Vec<HashSet<Fingerprint, ByPart>>>,
+}
+
+/// Sets of a part. One doubles its memory when it is full, and they are full at different times.
+const SETS: usize = 64;
+
+impl Known {
+    fn new(parts: usize) -> Self {
+        Self { parts: vec![vec![HashSet::default(); SETS]; parts] }
+    }
+
+    /// The part and the set of a fingerprint. They are chosen by its upper half, and the place in a
+    /// set by the lower.
+    fn place(fingerprint: Fingerprint, parts: usize) -> (usize, usize) {
+        let upper = (fingerprint >> 64) as usize;
+        (upper / SETS % parts, upper % SETS)
+    }
+
+    fn contains(&self, fingerprint: Fingerprint) -> bool {
+        let (part, set) = Self::place(fingerprint, self.parts.len());
+        self.parts[part][set].contains(&fingerprint)
+    }
+
+    fn insert(&mut self, fingerprint: Fingerprint) -> bool {
+        let (part, set) = Self::place(fingerprint, self.parts.len());
+        self.parts[part][set].insert(fingerprint)
+    }
+
+    /// Adds all candidates. Returns those that are new by share and number, in their order.
+    fn insert_all(&mut self, shares: &mut [Share]) -> Vec<(usize, usize)> {
+        let parts = self.parts.len();
+        let shares = &*shares;
+        let add = |mine: usize, sets: &mut Vec<HashSet<Fingerprint, ByPart>>| {
+            let mut new = Vec::new();
+            for (share, of) in shares.iter().enumerate() {
+                for (number, candidate) in of.candidates.iter().enumerate() {
+                    let (part, set) = Self::place(candidate.fingerprint, parts);
+                    if part == mine && sets[set].insert(candidate.fingerprint) {
+                        new.push((share, number));
+                    }
+                }
+            }
+            new
+        };
+        let new = on_each(&mut self.parts, add);
+        let mut all: Vec<_> = new.into_iter().flatten().collect();
+        all.sort_unstable();
+        all
+    }
+}
+
+/// `work` on each of `items`, on a thread for each if there are several.
+fn on_each<T: Send, R: Send>(items: &mut [T], work: impl Fn(usize, &mut T) -> R + Sync) -> Vec<R> {
+    if let [item] = items {
+        return vec![work(0, item)];
+    }
+    std::thread::scope(|scope| {
+        let work = &work;
+        let started: Vec<_> = items
+            .iter_mut()
+            .enumerate()
+            .map(|(number, item)| scope.spawn(move || work(number, item)))
+            .collect();
+        started.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
+    })
+}
+
+/// A state that was not known when it was reached.
+struct Candidate {
+    fingerprint: Fingerprint,
+    before: u32,
+    step: u8,
+}
+
+/// What came of some states of a level that lie together.
+#[derive(Default)]
+struct Share {
+    candidates: Vec<Candidate>,
+    worlds: Packed,
+    find: Option<Find>,
+}
+
+/// A broken promise: in which state of the level, and by which move if it was one.
+#[derive(Debug, Clone, Copy)]
+struct Find {
+    state: u32,
+    step: Option<u8>,
+    promise: Promise,
+}
+
+/// Expands a batch of a level, a share at a time. The shares are in the order of the level.
+fn expand<W: FnMut(&World, Move, &Outcome) + Send>(
+    workers: &mut [Worker<'_, W>],
+    level: &Packed,
+    batch: std::ops::Range<usize>,
+    known: &Known,
+) -> Vec<Share> {
+    let taken = AtomicUsize::new(batch.start);
+    let work = |_, worker: &mut Worker<'_, W>| {
+        let mut done = Vec::new();
+        loop {
+            let begin = taken.fetch_add(SHARE, Ordering::Relaxed);
+            if begin >= batch.end {
+                return done;
+            }
+            done.push((begin, worker.expand(level, begin..batch.end.min(begin + SHARE), known)));
+        }
+    };
+    // A thread costs more than a few states.
+    let threads = workers.len().min(batch.len().div_ceil(SHARE));
+    let done = on_each(&mut workers[..threads], work);
+    let mut shares: Vec<(usize, Share)> = done.into_iter().flatten().collect();
+    shares.sort_unstable_by_key(|&(begin, _)| begin);
+    shares.into_iter().map(|(_, share)| share).collect()
+}
+
+/// One thread of a search, and what it saw.
+struct Worker<'a, W> {
+    config: &'a Config,
+    protocol: &'a Protocol,
+    reduction: Option<&'a Reduction>,
+    watch: W,
+    memo: Memo,
+    possible: Vec<(Move, Outcome)>,
+    transitions: usize,
+    longest_alone: u32,
+    coverage: Coverage,
+}
+
+impl<'a, W: FnMut(&World, Move, &Outcome)> Worker<'a, W> {
+    fn new(
+        config: &'a Config,
+        protocol: &'a Protocol,
+        reduction: Option<&'a Reduction>,
+        watch: W,
+    ) -> Self {
+        Self {
+            config,
+            protocol,
+            reduction,
+            watch,
+            memo: Memo::default(),
+            possible: Vec::new(),
+            transitions: 0,
+            longest_alone: 0,
+            coverage: Coverage::default(),
+        }
+    }
+
+    fn expand(&mut self, level: &Packed, states: std::ops::Range<usize>, known: &Known) -> Share {
+        let mut share = Share::default();
+        for state in states {
+            let world = level.get(state);
+            share.find = self.expand_one(state as u32, &world, known, &mut share);
+            if share.find.is_some() {
+                break;
+            }
+        }
+        share
+    }
+
+    /// Checks a state and every move from it, and adds what it leads to.
+    fn expand_one(
+        &mut self,
+        state: u32,
+        world: &World,
+        known: &Known,
+        share: &mut Share,
+    ) -> Option<Find> {
+        let Self { config, protocol, .. } = *self;
+        let mut solo = |begun: &World, who| self.memo.run(config, protocol, begun, who);
+        match check_alone_by(config, protocol, world, &mut solo) {
+            Ok(calls) => self.longest_alone = self.longest_alone.max(calls),
+            Err(fared) => return Some(Find { state, step: None, promise: fared.broken }),
+        }
+        successors(config, protocol, world, &mut self.possible);
+        for (step, (one, outcome)) in self.possible.iter_mut().enumerate() {
+            self.transitions += 1;
+            (self.watch)(world, *one, outcome);
+            self.coverage.note(world, *one, outcome.reply, outcome.ended);
+            if let Err(promise) = check_move(config, world, *one, outcome) {
+                return Some(Find { state, step: Some(number(step)), promise });
+            }
+            let fingerprint = settle(self.reduction, &mut outcome.world);
+            if !known.contains(fingerprint) {
+                share.worlds.push(&outcome.world);
+                share.candidates.push(Candidate { fingerprint, before: state, step: number(step) });
+            }
+        }
+        None
+    }
+}
+
+impl Find {
+    /// The same with a shortest schedule, which leads through whole worlds.
+    fn found(
+        self,
+        config: &Config,
+        protocol: &Protocol,
+        reduction: Option<&Reduction>,
+        levels: &[Level],
+    ) -> Found {
+        let Self { state: _, step, promise } = self;
+        let (start, way) = self.way(config, protocol, reduction, levels);
+        let mut schedule = Schedule { start, steps: Vec::new() };
+        let mut world = config.beginnings()[usize::from(start)].canonical().0;
+        let mut possible = Vec::new();
+        for wanted in way {
+            successors(config, protocol, &world, &mut possible);
+            let leads = |(_, outcome): &(Move, Outcome)| {
+                settle(reduction, &mut outcome.world.clone()) == wanted
+            };
+            let step = possible.iter().position(leads);
+            let step = step.expect("a whole world has the moves of the reduced one");
+            schedule.steps.push(number(step));
+            world = possible[step].1.world.canonical().0;
+        }
+        match step {
+            None => {
+                let fared = check_alone(config, protocol, &world);
+                assert_eq!(fared.err().map(|fared| fared.broken), Some(promise));
+                Found { promise, schedule, alone: true }
+            }
+            Some(_) => {
+                successors(config, protocol, &world, &mut possible);
+                let breaks = |(one, outcome): &(Move, Outcome)| {
+                    check_move(config, &world, *one, outcome) == Err(promise)
+                };
+                let step = possible.iter().position(breaks);
+                schedule.steps.push(number(step.expect("it breaks in the whole world as well")));
+                Found { promise, schedule, alone: false }
+            }
+        }
+    }
+
+    /// The beginning, and the fingerprints of the states that a shortest way goes through.
+    fn way(
+        self,
+        config: &Config,
+        protocol: &Protocol,
+        reduction: Option<&Reduction>,
+        levels: &[Level],
+    ) -> (u8, Vec<Fingerprint>) {
+        let (mut steps, mut state) = (Vec::new(), self.state as usize);
+        for level in levels.iter().rev() {
+            steps.push(level.steps[state]);
+            state = level.before[state] as usize;
+        }
+        let start = steps.pop().unwrap_or_default();
+        let mut world = config.beginnings()[usize::from(start)];
+        settle(reduction, &mut world);
+        let mut possible = Vec::new();
+        let way = steps.into_iter().rev().map(|step| {
+            successors(config, protocol, &world, &mut possible);
+            world = possible[usize::from(step)].1.world;
+            settle(reduction, &mut world)
+        });
+        let way = way.collect();
+        (start, way)
+    }
+}

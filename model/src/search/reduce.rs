@@ -1,0 +1,385 @@
+//! Dead variables: what a state carries and no participant will read again is cleared, so that
+//! states which differ in nothing else are one.
+//!
+//! Two parts decide what is dead.
+//!
+//! - Of a participant: `uses` and `overwrites` say for each operation and reply what it reads
+//!   and writes of what is remembered. From these, and from the graph of the protocol's own
+//!   machines, [`Live`] follows for every state of them, as a compiler finds live variables:
+//!   backwards, along every reply and every answer of the driver. A new state needs no decision,
+//!   and a wrong protocol gets a table of its own.
+//! - Of files, and of what only a property reads: [`Reduction::reduce`] takes every structure of the
+//!   world apart by name, so that a new field does not compile until it is decided on.
+//!
+//! `tests/reduction.rs` compares every state with its reduced one: the moves that are possible, the
+//! replies, what every property says, and what follows. `PROOF.md` says why the same is true of any
+//! number of participants.
+
+use std::collections::BTreeMap;
+use std::ops::{BitOr, BitOrAssign};
+
+use rustc_hash::FxHashMap;
+
+use portlock::protocol::{Clear, Query, Read};
+
+use crate::properties::names;
+use crate::render::export::Bench;
+use crate::scenario::machines::{Follows, Machine, Op, Reply, graph_of};
+use crate::scenario::world::{
+    Content, Creator, Doing, File, FileSet, Inode, Kind, Listens, PARTICIPANTS, Participant, Who,
+    World,
+};
+use crate::scenario::worlds::{Config, Promise};
+use crate::variants::Protocol;
+
+/// What a participant may still read in the present call, one bit each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Live(u8);
+
+impl Live {
+    const NOTHING: Self = Self(0);
+    const EVERYTHING: Self = Self(u8::MAX);
+    /// What it read last, by a probe.
+    const SEEN: Self = Self(1);
+    /// Whether an event was kept for it.
+    const EVENTS: Self = Self(2);
+    /// Whether a file that it may open, or has open, had a holder during the call.
+    const WITNESSED: Self = Self(4);
+    /// The same of the file that it has open.
+    const WITNESSED_OPEN: Self = Self(8);
+    /// The content of the file that it has open.
+    const CONTENT: Self = Self(16);
+    /// The age of the file that it has open.
+    const AGE: Self = Self(32);
+    /// Whether another open file has the kernel lock of the file that it has open.
+    const LOCK: Self = Self(64);
+    /// All that ends with the open file.
+    const OF_THE_OPEN_FILE: Self = Self(
+        Self::EVENTS.0 | Self::WITNESSED_OPEN.0 | Self::CONTENT.0 | Self::AGE.0 | Self::LOCK.0,
+    );
+
+    fn has(self, any_of: Self) -> bool {
+        self.0 & any_of.0 != 0
+    }
+
+    fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+impl BitOr for Live {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Live {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+/// What an operation of the model's filesystem reads.
+fn uses(op: Op) -> Live {
+    match op {
+        Op::Probe => Live::SEEN,
+        Op::Read => Live::CONTENT,
+        Op::Age => Live::AGE,
+        Op::Lock | Op::Watch => Live::LOCK,
+        // By the adapter of Windows the event is that the lock has come.
+        Op::Listen => Live::EVENTS | Live::LOCK,
+        Op::Create
+        | Op::Open
+        | Op::Arm
+        | Op::Write
+        | Op::Confirm
+        | Op::Unlink
+        | Op::Void
+        | Op::Close
+        | Op::Leave
+        | Op::Other => Live::NOTHING,
+    }
+}
+
+/// What an operation has overwritten when it gives this reply, whatever was there.
+fn overwrites(reply: Reply) -> Live {
+    match reply {
+        Reply::Open(_)
+        | Reply::Read(Read::Record | Read::Empty | Read::Unreadable | Read::Foreign) => Live::SEEN,
+        Reply::Arm => Live::EVENTS,
+        Reply::Close | Reply::Leave => Live::OF_THE_OPEN_FILE,
+        Reply::Read(Read::Failed)
+        | Reply::Create(_)
+        | Reply::Age(_)
+        | Reply::Lock(_)
+        | Reply::Listen(_)
+        | Reply::Write(_)
+        | Reply::Probe(_)
+        | Reply::Confirm(_)
+        | Reply::Unlink(_)
+        | Reply::Void(_)
+        | Reply::Watch(_)
+        | Reply::Other(_) => Live::NOTHING,
+    }
+}
+
+/// What is dead in a world, under a protocol.
+#[derive(Debug, Clone)]
+pub struct Reduction {
+    live: FxHashMap<Doing, Live>,
+    /// A probe answers by what was read, and not with anything.
+    probes_what_was_read: bool,
+    owes_exclusion: bool,
+    owes_truth: bool,
+    owes_no_litter: bool,
+}
+
+impl Reduction {
+    pub fn of(config: &Config, protocol: &Protocol) -> Self {
+        let owes = |promise| config.owed.contains(&promise);
+        Self {
+            live: live_states(protocol),
+            probes_what_was_read: !config.probe_lies,
+            owes_exclusion: owes(Promise::P1),
+            owes_truth: owes(Promise::P4),
+            owes_no_litter: owes(Promise::P6),
+        }
+    }
+
+    /// What a participant may still read.
+    fn live(&self, doing: Doing) -> Live {
+        match doing {
+            // A participant that has left a file open does not return. A call starts with no memory.
+            Doing::Absent | Doing::Idle => Live::NOTHING,
+            // These protocols have calls of their own, which read the named file and nothing else.
+            Doing::Percy(_) | Doing::Aside(_) => Live::NOTHING,
+            doing @ (Doing::Acquiring(_)
+            | Doing::Holding
+            | Doing::Releasing(_)
+            | Doing::Asking(_)
+            | Doing::Clearing(_)
+            | Doing::Inherited { .. }) => {
+                self.live.get(&doing).copied().unwrap_or(Live::EVERYTHING)
+            }
+        }
+    }
+
+    /// Whether a participant at this may still probe by what it read last.
+    pub fn will_probe(&self, doing: Doing) -> bool {
+        self.probes_what_was_read && self.live(doing).has(Live::SEEN)
+    }
+
+    /// Clears what is dead.
+    pub fn reduce(&self, world: &mut World) {
+        let mut live = [Live::NOTHING; PARTICIPANTS];
+        for who in world.everyone() {
+            live[usize::from(who)] = self.live(world.participant(who).doing);
+        }
+        self.reduce_files(world, &live);
+        let World {
+            path,
+            files: _,
+            opened: _,
+            participants: _,
+            count: _,
+            guard: _,
+            aside,
+            crashes_left: _,
+            faults_left: _,
+            removals_left: _,
+            suspensions_left: _,
+            chroots_left: _,
+            removal_failed,
+            robbed,
+        } = world;
+        *removal_failed &= self.owes_no_litter;
+        *robbed &= self.owes_exclusion;
+        // Files that may be opened, now or once they have their name back.
+        let bit = |inode: Inode| -> FileSet { 1 << inode };
+        let nameable = aside.iter().flatten().chain(path.iter());
+        let nameable = nameable.fold(0, |files, &inode| files | bit(inode));
+        for who in world.everyone() {
+            let open = world.open_inode(who).map_or(0, bit);
+            self.reduce_participant(
+                world.participant_mut(who),
+                live[usize::from(who)],
+                nameable,
+                open,
+            );
+        }
+    }
+
+    fn reduce_participant(
+        &self,
+        participant: &mut Participant,
+        live: Live,
+        nameable: FileSet,
+        has_open: FileSet,
+    ) {
+        let Participant {
+            kind: _,
+            doing: _,
+            open: _,
+            listens,
+            seen,
+            witnessed,
+            in_window: _,
+            suspended: _,
+            out_of_reach: _,
+        } = participant;
+        if !live.has(Live::EVENTS) {
+            *listens = Listens::No;
+        }
+        if !(live.has(Live::SEEN) && self.probes_what_was_read) {
+            *seen = Content::Empty;
+        }
+        let mut remembered = 0;
+        if live.has(Live::WITNESSED) {
+            remembered |= nameable;
+        }
+        if live.has(Live::WITNESSED_OPEN) {
+            remembered |= has_open;
+        }
+        *witnessed &= if self.owes_truth { remembered } else { 0 };
+    }
+
+    fn reduce_files(&self, world: &mut World, live: &[Live; PARTICIPANTS]) {
+        for inode in 0..world.files.len() as Inode {
+            let Some(mut file) = world.file(inode).copied() else { continue };
+            let named = world.path == Some(inode) || world.aside.contains(&Some(inode));
+            if named {
+                self.reduce_named(&mut file);
+            } else {
+                reduce_orphan(world, inode, &mut file, live);
+            }
+            world.files[usize::from(inode)] = Some(file);
+        }
+    }
+
+    /// Any call may still read a file that can be opened. Two things depend on a living creator only.
+    fn reduce_named(&self, file: &mut File) {
+        let File { content: _, creator, lock: _, pending: _, abandoned } = file;
+        *creator = match *creator {
+            Creator::Start | Creator::Dead => Creator::Dead,
+            Creator::Alive(who) => Creator::Alive(who),
+        };
+        *abandoned &= self.owes_no_litter && *creator != Creator::Dead;
+    }
+}
+
+/// Only participants that have an orphan open can read it.
+fn reduce_orphan(world: &World, inode: Inode, file: &mut File, live: &[Live; PARTICIPANTS]) {
+    let (mut read, mut tried) = (Live::NOTHING, Live::NOTHING);
+    for (open, opened) in world.opened.iter().enumerate() {
+        let Some(opened) = opened.filter(|opened| opened.file == inode) else { continue };
+        for who in world.everyone().filter(|who| opened.shared_by & (1 << who) != 0) {
+            read |= live[usize::from(who)];
+            // Its own lock does not stand in the way of an open file.
+            if file.lock.is_none_or(|owner| usize::from(owner) != open) {
+                tried |= live[usize::from(who)];
+            }
+        }
+    }
+    let File { content, creator, lock, pending: _, abandoned } = file;
+    let dated = read.has(Live::AGE);
+    if !(read.has(Live::CONTENT) || dated) {
+        *content = Content::Empty;
+    }
+    // It does not look old where its creator is about to write and only the grace protects it.
+    let may_write = matches!(*creator, Creator::Alive(who)
+        if dated && *content == Content::Empty && takes_no_lock(world, who, inode));
+    if !may_write {
+        *creator = Creator::Dead;
+    }
+    if !tried.has(Live::LOCK) {
+        *lock = None;
+    }
+    *abandoned = false;
+}
+
+/// Whether the creator of a file takes no kernel lock that excludes those of all who have it open.
+fn takes_no_lock(world: &World, creator: Who, inode: Inode) -> bool {
+    let shares_with_all = world
+        .everyone()
+        .filter(|&who| world.open_inode(who) == Some(inode))
+        .all(|who| world.share_locks(creator, who));
+    world.participant(creator).kind == Kind::OldAgent || !shares_with_all
+}
+
+/// What may still be read in each state of a protocol's machines.
+fn live_states(protocol: &Protocol) -> FxHashMap<Doing, Live> {
+    let mut live = FxHashMap::default();
+    // A wrong protocol may look whether it has a file open, and then goes another way.
+    let benches = [false, true].map(|opened| Bench::new(protocol, opened));
+    if let Doing::Acquiring(begin) = protocol.begin {
+        let graphs = benches.each_ref().map(|bench| {
+            graph_of(&[begin], |state, script| {
+                bench.with(script, |view| (protocol.acquire)(state, view))
+            })
+        });
+        spread(&mut live, Doing::Acquiring, &graphs);
+    }
+    let releases = [protocol.release_start, protocol.forked_start, protocol.forked_attempt];
+    let graphs = benches.each_ref().map(|bench| {
+        graph_of(&releases, |state, script| {
+            bench.with(script, |view| (protocol.release)(state, view))
+        })
+    });
+    spread(&mut live, Doing::Releasing, &graphs);
+    let graphs = benches.each_ref().map(|bench| {
+        graph_of(Query::STARTS, |state, script| {
+            bench.with(script, |view| (protocol.query)(state, view))
+        })
+    });
+    spread(&mut live, Doing::Asking, &graphs);
+    let graphs = benches.each_ref().map(|bench| {
+        graph_of(Clear::STARTS, |state, script| {
+            bench.with(script, |view| (protocol.clear)(state, view))
+        })
+    });
+    spread(&mut live, Doing::Clearing, &graphs);
+    // What comes next is a release.
+    for (doing, start) in [
+        (Doing::Holding, protocol.release_start),
+        (Doing::Inherited { guard: true }, protocol.forked_start),
+        (Doing::Inherited { guard: false }, protocol.forked_attempt),
+    ] {
+        let of_the_release = live[&Doing::Releasing(start)];
+        live.insert(doing, of_the_release);
+    }
+    live
+}
+
+/// Goes backwards along the edges until nothing is added.
+fn spread<M: Machine>(
+    live: &mut FxHashMap<Doing, Live>,
+    doing: impl Fn(M) -> Doing,
+    graphs: &[BTreeMap<M, Follows<M>>],
+) {
+    let mut edges: Vec<(Doing, Option<Reply>, Doing)> = Vec::new();
+    for (&state, follows) in graphs.iter().flatten() {
+        live.entry(doing(state)).or_default();
+        let replied = follows.replies.iter().map(|(&reply, &next)| (Some(reply), next));
+        let answered = follows.driver.values().map(|&next| (None, next));
+        let next = replied.chain(answered);
+        edges.extend(next.map(|(reply, next)| (doing(state), reply, doing(next))));
+    }
+    loop {
+        let mut quiet = true;
+        for &(state, reply, next) in &edges {
+            let mut before = live[&state];
+            before |= live[&next].without(reply.map_or(Live::NOTHING, overwrites));
+            before |= reply.map_or(Live::NOTHING, |reply| uses(reply.op()));
+            if names(next) && !names(state) {
+                before |= Live::WITNESSED | Live::WITNESSED_OPEN;
+            }
+            quiet &= before == live[&state];
+            live.insert(state, before);
+        }
+        if quiet {
+            return;
+        }
+    }
+}

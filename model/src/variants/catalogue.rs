@@ -1,0 +1,179 @@
+//! The table of wrong protocols: catches each, prints the rows, and holds model/README.md to them.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::scenario::schedule::run;
+use crate::scenario::worlds::{Config, Promise};
+use crate::search::explore::{Found, Incomplete, Limits, explore};
+use crate::variants::{Caught, Protocol, Variant, all};
+
+/// A wrong protocol, caught.
+pub struct Row {
+    pub variant: Variant,
+    /// Calls of the shortest trace; `None` for a harmless one.
+    pub calls: Option<usize>,
+    pub schedule: Option<String>,
+}
+
+impl Row {
+    pub fn to_json(&self) -> Value {
+        let (promise, world, participants, why) = match self.variant.caught {
+            Caught::Breaks { promise, world, participants } => {
+                (Some(promise.to_string()), Some(world), Some(participants), None)
+            }
+            Caught::Harmless { why, .. } => (None, None, None, Some(why)),
+        };
+        json!({
+            "variant": self.variant.name,
+            "shippedBy": self.variant.shipped_by,
+            "promise": promise,
+            "world": world,
+            "participants": participants,
+            "calls": self.calls,
+            "schedule": self.schedule,
+            "harmless": why,
+            "engines": self.variant.engines.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Searches for one promise alone, so that its own shortest trace is found.
+pub fn find(
+    protocol: &Protocol,
+    promise: Promise,
+    world: &str,
+    participants: usize,
+) -> Result<(Config, Found), String> {
+    let config =
+        Config::named(world, participants).ok_or_else(|| format!("there is no world {world:?}"))?;
+    let config = Config { owed: promise.alone(), ..config };
+    let seen = explore(&config, protocol, Limits::default())
+        .map_err(|Incomplete { states }| format!("incomplete at {states} states"))?;
+    match seen.found {
+        Some(found) => Ok((config, found)),
+        None => Err(format!(
+            "not caught: {promise} holds in the world {world} with {participants} participants, \
+             in all {} states",
+            seen.states
+        )),
+    }
+}
+
+/// Catches one variant, or shows that it is harmless in every world at 2 and in base at 3 with
+/// one crash.
+pub fn catch(&variant: &Variant) -> Result<Row, String> {
+    let failed = |why: String| format!("variant {}: {why}", variant.name);
+    match variant.caught {
+        Caught::Breaks { promise, world, participants } => {
+            let (config, found) =
+                find(&variant.protocol, promise, world, participants).map_err(failed)?;
+            let made = run(&config, &variant.protocol, &found.schedule, found.alone);
+            if made.broken != Some(promise) {
+                return Err(failed(format!("its schedule replays as {:?}", made.broken)));
+            }
+            let calls = crate::render::report::calls(&made);
+            Ok(Row { variant, calls: Some(calls), schedule: Some(found.schedule.to_string()) })
+        }
+        Caught::Harmless { both, .. } => {
+            if !all().iter().any(|other| other.name == both) {
+                return Err(failed(format!("there is no variant {both:?} that leaves out both")));
+            }
+            let three = Config::named("base", 3).map(|config| config.with_crashes(1));
+            let worlds = Config::all(2).into_iter().chain(three);
+            for config in worlds {
+                let seen = explore(&config, &variant.protocol, Limits::default())
+                    .map_err(|Incomplete { states }| failed(format!("incomplete at {states}")))?;
+                if let Some(found) = seen.found {
+                    let promise = found.promise;
+                    return Err(failed(format!(
+                        "not harmless: breaks {promise} in {}",
+                        config.name
+                    )));
+                }
+            }
+            Ok(Row { variant, calls: None, schedule: None })
+        }
+    }
+}
+
+/// Catches all of them, on as many threads as there are processors; in the order of the list.
+pub fn catch_all() -> Result<Vec<Row>, String> {
+    on_all_processors(&all(), catch).into_iter().collect()
+}
+
+/// `work` on each of `items`, on as many threads as there are processors; results in order.
+pub fn on_all_processors<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut done = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(number) else { return done };
+            done.push((number, work(item)));
+        }
+    };
+    let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("no worker panics")).collect()
+    });
+    done.sort_by_key(|&(number, _)| number);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// The table, in Markdown.
+pub fn table(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "| variant | shipped by | breaks | world | participants | calls | found by |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for row in rows {
+        let Variant { name, shipped_by, .. } = row.variant;
+        let engines: Vec<_> = row.variant.engines.iter().map(ToString::to_string).collect();
+        let engines = engines.join(", ");
+        let calls = row.calls.map_or_else(String::new, |calls| calls.to_string());
+        let _ = match row.variant.caught {
+            Caught::Breaks { promise, world, participants } => writeln!(
+                text,
+                "| {name} | {shipped_by} | {promise} | {world} | {participants} | {calls} | {engines} |"
+            ),
+            Caught::Harmless { why, both } => writeln!(
+                text,
+                "| {name} | {shipped_by} | nothing: {why}; without both: {both} | all | 2, 3 | | |"
+            ),
+        };
+    }
+    text
+}
+
+/// The part of model/README.md that the table stands in.
+const BEGIN: &str = "<!-- variants:begin -->\n";
+const END: &str = "<!-- variants:end -->";
+
+/// Whether model/README.md has the table that is printed.
+pub fn compare_with_readme() -> Result<(), String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    let table = table(&catch_all()?);
+    let stands = readme
+        .split_once(BEGIN)
+        .and_then(|(_, rest)| rest.split_once(END))
+        .map(|(stands, _)| stands)
+        .ok_or_else(|| format!("model/README.md has no part between {BEGIN:?} and {END:?}"))?;
+    if stands == table {
+        println!(
+            "the table of wrong protocols in model/README.md is current: {} rows",
+            all().len()
+        );
+        return Ok(());
+    }
+    let stale: Vec<_> = table.lines().filter(|line| !stands.contains(line)).collect();
+    Err(format!(
+        "the table of wrong protocols in model/README.md is not current: put in what \
+         `cargo run -p portlock-model -- variants` prints. Rows that differ:\n{}",
+        stale.join("\n")
+    ))
+}

@@ -1,0 +1,925 @@
+//! The wrong protocols that must be caught: each a rewrite of named transitions, or of the
+//! evidence, around the shipped machine. The shipped code has no switch.
+
+pub mod catalogue;
+
+use portlock::protocol::{
+    Acquire, Age, Arming, Author, Claim, Clear, Closing, Confirming, Dating, Disowning, FileSystem,
+    FreeLock, Guarantee, Judging, KernelLock, Listening, LockingNew, LockingOld, Op, Peeked,
+    Peeking, Probe, Probed, Query, QueryWatching, Read, Reading, Recording, Refusal, Release,
+    ReleaseClosing, ReleaseConfirming, ReleaseUnlinking, ReleaseVoiding, Released, Retaking,
+    Stance, Standing, Then, Unlinking, Unsure, Woken,
+};
+
+use crate::scenario::machines::Reply;
+use crate::scenario::other::{Aside, Percy, Repairs};
+use crate::scenario::view::View;
+use crate::scenario::world::Doing;
+use crate::scenario::worlds::Promise;
+
+/// How participants act: the shipped machines, or a wrong protocol around them.
+#[derive(Clone, Copy)]
+pub struct Protocol {
+    pub begin: Doing,
+    pub acquire: fn(Acquire, &mut View<'_>) -> Acquire,
+    pub release: fn(Release, &mut View<'_>) -> Release,
+    pub query: fn(Query, &mut View<'_>) -> Query,
+    pub clear: fn(Clear, &mut View<'_>) -> Clear,
+    pub release_start: Release,
+    /// Where a forked child starts that drops its copy of a guard.
+    pub forked_start: Release,
+    /// Where a forked child starts that drops its copy of an acquire under way.
+    pub forked_attempt: Release,
+    pub doctor: fn(Author) -> Author,
+    pub confirms_itself: bool,
+    /// A call may end with its file open, which then stays open.
+    pub leaks: bool,
+    pub repairs: Repairs,
+}
+
+/// What ships.
+pub const SHIPPED: Protocol = Protocol {
+    begin: Doing::Acquiring(Acquire::START),
+    acquire: |state, fs| state.step(fs),
+    release: |state, fs| state.step(fs),
+    query: |state, fs| state.step(fs),
+    clear: |state, fs| state.step(fs),
+    release_start: Release::START,
+    forked_start: Release::FORKED,
+    forked_attempt: Release::FORKED,
+    doctor: |author| author,
+    confirms_itself: false,
+    leaks: false,
+    repairs: Repairs { reread: false, guard: false },
+};
+
+/// Where a variant is caught.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caught {
+    /// This promise breaks in this world, with so many participants.
+    Breaks { promise: Promise, world: &'static str, participants: usize },
+    /// No promise breaks in any world, since another step covers for it: the reason, and the
+    /// variant that leaves out both.
+    Harmless { why: &'static str, both: &'static str },
+}
+
+/// A way to find a broken promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Engine {
+    /// Exhaustive search (`explore.rs`).
+    Explorer,
+    /// Seeded random schedules (tests/properties.rs), and with coverage the fuzzer's.
+    Random,
+    /// Threads under loom (tests/loom.rs).
+    Loom,
+}
+
+impl std::fmt::Display for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Explorer => "explorer",
+            Self::Random => "random",
+            Self::Loom => "loom",
+        })
+    }
+}
+
+/// A wrong protocol.
+#[derive(Clone, Copy)]
+pub struct Variant {
+    pub name: &'static str,
+    /// Who shipped it, where that is known.
+    pub shipped_by: &'static str,
+    pub caught: Caught,
+    /// Calls of the shortest trace, which the explorer finds.
+    pub calls: usize,
+    /// The engines that find it; a test of each engine holds it to this.
+    pub engines: &'static [Engine],
+    pub protocol: Protocol,
+}
+
+const fn breaks(promise: Promise, world: &'static str, participants: usize) -> Caught {
+    Caught::Breaks { promise, world, participants }
+}
+
+const EVERY_ENGINE: &[Engine] = &[Engine::Explorer, Engine::Random];
+
+fn closing(then: Then) -> Acquire {
+    Acquire::Closing(Closing { then })
+}
+
+const CONFIRM_DEAD: Acquire = Acquire::Confirming(Confirming { claim: Claim::Dead });
+/// What is said of a holder that lives.
+const NAMED: Stance = Stance::Final(Refusal::Holder);
+const UNLINK: Acquire = Acquire::Unlinking(Unlinking);
+const LOCK_OLD: Acquire = Acquire::LockingOld(LockingOld { peeked: Peeked::Record });
+
+/// Whether it is about to confirm that a holder lives.
+fn names(state: Acquire) -> bool {
+    matches!(
+        state,
+        Acquire::Confirming(Confirming { claim: Claim::Stands(Standing { stance: NAMED, .. }) })
+    )
+}
+
+/// The release that drops the lock and then unlinks by name, when it no longer believes that it holds.
+fn unlock_then_unlink(state: Release, fs: &mut View<'_>) -> Release {
+    const UNLINK: Release = Release::Voiding(ReleaseVoiding { ending: Released::Removed });
+    if state == UNLINK {
+        fs.unlink();
+        return Release::Ended(Released::Removed);
+    }
+    match (state, state.step(fs)) {
+        (Release::Confirming(_), Release::Unlinking(_)) => {
+            Release::Closing(ReleaseClosing { ending: Released::Removed })
+        }
+        (Release::Closing(ReleaseClosing { ending: Released::Removed }), _) => UNLINK,
+        (_, next) => next,
+    }
+}
+
+fn no_confirm_before_unlink(state: Acquire, fs: &mut View<'_>) -> Acquire {
+    match state.step(fs) {
+        CONFIRM_DEAD => UNLINK,
+        next => next,
+    }
+}
+
+fn read_once(state: Acquire, fs: &mut View<'_>) -> Acquire {
+    match (state, state.step(fs)) {
+        (
+            Acquire::LockingOld(LockingOld { peeked: Peeked::Empty | Peeked::Unreadable }),
+            Acquire::Reading(_),
+        ) => CONFIRM_DEAD,
+        (Acquire::LockingOld(_), Acquire::Reading(_)) => {
+            Acquire::Judging(Judging { lock: KernelLock::Ours })
+        }
+        (_, next) => next,
+    }
+}
+
+/// The same author with another answer of the probe.
+fn probed(author: Author, answer: fn(Probe) -> Probe) -> Author {
+    match author {
+        Author::Here(free, probe) => Author::Here(free, answer(probe)),
+        Author::OldFormat(probe) => Author::OldFormat(answer(probe)),
+        other => other,
+    }
+}
+
+/// Every wrong protocol, in the order of the design.
+pub fn all() -> Vec<Variant> {
+    let own =
+        |begin, reread, guard| Protocol { begin, repairs: Repairs { reread, guard }, ..SHIPPED };
+    let acquire = |acquire| Protocol { acquire, ..SHIPPED };
+    let release = |release| Protocol { release, ..SHIPPED };
+    let clear = |clear| Protocol { clear, ..SHIPPED };
+    let evidence = |doctor| Protocol { doctor, ..SHIPPED };
+    vec![
+        Variant {
+            name: "naive",
+            shipped_by: "Percy, pidlock",
+            caught: breaks(Promise::P1, "base", 2),
+            calls: 7,
+            engines: &[Engine::Explorer, Engine::Random, Engine::Loom],
+            protocol: own(Doing::Percy(Percy::START), false, false),
+        },
+        Variant {
+            name: "empty-is-stale-without-lock",
+            shipped_by: "Percy, pidlock",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 6,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Peeking(_), next)
+                    if next == closing(Then::Pause(Unsure::BeingCreated))
+                        || next == Acquire::LockingOld(LockingOld { peeked: Peeked::Empty }) =>
+                {
+                    CONFIRM_DEAD
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "absent-is-stale",
+            shipped_by: "Percy",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 11,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Opening(_), Acquire::Pausing(_)) => UNLINK,
+                // Nothing is open to close.
+                (Acquire::Unlinking(_), _) if fs.world.participant(fs.me).open.is_none() => {
+                    Acquire::START
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "no-confirm-before-unlink",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 16,
+            engines: EVERY_ENGINE,
+            protocol: acquire(no_confirm_before_unlink),
+        },
+        Variant {
+            name: "confirm-before-lock",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 18,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Peeking(_), Acquire::LockingOld(_)) => CONFIRM_DEAD,
+                (Acquire::Confirming(Confirming { claim: Claim::Dead }), UNLINK) => LOCK_OLD,
+                (Acquire::Judging(_) | Acquire::Reading(_), CONFIRM_DEAD) => UNLINK,
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "confirm-before-verdict-unlock-before-unlink",
+            shipped_by: "the obvious repair",
+            caught: breaks(Promise::P1, "base", 3),
+            calls: 20,
+            // Random histories find it too, but it takes many more of them than the others.
+            engines: &[Engine::Explorer],
+            protocol: Protocol {
+                acquire: |state, fs| match (state, state.step(fs)) {
+                    (Acquire::LockingOld(_), Acquire::Reading(_)) => CONFIRM_DEAD,
+                    (Acquire::Confirming(Confirming { claim: Claim::Dead }), UNLINK) => {
+                        Acquire::Reading(Reading { age: Age::Old })
+                    }
+                    (Acquire::Judging(_) | Acquire::Reading(_), CONFIRM_DEAD) => UNLINK,
+                    (_, next) => next,
+                },
+                release: unlock_then_unlink,
+                ..SHIPPED
+            },
+        },
+        Variant {
+            name: "read-before-lock-and-not-again",
+            shipped_by: "",
+            caught: Caught::Harmless {
+                why: "a record never changes once it is written, and what changed hands is \
+                      refused by the confirm",
+                both: "read-once-no-confirm",
+            },
+            calls: 0,
+            engines: &[],
+            protocol: acquire(read_once),
+        },
+        Variant {
+            name: "read-once-no-confirm",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 14,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match read_once(state, fs) {
+                CONFIRM_DEAD => UNLINK,
+                next => next,
+            }),
+        },
+        Variant {
+            name: "unlink-twice",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 10,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Unlinking(_), next) if next == closing(Then::Create) => UNLINK,
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "rename-aside-then-check",
+            shipped_by: "",
+            caught: breaks(Promise::P1, "base", 3),
+            calls: 10,
+            engines: EVERY_ENGINE,
+            protocol: own(Doing::Aside(Aside::START), false, false),
+        },
+        Variant {
+            name: "unlink-create-reread-stand-down",
+            shipped_by: "",
+            caught: breaks(Promise::P1, "base", 2),
+            calls: 9,
+            engines: EVERY_ENGINE,
+            protocol: own(Doing::Percy(Percy::START), true, false),
+        },
+        Variant {
+            name: "guard-for-reclaimers-only",
+            shipped_by: "",
+            caught: breaks(Promise::P1, "base", 2),
+            calls: 8,
+            engines: EVERY_ENGINE,
+            protocol: own(Doing::Percy(Percy::START), false, true),
+        },
+        Variant {
+            name: "not-permitted-is-dead",
+            shipped_by: "pidlock",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 9,
+            engines: EVERY_ENGINE,
+            protocol: evidence(|author| match author {
+                Author::OldFormat(Probe::NotPermitted) => Author::OldFormat(Probe::Gone),
+                other => other,
+            }),
+        },
+        Variant {
+            name: "unreadable-is-stale",
+            shipped_by: "Percy",
+            caught: breaks(Promise::P2, "faults", 2),
+            calls: 3,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Opening(_), Acquire::Failed(Op::Open)) => UNLINK,
+                (Acquire::Unlinking(_), _) if fs.world.participant(fs.me).open.is_none() => {
+                    Acquire::START
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "own-pid-is-stale-without-lock",
+            shipped_by: "Percy",
+            caught: breaks(Promise::P2, "threads", 2),
+            calls: 11,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| {
+                let next = state.step(fs);
+                let ours = matches!(
+                    fs.reply,
+                    Reply::Probe(Probed::Known(Author::Here(_, Probe::Ourselves)))
+                );
+                if ours && names(next) { CONFIRM_DEAD } else { next }
+            }),
+        },
+        Variant {
+            name: "old-age-is-dead",
+            shipped_by: "proper-lockfile",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 10,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                // A record looks as old as a clock makes it.
+                (
+                    Acquire::LockingOld(LockingOld { peeked: Peeked::Record }),
+                    Acquire::Judging(Judging { lock: KernelLock::Busy }),
+                ) => CONFIRM_DEAD,
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "zombie-is-alive",
+            shipped_by: "Percy, filelock",
+            caught: breaks(Promise::P3, "base", 2),
+            calls: 9,
+            engines: EVERY_ENGINE,
+            protocol: evidence(|author| {
+                probed(author, |probe| match probe {
+                    Probe::Zombie => Probe::Alive,
+                    other => other,
+                })
+            }),
+        },
+        Variant {
+            name: "start-time-ignored",
+            shipped_by: "Percy",
+            caught: breaks(Promise::P3, "base", 2),
+            calls: 9,
+            engines: EVERY_ENGINE,
+            protocol: evidence(|author| {
+                probed(author, |probe| match probe {
+                    Probe::Other | Probe::StartedLater => Probe::Alive,
+                    other => other,
+                })
+            }),
+        },
+        Variant {
+            name: "no-confirm-after-create",
+            shipped_by: "",
+            caught: breaks(Promise::P1, "base", 2),
+            calls: 12,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match state.step(fs) {
+                Acquire::ConfirmingNew(new) => Acquire::Held(new.guarantee),
+                next => next,
+            }),
+        },
+        Variant {
+            name: "write-before-lock",
+            shipped_by: "",
+            caught: breaks(Promise::P4, "base", 2),
+            calls: 10,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Creating(_), Acquire::LockingNew(_)) => {
+                    Acquire::Recording(Recording { guarantee: Guarantee::KernelLock })
+                }
+                (Acquire::Recording(_), Acquire::ConfirmingNew(_)) => {
+                    Acquire::LockingNew(LockingNew)
+                }
+                (Acquire::LockingNew(_), Acquire::Recording(recording)) => {
+                    Acquire::ConfirmingNew(portlock::protocol::ConfirmingNew {
+                        guarantee: recording.guarantee,
+                    })
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "newborn-left-when-write-fails",
+            shipped_by: "",
+            caught: breaks(Promise::P6, "faults", 2),
+            calls: 4,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Recording(_), Acquire::Disowning(Disowning { then })) => closing(then),
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "newborn-left-when-lock-fails",
+            shipped_by: "",
+            caught: breaks(Promise::P6, "faults", 2),
+            calls: 3,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::LockingNew(_), Acquire::Retaking(Retaking { then })) => closing(then),
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "newborn-left-when-confirm-fails",
+            shipped_by: "",
+            caught: breaks(Promise::P6, "faults", 2),
+            calls: 5,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::ConfirmingNew(_), Acquire::Disowning(Disowning { then })) => {
+                    closing(then)
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "go-on-without-lock-on-enolck",
+            shipped_by: "",
+            caught: breaks(Promise::P1, "faults", 2),
+            calls: 4,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::LockingNew(_), Acquire::Retaking(_)) => {
+                    Acquire::Recording(Recording { guarantee: Guarantee::ExclusiveCreate })
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "release-by-name",
+            shipped_by: "Percy, pidlock, proper-lockfile",
+            caught: breaks(Promise::P2, "outside-rm", 2),
+            calls: 6,
+            engines: EVERY_ENGINE,
+            protocol: Protocol { release_start: Release::Unlinking(ReleaseUnlinking), ..SHIPPED },
+        },
+        Variant {
+            name: "drop-lock-then-unlink",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 7,
+            engines: EVERY_ENGINE,
+            protocol: Protocol { release: unlock_then_unlink, ..SHIPPED },
+        },
+        Variant {
+            name: "unlink-in-forked-child",
+            shipped_by: "fd-lock (its unlock)",
+            caught: breaks(Promise::P2, "fork", 2),
+            calls: 6,
+            engines: EVERY_ENGINE,
+            protocol: Protocol { forked_start: Release::Confirming(ReleaseConfirming), ..SHIPPED },
+        },
+        Variant {
+            name: "compare-open-file-with-itself",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 15,
+            engines: EVERY_ENGINE,
+            protocol: Protocol { confirms_itself: true, ..SHIPPED },
+        },
+        Variant {
+            name: "name-the-dead-while-reclaimer-works",
+            shipped_by: "",
+            caught: breaks(Promise::P4, "base", 2),
+            calls: 12,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (
+                    Acquire::Judging(_),
+                    Acquire::Standing(Standing {
+                        lock,
+                        stance: Stance::NotFinal(Unsure::RecordedGone),
+                    }),
+                ) => Acquire::Confirming(Confirming {
+                    claim: Claim::Stands(Standing { lock, stance: NAMED }),
+                }),
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "refuse-on-an-orphans-record",
+            shipped_by: "",
+            caught: breaks(Promise::P4, "base", 3),
+            calls: 18,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match state.step(fs) {
+                Acquire::Confirming(Confirming { claim: Claim::Stands(standing) })
+                    if standing.stance == NAMED =>
+                {
+                    Acquire::Standing(standing)
+                }
+                next => next,
+            }),
+        },
+        Variant {
+            name: "lock-a-newborn-to-look",
+            shipped_by: "",
+            caught: breaks(Promise::P6, "base", 2),
+            calls: 11,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Peeking(Peeking { age: Age::Young }), next)
+                    if next == closing(Then::Pause(Unsure::BeingCreated)) =>
+                {
+                    Acquire::LockingOld(LockingOld { peeked: Peeked::Record })
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "clock-after-content",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "old-agents", 2),
+            calls: 10,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                // Dating is left for later, when it waits on what was read under the lock.
+                (Acquire::Opening(_), Acquire::Dating(_)) => {
+                    Acquire::Peeking(Peeking { age: Age::Old })
+                }
+                (Acquire::Reading(_), CONFIRM_DEAD) => Acquire::Dating(Dating),
+                (Acquire::Dating(_), Acquire::Peeking(Peeking { age: Age::Old })) => CONFIRM_DEAD,
+                (Acquire::Dating(_), Acquire::Peeking(Peeking { age: Age::Young })) => {
+                    closing(Then::Pause(Unsure::BeingCreated))
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "hold-after-wait-without-confirm",
+            shipped_by: "",
+            caught: breaks(Promise::P1, "listening", 2),
+            calls: 16,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                // The guarantee tells the records of the woken from those of creators.
+                (Acquire::Retrying(_), Acquire::Woken(_)) => {
+                    Acquire::Recording(Recording { guarantee: Guarantee::ExclusiveCreate })
+                }
+                (
+                    Acquire::Recording(Recording { guarantee: Guarantee::ExclusiveCreate }),
+                    Acquire::ConfirmingNew(_),
+                ) => Acquire::Held(Guarantee::KernelLock),
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "listen-to-a-new-file",
+            shipped_by: "",
+            caught: breaks(Promise::P6, "listening", 2),
+            calls: 14,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Peeking(_), next)
+                    if next == closing(Then::Pause(Unsure::BeingCreated)) =>
+                {
+                    let stance = Stance::NotFinal(Unsure::BeingCreated);
+                    let standing = Standing { lock: KernelLock::Busy, stance };
+                    Acquire::Arming(Arming { standing })
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "listen-though-nobody-has-the-lock",
+            shipped_by: "",
+            caught: breaks(Promise::P5, "listening", 2),
+            calls: 22,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match state.step(fs) {
+                Acquire::Standing(Standing { stance, .. }) => {
+                    Acquire::Standing(Standing { lock: KernelLock::Busy, stance })
+                }
+                next => next,
+            }),
+        },
+        Variant {
+            name: "refused-when-the-holder-releases",
+            shipped_by: "",
+            caught: breaks(Promise::P5, "listening", 2),
+            calls: 23,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Noticing(_), next) if next == closing(Then::Create) => {
+                    closing(Then::Refuse(Refusal::Unknown(Unsure::Contended)))
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "timed-out-waiter-stays",
+            shipped_by: "",
+            caught: breaks(Promise::P3, "listening", 2),
+            calls: 10,
+            engines: EVERY_ENGINE,
+            protocol: Protocol {
+                // Its caller has left; the thread that waits for it gets the lock, and keeps it.
+                acquire: |state, fs| match (state, state.step(fs)) {
+                    (Acquire::Retrying(_), Acquire::Woken(_)) => {
+                        Acquire::Refused(Refusal::Unknown(Unsure::Contended))
+                    }
+                    (_, next) => next,
+                },
+                leaks: true,
+                ..SHIPPED
+            },
+        },
+        Variant {
+            name: "listen-without-a-look",
+            shipped_by: "",
+            caught: breaks(Promise::P5, "listening", 2),
+            calls: 13,
+            engines: EVERY_ENGINE,
+            // It looked before, and what came between the look and the arming is no event.
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Arming(Arming { standing }), _) => {
+                    Acquire::Listening(Listening { standing })
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "an-event-is-the-lock",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "listening", 2),
+            calls: 17,
+            engines: EVERY_ENGINE,
+            // It may be of somebody who only looked at the file.
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Listening(_), Acquire::Noticing(_)) => Acquire::Woken(Woken),
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "foreign-data-is-stale",
+            shipped_by: "portlock 0.1, Percy",
+            caught: breaks(Promise::P2, "base", 2),
+            calls: 8,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| {
+                let next = state.step(fs);
+                match (state, fs.reply) {
+                    (Acquire::Peeking(_), Reply::Read(Read::Foreign)) => {
+                        Acquire::LockingOld(LockingOld { peeked: Peeked::Unreadable })
+                    }
+                    (Acquire::Reading(_), Reply::Read(Read::Foreign)) => CONFIRM_DEAD,
+                    _ => next,
+                }
+            }),
+        },
+        Variant {
+            name: "cut-short-is-a-new-file",
+            shipped_by: "portlock 0.1",
+            caught: breaks(Promise::P3, "base", 2),
+            calls: 18,
+            engines: &[Engine::Explorer, Engine::Random],
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (
+                    Acquire::Peeking(Peeking { age: Age::Young }),
+                    Acquire::LockingOld(LockingOld { peeked: Peeked::Unreadable }),
+                ) => closing(Then::Pause(Unsure::BeingCreated)),
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "free-lock-proves-all-dead",
+            shipped_by: "portlock 0.1",
+            caught: breaks(Promise::P2, "author-without-locks", 2),
+            calls: 12,
+            engines: &[Engine::Explorer, Engine::Random],
+            protocol: evidence(|author| match author {
+                Author::OtherNamespace(FreeLock::ProvesNothing) => {
+                    Author::OtherNamespace(FreeLock::ProvesDeath)
+                }
+                other => other,
+            }),
+        },
+        Variant {
+            name: "equal-name-is-the-same-machine",
+            shipped_by: "portlock 0.1",
+            caught: breaks(Promise::P2, "machines-that-look-alike", 2),
+            calls: 12,
+            engines: EVERY_ENGINE,
+            protocol: evidence(|author| match author {
+                Author::OtherMachine => Author::EarlierBoot,
+                other => other,
+            }),
+        },
+        Variant {
+            name: "unprobed-is-refused-though-its-lock-is-free",
+            shipped_by: "portlock 0.1",
+            caught: breaks(Promise::P3, "no-probe", 2),
+            calls: 9,
+            engines: &[Engine::Explorer, Engine::Random],
+            protocol: evidence(|author| match author {
+                Author::Here(_, Probe::Unknown) => {
+                    Author::Here(FreeLock::ProvesNothing, Probe::Unknown)
+                }
+                other => other,
+            }),
+        },
+        Variant {
+            name: "number-identifies-the-process",
+            shipped_by: "portlock 0.1, Percy",
+            caught: breaks(Promise::P4, "no-probe", 2),
+            calls: 8,
+            engines: EVERY_ENGINE,
+            protocol: evidence(|author| {
+                probed(author, |probe| match probe {
+                    Probe::Unknown => Probe::Alive,
+                    other => other,
+                })
+            }),
+        },
+        Variant {
+            name: "failed-probe-is-alive",
+            shipped_by: "portlock 0.1",
+            caught: breaks(Promise::P4, "faults", 2),
+            calls: 8,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Judging(Judging { lock }), next)
+                    if next == closing(Then::Fail(Op::Probe)) =>
+                {
+                    let claim = Claim::Stands(Standing { lock, stance: NAMED });
+                    Acquire::Confirming(Confirming { claim })
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "lost-lock-keeps-its-record",
+            shipped_by: "portlock 0.1",
+            caught: breaks(Promise::P5, "out-of-reach", 2),
+            calls: 15,
+            engines: &[Engine::Explorer, Engine::Random],
+            protocol: release(|state, fs| match state.step(fs) {
+                Release::Voiding(ReleaseVoiding { ending: Released::Lost }) => {
+                    Release::Closing(ReleaseClosing { ending: Released::Lost })
+                }
+                next => next,
+            }),
+        },
+        Variant {
+            name: "forked-child-gives-up-for-its-parent",
+            shipped_by: "portlock 0.1",
+            caught: breaks(Promise::P1, "fork", 2),
+            calls: 5,
+            engines: &[Engine::Explorer, Engine::Random],
+            protocol: Protocol {
+                forked_attempt: Release::Closing(ReleaseClosing { ending: Released::Left }),
+                ..SHIPPED
+            },
+        },
+        Variant {
+            name: "forked-child-keeps-the-file-open",
+            shipped_by: "portlock 0.1",
+            caught: breaks(Promise::P3, "fork", 2),
+            calls: 20,
+            engines: &[Engine::Explorer, Engine::Random],
+            protocol: Protocol {
+                release: |state, fs| match state {
+                    Release::Leaving(_) => {
+                        fs.reply = Reply::Leave;
+                        Release::Ended(Released::Left)
+                    }
+                    other => other.step(fs),
+                },
+                leaks: true,
+                ..SHIPPED
+            },
+        },
+        Variant {
+            name: "keep-after-void",
+            shipped_by: "",
+            caught: breaks(Promise::P1, "faults", 2),
+            calls: 7,
+            engines: EVERY_ENGINE,
+            protocol: release(|state, fs| match state.step(fs) {
+                Release::Closing(ReleaseClosing { ending: Released::Failed(op) }) => {
+                    Release::Closing(ReleaseClosing { ending: Released::Kept(op) })
+                }
+                next => next,
+            }),
+        },
+        Variant {
+            name: "abandon-without-void",
+            shipped_by: "",
+            caught: breaks(Promise::P6, "faults", 2),
+            calls: 6,
+            engines: EVERY_ENGINE,
+            protocol: release(|state, fs| match state {
+                Release::Voiding(ReleaseVoiding { ending }) => {
+                    fs.close();
+                    Release::Ended(ending)
+                }
+                other => other.step(fs),
+            }),
+        },
+        Variant {
+            name: "clear-without-lock",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "clears", 2),
+            calls: 6,
+            engines: EVERY_ENGINE,
+            protocol: clear(|state, fs| match (state, state.step(fs)) {
+                (Clear::At(Acquire::Peeking(_)), Clear::At(Acquire::LockingOld(_))) => {
+                    Clear::At(Acquire::Judging(Judging { lock: KernelLock::Ours }))
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "clear-without-confirm",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "clears", 2),
+            calls: 16,
+            engines: EVERY_ENGINE,
+            protocol: clear(|state, fs| match state.step(fs) {
+                Clear::At(CONFIRM_DEAD) => Clear::At(UNLINK),
+                next => next,
+            }),
+        },
+        Variant {
+            name: "clear-leaves-the-dead",
+            shipped_by: "",
+            caught: breaks(Promise::P3, "clears", 2),
+            calls: 7,
+            engines: EVERY_ENGINE,
+            protocol: clear(|state, fs| match state.step(fs) {
+                Clear::At(CONFIRM_DEAD) => {
+                    Clear::At(closing(Then::Refuse(Refusal::Unknown(Unsure::RecordedGone))))
+                }
+                next => next,
+            }),
+        },
+        Variant {
+            name: "force-without-the-lock",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "forced", 2),
+            calls: 8,
+            engines: EVERY_ENGINE,
+            protocol: clear(|state, fs| match state.step(fs) {
+                Clear::At(Acquire::Standing(Standing { stance, .. })) => {
+                    Clear::At(Acquire::Standing(Standing { lock: KernelLock::Ours, stance }))
+                }
+                next => next,
+            }),
+        },
+        Variant {
+            name: "query-takes-the-lock",
+            shipped_by: "",
+            caught: breaks(Promise::Query, "queries", 2),
+            calls: 4,
+            engines: EVERY_ENGINE,
+            protocol: Protocol {
+                query: |state, fs| match state {
+                    Query::Watching(QueryWatching { .. }) => {
+                        fs.lock();
+                        let reply = fs.reply;
+                        let next = state.step(fs);
+                        fs.reply = reply;
+                        next
+                    }
+                    other => other.step(fs),
+                },
+                ..SHIPPED
+            },
+        },
+    ]
+}
+
+/// The wrong protocol of this name.
+pub fn named(name: &str) -> Option<Variant> {
+    all().into_iter().find(|variant| variant.name == name)
+}
