@@ -352,7 +352,7 @@ mod measured {
         );
         let mut ours = Contender::prepared(leave, || {
             let guard = lock.try_acquire().expect("its holder is dead");
-            assert!(guard.reclaimed().is_some());
+            assert!(guard.recovered_from().is_some());
             guard.release().expect("is ours");
         });
         row("reclaim and release, **portlock**", &compare(&mut naive_reclaim(), &mut ours, rounds));

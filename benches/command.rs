@@ -120,7 +120,7 @@ mod measured {
                     rows.push((name, Box::new(command), 10));
                 }
             }
-            Err(why) => println!("NOT MEASURED: node with Percy's lock: {why}"),
+            Err(reason) => println!("NOT MEASURED: node with Percy's lock: {reason}"),
         }
         rows
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::error::held::Subject;
-use crate::error::{BadName, PlaceError};
+use crate::error::{InvalidName, LockDirError};
 use crate::lock::Lock;
 use crate::{percy, sys};
 
@@ -24,7 +24,7 @@ use crate::{percy, sys};
 #[derive(Debug, Clone)]
 pub struct LockDir {
     path: PathBuf,
-    instead_of: Option<Arc<PlaceError>>,
+    instead_of: Option<Arc<LockDirError>>,
 }
 
 impl PartialEq for LockDir {
@@ -53,9 +53,9 @@ impl LockDir {
     ///
     /// # Errors
     ///
-    /// [`PlaceError::NoHome`]; [`PlaceError::Environment`] if `$PORTLOCK_DIR` begins with a `~`, or
+    /// [`LockDirError::NoHome`]; [`LockDirError::Environment`] if `$PORTLOCK_DIR` begins with a `~`, or
     /// `$HOME` is no path from the root.
-    pub fn user() -> Result<Self, PlaceError> {
+    pub fn user() -> Result<Self, LockDirError> {
         match Self::of_environment()? {
             Some(named) => Ok(named),
             None => Self::percy(),
@@ -63,11 +63,11 @@ impl LockDir {
     }
 
     /// What `$PORTLOCK_DIR` names.
-    fn of_environment() -> Result<Option<Self>, PlaceError> {
+    fn of_environment() -> Result<Option<Self>, LockDirError> {
         let Some(value) = sys::directory_of_environment() else { return Ok(None) };
         if sys::has_tilde(&value) {
             // Below the working directory it would be another one for each process.
-            return Err(PlaceError::Environment { variable: sys::DIRECTORY_VARIABLE, value });
+            return Err(LockDirError::Environment { variable: sys::DIRECTORY_VARIABLE, value });
         }
         Ok(Some(Self::at(value)))
     }
@@ -87,19 +87,19 @@ impl LockDir {
     ///
     /// # Errors
     ///
-    /// [`PlaceError::Unsafe`] if the fall-back directory is a link, another user's, or
-    /// writable by others; [`PlaceError::NotWritable`] if it cannot be made;
-    /// [`PlaceError::Environment`] as of [`user`](Self::user).
-    pub fn user_or_fallback() -> Result<Self, PlaceError> {
+    /// [`LockDirError::Unsafe`] if the fall-back directory is a link, another user's, or
+    /// writable by others; [`LockDirError::NotWritable`] if it cannot be made;
+    /// [`LockDirError::Environment`] as of [`user`](Self::user).
+    pub fn user_or_fallback() -> Result<Self, LockDirError> {
         if let Some(named) = Self::of_environment()? {
             return Ok(named);
         }
         let instead_of = match Self::percy() {
             Ok(home) => match sys::fallback::why_not_writable(home.path()) {
-                Some(source) => PlaceError::NotWritable { path: home.path, source },
+                Some(source) => LockDirError::NotWritable { path: home.path, source },
                 None => return Ok(home),
             },
-            Err(error @ PlaceError::Environment { .. }) => return Err(error),
+            Err(error @ LockDirError::Environment { .. }) => return Err(error),
             Err(error) => error,
         };
         Ok(Self { path: sys::fallback::directory()?, instead_of: Some(Arc::new(instead_of)) })
@@ -112,15 +112,15 @@ impl LockDir {
     ///
     /// # Errors
     ///
-    /// [`PlaceError::App`] for another name, [`PlaceError::NoHome`] if there is no home directory,
-    /// [`PlaceError::Environment`] if `$HOME` is no path from the root.
-    pub fn home(app: &str) -> Result<Self, PlaceError> {
-        if let Some(why) = wrong_in_file_name(app) {
-            return Err(PlaceError::App { app: app.to_owned(), why });
+    /// [`LockDirError::App`] for another name, [`LockDirError::NoHome`] if there is no home directory,
+    /// [`LockDirError::Environment`] if `$HOME` is no path from the root.
+    pub fn home(app: &str) -> Result<Self, LockDirError> {
+        if let Some(reason) = wrong_in_file_name(app) {
+            return Err(LockDirError::App { app: app.to_owned(), reason });
         }
-        let home = sys::home().ok_or(PlaceError::NoHome)?;
+        let home = sys::home().ok_or(LockDirError::NoHome)?;
         if !home.is_absolute() {
-            return Err(PlaceError::Environment { variable: sys::HOME_VARIABLE, value: home });
+            return Err(LockDirError::Environment { variable: sys::HOME_VARIABLE, value: home });
         }
         Ok(Self::from_root(home.join(format!(".{app}"))))
     }
@@ -129,8 +129,8 @@ impl LockDir {
     ///
     /// # Errors
     ///
-    /// [`PlaceError::NoHome`], [`PlaceError::Environment`].
-    pub fn percy() -> Result<Self, PlaceError> {
+    /// [`LockDirError::NoHome`], [`LockDirError::Environment`].
+    pub fn percy() -> Result<Self, LockDirError> {
         Self::home(percy::APP)
     }
 
@@ -138,10 +138,10 @@ impl LockDir {
     ///
     /// # Errors
     ///
-    /// [`PlaceError::AnyPort`] for 0, which means "any free port" and takes no lock.
-    pub fn port(&self, port: u16) -> Result<Lock, PlaceError> {
+    /// [`LockDirError::AnyPort`] for 0, which means "any free port" and takes no lock.
+    pub fn port(&self, port: u16) -> Result<Lock, LockDirError> {
         match port {
-            0 => Err(PlaceError::AnyPort),
+            0 => Err(LockDirError::AnyPort),
             _ => self.lock_in(&percy::stem(port), Subject::Port(port)),
         }
     }
@@ -163,10 +163,10 @@ impl LockDir {
     ///
     /// # Errors
     ///
-    /// [`PlaceError::Name`] for another name.
-    pub fn name(&self, name: &str) -> Result<Lock, PlaceError> {
+    /// [`LockDirError::Name`] for another name.
+    pub fn name(&self, name: &str) -> Result<Lock, LockDirError> {
         match wrong_in_name(name) {
-            Some(why) => Err(PlaceError::Name { name: name.to_owned(), why }),
+            Some(reason) => Err(LockDirError::Name { name: name.to_owned(), reason }),
             None => self.lock_in(name, Subject::Name(name.to_owned())),
         }
     }
@@ -185,7 +185,7 @@ impl LockDir {
     /// # Errors
     ///
     /// As of [`port`](Self::port) and [`name`](Self::name).
-    pub fn lock(&self, key: &LockKey) -> Result<Lock, PlaceError> {
+    pub fn lock(&self, key: &LockKey) -> Result<Lock, LockDirError> {
         match key {
             LockKey::Port(port) => self.port(*port),
             LockKey::Name(name) => self.name(name),
@@ -199,7 +199,7 @@ impl LockDir {
 
     /// Why this directory is used instead of the user's own; `None` if it is not. Only ever of
     /// [`user_or_fallback`](Self::user_or_fallback).
-    pub fn instead_of(&self) -> Option<&PlaceError> {
+    pub fn instead_of(&self) -> Option<&LockDirError> {
         self.instead_of.as_deref()
     }
 
@@ -215,10 +215,10 @@ impl LockDir {
         Self { path, instead_of: None }
     }
 
-    fn lock_in(&self, stem: &str, subject: Subject) -> Result<Lock, PlaceError> {
+    fn lock_in(&self, stem: &str, subject: Subject) -> Result<Lock, LockDirError> {
         if !self.path.is_absolute() {
             // Made so where that was possible. Later on it could name another directory.
-            return Err(PlaceError::NoWorkingDirectory { path: self.path.clone() });
+            return Err(LockDirError::NoWorkingDirectory { path: self.path.clone() });
         }
         Ok(Lock::new(self.path.join(format!("{stem}.lock")), subject))
     }
@@ -235,7 +235,7 @@ impl LockDir {
 /// assert_eq!("5338".parse::<LockKey>()?, LockKey::Port(5338));
 /// assert_eq!("build".parse::<LockKey>()?, LockKey::Name("build".into()));
 /// assert!("65536".parse::<LockKey>().is_err());
-/// # Ok::<(), portlock::PlaceError>(())
+/// # Ok::<(), portlock::LockDirError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LockKey {
@@ -246,14 +246,14 @@ pub enum LockKey {
 }
 
 impl FromStr for LockKey {
-    type Err = PlaceError;
+    type Err = LockDirError;
 
-    /// [`PlaceError::Port`] for a number above 65535.
-    fn from_str(text: &str) -> Result<Self, PlaceError> {
+    /// [`LockDirError::Port`] for a number above 65535.
+    fn from_str(text: &str) -> Result<Self, LockDirError> {
         if !is_number(text) {
             return Ok(Self::Name(text.to_owned()));
         }
-        text.parse().map(Self::Port).map_err(|_| PlaceError::Port { port: text.to_owned() })
+        text.parse().map(Self::Port).map_err(|_| LockDirError::Port { port: text.to_owned() })
     }
 }
 
@@ -271,32 +271,32 @@ fn is_number(text: &str) -> bool {
 }
 
 /// What keeps `name` from being part of a file's name that is the same file everywhere.
-fn wrong_in_file_name(name: &str) -> Option<BadName> {
+fn wrong_in_file_name(name: &str) -> Option<InvalidName> {
     let permitted = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() {
-        Some(BadName::Empty)
+        Some(InvalidName::Empty)
     } else if let Some(other) = name.chars().find(|c| !permitted(c)) {
-        Some(BadName::Character(other))
+        Some(InvalidName::Character(other))
     } else if name.starts_with(['-', '.']) {
-        Some(BadName::First)
+        Some(InvalidName::LeadingChar)
     } else if name.len() > 64 {
-        Some(BadName::TooLong)
+        Some(InvalidName::TooLong)
     } else {
         None
     }
 }
 
 /// What keeps `name` from being the name of a lock.
-fn wrong_in_name(name: &str) -> Option<BadName> {
+fn wrong_in_name(name: &str) -> Option<InvalidName> {
     let wrong = wrong_in_file_name(name);
     if wrong.is_some() {
         wrong
     } else if is_number(name) {
-        Some(BadName::Port)
+        Some(InvalidName::Port)
     } else if name.to_ascii_lowercase().strip_prefix("agent-").is_some_and(is_number) {
-        Some(BadName::PortFile)
+        Some(InvalidName::ReservedPrefix)
     } else if is_device(name) {
-        Some(BadName::Device)
+        Some(InvalidName::ReservedOnWindows)
     } else {
         None
     }
@@ -324,14 +324,14 @@ mod tests {
             assert!(LockDir::home(app).expect(app).path().ends_with(format!(".{app}")));
         }
         for app in ["", ".", "..", ".x", "-x", "a/b", "a\\b", "a\0b", "é", &"x".repeat(65)] {
-            assert!(matches!(LockDir::home(app), Err(PlaceError::App { .. })), "{app:?}");
+            assert!(matches!(LockDir::home(app), Err(LockDirError::App { .. })), "{app:?}");
         }
     }
 
     #[test]
     fn port_0_takes_no_lock_and_all_others_have_one() {
         let dir = LockDir::at("/d");
-        assert!(matches!(dir.port(0), Err(PlaceError::AnyPort)));
+        assert!(matches!(dir.port(0), Err(LockDirError::AnyPort)));
         for port in [1, 5338, 65535] {
             let path = sys::absolute(Path::new(&format!("/d/agent-{port}.lock")));
             assert_eq!(dir.port(port).expect("a port").path(), path);
@@ -340,14 +340,14 @@ mod tests {
 
     #[test]
     fn each_rule_of_a_name_has_its_own_reason() {
-        let why = |name: &str| match LockDir::at("/d").name(name) {
+        let reason = |name: &str| match LockDir::at("/d").name(name) {
             Ok(lock) => {
                 let path = sys::absolute(Path::new(&format!("/d/{name}.lock")));
                 assert_eq!(lock.path(), path);
                 assert_eq!((lock.name(), lock.port()), (Some(name), None));
                 None
             }
-            Err(PlaceError::Name { why, .. }) => Some(why),
+            Err(LockDirError::Name { reason, .. }) => Some(reason),
             Err(other) => panic!("{other}"),
         };
         let most = "x".repeat(64);
@@ -355,36 +355,36 @@ mod tests {
         for name in
             ["build", "B", "_", "a.b-c_d", "5338x", "agent-", "agent-x1", "agent", "x5338", &*most]
         {
-            assert_eq!(why(name), None, "{name}");
+            assert_eq!(reason(name), None, "{name}");
         }
         for name in ["con5", "com", "com10", "comx", "lpt", "nulls", "x.con", "a-nul"] {
-            assert_eq!(why(name), None, "{name}");
+            assert_eq!(reason(name), None, "{name}");
         }
         for (name, expected) in [
-            ("", BadName::Empty),
-            (&*long, BadName::TooLong),
-            ("-x", BadName::First),
-            (".x", BadName::First),
-            ("..", BadName::First),
-            ("a/b", BadName::Character('/')),
-            ("a\\b", BadName::Character('\\')),
-            ("a\0", BadName::Character('\0')),
-            ("a b", BadName::Character(' ')),
-            ("é", BadName::Character('é')),
-            ("0", BadName::Port),
-            ("5338", BadName::Port),
-            ("99999999", BadName::Port),
-            ("agent-5338", BadName::PortFile),
-            ("agent-007", BadName::PortFile),
-            ("Agent-1", BadName::PortFile),
-            ("con", BadName::Device),
-            ("Nul.tar.gz", BadName::Device),
-            ("prn", BadName::Device),
-            ("aux", BadName::Device),
-            ("COM1", BadName::Device),
-            ("lpt0.x", BadName::Device),
+            ("", InvalidName::Empty),
+            (&*long, InvalidName::TooLong),
+            ("-x", InvalidName::LeadingChar),
+            (".x", InvalidName::LeadingChar),
+            ("..", InvalidName::LeadingChar),
+            ("a/b", InvalidName::Character('/')),
+            ("a\\b", InvalidName::Character('\\')),
+            ("a\0", InvalidName::Character('\0')),
+            ("a b", InvalidName::Character(' ')),
+            ("é", InvalidName::Character('é')),
+            ("0", InvalidName::Port),
+            ("5338", InvalidName::Port),
+            ("99999999", InvalidName::Port),
+            ("agent-5338", InvalidName::ReservedPrefix),
+            ("agent-007", InvalidName::ReservedPrefix),
+            ("Agent-1", InvalidName::ReservedPrefix),
+            ("con", InvalidName::ReservedOnWindows),
+            ("Nul.tar.gz", InvalidName::ReservedOnWindows),
+            ("prn", InvalidName::ReservedOnWindows),
+            ("aux", InvalidName::ReservedOnWindows),
+            ("COM1", InvalidName::ReservedOnWindows),
+            ("lpt0.x", InvalidName::ReservedOnWindows),
         ] {
-            assert_eq!(why(name), Some(expected), "{name}");
+            assert_eq!(reason(name), Some(expected), "{name}");
         }
     }
 
@@ -421,8 +421,8 @@ mod tests {
         let lock = |text: &str| dir.lock(&text.parse().expect("a key"));
         assert_eq!(lock("5338").expect("a port"), dir.port(5338).expect("a port"));
         assert_eq!(lock("build").expect("a name"), dir.name("build").expect("a name"));
-        assert!(matches!(lock("0"), Err(PlaceError::AnyPort)));
-        assert!(matches!(lock(""), Err(PlaceError::Name { .. })));
+        assert!(matches!(lock("0"), Err(LockDirError::AnyPort)));
+        assert!(matches!(lock(""), Err(LockDirError::Name { .. })));
     }
 
     #[test]

@@ -193,14 +193,14 @@ fn release(file: &mut LockFile) {
     loop {
         state = match state {
             Release::Ended(_) => return,
-            Release::Stuck(stuck) => stuck.abandon(),
+            Release::ReleaseFailed(stuck) => stuck.abandon(),
             unfinished => unfinished.step(file),
         };
     }
 }
 
 fn withdraw(file: &mut LockFile) {
-    let mut state = Pausing::Newborn.give_up();
+    let mut state = Pausing::Created.give_up();
     while !matches!(state, Acquire::Refused(_) | Acquire::Failed(_)) {
         state = state.step(file);
     }

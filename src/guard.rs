@@ -11,7 +11,7 @@ use std::process::Command;
 
 use crate::error::ReleaseError;
 use crate::exit::{self, Left, Registered};
-use crate::protocol::{Guarantee, Release, Released, Stuck};
+use crate::protocol::{Guarantee, Release, ReleaseFailed, Released};
 use crate::record::Holder;
 use crate::sys::{self, LockFile};
 use crate::trace;
@@ -19,7 +19,7 @@ use crate::trace;
 /// A lock that is held. Dropping it releases the lock; [`release`](Self::release) also reports how
 /// that went.
 ///
-/// While it exists and [`is_current`](Self::is_current), no other participant holds the path (P1).
+/// While it exists and [`is_still_held`](Self::is_still_held), no other participant holds the path (P1).
 /// It must be kept: `let _ = lock.try_acquire()?` releases at once, `let _guard = …` does not.
 ///
 /// # The end of the process
@@ -33,7 +33,7 @@ use crate::trace;
 /// A lock belongs to the process that acquired it. A child made by `fork` does not get it: the
 /// child's copies of the lock files that are open in its parent are closed before `fork` returns in
 /// the child, so that the lock does not outlive the parent. The child's copy of the guard is inert:
-/// [`is_current`](Self::is_current) is `false`, [`release`](Self::release) returns
+/// [`is_still_held`](Self::is_still_held) is `false`, [`release`](Self::release) returns
 /// [`ReleaseError::Forked`], and a drop neither removes nor unlocks.
 ///
 /// So **acquire in the process that does the work**. A program that acquires, forks into the
@@ -41,7 +41,7 @@ use crate::trace;
 /// report the outcome to the process that started it over a pipe: `examples/daemon.rs` does that.
 ///
 /// A child made around the C library (`_Fork`, a `clone` system call) runs no fork handlers. It is
-/// noticed when it acquires, releases or drops a guard, calls [`is_current`](Self::is_current), or
+/// noticed when it acquires, releases or drops a guard, calls [`is_still_held`](Self::is_still_held), or
 /// exits in order, and acts as another process from then on. Until then, or if it does none of these,
 /// it shares the open lock file, and the lock lives for as long as the child does. A child that shares
 /// its parent's memory or descriptors (`vfork`, `CLONE_VM`, `CLONE_FILES`) must not use this crate.
@@ -82,7 +82,7 @@ impl Guard {
     /// [`ReleaseError::Forked`] in a child that was forked: both report a lock that this process does
     /// not hold, and removed nothing.
     pub fn release(mut self) -> Result<(), ReleaseError> {
-        match self.run_release(Stuck::keep) {
+        match self.run_release(ReleaseFailed::keep) {
             Released::Removed => Ok(()),
             Released::Lost => {
                 trace::lost(self.path());
@@ -104,7 +104,7 @@ impl Guard {
     /// # Errors
     ///
     /// Any error of looking at the path, other than its absence.
-    pub fn is_current(&self) -> io::Result<bool> {
+    pub fn is_still_held(&self) -> io::Result<bool> {
         if self.is_a_childs_copy() { Ok(false) } else { self.file.is_named() }
     }
 
@@ -118,7 +118,7 @@ impl Guard {
     /// It is the last one that this acquire has seen: that another process acquired and released in
     /// order between the removal of the dead holder's file and the creation of ours goes unnoticed
     /// if its file was gone again by then.
-    pub fn reclaimed(&self) -> Option<&Reclaimed> {
+    pub fn recovered_from(&self) -> Option<&Reclaimed> {
         self.reclaimed.as_ref()
     }
 
@@ -137,7 +137,7 @@ impl Guard {
     /// kernel lock lives for as long as the command does, even if this process is killed.
     ///
     /// The record goes on naming this process. After its death the lock is refused with
-    /// [`Unsure::RecordedGone`](crate::Unsure::RecordedGone) for as long as the command lives, and an
+    /// [`UnknownReason::HolderExited`](crate::UnknownReason::HolderExited) for as long as the command lives, and an
     /// agent of the old format, which looks at the recorded pid alone, takes the lock while the
     /// command works. A program that has nothing left to do is better turned into the command, by
     /// [`exec`](Self::exec); one that goes on can let the command acquire by itself. The release by
@@ -185,7 +185,7 @@ impl Guard {
     }
 
     /// The machine of a release, to its end. `stuck` decides what follows a failure.
-    fn run_release(&mut self, stuck: fn(Stuck) -> Release) -> Released {
+    fn run_release(&mut self, stuck: fn(ReleaseFailed) -> Release) -> Released {
         let registered = self.registered.take();
         let is_a_childs_copy = self.is_a_childs_copy();
         // The exit of the process waits for the removal of the file.
@@ -201,7 +201,7 @@ impl Guard {
         loop {
             state = match state {
                 Release::Ended(released) => return released,
-                Release::Stuck(failed) => stuck(failed),
+                Release::ReleaseFailed(failed) => stuck(failed),
                 unfinished => unfinished.step(&mut self.file),
             };
         }
@@ -214,7 +214,7 @@ impl Drop for Guard {
         if self.registered.is_none() {
             return;
         }
-        match self.run_release(Stuck::abandon) {
+        match self.run_release(ReleaseFailed::abandon) {
             Released::Removed | Released::Left => {}
             Released::Lost => trace::lost(self.path()),
             Released::Kept(op) | Released::Failed(op) => {

@@ -90,7 +90,7 @@
 //! # Not promised
 //!
 //! - A program that ignores the protocol, or a person with `rm`, can remove the file under its
-//!   holder; then another process can acquire. The holder can notice ([`Guard::is_current`]), and its
+//!   holder; then another process can acquire. The holder can notice ([`Guard::is_still_held`]), and its
 //!   release removes no other's file, except in the window between the final check and the unlink.
 //! - [`Lock::force_clear`] is outside of the promises.
 //! - Where a filesystem has no kernel locks (`flock`), nothing is reclaimed: a dead holder's file
@@ -115,7 +115,7 @@
 //! | the machine sleeps | no effect: the kernel lock stays, and the start of a process counts the sleep. An agent of the old format that falls asleep between its create and its write, for over two seconds, is taken for dead |
 //! | the machine gets another name | no effect on a local disk. On a shared filesystem, after the next boot, a lock from before counts as another machine's and is refused (`clear --force` removes it) |
 //! | the home is shared with another machine | a holder there is refused as long as its kernel lock is seen, and as unknown after that: no check here can prove its death |
-//! | a person or a cleaner removes the file | the holder can notice ([`Guard::is_current`]), and its release leaves a successor's file alone |
+//! | a person or a cleaner removes the file | the holder can notice ([`Guard::is_still_held`]), and its release leaves a successor's file alone |
 //!
 //! # Another file system under the same machine
 //!
@@ -169,7 +169,7 @@
 //!     loop {
 //!         state = match state {
 //!             Acquire::Held(_) | Acquire::Refused(_) | Acquire::Failed(_) => return state,
-//!             Acquire::Standing(at_a_holder) => at_a_holder.leave(),
+//!             Acquire::Blocked(at_a_holder) => at_a_holder.leave(),
 //!             Acquire::Pausing(pausing) if tries < 3 => { tries += 1; pausing.again() }
 //!             Acquire::Pausing(pausing) => pausing.give_up(),
 //!             waiting => waiting.step(fs),
@@ -222,20 +222,20 @@ pub use acquire::cancel::CancelToken;
 pub use acquire::wait::WaitOptions;
 pub use dir::{LockDir, LockKey};
 pub use error::held::Held;
-pub use error::{AcquireError, BadName, PlaceError, ReleaseError};
+pub use error::{AcquireError, InvalidName, LockDirError, ReleaseError};
 pub use guard::{Guard, Reclaimed};
-pub use inspect::list::{ListError, Listed};
+pub use inspect::list::{ListError, LockEntry};
 pub use inspect::status::Status;
-pub use inspect::sweep::Swept;
+pub use inspect::sweep::SweepOutcome;
 pub use lock::Lock;
-pub use protocol::{Guarantee, Op, Refusal, Unsure};
+pub use protocol::{Guarantee, Op, Refusal, UnknownReason};
 pub use record::{Holder, MAX_NOTE, MAX_RECORD};
 
 /// The shipped adapter on `path`, for programs that check it against the model or record its calls.
 /// A create is recorded as `record`: this process, if `None`. **Not covered by semantic versioning.**
 #[doc(hidden)]
 pub fn adapter(path: impl AsRef<std::path::Path>, record: Option<Holder>) -> impl Adapter {
-    let record = record.unwrap_or_else(|| sys::process::me().into_owned());
+    let record = record.unwrap_or_else(|| sys::process::current_process().into_owned());
     sys::LockFile::new(sys::absolute(path.as_ref()), record)
 }
 
@@ -261,7 +261,7 @@ impl Adapter for sys::LockFile {
 ///
 /// # Errors
 ///
-/// As [`Lock::try_acquire`], and [`AcquireError::Place`] for port 0 or without a home directory.
+/// As [`Lock::try_acquire`], and [`AcquireError::LockDir`] for port 0 or without a home directory.
 pub fn try_acquire(port: u16) -> Result<Guard, AcquireError> {
     LockDir::user()?.port(port)?.try_acquire()
 }

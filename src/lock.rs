@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::AcquireError;
 use crate::error::held::{Held, Subject};
-use crate::protocol::{Op, Refusal, Unsure};
+use crate::protocol::{Op, Refusal, UnknownReason};
 use crate::record::Holder;
 use crate::sys::{self, LockFile};
 
@@ -83,7 +83,7 @@ impl Lock {
 
     /// What a create is recorded as.
     pub(crate) fn record(&self) -> Holder {
-        let mut record = sys::process::me().into_owned();
+        let mut record = sys::process::current_process().into_owned();
         record.port = self.port();
         if self.command.is_some() {
             record.command.clone_from(&self.command);
@@ -93,18 +93,20 @@ impl Lock {
     }
 
     /// The holder that a refusal names.
-    pub(crate) fn known_holder(file: &LockFile, why: Refusal) -> Option<&Holder> {
-        match why {
+    pub(crate) fn known_holder(file: &LockFile, reason: Refusal) -> Option<&Holder> {
+        match reason {
             // No file was looked at to the end.
-            Refusal::Unknown(Unsure::Contended | Unsure::BeingCreated | Unsure::Unreadable) => None,
+            Refusal::Unknown(
+                UnknownReason::Contended | UnknownReason::BeingCreated | UnknownReason::Unreadable,
+            ) => None,
             Refusal::Holder | Refusal::Unknown(_) => file.seen(),
         }
     }
 
-    pub(crate) fn held(&self, file: &LockFile, why: Refusal) -> Held {
-        let holder = Self::known_holder(file, why).cloned();
-        let mut held = Held::new(self, holder, why);
-        if why == Refusal::Unknown(Unsure::RecordedGone) {
+    pub(crate) fn held(&self, file: &LockFile, reason: Refusal) -> Held {
+        let holder = Self::known_holder(file, reason).cloned();
+        let mut held = Held::new(self, holder, reason);
+        if reason == Refusal::Unknown(UnknownReason::HolderExited) {
             let recorded = held.holder.as_ref().map_or(0, |holder| holder.pid);
             held.locked_by = sys::process::pids_with_lock(&self.path, recorded);
         }

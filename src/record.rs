@@ -74,7 +74,7 @@ pub struct Holder {
 impl Holder {
     /// The record that this process would write, without port and time.
     pub fn of_this_process() -> Self {
-        crate::sys::process::me().into_owned()
+        crate::sys::process::current_process().into_owned()
     }
 
     /// A record of the old format: a pid and no more. What is known besides can be set afterwards.

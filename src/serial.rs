@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use serde_core::ser::{Serialize, SerializeStruct, Serializer};
 
 use crate::error::AcquireError;
-use crate::inspect::list::Listed;
+use crate::inspect::list::LockEntry;
 use crate::inspect::status::Status;
 use crate::protocol::Refusal;
 use crate::record::{Holder, time_text};
@@ -28,25 +28,25 @@ impl Serialize for Holder {
     }
 }
 
-/// With feature `serde`: `state`, `holder`, `why`, `message`. The lock itself is not known to a
-/// status; a [`Listed`] has its keys as well.
+/// With feature `serde`: `state`, `holder`, `reason`, `message`. The lock itself is not known to a
+/// status; a [`LockEntry`] has its keys as well.
 impl Serialize for Status {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut status = serializer.serialize_struct("Status", 4)?;
         status.serialize_field("state", state(self))?;
         status.serialize_field("holder", &self.holder())?;
-        status.serialize_field("why", &reason(self))?;
+        status.serialize_field("reason", &reason(self))?;
         status.serialize_field("message", &self.to_string())?;
         status.end()
     }
 }
 
-/// With feature `serde`: `state`, `port`, `name`, `path`, `holder`, `why`, `message`, as an object of
+/// With feature `serde`: `state`, `port`, `name`, `path`, `holder`, `reason`, `message`, as an object of
 /// `portlock list --json`. A path that is not UTF-8 has replacement characters.
-impl Serialize for Listed {
+impl Serialize for LockEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { lock, status } = self;
-        let (state, holder, why, message) = match status {
+        let (state, holder, reason, message) = match status {
             Ok(status) => (state(status), status.holder(), reason(status), status.describe(lock)),
             Err(error) => {
                 let message =
@@ -60,7 +60,7 @@ impl Serialize for Listed {
         listed.serialize_field("name", &lock.name())?;
         listed.serialize_field("path", &lock.path().to_string_lossy())?;
         listed.serialize_field("holder", &holder)?;
-        listed.serialize_field("why", &why)?;
+        listed.serialize_field("reason", &reason)?;
         listed.serialize_field("message", &message)?;
         listed.end()
     }
@@ -71,16 +71,16 @@ fn state(status: &Status) -> &'static str {
         Status::Free => "free",
         Status::Held { .. } => "held",
         Status::Stale { .. } => "stale",
-        Status::CannotTell { .. } => "unknown",
+        Status::Unknown { .. } => "unknown",
     }
 }
 
 fn reason(status: &Status) -> Option<&'static str> {
     match status {
-        Status::Held { why: Refusal::Unknown(why), .. } | Status::CannotTell { why, .. } => {
-            Some(why.as_str())
+        Status::Held { reason: Refusal::Unknown(reason), .. } | Status::Unknown { reason, .. } => {
+            Some(reason.as_str())
         }
-        Status::Free | Status::Held { why: Refusal::Holder, .. } | Status::Stale { .. } => None,
+        Status::Free | Status::Held { reason: Refusal::Holder, .. } | Status::Stale { .. } => None,
     }
 }
 
@@ -97,7 +97,7 @@ fn reason_of(error: &AcquireError) -> &'static str {
         | AcquireError::Held(_)
         | AcquireError::Timeout { .. }
         | AcquireError::Cancelled { .. }
-        | AcquireError::Place(_) => "failed",
+        | AcquireError::LockDir(_) => "failed",
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{LockDir, Unsure};
+    use crate::{LockDir, UnknownReason};
 
     #[test]
     fn holder_has_the_keys_of_its_record_for_people() {
@@ -137,23 +137,26 @@ mod tests {
     #[test]
     fn each_status_has_its_state_and_reason() {
         let holder = Some(Holder::new(7));
-        for (status, state, why) in [
+        for (status, state, reason) in [
             (Status::Free, "free", None),
-            (Status::Held { holder: holder.clone(), why: Refusal::Holder }, "held", None),
+            (Status::Held { holder: holder.clone(), reason: Refusal::Holder }, "held", None),
             (
-                Status::Held { holder: None, why: Refusal::Unknown(Unsure::BeingCreated) },
+                Status::Held {
+                    holder: None,
+                    reason: Refusal::Unknown(UnknownReason::BeingCreated),
+                },
                 "held",
                 Some("being-created"),
             ),
             (Status::Stale { holder: holder.clone() }, "stale", None),
             (
-                Status::CannotTell { holder, why: Unsure::OtherMachine },
+                Status::Unknown { holder, reason: UnknownReason::OtherMachine },
                 "unknown",
                 Some("other-machine"),
             ),
         ] {
             let found = serde_json::to_value(&status).expect("JSON");
-            assert_eq!((&found["state"], &found["why"]), (&json!(state), &json!(why)));
+            assert_eq!((&found["state"], &found["reason"]), (&json!(state), &json!(reason)));
             assert_eq!(found["holder"]["pid"].as_u64(), status.holder().map(|_| 7));
             assert_eq!(found["message"], status.to_string());
         }
@@ -172,7 +175,7 @@ mod tests {
         assert_eq!(found[0]["path"], guard.path().to_str().expect("UTF-8"));
         assert_eq!((&found[1]["port"], &found[1]["name"]), (&json!(null), &json!("x")));
         assert_eq!(
-            (&found[1]["state"], &found[1]["why"]),
+            (&found[1]["state"], &found[1]["reason"]),
             (&json!("unknown"), &json!("not-a-lock-file"))
         );
     }

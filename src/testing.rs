@@ -72,10 +72,10 @@
 //! For code that branches on a refusal, or shows one.
 //!
 //! ```
-//! use portlock::{AcquireError, Held, Holder, LockDir, Refusal, Unsure};
+//! use portlock::{AcquireError, Held, Holder, LockDir, Refusal, UnknownReason};
 //!
 //! let lock = LockDir::at("/run/my-app").port(5338)?;
-//! let unknown = Refusal::Unknown(Unsure::OtherMachine);
+//! let unknown = Refusal::Unknown(UnknownReason::OtherMachine);
 //! let error = AcquireError::Held(Held::new(&lock, Some(Holder::new(20211)), unknown));
 //! assert!(error.is_held());
 //! assert!(error.to_string().contains("may be locked on another machine"));

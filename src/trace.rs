@@ -22,7 +22,7 @@ pub(crate) fn hears_of_waits() -> bool {
 /// A lock was acquired: says so if it was taken over from a dead holder.
 pub(crate) fn acquired(guard: &Guard) {
     #[cfg(feature = "tracing")]
-    if let Some(from) = guard.reclaimed() {
+    if let Some(from) = guard.recovered_from() {
         let pid = from.holder.as_ref().map(|holder| holder.pid);
         let path = guard.path().display();
         tracing::info!(target: "portlock", %path, pid, "reclaimed the lock of {from}, which is gone");

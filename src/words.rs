@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::protocol::{Guarantee, Refusal, Unsure};
+use crate::protocol::{Guarantee, Refusal, UnknownReason};
 
 impl fmt::Display for Guarantee {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -18,18 +18,18 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Holder => f.write_str("the recorded holder is alive"),
-            Self::Unknown(why) => why.fmt(f),
+            Self::Unknown(reason) => reason.fmt(f),
         }
     }
 }
 
-impl Unsure {
+impl UnknownReason {
     /// A word for programs, as in the command's JSON: `being-created`. It never changes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BeingCreated => "being-created",
             Self::Unreadable => "unreadable",
-            Self::RecordedGone => "recorded-gone",
+            Self::HolderExited => "holder-exited",
             Self::CannotProbe => "cannot-probe",
             Self::OtherMachine => "other-machine",
             Self::NoSharedLock => "no-shared-lock",
@@ -40,13 +40,13 @@ impl Unsure {
     }
 }
 
-impl fmt::Display for Unsure {
+impl fmt::Display for UnknownReason {
     /// A clause: "the lock file has no record yet".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::BeingCreated => "the lock file has no record yet",
             Self::Unreadable => "the lock file has no readable record, and another process has it locked",
-            Self::RecordedGone => "the recorded process is gone, but its kernel lock is still held",
+            Self::HolderExited => "the recorded process is gone, but its kernel lock is still held",
             Self::CannotProbe => "the state of the recorded process cannot be checked from here",
             Self::OtherMachine => {
                 "the record is of another machine, or of this one under another name"
@@ -68,17 +68,17 @@ mod tests {
     #[test]
     fn each_word_is_one_clause() {
         let reasons = [
-            Unsure::BeingCreated,
-            Unsure::RecordedGone,
-            Unsure::CannotProbe,
-            Unsure::OtherMachine,
-            Unsure::NoSharedLock,
-            Unsure::Unreadable,
-            Unsure::NoKernelLocks,
-            Unsure::Contended,
-            Unsure::CannotWatch,
+            UnknownReason::BeingCreated,
+            UnknownReason::HolderExited,
+            UnknownReason::CannotProbe,
+            UnknownReason::OtherMachine,
+            UnknownReason::NoSharedLock,
+            UnknownReason::Unreadable,
+            UnknownReason::NoKernelLocks,
+            UnknownReason::Contended,
+            UnknownReason::CannotWatch,
         ];
-        let mut texts: Vec<String> = reasons.iter().map(Unsure::to_string).collect();
+        let mut texts: Vec<String> = reasons.iter().map(UnknownReason::to_string).collect();
         for (reason, text) in reasons.iter().zip(&texts) {
             assert_eq!(Refusal::Unknown(*reason).to_string(), *text);
         }

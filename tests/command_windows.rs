@@ -126,8 +126,8 @@ fn ctrl_break_ends_the_command_and_not_portlock_which_releases() {
     let (mut portlock, _) = run_participant(&place, &[]);
     // SAFETY: takes numbers. Sent to the group of the new portlock, in which its command is.
     if unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, portlock.pid()) } == 0 {
-        let why = std::io::Error::last_os_error();
-        return not_checked(&format!("Ctrl-C and Ctrl-Break: no console here ({why})"));
+        let reason = std::io::Error::last_os_error();
+        return not_checked(&format!("Ctrl-C and Ctrl-Break: no console here ({reason})"));
     }
     assert!(portlock.will_answer_no_more());
     // What the system ends a process with that handles no Ctrl-C (STATUS_CONTROL_C_EXIT).

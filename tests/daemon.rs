@@ -102,7 +102,7 @@ fn a_daemon_holds_after_its_starter_has_exited() {
     assert_eq!(error.held().and_then(|held| held.holder.as_ref()).map(|it| it.pid), Some(pid));
     drop(daemon);
     let guard = place.lock().acquire_timeout(MINUTE).expect("it ends");
-    assert_eq!(guard.reclaimed(), None, "in order");
+    assert_eq!(guard.recovered_from(), None, "in order");
 }
 
 #[test]

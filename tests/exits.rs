@@ -47,7 +47,7 @@ fn s11_an_exit_removes_nothing_of_a_successors() {
     fs::remove_file(place.path()).expect("a person removes it");
     let successor = place.lock.try_acquire().expect("nothing stands there");
     holder.end("exit");
-    assert!(successor.is_current().expect("it stands"));
+    assert!(successor.is_still_held().expect("it stands"));
 }
 
 #[test]

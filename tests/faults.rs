@@ -724,7 +724,7 @@ impl Run<'_> {
                     fs::remove_file(&self.path).expect("removes");
                     let successor = Lock::at(&self.path).try_acquire().expect("nothing stands");
                     self.release("lost");
-                    if !successor.is_current().expect("looks") {
+                    if !successor.is_still_held().expect("looks") {
                         self.problems.push("a successor's file was removed".to_owned());
                     }
                 }
@@ -761,8 +761,8 @@ impl Run<'_> {
     /// The witness: the kernel's lock, the path and the record, seen from here. And a rival.
     fn check_that_it_holds(&mut self) -> bool {
         let witnessed = witness(&self.path, self.pid);
-        if let Err(why) = &witnessed {
-            self.problems.push(format!("it says that it holds, and {why}"));
+        if let Err(reason) = &witnessed {
+            self.problems.push(format!("it says that it holds, and {reason}"));
         }
         let rival = Lock::at(&self.path).try_acquire();
         if !rival.as_ref().is_err_and(portlock::AcquireError::is_held) {
@@ -1081,7 +1081,7 @@ fn a_full_filesystem_is_told_and_what_was_begun_is_gone() {
         let error = lock.try_acquire().expect_err("no room for a record");
         is_told(&error, "cannot write the record to", lock.path(), libc::ENOSPC);
         assert!(error.next_step().contains("free some space"), "{error:#}");
-        assert!(!fs::exists(lock.path()).expect("looks"), "the newborn is gone");
+        assert!(!fs::exists(lock.path()).expect("looks"), "the new file is gone");
     }
     // Space that is freed makes it work at once.
     fs::remove_file(mounted.dir.join("fill")).expect("removes");
@@ -1126,7 +1126,7 @@ fn on_a_read_only_mount_a_holder_is_seen_and_nothing_else_works() {
     let error = within.clear().expect_err("read only");
     is_told(&error, "cannot remove", within.path(), libc::EROFS);
     let guard = outside.try_acquire().expect("its holder is dead");
-    assert!(guard.reclaimed().is_some());
+    assert!(guard.recovered_from().is_some());
 }
 
 /// A sticky directory, as /tmp: what another user left may be opened by all and removed by nobody.
@@ -1156,7 +1156,7 @@ fn a_dead_file_of_another_user_in_a_sticky_directory_is_told_and_stays() {
     permit(dir.path(), 0o700);
     assert_eq!(other.try_acquire(&path), "failed, Create, PermissionDenied");
     let guard = Lock::at(&path).try_acquire().expect("its owner may remove it");
-    assert!(guard.reclaimed().is_some());
+    assert!(guard.recovered_from().is_some());
 }
 
 /// Asked for the first time without a free descriptor, a process does not know its boot, nor when
@@ -1288,7 +1288,7 @@ fn carry_out(order: &str, rest: &str, guard: &mut Option<Guard>) -> String {
         }
         "clear" => cleared(lock.clear()),
         "force-clear" => match lock.status() {
-            Ok(Status::CannotTell { holder: Some(holder), .. }) => forced(&lock, &holder),
+            Ok(Status::Unknown { holder: Some(holder), .. }) => forced(&lock, &holder),
             Ok(other) => state(&other),
             Err(error) => failed(&error),
         },

@@ -69,7 +69,7 @@ fn handed_over_lock_survives_closed_standard_descriptors() {
     assert_eq!(daemon.try_acquire(place.path()), "held");
     assert_eq!(daemon.tell("hand-over-to-cat"), "spawned");
     daemon.kill();
-    let refused = format!("refused, RecordedGone, pid {}", daemon.pid());
+    let refused = format!("refused, HolderExited, pid {}", daemon.pid());
     assert_eq!(outcome(&place.try_acquire()), refused, "its command has the lock");
 }
 

@@ -40,7 +40,7 @@ fn next(walk: &Walk<'_>, name: Who, begun: &mut bool, attempts: &mut u8) -> Opti
             Move::Begin(name)
         }
         Doing::Holding | Doing::Percy(Percy::Holding) => Move::Release(name),
-        Doing::Acquiring(Acquire::Standing(_)) => Move::Answer(name, Answer::Leave),
+        Doing::Acquiring(Acquire::Blocked(_)) => Move::Answer(name, Answer::Leave),
         doing if asks_the_driver(doing) => {
             *attempts += 1;
             let again = *attempts < ATTEMPTS;

@@ -32,11 +32,11 @@ fn file_of(picture: Picture) -> PathBuf {
 
 fn committed(picture: Picture) -> String {
     let file = file_of(picture);
-    std::fs::read_to_string(&file).unwrap_or_else(|why| panic!("{}: {why}", file.display()))
+    std::fs::read_to_string(&file).unwrap_or_else(|reason| panic!("{}: {reason}", file.display()))
 }
 
 fn drawn(picture: Picture) -> String {
-    picture.draw().unwrap_or_else(|why| panic!("{why}"))
+    picture.draw().unwrap_or_else(|reason| panic!("{reason}"))
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn the_story_of_the_double_reclaim_breaks_p1_and_goes_that_way() {
 fn the_pictures_stand_alone_and_can_be_read_on_light_and_dark_pages() {
     for picture in Picture::ALL {
         let text = committed(picture);
-        stands_alone(&text).unwrap_or_else(|why| panic!("{picture}: {why}"));
+        stands_alone(&text).unwrap_or_else(|reason| panic!("{picture}: {reason}"));
         // The width of a page of the README, on which text keeps its size.
         let document = Document::parse(&text).expect("XML");
         let width = document.root_element().attribute("width");
@@ -135,14 +135,14 @@ fn a_picture_that_does_not_stand_alone_is_noticed() {
         (good.replace("prefers-color-scheme:dark", "print"), "nothing for dark pages"),
         (good.replace("title>", "text>").replace("<title ", "<text "), "no title"),
     ];
-    for (text, why) in broken {
-        let found = stands_alone(&text).expect_err(why);
-        assert!(found.starts_with(why), "{found} is not {why}");
+    for (text, reason) in broken {
+        let found = stands_alone(&text).expect_err(reason);
+        assert!(found.starts_with(reason), "{found} is not {reason}");
     }
 }
 
 fn stands_alone(text: &str) -> Result<(), String> {
-    let document = Document::parse(text).map_err(|why| format!("not XML: {why}"))?;
+    let document = Document::parse(text).map_err(|reason| format!("not XML: {reason}"))?;
     for node in document.descendants().filter(Node::is_element) {
         if node.tag_name().name() == "script" {
             return Err("a script".into());
@@ -180,16 +180,20 @@ fn what_is_missing_from_the_diagram_or_too_much_in_it_is_noticed() {
     let text = committed(Picture::Machine);
     let broken = [
         ("data-states=\"Judging\"", "data-states=\"Guessing\"", "Judging(Ours) has no card"),
-        ("data-to=\"Held\"", "data-to=\"Refused\"", "no edge from ConfirmingNew(KernelLock)"),
-        ("data-from=\"Dating\"", "data-from=\"Opening\"", "nothing leads from Opening to Peeking"),
+        ("data-to=\"Held\"", "data-to=\"Refused\"", "no edge from ConfirmingCreated(KernelLock)"),
+        (
+            "data-from=\"CheckingAge\"",
+            "data-from=\"Opening\"",
+            "nothing leads from Opening to ReadingUnlocked",
+        ),
         (">unlinked</text>", "></text>", "unlinked is not to be read"),
     ];
-    for (from, to, why) in broken {
+    for (from, to, reason) in broken {
         assert!(text.contains(from), "{from} is not in the picture");
         let text = text.replace(from, to);
         let document = Document::parse(&text).expect("XML");
         let missing = [missing::<Acquire>(&document), missing::<Release>(&document)].concat();
-        assert!(missing.iter().any(|found| found.contains(why)), "{why}: {missing:?}");
+        assert!(missing.iter().any(|found| found.contains(reason)), "{reason}: {missing:?}");
     }
 }
 
@@ -269,9 +273,9 @@ fn a_text_that_is_covered_or_cut_off_is_noticed() {
             "a line runs through over",
         ),
     ];
-    for (text, why) in broken {
+    for (text, reason) in broken {
         let troubles = troubles(&text);
-        assert!(troubles.iter().any(|found| found.contains(why)), "{why}: {troubles:?}");
+        assert!(troubles.iter().any(|found| found.contains(reason)), "{reason}: {troubles:?}");
     }
 }
 
@@ -296,7 +300,7 @@ fn any_schedule_can_be_drawn_and_read() {
                 let run = run(&config, &protocol, &schedule, true);
                 let story = Origin { variant: None, participants }.story(&config);
                 let text = sequence::draw(config.kinds.len(), &run, &story);
-                stands_alone(&text).unwrap_or_else(|why| panic!("{}: {why}", config.name));
+                stands_alone(&text).unwrap_or_else(|reason| panic!("{}: {reason}", config.name));
                 let troubles = troubles(&text);
                 assert!(
                     troubles.is_empty(),

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
 
-use portlock::{AcquireError, Holder, Listed, LockDir, PlaceError, Status};
+use portlock::{AcquireError, Holder, LockDir, LockDirError, LockEntry, Status};
 
 use participant::{Participant, not_checked};
 
@@ -94,14 +94,14 @@ impl Locks {
 }
 
 /// One line for each: its file and its state in a word.
-fn said(listed: &[Listed]) -> Vec<String> {
-    let line = |listed: &Listed| {
+fn said(listed: &[LockEntry]) -> Vec<String> {
+    let line = |listed: &LockEntry| {
         let file = listed.lock.path().file_name().expect("a name").to_string_lossy();
         let state = match &listed.status {
             Ok(Status::Free) => "free".to_owned(),
             Ok(Status::Held { .. }) => "held".to_owned(),
             Ok(Status::Stale { .. }) => "stale".to_owned(),
-            Ok(Status::CannotTell { why, .. }) => format!("{why:?}"),
+            Ok(Status::Unknown { reason, .. }) => format!("{reason:?}"),
             Err(AcquireError::NotALockFile { found, .. }) => (*found).to_owned(),
             other => format!("{other:?}"),
         };
@@ -111,7 +111,7 @@ fn said(listed: &[Listed]) -> Vec<String> {
 }
 
 fn swept(dir: &LockDir) -> Vec<String> {
-    let line = |swept: portlock::Swept| {
+    let line = |swept: portlock::SweepOutcome| {
         let file = swept.lock.path().file_name().expect("a name").to_string_lossy().into_owned();
         match swept.removed {
             Ok(from) => format!("{file}: removed, of {}", from.holder.map_or(0, |of| of.pid)),
@@ -204,7 +204,7 @@ fn a_list_tells_of_each_lock_what_its_status_tells() {
 
     let listed = locks.dir.list().expect("can be listed");
     assert_eq!(listed.len(), 4);
-    for Listed { lock, status, .. } in &listed {
+    for LockEntry { lock, status, .. } in &listed {
         let (listed, asked) = (status.as_ref().expect("is told"), lock.status().expect("is told"));
         assert_eq!(*listed, asked, "{}", lock.path().display());
     }
@@ -329,7 +329,7 @@ fn where_kernel_locks_cannot_be_watched_a_sweep_tries_them() {
             // Another container cannot ask after the holder, and sees no kernel lock of outside.
             assert_eq!(said.replace("agent-1.lock: CannotWatch", "agent-1.lock: held"), expected);
         }
-        Err(why) => return not_checked(&format!("no pid namespace can be made here: {why}")),
+        Err(reason) => return not_checked(&format!("no pid namespace can be made here: {reason}")),
     }
     let said = inside("sweep").expect("it could before");
     assert!(said.starts_with("agent-2.lock: removed, of "), "{said}");
@@ -513,8 +513,8 @@ fn without_a_home_that_can_be_written_a_runtime_directory_of_our_own_stands_in()
     let stands_in = all.path("run/portlock").display().to_string();
     for _ in 0..2 {
         let said = all.homeless("user-or-fallback").env("XDG_RUNTIME_DIR", run.as_ref()).run();
-        let why = "no lock file can be made in /dev/null/home/.percy: Not a directory (";
-        assert!(said.starts_with(&format!("{stands_in} instead: {why}")), "{said}");
+        let reason = "no lock file can be made in /dev/null/home/.percy: Not a directory (";
+        assert!(said.starts_with(&format!("{stands_in} instead: {reason}")), "{said}");
         assert_eq!(all.mode("run/portlock"), 0o700);
     }
     // The command and the library's short form keep to the user's own: it is opt-in.
@@ -559,9 +559,9 @@ fn s15_a_home_directory_that_we_may_not_write_to_is_fallen_back_from() {
     };
     let stands_in = all.path(&format!("tmp/portlock-{id}")).display().to_string();
     let home = all.path("home/.percy").display().to_string();
-    let why = format!("no lock file can be made in {home}: Permission denied (");
+    let reason = format!("no lock file can be made in {home}: Permission denied (");
     let said = asked().run();
-    assert!(said.starts_with(&format!("{stands_in} instead: {why}")), "{said}");
+    assert!(said.starts_with(&format!("{stands_in} instead: {reason}")), "{said}");
 
     // The directory itself counts, where it is there; else the nearest above it.
     all.permit("home", 0o755);
@@ -610,7 +610,7 @@ fn a_home_directory_on_a_read_only_filesystem_is_fallen_back_from() {
     let within = ["unshare", "--mount", "--", "sh", "-c", &mounted];
     match all.child("user-or-fallback").within(&within).try_run() {
         Ok(said) => assert!(said.contains(": Read-only file system ("), "{said}"),
-        Err(why) => not_checked(&format!("nothing can be mounted here: {why}")),
+        Err(reason) => not_checked(&format!("nothing can be mounted here: {reason}")),
     }
 }
 
@@ -618,9 +618,9 @@ fn a_home_directory_on_a_read_only_filesystem_is_fallen_back_from() {
 fn what_stands_in_the_place_of_our_own_directory_is_refused_and_left_alone() {
     let all = Environment::new();
     let name = all.temporary_name();
-    let refused = |why: &str| {
+    let refused = |reason: &str| {
         let said = all.homeless("user-or-fallback").run();
-        let expected = format!("{} is not safe: {why}; ", all.temporary().display());
+        let expected = format!("{} is not safe: {reason}; ", all.temporary().display());
         assert!(said.starts_with(&expected), "{said}");
     };
 
@@ -674,7 +674,7 @@ fn a_name_has_its_lock_and_the_record_no_port() {
     assert!(refused.starts_with("lock build is locked by pid "), "{refused}");
     guard.release().expect("is ours");
     let place: AcquireError = locks.dir.name("5338").expect_err("a port").into();
-    assert!(matches!(place, AcquireError::Place(PlaceError::Name { .. })));
+    assert!(matches!(place, AcquireError::LockDir(LockDirError::Name { .. })));
 }
 
 // ---- the child ----------------------------------------------------------------------------------
@@ -765,9 +765,9 @@ fn a_child_carries_out_its_order() {
 }
 
 fn carried_out(order: &str, dir: &LockDir) -> String {
-    let path = |dir: Result<LockDir, PlaceError>| match dir {
+    let path = |dir: Result<LockDir, LockDirError>| match dir {
         Ok(dir) => match dir.instead_of() {
-            Some(why) => format!("{} instead: {}", dir.path().display(), in_one_line(why)),
+            Some(reason) => format!("{} instead: {}", dir.path().display(), in_one_line(reason)),
             None => dir.path().display().to_string(),
         },
         Err(error) => in_one_line(&error),

@@ -108,7 +108,7 @@ fn the_lock_of_one_who_was_killed_cannot_be_told_and_is_removed_or_taken_over() 
         let mut holder = Participant::holding(&home.lock_file());
         holder.kill();
         let (code, answer) = home.answer(&["status", "--json", "5338"]);
-        assert_eq!((code, &answer["why"]), (Some(4), &json!("cannot-watch")), "{answer}");
+        assert_eq!((code, &answer["reason"]), (Some(4), &json!("cannot-watch")), "{answer}");
         let done = home.portlock(remover);
         let said = format!("removed the lock file of port 5338, left by pid {}", holder.pid());
         assert_eq!(done.code, Some(0), "{remover:?}: {}", done.err);
@@ -133,6 +133,6 @@ fn wrong_arguments_commands_and_files_have_their_exit_codes() {
     let done = home.portlock(&["run", "5338", "--", "cmd"]);
     assert_eq!(done.code, Some(73));
     assert!(done.err.contains("is a directory, not a lock file"), "{}", done.err);
-    assert_eq!(home.answer(&["status", "--json", "5338"]).1["why"], "not-a-lock-file");
+    assert_eq!(home.answer(&["status", "--json", "5338"]).1["reason"], "not-a-lock-file");
     assert_eq!(home.portlock(&["completions", "powershell"]).code, Some(0));
 }

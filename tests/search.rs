@@ -91,7 +91,7 @@ fn any_number_of_threads_finds_the_same() {
 fn a_find_in_reduced_worlds_is_as_short_as_in_whole_ones() {
     for (name, promise, world) in [
         ("no-confirm-before-unlink", Promise::P2, "base"),
-        ("newborn-left-when-lock-fails", Promise::P6, "faults"),
+        ("new-file-left-when-lock-fails", Promise::P6, "faults"),
         ("start-time-ignored", Promise::P3, "base"),
         ("clear-without-lock", Promise::P2, "clears"),
     ] {

@@ -143,7 +143,7 @@ fn s10_a_held_lock_fails_before_the_port_is_bound() {
     assert_eq!(status.code(), Some(1));
     let words = format!("port {} is locked by pid {}", place.port, std::process::id());
     assert!(errors.contains(&words), "{errors}");
-    assert!(guard.is_current().expect("it stands"));
+    assert!(guard.is_still_held().expect("it stands"));
 }
 
 #[test]

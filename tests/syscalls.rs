@@ -153,9 +153,9 @@ fn a_wait_is_one_call_and_the_hand_over_after_it_nine() {
     let calls = traced.calls();
     let tried =
         calls.of(wait).iter().position(|call| call == "flock(file, LOCK_EX|LOCK_NB) EAGAIN");
-    let standing = 1 + tried.expect("it was busy");
+    let blocked = 1 + tried.expect("it was busy");
     assert_eq!(
-        calls.of(wait)[standing..],
+        calls.of(wait)[blocked..],
         [
             // A confirm, as for a refusal. No holder is probed: whichever it is, it is waited for.
             "statx(path)",
@@ -234,7 +234,7 @@ fn search_for_lock_sharers_touches_no_file_of_others() {
     let mut holder = Participant::holding(&traced.path);
     assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
     holder.kill();
-    let refused = traced.tell_path("try", "refused, RecordedGone, pid ");
+    let refused = traced.tell_path("try", "refused, HolderExited, pid ");
     let calls = traced.calls();
     let calls = calls.of(refused);
     let search = calls.iter().position(|call| call == "openat(/proc)");

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use portlock::protocol::{Acquire, Query, Release};
 use portlock::protocol::{
-    Author, Create, Dated, FileSystem, FreeLock, Lock, Open, Probe, Probed, Unlink, Watch,
+    Author, Create, Dated, FileSystem, FreeLock, LockReply, OpenReply, Probe, Probed, Unlink, Watch,
 };
 use portlock_model::conformance::trace::{Event, Recorder, Trace, What, explain, now, parse};
 use portlock_model::scenario::machines::{Answer, Machine, Op, Reply};
@@ -268,7 +268,7 @@ fn replies() -> Vec<Reply> {
 fn explained(trace: &Trace, what: &str) {
     match explain(trace) {
         Ok(explained) => println!("{what}: {explained:?}"),
-        Err(why) => panic!("{what}: {why}"),
+        Err(reason) => panic!("{what}: {reason}"),
     }
 }
 
@@ -348,8 +348,8 @@ impl Place<'_> {
     /// Why a false reply may go unnoticed here.
     fn explanation(&self, right: Reply, wrong: Reply) -> Option<&'static str> {
         if matches!(self.call().what, What::Fails(_)) {
-            if let Some(why) = self.explanation_of_failed(wrong) {
-                return Some(why);
+            if let Some(reason) = self.explanation_of_failed(wrong) {
+                return Some(reason);
             }
         }
         match (right, wrong) {
@@ -442,8 +442,8 @@ fn of_this_kernel(probed: Probed) -> Option<Probe> {
 fn only_looks(reply: Reply) -> bool {
     match reply {
         Reply::Create(reply) => reply == Create::Exists,
-        Reply::Open(reply) => reply == Open::Absent,
-        Reply::Lock(reply) => reply == Lock::Busy,
+        Reply::Open(reply) => reply == OpenReply::Absent,
+        Reply::Lock(reply) => reply == LockReply::Busy,
         Reply::Age(_) | Reply::Read(_) | Reply::Confirm(_) => true,
         _ => false,
     }
@@ -468,7 +468,7 @@ fn changes_locks(what: What) -> bool {
     matches!(
         what,
         What::Ends
-            | What::Calls(Op::Lock, None | Some(Reply::Lock(Lock::Ours)))
+            | What::Calls(Op::Lock, None | Some(Reply::Lock(LockReply::Ours)))
             | What::Calls(Op::Close | Op::Leave, _)
     )
 }
@@ -500,16 +500,16 @@ impl Findings {
                 let at = Place { trace, lane: place.0, number: place.1 };
                 *unnoticed += 1;
                 self.most_tried = self.most_tried.max(explained.tried);
-                let Some(why) = at.explanation(right, wrong) else {
+                let Some(reason) = at.explanation(right, wrong) else {
                     let near: Vec<_> = at.onwards().take(3).collect();
                     panic!("{right:?} was falsified to {wrong:?}, and not noticed, at {near:?}")
                 };
-                self.reasons.insert((right, wrong), why);
+                self.reasons.insert((right, wrong), reason);
             }
-            Err(why) => {
-                *noticed += usize::from(!why.gave_up);
-                self.undecided += usize::from(why.gave_up);
-                self.most_tried = self.most_tried.max(why.tried);
+            Err(reason) => {
+                *noticed += usize::from(!reason.gave_up);
+                self.undecided += usize::from(reason.gave_up);
+                self.most_tried = self.most_tried.max(reason.tried);
             }
         }
     }
@@ -528,9 +528,9 @@ impl Findings {
         // How calls overlap is up to the machine and its load, so that no number is right.
         assert!(self.undecided * UNDECIDED <= searches, "too many to have looked at all kinds");
         for ((right, wrong), (noticed, unnoticed)) in &self.seen {
-            if let Some(why) = self.reasons.get(&(*right, *wrong)) {
+            if let Some(reason) = self.reasons.get(&(*right, *wrong)) {
                 let all = noticed + unnoticed;
-                println!("unnoticed {unnoticed} of {all}: {right:?} as {wrong:?}: {why}");
+                println!("unnoticed {unnoticed} of {all}: {right:?} as {wrong:?}: {reason}");
             }
         }
     }

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::mem::size_of;
 
-use portlock::protocol::{Acquire, Clear, Listen, Open, Query, Release};
+use portlock::protocol::{Acquire, Clear, Listen, OpenReply, Query, Release};
 use portlock_model::render::table::{WIDTH, print_tables};
 use portlock_model::scenario::machines::{Answer, Follows, Machine, Op, Reply, Script, graph};
 
@@ -49,7 +49,7 @@ fn every_state_makes_exactly_one_call_and_those_that_ask_the_driver_and_ends_mak
         for (state, follows) in graph::<M>() {
             let asked: BTreeSet<_> = follows.replies.keys().map(|reply| reply.op()).collect();
             assert_eq!(asked.len(), usize::from(follows.waits_for_a_call()), "{state:?}");
-            let mut script = Script::new(Reply::Open(Open::Opened));
+            let mut script = Script::new(Reply::Open(OpenReply::Opened));
             let next = state.step(&mut script);
             if follows.waits_for_a_call() {
                 assert_eq!(script.asked.len(), 1, "{state:?} made {:?}", script.asked);

@@ -26,7 +26,7 @@ fn every_wrong_protocol_is_caught_by_its_shortest_trace() {
                     ));
                 }
             }
-            Err(why) => missed.push(why),
+            Err(reason) => missed.push(reason),
         }
     }
     assert!(missed.is_empty(), "{}", missed.join("\n"));

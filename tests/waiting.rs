@@ -362,7 +362,7 @@ fn a_wait_reports_its_holder_and_the_next_one() {
         let pids = [first.pid(), next.pid()];
         let mut reported = Vec::new();
         let options = WaitOptions::new().on_wait(|held| {
-            assert_eq!(held.why, Refusal::Holder);
+            assert_eq!(held.reason, Refusal::Holder);
             reported.push(held.holder.as_ref().expect("a record").pid);
             match reported.len() {
                 1 => {

@@ -16,7 +16,7 @@ use portlock_model::scenario::worlds::Config;
 use portlock_model::search::explore::{Limits, explore};
 use portlock_model::variants::SHIPPED;
 
-use portlock::protocol::{Acquire, Confirm, Create, Lock};
+use portlock::protocol::{Acquire, Confirm, Create, LockReply};
 
 fn world(name: &str, delete_pending: bool) -> Config {
     let config = Config::named(name, 2).expect("there is such a world");
@@ -95,8 +95,8 @@ const SLIPS: &[Slip] = &[
         in_random_calls: false,
         noticed: "the reply is Lock(Busy), and Lock(Ours)",
         spoil: |_, _, outcome| {
-            if outcome.reply == Reply::Lock(Lock::Busy) {
-                outcome.reply = Reply::Lock(Lock::Ours);
+            if outcome.reply == Reply::Lock(LockReply::Busy) {
+                outcome.reply = Reply::Lock(LockReply::Ours);
             }
         },
     },
@@ -108,7 +108,7 @@ const SLIPS: &[Slip] = &[
         spoil: |before, one, outcome| {
             let Move::Call(who, _) = one else { return };
             let looks =
-                matches!(before.participant(who).doing, Doing::Acquiring(Acquire::Noticing(_)));
+                matches!(before.participant(who).doing, Doing::Acquiring(Acquire::Rechecking(_)));
             if looks && before.has_lock(who) {
                 outcome.world.unlock(who);
             }

@@ -26,7 +26,7 @@ fn place(walk: &Walk<'_>, one: Move, ended: Doing) -> Option<String> {
             Doing::Acquiring(Acquire::Held(_)) => "holds".into(),
             Doing::Acquiring(Acquire::Closing(Closing { then: Then::Create })) => {
                 match walk.world.participant(who).doing {
-                    Doing::Acquiring(Acquire::Woken(_)) => "woken-to-create".into(),
+                    Doing::Acquiring(Acquire::Revalidating(_)) => "woken-to-create".into(),
                     _ => "reclaims".into(),
                 }
             }
@@ -105,7 +105,7 @@ pub fn seeds() -> BTreeMap<String, Vec<u8>> {
                 let is_woken = last.is_some_and(|last| {
                     matches!(
                         walk.world.participant(last).doing,
-                        Doing::Acquiring(Acquire::Woken(_))
+                        Doing::Acquiring(Acquire::Revalidating(_))
                     )
                 });
                 let dies = below(if is_woken { 2 } else { 24 }) == 0;

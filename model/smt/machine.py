@@ -32,17 +32,17 @@ STILL_HELD = "Release Kept"
 KNOWN: Dict[str, str] = {
     IDLE: "",
     "Acquire Creating": "",
-    "Acquire LockingNew": "open made",
+    "Acquire LockingCreated": "open made",
     "Acquire Recording(KernelLock)": "open made lock",
     "Acquire Recording(ExclusiveCreate)": "open made no-locks",
-    "Acquire ConfirmingNew(KernelLock)": "open made lock author",
-    "Acquire ConfirmingNew(ExclusiveCreate)": "open made no-locks author",
+    "Acquire ConfirmingCreated(KernelLock)": "open made lock author",
+    "Acquire ConfirmingCreated(ExclusiveCreate)": "open made no-locks author",
     "Acquire Held(KernelLock)": "open made lock author path",
     "Acquire Held(ExclusiveCreate)": "open made no-locks author path",
     "Acquire Opening": "",
-    "Acquire Dating": "open",
-    "Acquire Peeking": "open",
-    "Acquire LockingOld": "open",
+    "Acquire CheckingAge": "open",
+    "Acquire ReadingUnlocked": "open",
+    "Acquire LockingExisting": "open",
     "Acquire Reading": "open lock",
     "Acquire Judging": "open",
     "Acquire Judging(Ours)": "open lock",
@@ -50,30 +50,30 @@ KNOWN: Dict[str, str] = {
     "Acquire Confirming(Dead)": "open lock",
     "Acquire Confirming(Ours)": "open lock",
     "Acquire Unlinking": "open lock path",
-    "Acquire Standing": "open",
-    "Acquire Standing(Ours)": "open lock",
-    "Acquire Woken": "open lock",
-    "Acquire Arming": "open",
-    "Acquire Noticing": "open",
+    "Acquire Blocked": "open",
+    "Acquire Blocked(Ours)": "open lock",
+    "Acquire Revalidating": "open lock",
+    "Acquire Subscribing": "open",
+    "Acquire Rechecking": "open",
     "Acquire Retrying": "open",
     "Acquire Listening": "open",
-    "Acquire Retaking": "open made",
-    "Acquire Disowning": "open made lock?",
-    "Acquire Withdrawing": "open made lock? path",
-    "Acquire Voiding": "open made",
+    "Acquire CleanupLocking": "open made",
+    "Acquire CleanupVerifying": "open made lock?",
+    "Acquire CleanupUnlinking": "open made lock? path",
+    "Acquire Truncating": "open made",
     "Acquire Closing": "open",
     "Acquire Pausing": "",
     "Acquire Pausing(Newborn)": "open made",
     "Release Confirming": "open made lock? author path",
     "Release Unlinking": "open made lock? author path",
-    "Release Stuck": "open made lock? author path",
+    "Release ReleaseFailed": "open made lock? author path",
     STILL_HELD: "open made lock? author path",
-    "Release Voiding": "open made lock?",
+    "Release Truncating": "open made lock?",
     "Release Closing": "open",
     "Release Leaving": "open",
     "Child": "open",
     "Query Opening": "",
-    "Query Dating": "open",
+    "Query CheckingAge": "open",
     "Query Reading": "open",
     "Query Judging": "open",
     "Query Watching": "open",
@@ -85,9 +85,9 @@ KNOWN: Dict[str, str] = {
 # A clear is at states of an acquire, and knows there what that knows.
 CLEARING = [
     "Opening",
-    "Dating",
-    "Peeking",
-    "LockingOld",
+    "CheckingAge",
+    "ReadingUnlocked",
+    "LockingExisting",
     "Reading",
     "Judging",
     "Judging(Ours)",
@@ -95,15 +95,15 @@ CLEARING = [
     "Confirming(Dead)",
     "Confirming(Ours)",
     "Unlinking",
-    "Standing",
-    "Standing(Ours)",
+    "Blocked",
+    "Blocked(Ours)",
     "Closing",
     "Pausing",
 ]
 KNOWN.update({f"Clear {state}": KNOWN[f"Acquire {state}"] for state in CLEARING})
 
 # P1 speaks of these: from the confirm of its file until its release unlinks it.
-BELIEVES = [*HELD, STILL_HELD, "Release Confirming", "Release Unlinking", "Release Stuck"]
+BELIEVES = [*HELD, STILL_HELD, "Release Confirming", "Release Unlinking", "Release ReleaseFailed"]
 
 # A participant that came to be by a fork, with its parent's open file, and its release.
 CHILD = "Child"
@@ -113,10 +113,10 @@ _OUTSIDE_REMOVAL = "it knows that the path names its file: only somebody outside
 # Rows that no state of the invariant allows, and why.
 UNREACHED = {
     "Acquire Unlinking, Unlink(Absent) -> Acquire Closing": _OUTSIDE_REMOVAL,
-    "Acquire Withdrawing, Unlink(Absent) -> Acquire Closing": _OUTSIDE_REMOVAL,
+    "Acquire CleanupUnlinking, Unlink(Absent) -> Acquire Closing": _OUTSIDE_REMOVAL,
     "Clear Unlinking, Unlink(Absent) -> Clear Closing": _OUTSIDE_REMOVAL,
-    "Release Confirming, Confirm(Changed) -> Release Voiding": _OUTSIDE_REMOVAL,
-    "Release Unlinking, Unlink(Absent) -> Release Voiding": _OUTSIDE_REMOVAL,
+    "Release Confirming, Confirm(Changed) -> Release Truncating": _OUTSIDE_REMOVAL,
+    "Release Unlinking, Unlink(Absent) -> Release Truncating": _OUTSIDE_REMOVAL,
 }
 
 _WITHOUT_LOCKS = (
@@ -125,8 +125,8 @@ _WITHOUT_LOCKS = (
 )
 # Rows that break the invariant, and are no part of what is proved.
 EXCEPTED = {
-    "Acquire Standing, force -> Acquire Confirming(Dead)": _WITHOUT_LOCKS,
-    "Clear Standing, force -> Clear Confirming(Dead)": _WITHOUT_LOCKS,
+    "Acquire Blocked, force -> Acquire Confirming(Dead)": _WITHOUT_LOCKS,
+    "Clear Blocked, force -> Clear Confirming(Dead)": _WITHOUT_LOCKS,
 }
 
 

@@ -9,7 +9,7 @@
 //!
 //! It can be dropped wherever it awaits, which is where the machine lets time pass: at `Pausing`,
 //! `Listening` or `Refused`. There the acquire gives up as one whose time is over, and the machine
-//! runs to its end in the drop: our newborn is withdrawn, the file closed, and nothing is left that
+//! runs to its end in the drop: our new file is withdrawn, the file closed, and nothing is left that
 //! would take the lock later.
 //!
 //! # Why the model needs no step for it

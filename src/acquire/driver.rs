@@ -14,7 +14,7 @@ use crate::lock::Lock;
 #[cfg(feature = "tokio")]
 use crate::protocol::Listen;
 use crate::protocol::{
-    Acquire, Closing, Op, Opening, Pausing, Refusal, Stance, Standing, Then, Unsure,
+    Acquire, Blocked, Closing, Disposition, Op, Opening, Pausing, Refusal, Then, UnknownReason,
 };
 use crate::record::Holder;
 use crate::sys::{Deadline, LockFile, Origin, process};
@@ -150,21 +150,21 @@ impl<'a> Driver<'a> {
                         None => pause.give_up(),
                     }
                 }
-                Acquire::Standing(standing) => self.at_holder(standing),
+                Acquire::Blocked(blocked) => self.at_holder(blocked),
                 Acquire::Listening(listening) => {
-                    self.report(stance_refusal(listening.standing.stance));
+                    self.report(disposition_refusal(listening.blocked.disposition));
                     return Step::Listen(self);
                 }
-                Acquire::Refused(why) if self.is_queued => {
-                    self.report(why);
+                Acquire::Refused(reason) if self.is_queued => {
+                    self.report(reason);
                     return Step::Queue(self);
                 }
-                Acquire::Refused(why) => match self.retries.for_holder() {
+                Acquire::Refused(reason) => match self.retries.for_holder() {
                     Some(time) => {
-                        self.report(why);
+                        self.report(reason);
                         return self.sleep(time);
                     }
-                    None => return Step::Ended(Err(self.refused(why))),
+                    None => return Step::Ended(Err(self.refused(reason))),
                 },
                 Acquire::Held(guarantee) => {
                     self.file.listen_until(Deadline::default());
@@ -176,7 +176,7 @@ impl<'a> Driver<'a> {
                 }
                 // Not a permission error: a program keeps a removed file open, and its name taken.
                 Acquire::Failed(_) if self.file.is_being_deleted() => {
-                    let contended = Refusal::Unknown(Unsure::Contended);
+                    let contended = Refusal::Unknown(UnknownReason::Contended);
                     return Step::Ended(Err(self.refused(contended)));
                 }
                 Acquire::Failed(op) => {
@@ -203,7 +203,7 @@ impl<'a> Driver<'a> {
         next
     }
 
-    fn at_holder(&mut self, standing: Standing) -> Acquire {
+    fn at_holder(&mut self, blocked: Blocked) -> Acquire {
         let Self { lock, retries, ticket, .. } = self;
         let queue = retries.queue();
         let in_front = || {
@@ -213,12 +213,12 @@ impl<'a> Driver<'a> {
             ticket.as_ref().is_none_or(Ticket::is_in_front)
         };
         match retries.at_holder(in_front) {
-            OnContention::Leave => standing.leave(),
+            OnContention::Leave => blocked.leave(),
             OnContention::Queue => {
                 self.is_queued = true;
-                standing.leave()
+                blocked.leave()
             }
-            OnContention::Listen => standing.listen(),
+            OnContention::Listen => blocked.listen(),
         }
     }
 
@@ -239,17 +239,17 @@ impl<'a> Driver<'a> {
     }
 
     /// Says that it waits, unless the same holder was reported before.
-    fn report(&mut self, why: Refusal) {
+    fn report(&mut self, reason: Refusal) {
         let on_wait = self.options.as_mut().and_then(|options| options.on_wait.as_mut());
         if on_wait.is_none() && !trace::hears_of_waits() {
             return;
         }
-        let holder = Lock::known_holder(&self.file, why);
+        let holder = Lock::known_holder(&self.file, reason);
         if self.reported.as_ref().map(Option::as_ref) == Some(holder) {
             return;
         }
         self.reported = Some(holder.cloned());
-        let held = self.lock.held(&self.file, why);
+        let held = self.lock.held(&self.file, reason);
         trace::waiting(&held);
         if let Some(on_wait) = on_wait {
             on_wait(&held);
@@ -257,8 +257,8 @@ impl<'a> Driver<'a> {
     }
 
     /// It did not get the lock, and does not wait any longer.
-    fn refused(&self, why: Refusal) -> AcquireError {
-        let held = AcquireError::Held(self.lock.held(&self.file, why));
+    fn refused(&self, reason: Refusal) -> AcquireError {
+        let held = AcquireError::Held(self.lock.held(&self.file, reason));
         match &self.options {
             Some(_) if self.retries.deadline().is_cancelled() => held.cancelled(),
             Some(WaitOptions { limit: Some(limit), .. }) => held.timed_out(*limit),
@@ -313,29 +313,29 @@ impl<'a> Driver<'a> {
 /// Whether a file that it has created is open and not yet held.
 fn has_created(state: Acquire) -> bool {
     match state {
-        Acquire::LockingNew(_)
+        Acquire::LockingCreated(_)
         | Acquire::Recording(_)
-        | Acquire::ConfirmingNew(_)
-        | Acquire::Pausing(Pausing::Newborn)
-        | Acquire::Retaking(_)
-        | Acquire::Disowning(_)
-        | Acquire::Withdrawing(_)
-        | Acquire::Voiding(_)
+        | Acquire::ConfirmingCreated(_)
+        | Acquire::Pausing(Pausing::Created)
+        | Acquire::CleanupLocking(_)
+        | Acquire::CleanupVerifying(_)
+        | Acquire::CleanupUnlinking(_)
+        | Acquire::Truncating(_)
         // Until it is registered.
         | Acquire::Held(_) => true,
         Acquire::Creating(_)
         | Acquire::Opening(_)
-        | Acquire::Dating(_)
-        | Acquire::Peeking(_)
-        | Acquire::LockingOld(_)
+        | Acquire::CheckingAge(_)
+        | Acquire::ReadingUnlocked(_)
+        | Acquire::LockingExisting(_)
         | Acquire::Reading(_)
         | Acquire::Judging(_)
         | Acquire::Confirming(_)
         | Acquire::Unlinking(_)
-        | Acquire::Standing(_)
-        | Acquire::Woken(_)
-        | Acquire::Arming(_)
-        | Acquire::Noticing(_)
+        | Acquire::Blocked(_)
+        | Acquire::Revalidating(_)
+        | Acquire::Subscribing(_)
+        | Acquire::Rechecking(_)
         | Acquire::Retrying(_)
         | Acquire::Listening(_)
         | Acquire::Closing(_)
@@ -346,10 +346,10 @@ fn has_created(state: Acquire) -> bool {
 }
 
 /// What a refusal would say of a file that is waited for.
-fn stance_refusal(stance: Stance) -> Refusal {
-    match stance {
-        Stance::Final(refusal) => refusal,
-        Stance::NotFinal(unsure) => Refusal::Unknown(unsure),
+fn disposition_refusal(disposition: Disposition) -> Refusal {
+    match disposition {
+        Disposition::Final(refusal) => refusal,
+        Disposition::NotFinal(unsure) => Refusal::Unknown(unsure),
     }
 }
 
@@ -357,7 +357,7 @@ fn stance_refusal(stance: Stance) -> Refusal {
 fn pause_refusal(pause: Pausing) -> Refusal {
     Refusal::Unknown(match pause {
         Pausing::Closed(unsure) => unsure,
-        Pausing::Newborn | Pausing::Denied(_) => Unsure::Contended,
+        Pausing::Created | Pausing::Denied(_) => UnknownReason::Contended,
     })
 }
 
@@ -387,7 +387,7 @@ impl<'a> Driver<'a> {
             return self.restarted();
         }
         if let Acquire::Listening(listening) = self.state {
-            self.state = listening.on_listen(reply);
+            self.state = listening.on_wait_event(reply);
         }
         self.go_on()
     }
@@ -403,8 +403,8 @@ impl<'a> Driver<'a> {
         loop {
             self.state = match self.state {
                 Acquire::Pausing(pause) => pause.give_up(),
-                Acquire::Standing(standing) => standing.leave(),
-                Acquire::Listening(listening) => listening.on_listen(Listen::Over),
+                Acquire::Blocked(blocked) => blocked.leave(),
+                Acquire::Listening(listening) => listening.on_wait_event(Listen::Over),
                 // Not from where time passes; if it were, then to be released again.
                 Acquire::Held(guarantee) => {
                     return drop(Guard::new(self.file, guarantee, self.reclaimed));

@@ -281,7 +281,7 @@ mod tests {
                 // Replaced by another, and taken along by the waiter that leaves.
                 assert!(behind.poll(&waker()).is_pending() && behind.poll(&waker()).is_pending());
                 drop(behind);
-                // Woken by the waiter in front that leaves.
+                // Revalidating by the waiter in front that leaves.
                 assert!(other.poll(&waker()).is_pending());
                 drop(front);
                 done.send(()).expect("the test listens");

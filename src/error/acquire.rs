@@ -6,7 +6,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use super::held::Held;
-use super::{PlaceError, end, remedy};
+use super::{LockDirError, end, remedy};
 use crate::protocol::Op;
 use crate::sys;
 
@@ -64,7 +64,7 @@ pub enum AcquireError {
         source: io::Error,
     },
     /// The lock has no usable directory or name.
-    Place(PlaceError),
+    LockDir(LockDirError),
 }
 
 impl AcquireError {
@@ -82,7 +82,7 @@ impl AcquireError {
             Self::NotALockFile { .. }
             | Self::Directory { .. }
             | Self::Io { .. }
-            | Self::Place(_) => None,
+            | Self::LockDir(_) => None,
         }
     }
 
@@ -104,7 +104,7 @@ impl AcquireError {
             }
             Self::Io { op: Op::Lock, source, .. } => locking_remedy(source).to_owned(),
             Self::Io { source, .. } => remedy(source).to_owned(),
-            Self::Place(error) => error.next_step(),
+            Self::LockDir(error) => error.next_step(),
         }
     }
 
@@ -152,7 +152,7 @@ impl fmt::Display for AcquireError {
                 f.write_str("stopped waiting: ")?;
                 return held.fmt(f);
             }
-            Self::Place(error) => return error.fmt(f),
+            Self::LockDir(error) => return error.fmt(f),
             Self::NotALockFile { path, found } => {
                 write!(f, "{} is {found}, not a lock file", path.display())?;
             }
@@ -170,7 +170,7 @@ impl Error for AcquireError {
         match self {
             Self::Io { source, .. } | Self::Directory { source, .. } => Some(source),
             // Its text is this one's, so what follows in a chain is its cause.
-            Self::Place(error) => error.source(),
+            Self::LockDir(error) => error.source(),
             Self::Held(_)
             | Self::Timeout { .. }
             | Self::Cancelled { .. }
@@ -179,9 +179,9 @@ impl Error for AcquireError {
     }
 }
 
-impl From<PlaceError> for AcquireError {
-    fn from(error: PlaceError) -> Self {
-        Self::Place(error)
+impl From<LockDirError> for AcquireError {
+    fn from(error: LockDirError) -> Self {
+        Self::LockDir(error)
     }
 }
 
@@ -196,7 +196,7 @@ impl From<AcquireError> for io::Error {
             AcquireError::Io { source, .. } | AcquireError::Directory { source, .. } => {
                 source.kind()
             }
-            AcquireError::NotALockFile { .. } | AcquireError::Place(_) => {
+            AcquireError::NotALockFile { .. } | AcquireError::LockDir(_) => {
                 io::ErrorKind::InvalidInput
             }
         };

@@ -10,7 +10,7 @@ use crate::sys;
 /// Why a lock has no usable directory or name.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum PlaceError {
+pub enum LockDirError {
     /// Port 0 means "any free port" and takes no lock.
     AnyPort,
     /// Not a port: a number above 65535.
@@ -25,7 +25,7 @@ pub enum PlaceError {
         /// The name that was given.
         app: String,
         /// What is wrong with it.
-        why: BadName,
+        reason: InvalidName,
     },
     /// No lock can have this name.
     #[non_exhaustive]
@@ -33,7 +33,7 @@ pub enum PlaceError {
         /// The name that was given.
         name: String,
         /// What is wrong with it.
-        why: BadName,
+        reason: InvalidName,
     },
     /// Neither `$HOME` nor the system names a home directory.
     NoHome,
@@ -67,22 +67,25 @@ pub enum PlaceError {
         /// The directory, from the root.
         path: PathBuf,
         /// Why not, as in "it belongs to another user".
-        why: &'static str,
+        reason: &'static str,
     },
 }
 
-impl PlaceError {
+impl LockDirError {
     /// What a person can do about it.
     pub fn next_step(&self) -> String {
         match self {
             Self::AnyPort => "ask for a port from 1 to 65535, or take no lock",
             Self::Port { .. } => "ask for a port from 1 to 65535, or use a name that has a letter",
             Self::App { .. } => CHARACTERS,
-            Self::Name { name, why: BadName::Port } => match name.parse() {
+            Self::Name { name, reason: InvalidName::Port } => match name.parse() {
                 Ok(1_u16..) => return format!("ask for port {name} itself"),
                 Ok(0) | Err(_) => "use a name that has a letter",
             },
-            Self::Name { why: BadName::PortFile | BadName::Device, .. } => "use another name",
+            Self::Name {
+                reason: InvalidName::ReservedPrefix | InvalidName::ReservedOnWindows,
+                ..
+            } => "use another name",
             Self::Name { .. } => CHARACTERS,
             Self::NoHome => "set HOME, or name another directory",
             Self::Environment { variable, .. } => {
@@ -99,13 +102,15 @@ impl PlaceError {
 const CHARACTERS: &str =
     "use 1 to 64 letters, digits, '-', '_' and '.', and neither '-' nor '.' first";
 
-impl fmt::Display for PlaceError {
+impl fmt::Display for LockDirError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AnyPort => write!(f, "port 0 means any free port and has no lock")?,
             Self::Port { port } => write!(f, "{port} is not a port")?,
-            Self::App { app, why } => write!(f, "{app:?} cannot be an application's name: {why}")?,
-            Self::Name { name, why } => write!(f, "{name:?} cannot be a lock's name: {why}")?,
+            Self::App { app, reason } => {
+                write!(f, "{app:?} cannot be an application's name: {reason}")?
+            }
+            Self::Name { name, reason } => write!(f, "{name:?} cannot be a lock's name: {reason}")?,
             Self::NoHome => write!(f, "there is no home directory")?,
             Self::Environment { variable, value } if sys::has_tilde(value) => {
                 write!(f, "{variable} is {value:?}, and only a shell expands '~'")?;
@@ -119,13 +124,13 @@ impl fmt::Display for PlaceError {
             Self::NotWritable { path, .. } => {
                 write!(f, "no lock file can be made in {}", path.display())?;
             }
-            Self::Unsafe { path, why } => write!(f, "{} is not safe: {why}", path.display())?,
+            Self::Unsafe { path, reason } => write!(f, "{} is not safe: {reason}", path.display())?,
         }
         end(f, self.source(), &self.next_step())
     }
 }
 
-impl Error for PlaceError {
+impl Error for LockDirError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::NotWritable { source, .. } => Some(source),
@@ -144,33 +149,33 @@ impl Error for PlaceError {
 /// What is wrong with a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum BadName {
+pub enum InvalidName {
     /// It has no characters.
     Empty,
     /// It has more than 64.
     TooLong,
     /// `-` is first, as in an option, or `.`, as in a hidden file.
-    First,
+    LeadingChar,
     /// Another character than an ASCII letter or digit, `-`, `_` or `.`: this one.
     Character(char),
     /// It has digits alone: a port. Only of a lock's name.
     Port,
     /// Its file would be a port's: `agent-` and digits. Only of a lock's name.
-    PortFile,
+    ReservedPrefix,
     /// Windows has a device of this name, whatever follows the first dot. Only of a lock's name.
-    Device,
+    ReservedOnWindows,
 }
 
-impl fmt::Display for BadName {
+impl fmt::Display for InvalidName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("it is empty"),
             Self::TooLong => f.write_str("it has more than 64 characters"),
-            Self::First => f.write_str("it begins with '-' or '.'"),
+            Self::LeadingChar => f.write_str("it begins with '-' or '.'"),
             Self::Character(other) => write!(f, "it contains {other:?}"),
             Self::Port => f.write_str("it is a number, as a port is"),
-            Self::PortFile => f.write_str("its lock file would be a port's"),
-            Self::Device => f.write_str("it is the name of a device on Windows"),
+            Self::ReservedPrefix => f.write_str("its lock file would be a port's"),
+            Self::ReservedOnWindows => f.write_str("it is the name of a device on Windows"),
         }
     }
 }

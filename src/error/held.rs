@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::lock::Lock;
 use crate::percy;
-use crate::protocol::{Refusal, Unsure};
+use crate::protocol::{Refusal, UnknownReason};
 use crate::record::{Holder, printable};
 
 /// Another participant holds the lock, or may hold it (S4).
@@ -15,17 +15,17 @@ use crate::record::{Holder, printable};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Held {
-    /// The recorded holder; `None` where no record could be read. [`why`](Self::why) says whether it
+    /// The recorded holder; `None` where no record could be read. [`reason`](Self::reason) says whether it
     /// certainly holds the lock.
     pub holder: Option<Holder>,
     /// The lock file, from the root.
     pub path: PathBuf,
     /// What the refusal rests on.
-    pub why: Refusal,
+    pub reason: Refusal,
     /// Which lock.
     pub(crate) subject: Subject,
     /// The processes that share the kernel lock though the recorded holder is gone
-    /// ([`Unsure::RecordedGone`]): children of it that inherited the lock file, in ascending order.
+    /// ([`UnknownReason::HolderExited`]): children of it that inherited the lock file, in ascending order.
     /// Only Linux reports them, only for processes that this one may inspect, and for no more than
     /// 20,000 open files. Empty elsewhere.
     pub locked_by: Vec<u32>,
@@ -34,17 +34,17 @@ pub struct Held {
 impl Held {
     /// A refusal of `lock`, as an acquire makes it: for the tests of a program that shows one, or
     /// branches on it ([`testing`](crate::testing)).
-    pub fn new(lock: &Lock, holder: Option<Holder>, why: Refusal) -> Self {
-        Self::of(lock.subject().clone(), lock.path().to_owned(), holder, why)
+    pub fn new(lock: &Lock, holder: Option<Holder>, reason: Refusal) -> Self {
+        Self::of(lock.subject().clone(), lock.path().to_owned(), holder, reason)
     }
 
     pub(crate) fn of(
         subject: Subject,
         path: PathBuf,
         holder: Option<Holder>,
-        why: Refusal,
+        reason: Refusal,
     ) -> Self {
-        Self { holder, path, why, subject, locked_by: Vec::new() }
+        Self { holder, path, reason, subject, locked_by: Vec::new() }
     }
 
     /// The port that was asked for; `None` for a lock that is not a port's.
@@ -78,34 +78,36 @@ impl Held {
             Subject::Name(_) => "use another name",
             Subject::Path => "use another path",
         };
-        let unsure = match self.why {
+        let unsure = match self.reason {
             Refusal::Holder => return format!("stop that process, or {another}"),
             Refusal::Unknown(unsure) => unsure,
         };
         match unsure {
-            Unsure::BeingCreated => "try again in two seconds",
-            Unsure::Unreadable => "try again",
-            Unsure::RecordedGone if !self.locked_by.is_empty() => {
+            UnknownReason::BeingCreated => "try again in two seconds",
+            UnknownReason::Unreadable => "try again",
+            UnknownReason::HolderExited if !self.locked_by.is_empty() => {
                 return format!("wait for {} to end, or stop it", Pids(&self.locked_by));
             }
-            Unsure::RecordedGone => {
+            UnknownReason::HolderExited => {
                 "try again; if it stays, stop the command that the recorded process started"
             }
-            Unsure::CannotProbe => return format!("stop that process where it runs, or {another}"),
-            Unsure::OtherMachine => {
+            UnknownReason::CannotProbe => {
+                return format!("stop that process where it runs, or {another}");
+            }
+            UnknownReason::OtherMachine => {
                 "if that machine no longer runs it, remove the lock with Lock::force_clear; or use \
                  a directory that is not shared"
             }
-            Unsure::NoSharedLock => {
+            UnknownReason::NoSharedLock => {
                 "if that process no longer runs, remove the lock with Lock::force_clear; or use a \
                  directory on a local disk"
             }
-            Unsure::NoKernelLocks => {
+            UnknownReason::NoKernelLocks => {
                 "if that process no longer runs, remove the lock with Lock::force_clear; or use a \
                  directory on a filesystem with kernel locks"
             }
-            Unsure::Contended => "try again",
-            Unsure::CannotWatch => "try to acquire it: that finds out",
+            UnknownReason::Contended => "try again",
+            UnknownReason::CannotWatch => "try to acquire it: that finds out",
         }
         .to_owned()
     }
@@ -162,14 +164,14 @@ impl fmt::Display for Subject {
 pub(crate) struct Headline<'a> {
     pub(crate) subject: &'a Subject,
     pub(crate) holder: Option<&'a Holder>,
-    pub(crate) why: Refusal,
+    pub(crate) reason: Refusal,
     pub(crate) locked_by: &'a [u32],
 }
 
 impl<'a> Headline<'a> {
     fn of(held: &'a Held) -> Self {
-        let Held { holder, why, subject, locked_by, path: _ } = held;
-        Self { subject, holder: holder.as_ref(), why: *why, locked_by }
+        let Held { holder, reason, subject, locked_by, path: _ } = held;
+        Self { subject, holder: holder.as_ref(), reason: *reason, locked_by }
     }
 }
 
@@ -177,54 +179,54 @@ impl fmt::Display for Headline<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let subject = self.subject;
         let recorded = Recorded(self.holder);
-        match self.why {
+        match self.reason {
             Refusal::Holder => write!(f, "{subject} is locked by {recorded}"),
             Refusal::Unknown(unsure) => match unsure {
-                Unsure::BeingCreated => {
+                UnknownReason::BeingCreated => {
                     write!(f, "{subject} is being locked: its lock file has no record yet")
                 }
-                Unsure::Unreadable => write!(
+                UnknownReason::Unreadable => write!(
                     f,
                     "{subject} is locked by another process, and its lock file has no readable \
                      record"
                 ),
-                Unsure::RecordedGone if !self.locked_by.is_empty() => write!(
+                UnknownReason::HolderExited if !self.locked_by.is_empty() => write!(
                     f,
                     "{subject} is locked: the recorded process, {recorded}, is gone, but its lock \
                      is still held by {}",
                     Pids(self.locked_by)
                 ),
-                Unsure::RecordedGone => write!(
+                UnknownReason::HolderExited => write!(
                     f,
                     "{subject} is locked: the recorded process, {recorded}, is gone, but its lock \
                      is still held by a child of it, or is just being taken over"
                 ),
                 // An acquire has found the kernel lock taken; a query may not know.
-                Unsure::CannotProbe => write!(
+                UnknownReason::CannotProbe => write!(
                     f,
                     "{subject} may be locked by {recorded}{}, whose state cannot be checked from \
                      here",
                     On(self.holder)
                 ),
-                Unsure::OtherMachine => write!(
+                UnknownReason::OtherMachine => write!(
                     f,
                     "{subject} may be locked on another machine, or was on this one under another \
                      name, by {recorded}{}",
                     On(self.holder)
                 ),
-                Unsure::NoSharedLock => write!(
+                UnknownReason::NoSharedLock => write!(
                     f,
                     "{subject} may be locked by {recorded}{}, which has no kernel lock that can be \
                      seen from here (another container or mount, a copy of its file, or no kernel locks)",
                     On(self.holder)
                 ),
-                Unsure::NoKernelLocks => write!(
+                UnknownReason::NoKernelLocks => write!(
                     f,
                     "{subject} may be locked by {recorded}; this filesystem has no kernel locks, \
                      so a stale lock looks the same as a live one"
                 ),
-                Unsure::Contended => write!(f, "{subject} changed hands at every try"),
-                Unsure::CannotWatch => write!(
+                UnknownReason::Contended => write!(f, "{subject} changed hands at every try"),
+                UnknownReason::CannotWatch => write!(
                     f,
                     "{subject} may be locked; the recorded holder is {recorded}, and whether the \
                      file is locked cannot be seen from here"
@@ -276,11 +278,11 @@ impl fmt::Display for Pids<'_> {
 mod tests {
     use super::*;
 
-    fn held(why: Refusal) -> Held {
+    fn held(reason: Refusal) -> Held {
         let holder = Holder::parse(
             br#"{"pid":20211,"port":5338,"startedAt":"2026-11-23T02:09:04.848Z","command":"node"}"#,
         );
-        Held::of(Subject::Port(5338), "/h/agent-5338.lock".into(), holder, why)
+        Held::of(Subject::Port(5338), "/h/agent-5338.lock".into(), holder, reason)
     }
 
     #[test]
@@ -298,15 +300,15 @@ mod tests {
     #[test]
     fn only_a_known_holder_is_said_to_hold() {
         for unsure in [
-            Unsure::BeingCreated,
-            Unsure::RecordedGone,
-            Unsure::CannotProbe,
-            Unsure::OtherMachine,
-            Unsure::NoSharedLock,
-            Unsure::Unreadable,
-            Unsure::NoKernelLocks,
-            Unsure::Contended,
-            Unsure::CannotWatch,
+            UnknownReason::BeingCreated,
+            UnknownReason::HolderExited,
+            UnknownReason::CannotProbe,
+            UnknownReason::OtherMachine,
+            UnknownReason::NoSharedLock,
+            UnknownReason::Unreadable,
+            UnknownReason::NoKernelLocks,
+            UnknownReason::Contended,
+            UnknownReason::CannotWatch,
         ] {
             let held = held(Refusal::Unknown(unsure));
             let message = held.to_string();
@@ -318,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_file_that_children_of_the_dead_have_open_is_refused_in_those_words() {
-        let mut held = held(Refusal::Unknown(Unsure::RecordedGone));
+        let mut held = held(Refusal::Unknown(UnknownReason::HolderExited));
         assert!(held.to_string().contains("is gone, but its lock is still held by a child"));
         held.locked_by = vec![20215];
         assert!(held.to_string().contains("is gone, but its lock is still held by pid 20215"));

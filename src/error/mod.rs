@@ -15,7 +15,7 @@ mod release;
 mod tests;
 
 pub use acquire::AcquireError;
-pub use dir::{BadName, PlaceError};
+pub use dir::{InvalidName, LockDirError};
 pub use release::ReleaseError;
 
 use std::error::Error;

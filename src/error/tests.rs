@@ -45,7 +45,7 @@ fn failed_operation_keeps_its_kind() {
 #[test]
 fn chain_of_errors_has_each_text_once() {
     let full = || io::Error::from_raw_os_error(28);
-    let not_writable = || PlaceError::NotWritable { path: "/h".into(), source: full() };
+    let not_writable = || LockDirError::NotWritable { path: "/h".into(), source: full() };
     let errors: Vec<Box<dyn Error>> = vec![
         Box::new(AcquireError::Held(held())),
         Box::new(AcquireError::Timeout { held: held(), limit: Duration::ZERO }),
@@ -53,15 +53,15 @@ fn chain_of_errors_has_each_text_once() {
         Box::new(AcquireError::NotALockFile { path: "/h/x".into(), found: "a FIFO" }),
         Box::new(AcquireError::Directory { path: "/h".into(), source: full() }),
         Box::new(io(Op::Write, full())),
-        Box::new(AcquireError::Place(not_writable())),
-        Box::new(AcquireError::Place(PlaceError::NoHome)),
+        Box::new(AcquireError::LockDir(not_writable())),
+        Box::new(AcquireError::LockDir(LockDirError::NoHome)),
         Box::new(io::Error::from(io(Op::Write, full()))),
         Box::new(not_writable()),
-        Box::new(PlaceError::AnyPort),
-        Box::new(PlaceError::Port { port: "65536".into() }),
-        Box::new(PlaceError::Name { name: "a/b".into(), why: BadName::Character('/') }),
-        Box::new(PlaceError::Environment { variable: "HOME", value: "~".into() }),
-        Box::new(PlaceError::Unsafe { path: "/h".into(), why: "it is a symbolic link" }),
+        Box::new(LockDirError::AnyPort),
+        Box::new(LockDirError::Port { port: "65536".into() }),
+        Box::new(LockDirError::Name { name: "a/b".into(), reason: InvalidName::Character('/') }),
+        Box::new(LockDirError::Environment { variable: "HOME", value: "~".into() }),
+        Box::new(LockDirError::Unsafe { path: "/h".into(), reason: "it is a symbolic link" }),
         Box::new(ReleaseError::Lost { path: "/h/x".into() }),
         Box::new(ReleaseError::Forked { path: "/h/x".into() }),
     ];

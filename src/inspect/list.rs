@@ -49,7 +49,7 @@ const RESERVE: usize = 4;
 /// A lock file that was found in a directory.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Listed {
+pub struct LockEntry {
     /// The lock.
     pub lock: Lock,
     /// What [`Lock::status`] would have returned, at some instant of the call.
@@ -66,8 +66,8 @@ impl LockDir {
     /// # Errors
     ///
     /// [`ListError`] if the directory cannot be read. An error of one lock file is in its
-    /// [`Listed::status`].
-    pub fn list(&self) -> Result<Vec<Listed>, ListError> {
+    /// [`LockEntry::status`].
+    pub fn list(&self) -> Result<Vec<LockEntry>, ListError> {
         let failed = |source| ListError { path: self.path().to_owned(), source };
         if !self.path().is_absolute() {
             return Err(failed(io::Error::other("the working directory cannot be found out")));
@@ -88,10 +88,10 @@ fn order(lock: &Lock) -> (bool, Option<u16>, Option<&str>) {
 }
 
 /// The status of each, in no order, with at most `widest` lock files open at a time.
-fn statuses(mut left: VecDeque<Lock>, widest: usize) -> Vec<Listed> {
+fn statuses(mut left: VecDeque<Lock>, widest: usize) -> Vec<LockEntry> {
     let widest = widest.max(1);
     // Before any descriptors are taken, for it is found out once and needs one.
-    sys::process::me();
+    sys::process::current_process();
     let mut answered = Vec::with_capacity(left.len());
     let mut waiting = Vec::new();
     while !left.is_empty() {
@@ -133,7 +133,7 @@ fn open(left: &mut VecDeque<Lock>, most: usize, alone: bool) -> (Vec<Asked>, boo
 }
 
 /// One look at the kernel's locks, after all of `waiting` have read, and their answers from it.
-fn look(waiting: Vec<Asked>) -> impl Iterator<Item = Listed> {
+fn look(waiting: Vec<Asked>) -> impl Iterator<Item = LockEntry> {
     let locks = (!waiting.is_empty()).then(|| Arc::new(KernelLocks::snapshot()));
     waiting.into_iter().map(move |mut asked| {
         asked.file.watch_in(locks.clone().unwrap_or_default());
@@ -164,7 +164,7 @@ impl Asked {
         while matches!(
             self.state,
             Query::Opening(_)
-                | Query::Dating(_)
+                | Query::CheckingAge(_)
                 | Query::Reading(_)
                 | Query::Judging(_)
                 | Query::Closing(_)
@@ -178,9 +178,9 @@ impl Asked {
         matches!(self.state, Query::Watching(watching) if depends_on_watch(watching.evidence))
     }
 
-    fn answered(self) -> Listed {
+    fn answered(self) -> LockEntry {
         let status = self.lock.finished(self.file, self.state);
-        Listed { lock: self.lock, status }
+        LockEntry { lock: self.lock, status }
     }
 }
 
@@ -241,7 +241,7 @@ mod tests {
         let wrong = asked.answered().status.expect("is told");
         // Where not all kernel locks are listed, the absence of one proves nothing.
         assert!(
-            matches!(wrong, Status::Stale { .. } | Status::CannotTell { .. }),
+            matches!(wrong, Status::Stale { .. } | Status::Unknown { .. }),
             "the control: {wrong:?}"
         );
         let right = look(vec![Asked::new(lock).read()]).next().expect("one").status;

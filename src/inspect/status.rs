@@ -6,7 +6,7 @@ use crate::acquire::backoff::RetryPolicy;
 use crate::error::AcquireError;
 use crate::error::held::{Headline, On, Recorded, Subject};
 use crate::lock::Lock;
-use crate::protocol::{Assessment, Query, Refusal, Unsure, Watch, depends_on_watch};
+use crate::protocol::{Assessment, Query, Refusal, UnknownReason, Watch, depends_on_watch};
 use crate::record::Holder;
 use crate::sys::LockFile;
 
@@ -22,7 +22,7 @@ pub enum Status {
         /// The recorded holder, if a record could be read.
         holder: Option<Holder>,
         /// Whether the recorded holder is known to hold it, and why not.
-        why: Refusal,
+        reason: Refusal,
     },
     /// The lock file is provably a dead holder's: the next acquire reclaims it.
     #[non_exhaustive]
@@ -32,11 +32,11 @@ pub enum Status {
     },
     /// Neither can be proved from here.
     #[non_exhaustive]
-    CannotTell {
+    Unknown {
         /// The recorded holder, if a record could be read.
         holder: Option<Holder>,
         /// Why not.
-        why: Unsure,
+        reason: UnknownReason,
     },
 }
 
@@ -45,9 +45,9 @@ impl Status {
     pub fn holder(&self) -> Option<&Holder> {
         match self {
             Self::Free => None,
-            Self::Held { holder, .. }
-            | Self::Stale { holder }
-            | Self::CannotTell { holder, .. } => holder.as_ref(),
+            Self::Held { holder, .. } | Self::Stale { holder } | Self::Unknown { holder, .. } => {
+                holder.as_ref()
+            }
         }
     }
 
@@ -63,15 +63,15 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Free => f.write_str("free"),
-            Self::Held { holder, why: Refusal::Holder } => {
+            Self::Held { holder, reason: Refusal::Holder } => {
                 write!(f, "held by {}", Recorded(holder.as_ref()))
             }
-            Self::Held { holder, why: Refusal::Unknown(why) } => {
-                write!(f, "held; recorded: {}; {why}", Recorded(holder.as_ref()))
+            Self::Held { holder, reason: Refusal::Unknown(reason) } => {
+                write!(f, "held; recorded: {}; {reason}", Recorded(holder.as_ref()))
             }
             Self::Stale { holder } => write!(f, "stale, left by {}", Recorded(holder.as_ref())),
-            Self::CannotTell { holder, why } => {
-                write!(f, "unknown; recorded: {}; {why}", Recorded(holder.as_ref()))
+            Self::Unknown { holder, reason } => {
+                write!(f, "unknown; recorded: {}; {reason}", Recorded(holder.as_ref()))
             }
         }
     }
@@ -85,25 +85,25 @@ struct Described<'a> {
 impl fmt::Display for Described<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (subject, holder) = (self.subject, self.status.holder());
-        let held = |why| Headline { subject, holder, why, locked_by: &[] };
+        let held = |reason| Headline { subject, holder, reason, locked_by: &[] };
         match self.status {
             Status::Free => write!(f, "{subject} is free"),
             // Its kernel lock is seen to be taken.
-            Status::Held { why: Refusal::Unknown(Unsure::CannotProbe), .. } => write!(
+            Status::Held { reason: Refusal::Unknown(UnknownReason::CannotProbe), .. } => write!(
                 f,
                 "{subject} is locked; the recorded holder is {}{}, whose state cannot be checked \
                  from here",
                 Recorded(holder),
                 On(holder)
             ),
-            Status::Held { why, .. } => held(*why).fmt(f),
+            Status::Held { reason, .. } => held(*reason).fmt(f),
             Status::Stale { .. } => {
                 write!(f, "{subject} has a stale lock, left by {}", Recorded(holder))
             }
-            Status::CannotTell { why: Unsure::BeingCreated, .. } => {
+            Status::Unknown { reason: UnknownReason::BeingCreated, .. } => {
                 write!(f, "{subject} may be locked: its lock file has no record yet")
             }
-            Status::CannotTell { why, .. } => held(Refusal::Unknown(*why)).fmt(f),
+            Status::Unknown { reason, .. } => held(Refusal::Unknown(*reason)).fmt(f),
         }
     }
 }
@@ -144,8 +144,8 @@ impl Lock {
                 Query::Answered(answer) => return Ok(self.answered(&file, answer)),
                 // Not a permission error: a program keeps a removed file open, and its name taken.
                 Query::Failed(_) if file.is_being_deleted() => {
-                    let why = Unsure::Contended;
-                    return Ok(Status::CannotTell { holder: None, why });
+                    let reason = UnknownReason::Contended;
+                    return Ok(Status::Unknown { holder: None, reason });
                 }
                 Query::Failed(op) => return Err(self.failed(file, op)),
                 unfinished => unfinished.step(&mut file),
@@ -157,10 +157,12 @@ impl Lock {
         let holder = file.seen().cloned();
         match answer {
             None => Status::Free,
-            Some(Assessment::Held) => Status::Held { holder, why: Refusal::Holder },
-            Some(Assessment::HeldBy(why)) => Status::Held { holder, why: Refusal::Unknown(why) },
+            Some(Assessment::Held) => Status::Held { holder, reason: Refusal::Holder },
+            Some(Assessment::HeldBy(reason)) => {
+                Status::Held { holder, reason: Refusal::Unknown(reason) }
+            }
             Some(Assessment::Stale) => Status::Stale { holder },
-            Some(Assessment::CannotTell(why)) => Status::CannotTell { holder, why },
+            Some(Assessment::Unknown(reason)) => Status::Unknown { holder, reason },
         }
     }
 }
@@ -173,28 +175,28 @@ mod tests {
     fn status_claims_no_more_than_it_knows() {
         let lock = Lock::at("/h/x.lock");
         let holder = Some(Holder::new(20211));
-        let held = |why| Status::Held { holder: holder.clone(), why };
-        let unknown = |why| Status::CannotTell { holder: holder.clone(), why };
+        let held = |reason| Status::Held { holder: holder.clone(), reason };
+        let unknown = |reason| Status::Unknown { holder: holder.clone(), reason };
         for (status, words, short) in [
             (Status::Free, "the lock is free", "free"),
             (held(Refusal::Holder), "the lock is locked by pid 20211", "held by pid 20211"),
             (
-                held(Refusal::Unknown(Unsure::CannotProbe)),
+                held(Refusal::Unknown(UnknownReason::CannotProbe)),
                 "the lock is locked; the recorded holder is pid 20211, whose state",
                 "held; recorded: pid 20211; the state of the recorded process",
             ),
             (
-                unknown(Unsure::CannotProbe),
+                unknown(UnknownReason::CannotProbe),
                 "the lock may be locked by pid 20211, whose state cannot be checked",
                 "unknown; recorded: pid 20211; the state of the recorded process",
             ),
             (
-                unknown(Unsure::OtherMachine),
+                unknown(UnknownReason::OtherMachine),
                 "the lock may be locked on another machine, or was on this one under another name",
                 "unknown; recorded: pid 20211; the record is of another machine, or of this one",
             ),
             (
-                unknown(Unsure::BeingCreated),
+                unknown(UnknownReason::BeingCreated),
                 "the lock may be locked: its lock file has no record yet",
                 "unknown; recorded: pid 20211; the lock file has no record yet",
             ),
@@ -208,7 +210,7 @@ mod tests {
             assert!(described.starts_with(words), "{described}");
             assert!(status.to_string().starts_with(short), "{status}");
             let certain = described.contains("is locked by");
-            assert!(!certain || matches!(status, Status::Held { why: Refusal::Holder, .. }));
+            assert!(!certain || matches!(status, Status::Held { reason: Refusal::Holder, .. }));
         }
     }
 }

@@ -4,17 +4,17 @@ use crate::acquire::backoff::RetryPolicy;
 use crate::dir::LockDir;
 use crate::error::AcquireError;
 use crate::guard::Reclaimed;
-use crate::inspect::list::{ListError, Listed};
+use crate::inspect::list::{ListError, LockEntry};
 use crate::inspect::status::Status;
 use crate::lock::Lock;
-use crate::protocol::{Acquire, Clear, Cleared, Unsure};
+use crate::protocol::{Acquire, Clear, Cleared, UnknownReason};
 use crate::record::Holder;
 use crate::sys::{self, LockFile};
 
 /// A lock file that a sweep removed, or could not.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Swept {
+pub struct SweepOutcome {
     /// The lock.
     pub lock: Lock,
     /// The holder that it was recovered from, or why it stays. Never [`AcquireError::Held`].
@@ -32,18 +32,20 @@ impl LockDir {
     /// # Errors
     ///
     /// [`ListError`] if the directory cannot be read. One lock's failure does not end the sweep.
-    pub fn sweep(&self) -> Result<Vec<Swept>, ListError> {
-        Ok(self.list()?.into_iter().filter_map(Listed::swept).collect())
+    pub fn sweep(&self) -> Result<Vec<SweepOutcome>, ListError> {
+        Ok(self.list()?.into_iter().filter_map(LockEntry::swept).collect())
     }
 }
 
-impl Listed {
-    fn swept(self) -> Option<Swept> {
+impl LockEntry {
+    fn swept(self) -> Option<SweepOutcome> {
         let Self { lock, status } = self;
         let removed = match status {
             // Not every system lists kernel locks; a clear finds out, because it tries the lock as
             // an acquire does.
-            Ok(Status::Stale { .. } | Status::CannotTell { why: Unsure::CannotWatch, .. }) => {
+            Ok(
+                Status::Stale { .. } | Status::Unknown { reason: UnknownReason::CannotWatch, .. },
+            ) => {
                 match lock.clear() {
                     // Another process cleared it, or took it.
                     Ok(None) | Err(AcquireError::Held(_)) => return None,
@@ -51,10 +53,10 @@ impl Listed {
                     Err(error) => Err(error),
                 }
             }
-            Ok(Status::Free | Status::Held { .. } | Status::CannotTell { .. }) => return None,
+            Ok(Status::Free | Status::Held { .. } | Status::Unknown { .. }) => return None,
             Err(error) => Err(error),
         };
-        Some(Swept { lock, removed })
+        Some(SweepOutcome { lock, removed })
     }
 }
 
@@ -104,21 +106,22 @@ impl Lock {
         &self,
         is_forced: impl Fn(Option<&Holder>) -> bool,
     ) -> Result<Option<Reclaimed>, AcquireError> {
-        let mut file = LockFile::new(self.shared_path(), sys::process::me().into_owned());
+        let mut file =
+            LockFile::new(self.shared_path(), sys::process::current_process().into_owned());
         let mut retries = RetryPolicy::new(None);
         let mut state = Clear::START;
         loop {
             state = match state {
                 Clear::At(Acquire::Pausing(_)) if retries.slept() => state.again(),
                 Clear::At(Acquire::Pausing(_)) => state.give_up(),
-                Clear::At(Acquire::Standing(_)) if is_forced(file.seen()) => state.force(),
-                Clear::At(Acquire::Standing(_)) => state.leave(),
+                Clear::At(Acquire::Blocked(_)) if is_forced(file.seen()) => state.force(),
+                Clear::At(Acquire::Blocked(_)) => state.leave(),
                 Clear::Ended(Cleared::Nothing) => return Ok(None),
                 Clear::Ended(Cleared::Removed) => {
                     return Ok(Some(Reclaimed { holder: file.seen().cloned() }));
                 }
-                Clear::Ended(Cleared::Refused(why)) => {
-                    return Err(AcquireError::Held(self.held(&file, why)));
+                Clear::Ended(Cleared::Refused(reason)) => {
+                    return Err(AcquireError::Held(self.held(&file, reason)));
                 }
                 Clear::Ended(Cleared::Failed(op)) => return Err(self.failed(file, op)),
                 Clear::At(_) => state.step(&mut file),

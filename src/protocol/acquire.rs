@@ -1,9 +1,13 @@
 //! The machine of an acquire, from its create to the verdict over a file that was there.
 
-use super::cleanup::{Disowning, Retaking, Voiding, Withdrawing};
-use super::judge::{Age, Evidence, Guarantee, KernelLock, Unsure, Verdict, judge};
-use super::ops::{Confirm, Create, Dated, Done, FileSystem, Lock, Op, Open, Probed, Read, Unlink};
-use super::wait::{Arming, Listening, Noticing, Retrying, Stance, Standing, Woken};
+use super::cleanup::{CleanupLocking, CleanupUnlinking, CleanupVerifying, Truncating};
+use super::judge::{Age, Evidence, Guarantee, KernelLock, UnknownReason, Verdict, judge};
+use super::ops::{
+    Confirm, Create, Dated, Done, FileSystem, LockReply, Op, OpenReply, Probed, ReadReply, Unlink,
+};
+use super::wait::{
+    Blocked, Disposition, Listening, Rechecking, Retrying, Revalidating, Subscribing,
+};
 
 /// Why an acquire was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,7 +16,7 @@ pub enum Refusal {
     /// The recorded holder lives, and the path named its file after that was known (P4).
     Holder,
     /// The holder is not known for certain, and why.
-    Unknown(Unsure),
+    Unknown(UnknownReason),
 }
 
 /// A claim about the open file, to be confirmed immediately before it is acted on.
@@ -21,7 +25,7 @@ pub enum Claim {
     /// Its holder is dead: unlink it.
     Dead,
     /// It is not ours to take: this is what to report.
-    Stands(Standing),
+    Blocks(Blocked),
 }
 
 /// What follows when the open file has been closed.
@@ -30,7 +34,7 @@ pub enum Then {
     /// A dead holder's file was unlinked: create again, at no cost of a try.
     Create,
     /// Try again, or give up for this reason.
-    Pause(Unsure),
+    Pause(UnknownReason),
     /// Refuse.
     Refuse(Refusal),
     /// Report the operation that failed.
@@ -42,20 +46,20 @@ pub enum Then {
 pub enum Acquire {
     /// Waits for the exclusive create.
     Creating(Creating),
-    /// Our newborn: waits for its kernel lock.
-    LockingNew(LockingNew),
-    /// Our newborn: waits for the write of the record.
+    /// Our new file: waits for its kernel lock.
+    LockingCreated(LockingCreated),
+    /// Our new file: waits for the write of the record.
     Recording(Recording),
-    /// Our newborn, recorded: does the path still name it?
-    ConfirmingNew(ConfirmingNew),
+    /// Our new file, recorded: does the path still name it?
+    ConfirmingCreated(ConfirmingCreated),
     /// The path names a file: waits for its open.
     Opening(Opening),
     /// Waits for its age.
-    Dating(Dating),
+    CheckingAge(CheckingAge),
     /// Waits for its content, read without the lock.
-    Peeking(Peeking),
+    ReadingUnlocked(ReadingUnlocked),
     /// Waits for its kernel lock.
-    LockingOld(LockingOld),
+    LockingExisting(LockingExisting),
     /// Waits for its content, read under the lock.
     Reading(Reading),
     /// Waits for the probe of the recorded process.
@@ -65,25 +69,25 @@ pub enum Acquire {
     /// Dead and confirmed, under the lock: waits for its unlink.
     Unlinking(Unlinking),
     /// The file is open and not ours to take. Waits for the driver: leave, or wait?
-    Standing(Standing),
+    Blocked(Blocked),
     /// Has the kernel lock after a wait: does the path still name the file?
-    Woken(Woken),
+    Revalidating(Revalidating),
     /// Waits until events of the open file are kept for it.
-    Arming(Arming),
+    Subscribing(Subscribing),
     /// Armed: does the path still name the file?
-    Noticing(Noticing),
+    Rechecking(Rechecking),
     /// Armed: tries the kernel lock again.
     Retrying(Retrying),
     /// Waits for an event, or for the end of its time. Blocks.
     Listening(Listening),
-    /// Our newborn after a failure: takes its kernel lock, if it can.
-    Retaking(Retaking),
-    /// Our newborn after a failure: does the path still name it?
-    Disowning(Disowning),
-    /// Our newborn after a failure, confirmed: waits for its unlink.
-    Withdrawing(Withdrawing),
-    /// Our newborn, which could not be unlinked: waits until it has no record.
-    Voiding(Voiding),
+    /// Our new file after a failure: takes its kernel lock, if it can.
+    CleanupLocking(CleanupLocking),
+    /// Our new file after a failure: does the path still name it?
+    CleanupVerifying(CleanupVerifying),
+    /// Our new file after a failure, confirmed: waits for its unlink.
+    CleanupUnlinking(CleanupUnlinking),
+    /// Our new file, which could not be unlinked: waits until it has no record.
+    Truncating(Truncating),
     /// Waits for the close of the open file.
     Closing(Closing),
     /// Waits for the driver: again, or give up?
@@ -103,41 +107,41 @@ impl Acquire {
     /// Makes the one call that this state waits for, and returns the state that follows.
     ///
     /// A state that waits for no operation ([`Pausing`](Self::Pausing),
-    /// [`Standing`](Self::Standing), [`Held`](Self::Held), [`Refused`](Self::Refused),
+    /// [`Blocked`](Self::Blocked), [`Held`](Self::Held), [`Refused`](Self::Refused),
     /// [`Failed`](Self::Failed)) is returned as it is.
     #[must_use = "the state that follows is the whole result"]
     pub fn step(self, fs: &mut impl FileSystem) -> Self {
         match self {
             Self::Creating(state) => state.on_create(fs.create()),
-            Self::LockingNew(state) => state.on_lock(fs.lock()),
+            Self::LockingCreated(state) => state.on_lock(fs.lock()),
             Self::Recording(state) => state.on_write(fs.write()),
-            Self::ConfirmingNew(state) => state.on_confirm(fs.confirm()),
+            Self::ConfirmingCreated(state) => state.on_confirm(fs.confirm()),
             Self::Opening(state) => state.on_open(fs.open()),
-            Self::Dating(state) => state.on_age(fs.age()),
-            Self::Peeking(state) => state.on_read(fs.read()),
-            Self::LockingOld(state) => state.on_lock(fs.lock()),
+            Self::CheckingAge(state) => state.on_age(fs.age()),
+            Self::ReadingUnlocked(state) => state.on_read(fs.read()),
+            Self::LockingExisting(state) => state.on_lock(fs.lock()),
             Self::Reading(state) => state.on_read(fs.read()),
             Self::Judging(state) => state.on_probe(fs.probe()),
             Self::Confirming(state) => state.on_confirm(fs.confirm()),
             Self::Unlinking(state) => state.on_unlink(fs.unlink()),
-            Self::Woken(state) => state.on_confirm(fs.confirm()),
-            Self::Arming(state) => {
-                fs.arm();
-                state.on_arm()
+            Self::Revalidating(state) => state.on_confirm(fs.confirm()),
+            Self::Subscribing(state) => {
+                fs.subscribe();
+                state.on_subscribe()
             }
-            Self::Noticing(state) => state.on_confirm(fs.confirm()),
+            Self::Rechecking(state) => state.on_confirm(fs.confirm()),
             Self::Retrying(state) => state.on_lock(fs.lock()),
-            Self::Listening(state) => state.on_listen(fs.listen()),
-            Self::Retaking(state) => state.on_lock(fs.lock()),
-            Self::Disowning(state) => state.on_confirm(fs.confirm()),
-            Self::Withdrawing(state) => state.on_unlink(fs.unlink()),
-            Self::Voiding(state) => state.on_void(fs.void()),
+            Self::Listening(state) => state.on_wait_event(fs.wait_event()),
+            Self::CleanupLocking(state) => state.on_lock(fs.lock()),
+            Self::CleanupVerifying(state) => state.on_confirm(fs.confirm()),
+            Self::CleanupUnlinking(state) => state.on_unlink(fs.unlink()),
+            Self::Truncating(state) => state.on_truncate(fs.truncate()),
             Self::Closing(state) => {
                 fs.close();
                 state.on_close()
             }
             Self::Pausing(_)
-            | Self::Standing(_)
+            | Self::Blocked(_)
             | Self::Held(_)
             | Self::Refused(_)
             | Self::Failed(_) => self,
@@ -152,7 +156,7 @@ pub struct Creating;
 impl Creating {
     pub(super) fn on_create(self, reply: Create) -> Acquire {
         match reply {
-            Create::Created => Acquire::LockingNew(LockingNew),
+            Create::Created => Acquire::LockingCreated(LockingCreated),
             Create::Exists => Acquire::Opening(Opening),
             Create::Denied => Acquire::Pausing(Pausing::Denied(Op::Create)),
             Create::Failed => Acquire::Failed(Op::Create),
@@ -160,20 +164,22 @@ impl Creating {
     }
 }
 
-/// Waits for [`FileSystem::lock`] on our newborn.
+/// Waits for [`FileSystem::lock`] on our new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LockingNew;
+pub struct LockingCreated;
 
-impl LockingNew {
-    pub(super) fn on_lock(self, reply: Lock) -> Acquire {
+impl LockingCreated {
+    pub(super) fn on_lock(self, reply: LockReply) -> Acquire {
         match reply {
-            Lock::Ours => Acquire::Recording(Recording { guarantee: Guarantee::KernelLock }),
-            Lock::Unsupported => {
+            LockReply::Ours => Acquire::Recording(Recording { guarantee: Guarantee::KernelLock }),
+            LockReply::Unsupported => {
                 Acquire::Recording(Recording { guarantee: Guarantee::ExclusiveCreate })
             }
-            // Another participant took our newborn for an old file, because we were slow.
-            Lock::Busy => Acquire::Pausing(Pausing::Newborn),
-            Lock::Failed => Acquire::Retaking(Retaking { then: Then::Fail(Op::Lock) }),
+            // Another participant took our new file for an old file, because we were slow.
+            LockReply::Busy => Acquire::Pausing(Pausing::Created),
+            LockReply::Failed => {
+                Acquire::CleanupLocking(CleanupLocking { then: Then::Fail(Op::Lock) })
+            }
         }
     }
 }
@@ -188,26 +194,32 @@ pub struct Recording {
 impl Recording {
     pub(super) fn on_write(self, reply: Done) -> Acquire {
         match reply {
-            Done::Done => Acquire::ConfirmingNew(ConfirmingNew { guarantee: self.guarantee }),
-            Done::Failed => Acquire::Disowning(Disowning { then: Then::Fail(Op::Write) }),
+            Done::Done => {
+                Acquire::ConfirmingCreated(ConfirmingCreated { guarantee: self.guarantee })
+            }
+            Done::Failed => {
+                Acquire::CleanupVerifying(CleanupVerifying { then: Then::Fail(Op::Write) })
+            }
         }
     }
 }
 
-/// Waits for [`FileSystem::confirm`] of our newborn, recorded and locked.
+/// Waits for [`FileSystem::confirm`] of our new file, recorded and locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConfirmingNew {
+pub struct ConfirmingCreated {
     /// What exclusion will rest on.
     pub guarantee: Guarantee,
 }
 
-impl ConfirmingNew {
+impl ConfirmingCreated {
     pub(super) fn on_confirm(self, reply: Confirm) -> Acquire {
         match reply {
             // P1: the kernel lock is ours, the record is ours, and the path names the file.
             Confirm::Same => Acquire::Held(self.guarantee),
-            Confirm::Changed => Acquire::close(Then::Pause(Unsure::Contended)),
-            Confirm::Failed => Acquire::Disowning(Disowning { then: Then::Fail(Op::Confirm) }),
+            Confirm::Changed => Acquire::close(Then::Pause(UnknownReason::Contended)),
+            Confirm::Failed => {
+                Acquire::CleanupVerifying(CleanupVerifying { then: Then::Fail(Op::Confirm) })
+            }
         }
     }
 }
@@ -217,25 +229,25 @@ impl ConfirmingNew {
 pub struct Opening;
 
 impl Opening {
-    pub(super) fn on_open(self, reply: Open) -> Acquire {
+    pub(super) fn on_open(self, reply: OpenReply) -> Acquire {
         match reply {
-            Open::Opened => Acquire::Dating(Dating),
+            OpenReply::Opened => Acquire::CheckingAge(CheckingAge),
             // Absent never means stale: it means that there is nothing to judge.
-            Open::Absent => Acquire::Pausing(Pausing::Closed(Unsure::Contended)),
-            Open::Denied => Acquire::Pausing(Pausing::Denied(Op::Open)),
-            Open::Failed => Acquire::Failed(Op::Open),
+            OpenReply::Absent => Acquire::Pausing(Pausing::Closed(UnknownReason::Contended)),
+            OpenReply::Denied => Acquire::Pausing(Pausing::Denied(Op::Open)),
+            OpenReply::Failed => Acquire::Failed(Op::Open),
         }
     }
 }
 
 /// Waits for [`FileSystem::age`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Dating;
+pub struct CheckingAge;
 
-impl Dating {
+impl CheckingAge {
     pub(super) fn on_age(self, reply: Dated) -> Acquire {
         match reply {
-            Dated::Known(age) => Acquire::Peeking(Peeking { age }),
+            Dated::Known(age) => Acquire::ReadingUnlocked(ReadingUnlocked { age }),
             Dated::Failed => Acquire::close(Then::Fail(Op::Age)),
         }
     }
@@ -243,26 +255,34 @@ impl Dating {
 
 /// Waits for [`FileSystem::read`], without the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Peeking {
+pub struct ReadingUnlocked {
     /// Taken before the content was read.
     pub age: Age,
 }
 
-impl Peeking {
-    pub(super) fn on_read(self, reply: Read) -> Acquire {
+impl ReadingUnlocked {
+    pub(super) fn on_read(self, reply: ReadReply) -> Acquire {
         match (reply, self.age) {
             // Its creator may be about to write, and must not find its lock busy.
-            (Read::Empty, Age::Young) => Acquire::close(Then::Pause(Unsure::BeingCreated)),
-            (Read::Empty, Age::Old) => Acquire::LockingOld(LockingOld { peeked: Peeked::Empty }),
-            (Read::Unreadable, _) => Acquire::LockingOld(LockingOld { peeked: Peeked::Unreadable }),
-            (Read::Record, _) => Acquire::LockingOld(LockingOld { peeked: Peeked::Record }),
+            (ReadReply::Empty, Age::Young) => {
+                Acquire::close(Then::Pause(UnknownReason::BeingCreated))
+            }
+            (ReadReply::Empty, Age::Old) => {
+                Acquire::LockingExisting(LockingExisting { peeked: Peeked::Empty })
+            }
+            (ReadReply::Unreadable, _) => {
+                Acquire::LockingExisting(LockingExisting { peeked: Peeked::Unreadable })
+            }
+            (ReadReply::Record, _) => {
+                Acquire::LockingExisting(LockingExisting { peeked: Peeked::Record })
+            }
             // No lock file is locked, let alone removed, unless it is one.
-            (Read::Foreign | Read::Failed, _) => Acquire::close(Then::Fail(Op::Read)),
+            (ReadReply::Foreign | ReadReply::Failed, _) => Acquire::close(Then::Fail(Op::Read)),
         }
     }
 }
 
-/// What [`Peeking`] saw.
+/// What [`ReadingUnlocked`] saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Peeked {
     /// Nothing, in an old file.
@@ -275,23 +295,23 @@ pub enum Peeked {
 
 /// Waits for [`FileSystem::lock`] on a file that was there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LockingOld {
+pub struct LockingExisting {
     /// What was read without the lock.
     pub peeked: Peeked,
 }
 
-impl LockingOld {
-    pub(super) fn on_lock(self, reply: Lock) -> Acquire {
+impl LockingExisting {
+    pub(super) fn on_lock(self, reply: LockReply) -> Acquire {
         match (reply, self.peeked) {
             // What was peeked is forgotten: only what is read under the lock is acted on.
-            (Lock::Ours, Peeked::Empty) => Acquire::Reading(Reading { age: Age::Old }),
+            (LockReply::Ours, Peeked::Empty) => Acquire::Reading(Reading { age: Age::Old }),
             // What was there does not vanish; if it did, that was just now.
-            (Lock::Ours, Peeked::Unreadable | Peeked::Record) => {
+            (LockReply::Ours, Peeked::Unreadable | Peeked::Record) => {
                 Acquire::Reading(Reading { age: Age::Young })
             }
-            (Lock::Busy, peeked) => peeked.judged(KernelLock::Busy),
-            (Lock::Unsupported, peeked) => peeked.judged(KernelLock::Unsupported),
-            (Lock::Failed, _) => Acquire::close(Then::Fail(Op::Lock)),
+            (LockReply::Busy, peeked) => peeked.judged(KernelLock::Busy),
+            (LockReply::Unsupported, peeked) => peeked.judged(KernelLock::Unsupported),
+            (LockReply::Failed, _) => Acquire::close(Then::Fail(Op::Lock)),
         }
     }
 }
@@ -314,12 +334,12 @@ pub struct Reading {
 }
 
 impl Reading {
-    pub(super) fn on_read(self, reply: Read) -> Acquire {
+    pub(super) fn on_read(self, reply: ReadReply) -> Acquire {
         match reply {
-            Read::Record => Acquire::Judging(Judging { lock: KernelLock::Ours }),
-            Read::Empty => Acquire::judged(KernelLock::Ours, Evidence::Empty(self.age)),
-            Read::Unreadable => Acquire::judged(KernelLock::Ours, Evidence::Unreadable),
-            Read::Foreign | Read::Failed => Acquire::close(Then::Fail(Op::Read)),
+            ReadReply::Record => Acquire::Judging(Judging { lock: KernelLock::Ours }),
+            ReadReply::Empty => Acquire::judged(KernelLock::Ours, Evidence::Empty(self.age)),
+            ReadReply::Unreadable => Acquire::judged(KernelLock::Ours, Evidence::Unreadable),
+            ReadReply::Foreign | ReadReply::Failed => Acquire::close(Then::Fail(Op::Read)),
         }
     }
 }
@@ -351,8 +371,8 @@ impl Confirming {
     pub(super) fn on_confirm(self, reply: Confirm) -> Acquire {
         match (reply, self.claim) {
             (Confirm::Same, Claim::Dead) => Acquire::Unlinking(Unlinking),
-            (Confirm::Same, Claim::Stands(standing)) => Acquire::Standing(standing),
-            (Confirm::Changed, _) => Acquire::close(Then::Pause(Unsure::Contended)),
+            (Confirm::Same, Claim::Blocks(blocked)) => Acquire::Blocked(blocked),
+            (Confirm::Changed, _) => Acquire::close(Then::Pause(UnknownReason::Contended)),
             (Confirm::Failed, _) => Acquire::close(Then::Fail(Op::Confirm)),
         }
     }
@@ -366,7 +386,7 @@ impl Unlinking {
     pub(super) fn on_unlink(self, reply: Unlink) -> Acquire {
         match reply {
             Unlink::Unlinked => Acquire::close(Then::Create),
-            Unlink::Absent => Acquire::close(Then::Pause(Unsure::Contended)),
+            Unlink::Absent => Acquire::close(Then::Pause(UnknownReason::Contended)),
             Unlink::Failed => Acquire::close(Then::Fail(Op::Unlink)),
         }
     }
@@ -394,9 +414,9 @@ impl Closing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Pausing {
     /// Nothing is open. Again starts over; giving up refuses for this reason.
-    Closed(Unsure),
-    /// Our newborn is open and its lock is busy. Again tries the same lock on the same open file.
-    Newborn,
+    Closed(UnknownReason),
+    /// Our new file is open and its lock is busy. Again tries the same lock on the same open file.
+    Created,
     /// Access was denied, which on Windows passes when a name is being deleted.
     Denied(Op),
 }
@@ -426,7 +446,7 @@ impl Pausing {
     pub fn again(self) -> Acquire {
         match self {
             Self::Closed(_) | Self::Denied(_) => Acquire::START,
-            Self::Newborn => Acquire::LockingNew(LockingNew),
+            Self::Created => Acquire::LockingCreated(LockingCreated),
         }
     }
 
@@ -435,8 +455,8 @@ impl Pausing {
     pub fn give_up(self) -> Acquire {
         match self {
             Self::Closed(unsure) => Acquire::Refused(Refusal::Unknown(unsure)),
-            Self::Newborn => Acquire::Retaking(Retaking {
-                then: Then::Refuse(Refusal::Unknown(Unsure::Contended)),
+            Self::Created => Acquire::CleanupLocking(CleanupLocking {
+                then: Then::Refuse(Refusal::Unknown(UnknownReason::Contended)),
             }),
             Self::Denied(op) => Acquire::Failed(op),
         }
@@ -452,18 +472,18 @@ impl Acquire {
     /// holder, is not worth a call.
     pub(super) fn judged(lock: KernelLock, evidence: Evidence) -> Self {
         let confirm = |claim| Self::Confirming(Confirming { claim });
-        let stands = |stance| Standing { lock, stance };
-        let refuse = |refusal| confirm(Claim::Stands(stands(Stance::Final(refusal))));
+        let stands = |disposition| Blocked { lock, disposition };
+        let refuse = |refusal| confirm(Claim::Blocks(stands(Disposition::Final(refusal))));
         match judge(lock, evidence) {
             Verdict::Dead => confirm(Claim::Dead),
             Verdict::Alive => refuse(Refusal::Holder),
             Verdict::Unknown(unsure) => refuse(Refusal::Unknown(unsure)),
             // It may be refused by name when the tries are used up.
-            Verdict::NotFinal(Unsure::CannotProbe) => {
-                confirm(Claim::Stands(stands(Stance::NotFinal(Unsure::CannotProbe))))
+            Verdict::NotFinal(UnknownReason::CannotProbe) => {
+                confirm(Claim::Blocks(stands(Disposition::NotFinal(UnknownReason::CannotProbe))))
             }
             Verdict::NotFinal(unsure) => match lock {
-                KernelLock::Busy => Self::Standing(stands(Stance::NotFinal(unsure))),
+                KernelLock::Busy => Self::Blocked(stands(Disposition::NotFinal(unsure))),
                 // A creator is active, and must not find its lock busy, or its name taken.
                 KernelLock::Ours | KernelLock::Unsupported => Self::close(Then::Pause(unsure)),
             },

@@ -3,70 +3,72 @@
 use super::acquire::{Acquire, Then};
 #[cfg(doc)]
 use super::ops::FileSystem;
-use super::ops::{Confirm, Done, Lock, Unlink};
+use super::ops::{Confirm, Done, LockReply, Unlink};
 
-/// Waits for [`FileSystem::lock`], once more, on our newborn that must go.
+/// Waits for [`FileSystem::lock`], once more, on our new file that must go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Retaking {
+pub struct CleanupLocking {
     /// What follows.
     pub then: Then,
 }
 
-impl Retaking {
-    pub(super) fn on_lock(self, reply: Lock) -> Acquire {
+impl CleanupLocking {
+    pub(super) fn on_lock(self, reply: LockReply) -> Acquire {
         match reply {
-            Lock::Ours | Lock::Unsupported => Acquire::Disowning(Disowning { then: self.then }),
+            LockReply::Ours | LockReply::Unsupported => {
+                Acquire::CleanupVerifying(CleanupVerifying { then: self.then })
+            }
             // A reclaimer has it, which found it old and empty, and is about to unlink it.
-            Lock::Busy => Acquire::close(self.then),
+            LockReply::Busy => Acquire::close(self.then),
             // Without the lock an unlink could hit a successor's file (P2). Cut short it refuses no
             // process, and the next acquire that gets its lock reclaims it.
-            Lock::Failed => Acquire::Voiding(Voiding { then: self.then }),
+            LockReply::Failed => Acquire::Truncating(Truncating { then: self.then }),
         }
     }
 }
 
-/// Waits for [`FileSystem::confirm`] of our newborn that must go.
+/// Waits for [`FileSystem::confirm`] of our new file that must go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Disowning {
+pub struct CleanupVerifying {
     /// What follows.
     pub then: Then,
 }
 
-impl Disowning {
+impl CleanupVerifying {
     pub(super) fn on_confirm(self, reply: Confirm) -> Acquire {
         match reply {
-            Confirm::Same => Acquire::Withdrawing(Withdrawing { then: self.then }),
+            Confirm::Same => Acquire::CleanupUnlinking(CleanupUnlinking { then: self.then }),
             Confirm::Changed => Acquire::close(self.then),
-            Confirm::Failed => Acquire::Voiding(Voiding { then: self.then }),
+            Confirm::Failed => Acquire::Truncating(Truncating { then: self.then }),
         }
     }
 }
 
-/// Waits for [`FileSystem::unlink`] of our newborn.
+/// Waits for [`FileSystem::unlink`] of our new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Withdrawing {
+pub struct CleanupUnlinking {
     /// What follows.
     pub then: Then,
 }
 
-impl Withdrawing {
+impl CleanupUnlinking {
     pub(super) fn on_unlink(self, reply: Unlink) -> Acquire {
         match reply {
             Unlink::Unlinked | Unlink::Absent => Acquire::close(self.then),
-            Unlink::Failed => Acquire::Voiding(Voiding { then: self.then }),
+            Unlink::Failed => Acquire::Truncating(Truncating { then: self.then }),
         }
     }
 }
 
-/// Waits for [`FileSystem::void`] of our newborn.
+/// Waits for [`FileSystem::truncate`] of our new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Voiding {
+pub struct Truncating {
     /// What follows.
     pub then: Then,
 }
 
-impl Voiding {
-    pub(super) fn on_void(self, reply: Done) -> Acquire {
+impl Truncating {
+    pub(super) fn on_truncate(self, reply: Done) -> Acquire {
         match reply {
             Done::Done | Done::Failed => Acquire::close(self.then),
         }

@@ -13,7 +13,7 @@
 // A new state must be decided on, not fall into `_`.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use crate::protocol::{Acquire, FileSystem, Op, Opening, Pausing, Refusal, Standing};
+use crate::protocol::{Acquire, Blocked, FileSystem, Op, Opening, Pausing, Refusal};
 
 /// How a clear ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,7 +31,7 @@ pub enum Cleared {
 /// A clear, from its open to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Clear {
-    /// At this state of an acquire; at a pause and at [`Acquire::Standing`] the driver decides.
+    /// At this state of an acquire; at a pause and at [`Acquire::Blocked`] the driver decides.
     At(Acquire),
     /// The end.
     Ended(Cleared),
@@ -75,7 +75,7 @@ impl Clear {
     pub fn answer(self, answer: ClearAnswer) -> Option<Self> {
         let Self::At(state) = self else { return None };
         let is_paused = matches!(state, Acquire::Pausing(_));
-        let is_blocked = matches!(state, Acquire::Standing(_));
+        let is_blocked = matches!(state, Acquire::Blocked(_));
         match answer {
             ClearAnswer::Again => is_paused.then(|| self.again()),
             ClearAnswer::GiveUp => is_paused.then(|| self.give_up()),
@@ -96,30 +96,30 @@ impl Clear {
     /// The driver's answer to a pause: the tries are used up.
     #[must_use = "the state that follows is the whole result"]
     pub fn give_up(self) -> Self {
-        self.answered(Pausing::give_up, Acquire::Standing)
+        self.answered(Pausing::give_up, Acquire::Blocked)
     }
 
     /// The driver's answer to a file that is not ours to take: it stays.
     #[must_use = "the state that follows is the whole result"]
     pub fn leave(self) -> Self {
-        self.answered(Acquire::Pausing, Standing::leave)
+        self.answered(Acquire::Pausing, Blocked::leave)
     }
 
     /// The driver's answer to a file that is not ours to take: it is removed, **outside of P1 and
-    /// P2**, unless another process has its kernel lock. See [`Standing::force`].
+    /// P2**, unless another process has its kernel lock. See [`Blocked::force`].
     #[must_use = "the state that follows is the whole result"]
     pub fn force(self) -> Self {
-        self.answered(Acquire::Pausing, Standing::force)
+        self.answered(Acquire::Pausing, Blocked::force)
     }
 
     fn answered(
         self,
         to_pause: impl FnOnce(Pausing) -> Acquire,
-        to_standing: impl FnOnce(Standing) -> Acquire,
+        to_standing: impl FnOnce(Blocked) -> Acquire,
     ) -> Self {
         match self {
             Self::At(Acquire::Pausing(pause)) => Self::at(to_pause(pause)),
-            Self::At(Acquire::Standing(standing)) => Self::at(to_standing(standing)),
+            Self::At(Acquire::Blocked(blocked)) => Self::at(to_standing(blocked)),
             Self::At(_) | Self::Ended(_) => self,
         }
     }
@@ -130,27 +130,27 @@ impl Clear {
             Acquire::Creating(_) => Self::Ended(Cleared::Removed),
             Acquire::Refused(refusal) => Self::Ended(Cleared::Refused(refusal)),
             Acquire::Failed(op) => Self::Ended(Cleared::Failed(op)),
-            Acquire::LockingNew(_)
+            Acquire::LockingCreated(_)
             | Acquire::Recording(_)
-            | Acquire::ConfirmingNew(_)
+            | Acquire::ConfirmingCreated(_)
             | Acquire::Opening(_)
-            | Acquire::Dating(_)
-            | Acquire::Peeking(_)
-            | Acquire::LockingOld(_)
+            | Acquire::CheckingAge(_)
+            | Acquire::ReadingUnlocked(_)
+            | Acquire::LockingExisting(_)
             | Acquire::Reading(_)
             | Acquire::Judging(_)
             | Acquire::Confirming(_)
             | Acquire::Unlinking(_)
-            | Acquire::Standing(_)
-            | Acquire::Woken(_)
-            | Acquire::Arming(_)
-            | Acquire::Noticing(_)
+            | Acquire::Blocked(_)
+            | Acquire::Revalidating(_)
+            | Acquire::Subscribing(_)
+            | Acquire::Rechecking(_)
             | Acquire::Retrying(_)
             | Acquire::Listening(_)
-            | Acquire::Retaking(_)
-            | Acquire::Disowning(_)
-            | Acquire::Withdrawing(_)
-            | Acquire::Voiding(_)
+            | Acquire::CleanupLocking(_)
+            | Acquire::CleanupVerifying(_)
+            | Acquire::CleanupUnlinking(_)
+            | Acquire::Truncating(_)
             | Acquire::Closing(_)
             | Acquire::Pausing(_)
             | Acquire::Held(_) => Self::At(state),

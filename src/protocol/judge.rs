@@ -152,14 +152,14 @@ pub enum Evidence {
 /// Why a holder is not known for certain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub enum Unsure {
+pub enum UnknownReason {
     /// The file is empty: its creator is about to write, or died within the last two seconds.
     BeingCreated,
     /// The file has no readable record, and another process has it locked.
     Unreadable,
     /// The recorded process is gone, and yet another process has the file locked: a child that
     /// inherited it, or a reclaimer.
-    RecordedGone,
+    HolderExited,
     /// The recorded process cannot be probed from here.
     CannotProbe,
     /// The record is another machine's, and no process has the file locked as far as this one sees.
@@ -184,33 +184,35 @@ pub enum Verdict {
     /// Its holder lives: confirm and refuse, naming it.
     Alive,
     /// Not final: try again, and refuse with this reason when the tries are used up.
-    NotFinal(Unsure),
+    NotFinal(UnknownReason),
     /// Final, and the holder is unknown: confirm and refuse.
-    Unknown(Unsure),
+    Unknown(UnknownReason),
 }
 
 /// The verdict of an acquire. Total: every combination has an answer.
 pub fn judge(lock: KernelLock, evidence: Evidence) -> Verdict {
     match (lock, evidence) {
         (KernelLock::Ours, Evidence::Empty(Age::Old) | Evidence::Unreadable) => Verdict::Dead,
-        (KernelLock::Ours, Evidence::Empty(Age::Young)) => Verdict::NotFinal(Unsure::BeingCreated),
+        (KernelLock::Ours, Evidence::Empty(Age::Young)) => {
+            Verdict::NotFinal(UnknownReason::BeingCreated)
+        }
         (KernelLock::Ours, Evidence::Record(author)) => unlocked(author),
 
-        (KernelLock::Busy, Evidence::Empty(_)) => Verdict::NotFinal(Unsure::BeingCreated),
-        (KernelLock::Busy, Evidence::Unreadable) => Verdict::NotFinal(Unsure::Unreadable),
+        (KernelLock::Busy, Evidence::Empty(_)) => Verdict::NotFinal(UnknownReason::BeingCreated),
+        (KernelLock::Busy, Evidence::Unreadable) => Verdict::NotFinal(UnknownReason::Unreadable),
         (KernelLock::Busy, Evidence::Record(author)) => locked(author),
 
         // Never reclaim. An active creator is still worth another try.
         (KernelLock::Unsupported, Evidence::Empty(Age::Young)) => {
-            Verdict::NotFinal(Unsure::BeingCreated)
+            Verdict::NotFinal(UnknownReason::BeingCreated)
         }
         (KernelLock::Unsupported, Evidence::Empty(Age::Old) | Evidence::Unreadable) => {
-            Verdict::Unknown(Unsure::NoKernelLocks)
+            Verdict::Unknown(UnknownReason::NoKernelLocks)
         }
         (KernelLock::Unsupported, Evidence::Record(author)) => match unlocked(author) {
             Verdict::Alive => Verdict::Alive,
             Verdict::Dead | Verdict::NotFinal(_) | Verdict::Unknown(_) => {
-                Verdict::Unknown(Unsure::NoKernelLocks)
+                Verdict::Unknown(UnknownReason::NoKernelLocks)
             }
         },
     }
@@ -227,13 +229,15 @@ fn unlocked(author: Author) -> Verdict {
             // A leftover of ours: we would find our own lock busy.
             (Probe::Ourselves, FreeLock::ProvesDeath) => Verdict::Dead,
             // We may hold it through another mount.
-            (Probe::Ourselves, FreeLock::ProvesNothing) => Verdict::Unknown(Unsure::NoSharedLock),
+            (Probe::Ourselves, FreeLock::ProvesNothing) => {
+                Verdict::Unknown(UnknownReason::NoSharedLock)
+            }
             // It lost its kernel lock, as a daemon does that closes all its files.
             (Probe::Alive, FreeLock::ProvesDeath | FreeLock::ProvesNothing) => Verdict::Alive,
             // What has its number is most likely a stranger, and is not named.
             (Probe::NotPermitted | Probe::Unknown, FreeLock::ProvesDeath) => Verdict::Dead,
             (Probe::NotPermitted | Probe::Unknown, FreeLock::ProvesNothing) => {
-                Verdict::Unknown(Unsure::CannotProbe)
+                Verdict::Unknown(UnknownReason::CannotProbe)
             }
         },
         Author::OldFormat(probe) => match probe {
@@ -245,11 +249,13 @@ fn unlocked(author: Author) -> Verdict {
             | Probe::StartedLater
             | Probe::Ourselves => Verdict::Dead,
             Probe::Alive | Probe::NotPermitted => Verdict::Alive,
-            Probe::Unknown => Verdict::Unknown(Unsure::CannotProbe),
+            Probe::Unknown => Verdict::Unknown(UnknownReason::CannotProbe),
         },
         Author::OtherNamespace(FreeLock::ProvesDeath) | Author::EarlierBoot => Verdict::Dead,
-        Author::OtherNamespace(FreeLock::ProvesNothing) => Verdict::Unknown(Unsure::NoSharedLock),
-        Author::OtherMachine => Verdict::Unknown(Unsure::OtherMachine),
+        Author::OtherNamespace(FreeLock::ProvesNothing) => {
+            Verdict::Unknown(UnknownReason::NoSharedLock)
+        }
+        Author::OtherMachine => Verdict::Unknown(UnknownReason::OtherMachine),
     }
 }
 
@@ -259,19 +265,21 @@ fn locked(author: Author) -> Verdict {
         Author::Here(_, probe) => match probe {
             Probe::Ourselves | Probe::Alive => Verdict::Alive,
             Probe::Gone | Probe::Zombie | Probe::Thread | Probe::Other | Probe::StartedLater => {
-                Verdict::NotFinal(Unsure::RecordedGone)
+                Verdict::NotFinal(UnknownReason::HolderExited)
             }
-            Probe::NotPermitted | Probe::Unknown => Verdict::NotFinal(Unsure::CannotProbe),
+            Probe::NotPermitted | Probe::Unknown => Verdict::NotFinal(UnknownReason::CannotProbe),
         },
         Author::OldFormat(probe) => match probe {
             Probe::Ourselves | Probe::Alive | Probe::NotPermitted => Verdict::Alive,
             Probe::Gone | Probe::Zombie | Probe::Thread | Probe::Other | Probe::StartedLater => {
-                Verdict::NotFinal(Unsure::RecordedGone)
+                Verdict::NotFinal(UnknownReason::HolderExited)
             }
-            Probe::Unknown => Verdict::NotFinal(Unsure::CannotProbe),
+            Probe::Unknown => Verdict::NotFinal(UnknownReason::CannotProbe),
         },
-        Author::EarlierBoot => Verdict::NotFinal(Unsure::RecordedGone),
-        Author::OtherNamespace(_) | Author::OtherMachine => Verdict::NotFinal(Unsure::CannotProbe),
+        Author::EarlierBoot => Verdict::NotFinal(UnknownReason::HolderExited),
+        Author::OtherNamespace(_) | Author::OtherMachine => {
+            Verdict::NotFinal(UnknownReason::CannotProbe)
+        }
     }
 }
 
@@ -281,11 +289,11 @@ pub enum Assessment {
     /// Held by the recorded process, which lives.
     Held,
     /// Held, by which process is not certain.
-    HeldBy(Unsure),
+    HeldBy(UnknownReason),
     /// Provably stale: the next acquire reclaims it.
     Stale,
     /// Neither can be proved.
-    CannotTell(Unsure),
+    Unknown(UnknownReason),
 }
 
 /// The answer of a query. Agrees with [`judge`] wherever the kernel lock could be watched, and is
@@ -296,7 +304,7 @@ pub fn assess(watch: Watch, evidence: Evidence) -> Assessment {
         Verdict::Alive => Assessment::Held,
         Verdict::NotFinal(unsure) | Verdict::Unknown(unsure) => match lock {
             KernelLock::Busy => Assessment::HeldBy(unsure),
-            KernelLock::Ours | KernelLock::Unsupported => Assessment::CannotTell(unsure),
+            KernelLock::Ours | KernelLock::Unsupported => Assessment::Unknown(unsure),
         },
     };
     match watch {
@@ -305,9 +313,9 @@ pub fn assess(watch: Watch, evidence: Evidence) -> Assessment {
         // Unseen, the lock may be either: what both agree on is proved.
         Watch::Unknown => match (seen_as(KernelLock::Ours), seen_as(KernelLock::Busy)) {
             (free, held) if free == held => free,
-            (Assessment::CannotTell(unsure), _) => Assessment::CannotTell(unsure),
+            (Assessment::Unknown(unsure), _) => Assessment::Unknown(unsure),
             (Assessment::Held | Assessment::HeldBy(_) | Assessment::Stale, _) => {
-                Assessment::CannotTell(Unsure::CannotWatch)
+                Assessment::Unknown(UnknownReason::CannotWatch)
             }
         },
     }

@@ -81,11 +81,11 @@
 //! 1. Start with [`Acquire::START`] and a [`FileSystem`] value that has nothing open.
 //! 2. At [`Acquire::Pausing`] decide: [`Pausing::again`], after a short sleep if you like, or
 //!    [`Pausing::give_up`]. The machine does not count the tries, so the driver must.
-//! 3. At [`Acquire::Standing`] decide: [`Standing::leave`], or [`Standing::listen`] until the file
-//!    has an event or your time is over. ([`Standing::force`] is outside of the promises.)
+//! 3. At [`Acquire::Blocked`] decide: [`Blocked::leave`], or [`Blocked::listen`] until the file
+//!    has an event or your time is over. ([`Blocked::force`] is outside of the promises.)
 //! 4. At `Held`, `Refused` or `Failed` stop. After `Held` keep the value with its open file, and
 //!    hand it to a [`Release`] later, in the same process.
-//! 5. At [`Release::Stuck`] decide: [`Stuck::keep`] the lock, or [`Stuck::abandon`] it.
+//! 5. At [`Release::ReleaseFailed`] decide: [`ReleaseFailed::keep`] the lock, or [`ReleaseFailed::abandon`] it.
 //! 6. At any other state call `step`.
 //!
 //! Order is what makes it right. Confirm comes after the kernel lock and after the verdict, and
@@ -106,28 +106,31 @@ mod release;
 mod wait;
 
 pub use acquire::{
-    Acquire, Claim, Closing, Confirming, ConfirmingNew, Creating, Dating, Judging, LockingNew,
-    LockingOld, Opening, PauseAnswer, Pausing, Peeked, Peeking, Reading, Recording, Refusal, Then,
-    Unlinking,
+    Acquire, CheckingAge, Claim, Closing, Confirming, ConfirmingCreated, Creating, Judging,
+    LockingCreated, LockingExisting, Opening, PauseAnswer, Pausing, Peeked, Reading,
+    ReadingUnlocked, Recording, Refusal, Then, Unlinking,
 };
-pub use cleanup::{Disowning, Retaking, Voiding, Withdrawing};
+pub use cleanup::{CleanupLocking, CleanupUnlinking, CleanupVerifying, Truncating};
 pub use clear::{Clear, ClearAnswer, Cleared};
 pub use judge::{
-    Age, Assessment, Author, Evidence, FreeLock, Guarantee, KernelLock, LockDomain, Probe, Unsure,
-    Verdict, Watch, assess, judge,
+    Age, Assessment, Author, Evidence, FreeLock, Guarantee, KernelLock, LockDomain, Probe,
+    UnknownReason, Verdict, Watch, assess, judge,
 };
 pub use ops::{
-    Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Op, Open, Probed, Read, Unlink,
+    Confirm, Create, Dated, Done, FileSystem, Listen, LockReply, Op, OpenReply, Probed, ReadReply,
+    Unlink,
 };
 pub use query::{
-    Query, QueryClosing, QueryConfirming, QueryDating, QueryJudging, QueryOpening, QueryPausing,
-    QueryReading, QueryThen, QueryWatching,
+    Query, QueryCheckingAge, QueryClosing, QueryConfirming, QueryJudging, QueryOpening,
+    QueryPausing, QueryReading, QueryThen, QueryWatching,
 };
 pub use release::{
-    Release, ReleaseClosing, ReleaseConfirming, ReleaseFailedAnswer, ReleaseLeaving,
-    ReleaseUnlinking, ReleaseVoiding, Released, Stuck,
+    Release, ReleaseClosing, ReleaseConfirming, ReleaseFailed, ReleaseFailedAnswer, ReleaseLeaving,
+    ReleaseTruncating, ReleaseUnlinking, Released,
 };
-pub use wait::{Arming, BlockedAnswer, Listening, Noticing, Retrying, Stance, Standing, Woken};
+pub use wait::{
+    Blocked, BlockedAnswer, Disposition, Listening, Rechecking, Retrying, Revalidating, Subscribing,
+};
 
 pub use crate::record::{Contents, FileName};
 

@@ -18,7 +18,7 @@ use crate::protocol::{Age, Author, Watch};
 /// Implemented by the operating-system adapters and by the model's filesystem. Wrappers that
 /// trace, record or inject faults implement the same trait around another value.
 ///
-/// None of the methods blocks, other than for the disk, except [`listen`](Self::listen). `EINTR` is
+/// None of the methods blocks, other than for the disk, except [`wait_event`](Self::wait_event). `EINTR` is
 /// retried inside the adapter.
 pub trait FileSystem {
     /// `openat(O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)`: exclusive create (S1).
@@ -34,7 +34,7 @@ pub trait FileSystem {
     /// FIFO, socket or device is neither opened nor followed; the kind of an inode never changes,
     /// so this is still one step. Where writing is not permitted it opens for reading, which is
     /// enough.
-    fn open(&mut self) -> Open;
+    fn open(&mut self) -> OpenReply;
 
     /// `clock_gettime`, `fstat`: how long ago the open file was changed.
     ///
@@ -44,15 +44,15 @@ pub trait FileSystem {
     fn age(&mut self) -> Dated;
 
     /// `flock(LOCK_EX | LOCK_NB)`: tries the kernel lock on the open file, once.
-    fn lock(&mut self) -> Lock;
+    fn lock(&mut self) -> LockReply;
 
     /// `inotify_init1`, `inotify_add_watch`: from here on, events of the open file are kept for
-    /// [`listen`](Self::listen).
+    /// [`wait_event`](Self::wait_event).
     ///
     /// Events are its unlink, and each close of it by any process; the kernel closes the files of a
     /// process that dies. Must be called *before* the confirm that decides to wait: what happened
     /// earlier is no event. If the system has no room for another watch, no events are kept.
-    fn arm(&mut self);
+    fn subscribe(&mut self);
 
     /// `poll`: waits for an event of the file that was armed, or for the end of the time that the
     /// driver has set. Blocks.
@@ -61,7 +61,7 @@ pub trait FileSystem {
     /// reports a close just before it frees the lock). So the adapter adds events of its own, after
     /// pauses that grow from 50 µs; where the system keeps none, these are the only ones. On Windows
     /// the event is that the kernel lock has become ours, and [`lock`](Self::lock) confirms it.
-    fn listen(&mut self) -> Listen;
+    fn wait_event(&mut self) -> Listen;
 
     /// `write`: puts the whole record into the open file with one call.
     ///
@@ -72,8 +72,8 @@ pub trait FileSystem {
     ///
     /// At most 4 KiB and one byte; anything longer is not a record. A record is written by one
     /// call, so a reader sees nothing or all of it. What is neither a record, whole or cut short,
-    /// nor empty is another program's data: [`Read::Foreign`].
-    fn read(&mut self) -> Read;
+    /// nor empty is another program's data: [`ReadReply::Foreign`].
+    fn read(&mut self) -> ReadReply;
 
     /// `openat(/proc/PID/stat)`, `kill(PID, 0)` and the like: probes the recorded process.
     ///
@@ -107,13 +107,13 @@ pub trait FileSystem {
     /// One byte of a record is a record cut short, and one byte of nothing is a NUL: neither names
     /// a holder, and the next process that gets the kernel lock reclaims it at once. An empty file
     /// would count as one that its creator is about to write.
-    fn void(&mut self) -> Done;
+    fn truncate(&mut self) -> Done;
 
     /// Whether any process has the kernel lock on the open file, without taking it.
     ///
     /// Linux lists the locks in `/proc/locks`; elsewhere the answer may be [`Watch::Unknown`]. For queries
     /// only: a query that took the lock, however briefly, could turn an acquire into a refusal.
-    fn watch(&mut self) -> Watch;
+    fn query_lock(&mut self) -> Watch;
 
     /// `flock(LOCK_UN)`, `close`: gives up the kernel lock and the open file, if there is one.
     ///
@@ -126,7 +126,7 @@ pub trait FileSystem {
     /// `close` alone: gives up the open file, and leaves the kernel lock to a process that shares it.
     ///
     /// For a guard in a forked child, and for a query, which never had the lock.
-    fn leave(&mut self);
+    fn close_without_unlock(&mut self);
 }
 
 /// Reply of [`FileSystem::create`].
@@ -146,7 +146,7 @@ pub enum Create {
 
 /// Reply of [`FileSystem::open`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Open {
+pub enum OpenReply {
     /// The file that the path names is open.
     Opened,
     /// The path names nothing (`ENOENT`).
@@ -168,7 +168,7 @@ pub enum Dated {
 
 /// Reply of [`FileSystem::lock`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lock {
+pub enum LockReply {
     /// The kernel lock is ours until the open file is closed.
     Ours,
     /// Another open file has it (`EWOULDBLOCK`).
@@ -179,7 +179,7 @@ pub enum Lock {
     Failed,
 }
 
-/// Reply of [`FileSystem::listen`].
+/// Reply of [`FileSystem::wait_event`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Listen {
     /// Something may have happened to the file.
@@ -192,7 +192,7 @@ pub enum Listen {
 
 /// Reply of [`FileSystem::read`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Read {
+pub enum ReadReply {
     /// A record, which the adapter remembers.
     Record,
     /// Nothing at all.
@@ -258,7 +258,7 @@ pub enum Op {
     Age,
     /// [`FileSystem::lock`].
     Lock,
-    /// [`FileSystem::listen`].
+    /// [`FileSystem::wait_event`].
     Listen,
     /// [`FileSystem::write`].
     Write,

@@ -15,8 +15,8 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::protocol::{
-    Age, Assessment, Confirm, Dated, Evidence, FileSystem, Op, Open, PauseAnswer, Probed, Read,
-    Unsure, Watch, assess,
+    Age, Assessment, Confirm, Dated, Evidence, FileSystem, Op, OpenReply, PauseAnswer, Probed,
+    ReadReply, UnknownReason, Watch, assess,
 };
 
 /// A query, from its open to its answer.
@@ -25,7 +25,7 @@ pub enum Query {
     /// Waits for the open of the path.
     Opening(QueryOpening),
     /// Waits for its age.
-    Dating(QueryDating),
+    CheckingAge(QueryCheckingAge),
     /// Waits for its content.
     Reading(QueryReading),
     /// Waits for the probe of the recorded process.
@@ -55,13 +55,13 @@ impl Query {
     pub fn step(self, fs: &mut impl FileSystem) -> Self {
         match self {
             Self::Opening(state) => state.on_open(fs.open()),
-            Self::Dating(state) => state.on_age(fs.age()),
+            Self::CheckingAge(state) => state.on_age(fs.age()),
             Self::Reading(state) => state.on_read(fs.read()),
             Self::Judging(state) => state.on_probe(fs.probe()),
-            Self::Watching(state) => state.on_watch(fs.watch()),
+            Self::Watching(state) => state.on_watch(fs.query_lock()),
             Self::Confirming(state) => state.on_confirm(fs.confirm()),
             Self::Closing(state) => {
-                fs.leave();
+                fs.close_without_unlock();
                 state.on_close()
             }
             Self::Pausing(_) | Self::Answered(_) | Self::Failed(_) => self,
@@ -89,21 +89,21 @@ pub enum QueryThen {
 pub struct QueryOpening;
 
 impl QueryOpening {
-    fn on_open(self, reply: Open) -> Query {
+    fn on_open(self, reply: OpenReply) -> Query {
         match reply {
-            Open::Opened => Query::Dating(QueryDating),
-            Open::Absent => Query::Answered(None),
-            Open::Denied => Query::Pausing(QueryPausing::Denied),
-            Open::Failed => Query::Failed(Op::Open),
+            OpenReply::Opened => Query::CheckingAge(QueryCheckingAge),
+            OpenReply::Absent => Query::Answered(None),
+            OpenReply::Denied => Query::Pausing(QueryPausing::Denied),
+            OpenReply::Failed => Query::Failed(Op::Open),
         }
     }
 }
 
 /// Waits for [`FileSystem::age`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueryDating;
+pub struct QueryCheckingAge;
 
-impl QueryDating {
+impl QueryCheckingAge {
     fn on_age(self, reply: Dated) -> Query {
         match reply {
             Dated::Known(age) => Query::Reading(QueryReading { age }),
@@ -120,12 +120,16 @@ pub struct QueryReading {
 }
 
 impl QueryReading {
-    fn on_read(self, reply: Read) -> Query {
+    fn on_read(self, reply: ReadReply) -> Query {
         match reply {
-            Read::Record => Query::Judging(QueryJudging),
-            Read::Empty => Query::Watching(QueryWatching { evidence: Evidence::Empty(self.age) }),
-            Read::Unreadable => Query::Watching(QueryWatching { evidence: Evidence::Unreadable }),
-            Read::Foreign | Read::Failed => Query::close(QueryThen::Fail(Op::Read)),
+            ReadReply::Record => Query::Judging(QueryJudging),
+            ReadReply::Empty => {
+                Query::Watching(QueryWatching { evidence: Evidence::Empty(self.age) })
+            }
+            ReadReply::Unreadable => {
+                Query::Watching(QueryWatching { evidence: Evidence::Unreadable })
+            }
+            ReadReply::Foreign | ReadReply::Failed => Query::close(QueryThen::Fail(Op::Read)),
         }
     }
 }
@@ -145,7 +149,7 @@ impl QueryJudging {
     }
 }
 
-/// Waits for [`FileSystem::watch`].
+/// Waits for [`FileSystem::query_lock`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryWatching {
     /// What was found out about the file.
@@ -176,7 +180,7 @@ impl QueryConfirming {
     }
 }
 
-/// Waits for [`FileSystem::leave`].
+/// Waits for [`FileSystem::close_without_unlock`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryClosing {
     /// What follows.
@@ -222,7 +226,7 @@ impl QueryPausing {
     #[must_use = "the state that follows is the whole result"]
     pub fn give_up(self) -> Query {
         match self {
-            Self::Replaced => Query::Answered(Some(Assessment::CannotTell(Unsure::Contended))),
+            Self::Replaced => Query::Answered(Some(Assessment::Unknown(UnknownReason::Contended))),
             Self::Denied => Query::Failed(Op::Open),
         }
     }

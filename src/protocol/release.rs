@@ -26,9 +26,9 @@ pub enum Release {
     /// Confirmed, under the kernel lock: waits for the unlink.
     Unlinking(ReleaseUnlinking),
     /// Could not be confirmed or unlinked. Waits for the driver: keep the lock, or abandon it?
-    Stuck(Stuck),
+    ReleaseFailed(ReleaseFailed),
     /// Lost or abandoned: waits until our file has no record.
-    Voiding(ReleaseVoiding),
+    Truncating(ReleaseTruncating),
     /// Waits for the close, which drops the kernel lock.
     Closing(ReleaseClosing),
     /// In a forked child: waits for the close, which leaves the kernel lock.
@@ -46,23 +46,23 @@ impl Release {
 
     /// Makes the one call that this state waits for, and returns the state that follows.
     ///
-    /// A state that waits for no operation ([`Stuck`](Self::Stuck), [`Ended`](Self::Ended)) is
+    /// A state that waits for no operation ([`ReleaseFailed`](Self::ReleaseFailed), [`Ended`](Self::Ended)) is
     /// returned as it is.
     #[must_use = "the state that follows is the whole result"]
     pub fn step(self, fs: &mut impl FileSystem) -> Self {
         match self {
             Self::Confirming(state) => state.on_confirm(fs.confirm()),
             Self::Unlinking(state) => state.on_unlink(fs.unlink()),
-            Self::Voiding(state) => state.on_void(fs.void()),
+            Self::Truncating(state) => state.on_truncate(fs.truncate()),
             Self::Closing(state) => {
                 fs.close();
                 state.on_close()
             }
             Self::Leaving(state) => {
-                fs.leave();
-                state.on_leave()
+                fs.close_without_unlock();
+                state.on_close_without_unlock()
             }
-            Self::Stuck(_) | Self::Ended(_) => self,
+            Self::ReleaseFailed(_) | Self::Ended(_) => self,
         }
     }
 
@@ -71,7 +71,7 @@ impl Release {
     }
 
     fn void(ending: Released) -> Self {
-        Self::Voiding(ReleaseVoiding { ending })
+        Self::Truncating(ReleaseTruncating { ending })
     }
 }
 
@@ -85,7 +85,7 @@ impl ReleaseConfirming {
             Confirm::Same => Release::Unlinking(ReleaseUnlinking),
             // Where the path is only out of our reach, others would be refused in our name.
             Confirm::Changed => Release::void(Released::Lost),
-            Confirm::Failed => Release::Stuck(Stuck { op: Op::Confirm }),
+            Confirm::Failed => Release::ReleaseFailed(ReleaseFailed { op: Op::Confirm }),
         }
     }
 }
@@ -99,28 +99,28 @@ impl ReleaseUnlinking {
         match reply {
             Unlink::Unlinked => Release::close(Released::Removed),
             Unlink::Absent => Release::void(Released::Lost),
-            Unlink::Failed => Release::Stuck(Stuck { op: Op::Unlink }),
+            Unlink::Failed => Release::ReleaseFailed(ReleaseFailed { op: Op::Unlink }),
         }
     }
 }
 
 /// Waits for the driver. The file is open, and its kernel lock ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Stuck {
+pub struct ReleaseFailed {
     /// The operation that failed.
     pub op: Op,
 }
 
-/// Every answer of the driver to [`Stuck`]. Each has a method of the same name as its short form.
+/// Every answer of the driver to [`ReleaseFailed`]. Each has a method of the same name as its short form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReleaseFailedAnswer {
-    /// [`Stuck::keep`].
+    /// [`ReleaseFailed::keep`].
     Keep,
-    /// [`Stuck::abandon`].
+    /// [`ReleaseFailed::abandon`].
     Abandon,
 }
 
-impl Stuck {
+impl ReleaseFailed {
     /// The driver's answer.
     #[must_use = "the state that follows is the whole result"]
     pub fn answer(self, answer: ReleaseFailedAnswer) -> Release {
@@ -143,15 +143,15 @@ impl Stuck {
     }
 }
 
-/// Waits for [`FileSystem::void`].
+/// Waits for [`FileSystem::truncate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReleaseVoiding {
+pub struct ReleaseTruncating {
     /// How the release will have ended.
     pub ending: Released,
 }
 
-impl ReleaseVoiding {
-    pub(super) fn on_void(self, reply: Done) -> Release {
+impl ReleaseTruncating {
+    pub(super) fn on_truncate(self, reply: Done) -> Release {
         match reply {
             Done::Done | Done::Failed => Release::close(self.ending),
         }
@@ -171,12 +171,12 @@ impl ReleaseClosing {
     }
 }
 
-/// Waits for [`FileSystem::leave`].
+/// Waits for [`FileSystem::close_without_unlock`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReleaseLeaving;
 
 impl ReleaseLeaving {
-    pub(super) fn on_leave(self) -> Release {
+    pub(super) fn on_close_without_unlock(self) -> Release {
         Release::Ended(Released::Left)
     }
 }

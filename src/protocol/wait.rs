@@ -1,42 +1,42 @@
 //! The states of an acquire that waits at a holder's file.
 
 use super::acquire::{Acquire, Claim, Confirming, Reading, Refusal, Then};
-use super::judge::{Age, KernelLock, Unsure};
+use super::judge::{Age, KernelLock, UnknownReason};
 #[cfg(doc)]
 use super::ops::FileSystem;
-use super::ops::{Confirm, Listen, Lock, Op};
+use super::ops::{Confirm, Listen, LockReply, Op};
 
 /// What is to be said of a file that is not ours to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Stance {
+pub enum Disposition {
     /// Refuse.
     Final(Refusal),
     /// Try again, and refuse for this reason when the tries are used up.
-    NotFinal(Unsure),
+    NotFinal(UnknownReason),
 }
 
 /// Waits for the driver. The file is open, and no call is made on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Standing {
+pub struct Blocked {
     /// What trying the lock said.
     pub lock: KernelLock,
     /// What is to be said of the file.
-    pub stance: Stance,
+    pub disposition: Disposition,
 }
 
-/// Every answer of the driver to [`Standing`]. Each has a method of `Standing` as its short form; the
+/// Every answer of the driver to [`Blocked`]. Each has a method of `Blocked` as its short form; the
 /// model goes through the enum, so that an answer it does not know does not compile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BlockedAnswer {
-    /// [`Standing::leave`].
+    /// [`Blocked::leave`].
     Leave,
-    /// [`Standing::listen`].
+    /// [`Blocked::listen`].
     Listen,
-    /// [`Standing::force`].
+    /// [`Blocked::force`].
     Force,
 }
 
-impl Standing {
+impl Blocked {
     /// The driver's answer.
     #[must_use = "the state that follows is the whole result"]
     pub fn answer(self, answer: BlockedAnswer) -> Acquire {
@@ -50,9 +50,9 @@ impl Standing {
     /// Closes the file, and then refuses or tries again.
     #[must_use = "the state that follows is the whole result"]
     pub fn leave(self) -> Acquire {
-        Acquire::close(match self.stance {
-            Stance::Final(refusal) => Then::Refuse(refusal),
-            Stance::NotFinal(unsure) => Then::Pause(unsure),
+        Acquire::close(match self.disposition {
+            Disposition::Final(refusal) => Then::Refuse(refusal),
+            Disposition::NotFinal(unsure) => Then::Pause(unsure),
         })
     }
 
@@ -61,7 +61,7 @@ impl Standing {
     #[must_use = "the state that follows is the whole result"]
     pub fn listen(self) -> Acquire {
         match self.lock {
-            KernelLock::Busy => Acquire::Arming(Arming { standing: self }),
+            KernelLock::Busy => Acquire::Subscribing(Subscribing { blocked: self }),
             KernelLock::Ours | KernelLock::Unsupported => self.leave(),
         }
     }
@@ -84,9 +84,9 @@ impl Standing {
 
 /// Waits for [`FileSystem::confirm`] of a file whose kernel lock came to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Woken;
+pub struct Revalidating;
 
-impl Woken {
+impl Revalidating {
     pub(super) fn on_confirm(self, reply: Confirm) -> Acquire {
         match reply {
             // Its holder died or failed: judge it. As young, because the last owner of the lock may
@@ -99,30 +99,30 @@ impl Woken {
     }
 }
 
-/// Waits for [`FileSystem::arm`]: what happens from here on is an event.
+/// Waits for [`FileSystem::subscribe`]: what happens from here on is an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Arming {
+pub struct Subscribing {
     /// What it found, and reports when its time is over.
-    pub standing: Standing,
+    pub blocked: Blocked,
 }
 
-impl Arming {
-    pub(super) fn on_arm(self) -> Acquire {
-        Acquire::Noticing(Noticing { standing: self.standing })
+impl Subscribing {
+    pub(super) fn on_subscribe(self) -> Acquire {
+        Acquire::Rechecking(Rechecking { blocked: self.blocked })
     }
 }
 
 /// Waits for [`FileSystem::confirm`] of the file that it listens to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Noticing {
-    /// As of [`Arming`].
-    pub standing: Standing,
+pub struct Rechecking {
+    /// As of [`Subscribing`].
+    pub blocked: Blocked,
 }
 
-impl Noticing {
+impl Rechecking {
     pub(super) fn on_confirm(self, reply: Confirm) -> Acquire {
         match reply {
-            Confirm::Same => Acquire::Retrying(Retrying { standing: self.standing }),
+            Confirm::Same => Acquire::Retrying(Retrying { blocked: self.blocked }),
             // Released: create at once. Its holder may not have closed it yet.
             Confirm::Changed => Acquire::close(Then::Create),
             Confirm::Failed => Acquire::close(Then::Fail(Op::Confirm)),
@@ -133,35 +133,35 @@ impl Noticing {
 /// Waits for [`FileSystem::lock`] on the file that it listens to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Retrying {
-    /// As of [`Arming`].
-    pub standing: Standing,
+    /// As of [`Subscribing`].
+    pub blocked: Blocked,
 }
 
 impl Retrying {
-    pub(super) fn on_lock(self, reply: Lock) -> Acquire {
+    pub(super) fn on_lock(self, reply: LockReply) -> Acquire {
         match reply {
-            Lock::Ours => Acquire::Woken(Woken),
-            Lock::Busy => Acquire::Listening(Listening { standing: self.standing }),
+            LockReply::Ours => Acquire::Revalidating(Revalidating),
+            LockReply::Busy => Acquire::Listening(Listening { blocked: self.blocked }),
             // It had an owner, so the filesystem has locks.
-            Lock::Unsupported | Lock::Failed => Acquire::close(Then::Fail(Op::Lock)),
+            LockReply::Unsupported | LockReply::Failed => Acquire::close(Then::Fail(Op::Lock)),
         }
     }
 }
 
-/// Waits for [`FileSystem::listen`] on a file that was checked after the events were asked for.
+/// Waits for [`FileSystem::wait_event`] on a file that was checked after the events were asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Listening {
-    /// As of [`Arming`].
-    pub standing: Standing,
+    /// As of [`Subscribing`].
+    pub blocked: Blocked,
 }
 
 impl Listening {
-    /// Crate-wide for a driver that must not block in [`FileSystem::listen`], waits by its own means
+    /// Crate-wide for a driver that must not block in [`FileSystem::wait_event`], waits by its own means
     /// and passes the reply.
-    pub(crate) fn on_listen(self, reply: Listen) -> Acquire {
+    pub(crate) fn on_wait_event(self, reply: Listen) -> Acquire {
         match reply {
-            Listen::Event => Acquire::Noticing(Noticing { standing: self.standing }),
-            Listen::Over => self.standing.leave(),
+            Listen::Event => Acquire::Rechecking(Rechecking { blocked: self.blocked }),
+            Listen::Over => self.blocked.leave(),
             Listen::Failed => Acquire::close(Then::Fail(Op::Listen)),
         }
     }

@@ -407,7 +407,7 @@ fn unreadable_lock_file_of_another_user_is_77() {
     assert!(done.out.starts_with(&said), "{}", done.out);
     let done = finished(&mut unprivileged(&home, &["status", "--json", PORT]));
     let found: serde_json::Value = serde_json::from_str(&done.out).expect("JSON");
-    assert_eq!((&found["state"], &found["why"]), (&"unknown".into(), &"not-permitted".into()));
+    assert_eq!((&found["state"], &found["reason"]), (&"unknown".into(), &"not-permitted".into()));
     assert!(home.lock_file().exists());
 }
 
@@ -489,7 +489,7 @@ fn unknown_home_directory_is_78() {
     let done = homeless(&["status", "--json", PORT]);
     let found: serde_json::Value = serde_json::from_str(&done.out).expect("JSON");
     assert_eq!(
-        (done.code(), &found["why"], &found["path"]),
+        (done.code(), &found["reason"], &found["path"]),
         (4, &"no-home".into(), &serde_json::Value::Null)
     );
     // A place that needs no home is as good as ever.

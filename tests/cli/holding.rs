@@ -133,7 +133,7 @@ fn command_keeps_the_lock_of_a_killed_portlock() {
     assert!(done.err.starts_with(&said), "{}", done.err);
     let (code, found) = home.status_json();
     if all_locks_are_seen() {
-        assert_eq!((code, &found["state"], &found["why"]), (75, &"held".into(), &Value::Null));
+        assert_eq!((code, &found["state"], &found["reason"]), (75, &"held".into(), &Value::Null));
     }
     assert_eq!(found["holder"]["pid"], record["pid"]);
     holder.end_command(&File::open(home.lock_file()).expect("the lock file stands"));
@@ -192,9 +192,9 @@ fn process_left_behind_keeps_the_lock() {
         let (code, found) = home.status_json();
         if all_locks_are_seen() {
             assert_eq!((code, &found["state"]), (75, &"held".into()));
-            assert_eq!(found["why"], "recorded-gone");
+            assert_eq!(found["reason"], "holder-exited");
         } else {
-            assert_eq!((code, &found["why"]), (4, &"cannot-watch".into()));
+            assert_eq!((code, &found["reason"]), (4, &"cannot-watch".into()));
         }
 
         let file = File::open(home.lock_file()).expect("the lock file stands");

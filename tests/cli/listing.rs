@@ -36,12 +36,12 @@ fn the_table_is_aligned_and_ordered() {
     let pid = |record: &Value| record["pid"].to_string();
     let width = [&dead, &foreign, &record].map(|record| pid(record).len()).into_iter().max();
     let width = width.expect("three").max(3);
-    let line = |lock: &str, state: &str, pid: &str, since: &str, why: &str, command: &str| {
-        format!("{lock:5}  {state:7}  {pid:width$}  {since:23}  {why:14}  {command}\n")
+    let line = |lock: &str, state: &str, pid: &str, since: &str, reason: &str, command: &str| {
+        format!("{lock:5}  {state:7}  {pid:width$}  {since:23}  {reason:14}  {command}\n")
     };
     let name = record["command"].as_str().expect("a name");
     let expected = [
-        line("LOCK", "STATE", "PID", "SINCE", "WHY", "COMMAND"),
+        line("LOCK", "STATE", "PID", "SINCE", "REASON", "COMMAND"),
         line("80", "stale", &pid(&dead), &since(&dead), "-", "sh"),
         line(PORT, "held", &pid(&record), &since(&record), "-", name),
         line("build", "unknown", &pid(&foreign), &since(&foreign), "no-shared-lock", "sh"),
@@ -51,7 +51,7 @@ fn the_table_is_aligned_and_ordered() {
     let done = finished(&mut home.portlock(["list", "--stale"]));
     let lines: Vec<&str> = done.out.lines().collect();
     assert_eq!((done.code(), lines.len()), (0, 2), "{}", done.out);
-    assert!(lines[1].starts_with("80    stale") && !lines[0].contains("WHY"), "{}", done.out);
+    assert!(lines[1].starts_with("80    stale") && !lines[0].contains("REASON"), "{}", done.out);
     assert_eq!(holder.end().code(), STATUS);
 }
 

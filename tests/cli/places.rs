@@ -48,7 +48,7 @@ fn the_status_of_a_name() {
     let found: serde_json::Value = serde_json::from_str(&done.out).expect("JSON");
     let expected = serde_json::json!({
         "state": "free", "port": null, "name": "build", "path": path.to_str(), "holder": null,
-        "why": null, "message": "lock build is free",
+        "reason": null, "message": "lock build is free",
     });
     assert_eq!(found, expected);
 }

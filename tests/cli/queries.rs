@@ -24,7 +24,7 @@ fn assert_answer(
     code: i32,
     state: &str,
     holder: Value,
-    why: Option<&str>,
+    reason: Option<&str>,
     message: &str,
 ) {
     let path = home.lock_file();
@@ -34,12 +34,12 @@ fn assert_answer(
     let (json_code, found) = home.status_json();
     assert_eq!(json_code, code);
     let keys: Vec<&String> = found.as_object().expect("an object").keys().collect();
-    assert_eq!(keys, ["holder", "message", "name", "path", "port", "state", "why"]);
+    assert_eq!(keys, ["holder", "message", "name", "path", "port", "reason", "state"]);
     assert_eq!(found["state"], state);
     assert_eq!((&found["port"], &found["name"]), (&port().into(), &Value::Null));
     assert_eq!(found["path"], path.to_str().expect("UTF-8"));
     assert_eq!(found["holder"], holder);
-    assert_eq!(found["why"], json!(why));
+    assert_eq!(found["reason"], json!(reason));
     assert_eq!(found["message"], message);
 }
 
@@ -186,7 +186,7 @@ fn port_0_is_never_locked() {
     let done = finished(&mut home.portlock(["status", "--json", "0"]));
     let found: Value = serde_json::from_str(&done.out).expect("JSON");
     let expected = json!({
-        "state": "free", "port": 0, "name": null, "path": null, "holder": null, "why": "any-port",
+        "state": "free", "port": 0, "name": null, "path": null, "holder": null, "reason": "any-port",
         "message": message,
     });
     assert_eq!((done.code(), found), (0, expected));

@@ -270,13 +270,13 @@ pub(crate) fn outcome(attempt: &Result<Guard, AcquireError>) -> String {
         None => "nobody".to_owned(),
     };
     match attempt {
-        Ok(guard) => match guard.reclaimed() {
+        Ok(guard) => match guard.recovered_from() {
             None => "held".to_owned(),
             Some(from) => format!("held, reclaimed from {}", named(from.holder.as_ref())),
         },
-        Err(AcquireError::Held(Held { holder, why, .. })) => match why {
+        Err(AcquireError::Held(Held { holder, reason, .. })) => match reason {
             Refusal::Holder => format!("refused, held by {}", named(holder.as_ref())),
-            Refusal::Unknown(why) => format!("refused, {why:?}, {}", named(holder.as_ref())),
+            Refusal::Unknown(reason) => format!("refused, {reason:?}, {}", named(holder.as_ref())),
             other => format!("refused, {other:?}, {}", named(holder.as_ref())),
         },
         Err(AcquireError::Timeout { held, .. }) => {
@@ -377,7 +377,7 @@ impl Part {
             "end" => end(rest, self.guard.take()),
             "contend" => witness::contend(rest),
             "current" => {
-                self.guard.as_ref().expect("holds").is_current().expect("looks").to_string()
+                self.guard.as_ref().expect("holds").is_still_held().expect("looks").to_string()
             }
             #[cfg(unix)]
             "spawn-cat" => self.spawn_cat(false),
@@ -415,7 +415,7 @@ impl Part {
                     refused => return outcome(&refused),
                 };
                 let is_named = guard.holder().pid == std::process::id();
-                let current = guard.is_current().expect("looks");
+                let current = guard.is_still_held().expect("looks");
                 format!("{is_named}, {current}, {}", ending(&guard.release()))
             }
             // Exits while some threads acquire and release locks in this directory.
@@ -550,8 +550,8 @@ pub(crate) fn cleared(attempt: &Result<Option<Reclaimed>, AcquireError>) -> Stri
             None => "cleared of nobody".to_owned(),
         },
         Err(AcquireError::Held(held)) => match &held.holder {
-            Some(holder) => format!("refused, {:?}, pid {}", held.why, holder.pid),
-            None => format!("refused, {:?}, nobody", held.why),
+            Some(holder) => format!("refused, {:?}, pid {}", held.reason, holder.pid),
+            None => format!("refused, {:?}, nobody", held.reason),
         },
         Err(error) => format!("failed, {error}"),
     }

@@ -203,7 +203,7 @@ fn s2_a_reader_in_javascript_gets_pid_port_and_time() {
 fn s3_a_lock_whose_pid_is_gone_is_reclaimed_at_once() {
     let place = Place::with(old_record(NOBODY));
     let guard = place.try_acquire().expect("stale");
-    let from = guard.reclaimed().expect("it was reclaimed").holder.as_ref().expect("a record");
+    let from = guard.recovered_from().expect("it was reclaimed").holder.as_ref().expect("a record");
     assert_eq!((from.pid, from.port), (NOBODY, Some(PORT)));
     assert_ne!(place.bytes(), old_record(NOBODY).as_bytes());
     assert_eq!(ending(&guard.release()), "released");
@@ -214,7 +214,7 @@ fn s3_a_lock_whose_pid_is_gone_is_reclaimed_at_once() {
 fn s3_a_port_that_was_stored_as_text_is_read() {
     let place = Place::with(format!("{{\"pid\":{NOBODY},\"port\":\"5338\"}}"));
     let guard = place.try_acquire().expect("stale");
-    let from = guard.reclaimed().expect("it was reclaimed").holder.as_ref().expect("a record");
+    let from = guard.recovered_from().expect("it was reclaimed").holder.as_ref().expect("a record");
     assert_eq!(from.port, Some(PORT));
 }
 
@@ -229,7 +229,7 @@ fn s4_a_live_holder_is_refused_with_record_pid_and_path() {
     let error = place.try_acquire().expect_err("it is held");
     let AcquireError::Held(held) = &error else { panic!("{error:?}") };
     let recorded = held.holder.as_ref().expect("its record could be read");
-    let told = (recorded.pid, held.why, held.port(), held.path.as_path());
+    let told = (recorded.pid, held.reason, held.port(), held.path.as_path());
     assert_eq!(told, (holder.pid(), Refusal::Holder, Some(PORT), place.path()));
     assert!(recorded.since.is_some_and(|since| since <= SystemTime::now()));
     let message = error.to_string();
@@ -257,7 +257,7 @@ fn s5_different_ports_lock_at_the_same_time() {
     let guards: Vec<Guard> =
         [1, PORT, 65535].map(|number| port(number).try_acquire().expect("free")).into();
     for guard in &guards {
-        assert!(guard.is_current().expect("it stands"));
+        assert!(guard.is_still_held().expect("it stands"));
     }
     let mut other = Participant::start();
     let own = port(1).path().to_owned();
@@ -302,7 +302,7 @@ fn s7_a_lock_that_this_process_holds_is_no_leftover() {
     let guard = place.try_acquire().expect("free");
     let me = std::process::id();
     assert_eq!(outcome(&place.try_acquire()), format!("refused, held by pid {me}"));
-    assert!(guard.is_current().expect("it stands"));
+    assert!(guard.is_still_held().expect("it stands"));
 }
 
 // ---- the table of docs/percy.md -----------------------------------------------------------------
@@ -420,7 +420,7 @@ fn s12_a_release_that_finds_its_file_gone_removes_nothing_of_a_successors() {
     fs::remove_file(place.path()).expect("a person removes it");
     let second = place.try_acquire().expect("free");
     assert_eq!(ending(&first.release()), "lost");
-    assert!(second.is_current().expect("it stands"));
+    assert!(second.is_still_held().expect("it stands"));
     assert_eq!(ending(&second.release()), "released");
     assert!(place.is_empty());
 }

@@ -111,7 +111,7 @@ fn an_old_agent_is_refused_by_the_library_and_reads_its_record() {
     let guard = home.lock().try_acquire().expect("free");
     let said = home.agent().tell("acquire 5338");
     is_refused_in_the_name_of(&said, &guard, &home);
-    assert!(guard.is_current().expect("it stands"));
+    assert!(guard.is_still_held().expect("it stands"));
     assert_eq!(ending(&guard.release()), "released");
 }
 
@@ -161,7 +161,7 @@ fn an_old_agent_takes_a_live_holders_lock_whose_record_it_cannot_read() {
     let guard = home.lock().try_acquire().expect("free");
     fs::write(home.lock_file(), "").expect("somebody empties it");
     let mut agent = home.agent_that_holds();
-    assert!(!guard.is_current().expect("another file stands there"));
+    assert!(!guard.is_still_held().expect("another file stands there"));
     assert_eq!(ending(&guard.release()), "lost");
     assert_eq!(home.record()["pid"], agent.pid(), "nothing of the agent's was removed");
     agent.tell("release");
@@ -175,10 +175,10 @@ fn an_old_agents_stop_removes_our_file_which_is_a_loss_that_is_told() {
     let mut agent = home.agent_that_holds();
     fs::remove_file(home.lock_file()).expect("a person follows its advice");
     let guard = home.lock().try_acquire().expect("nothing stands there");
-    assert!(guard.is_current().expect("it stands"));
+    assert!(guard.is_still_held().expect("it stands"));
     assert_eq!(agent.tell("release")["did"], "released");
     assert!(home.is_idle(), "it removed ours");
-    assert!(!guard.is_current().expect("it can be told"));
+    assert!(!guard.is_still_held().expect("it can be told"));
     assert_eq!(ending(&guard.release()), "lost");
 }
 
@@ -208,10 +208,10 @@ impl Home {
         static LOCK: OnceLock<Result<Vec<u8>, String>> = OnceLock::new();
         let lock = match LOCK.get_or_init(published_lock) {
             Ok(lock) => lock,
-            Err(why) => {
+            Err(reason) => {
                 let test = std::thread::current();
                 let test = test.name().unwrap_or("a test");
-                not_checked(&format!("{test}: {why}"));
+                not_checked(&format!("{test}: {reason}"));
                 return None;
             }
         };

@@ -14,7 +14,7 @@ fn after_kill_9_the_next_acquire_takes_over_at_once_and_names_the_dead() {
         assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
         holder.kill();
         let guard = place.try_acquire().expect("its holder is dead");
-        let from = guard.reclaimed().expect("it was reclaimed");
+        let from = guard.recovered_from().expect("it was reclaimed");
         assert_eq!(from.holder.as_ref().expect("a record").pid, holder.pid());
         assert!(from.to_string().contains(&format!("pid {}", holder.pid())), "{from}");
         assert_eq!(ending(&guard.release()), "released");
@@ -25,7 +25,7 @@ fn after_kill_9_the_next_acquire_takes_over_at_once_and_names_the_dead() {
 #[test]
 fn a_lock_that_was_free_was_taken_from_nobody() {
     let place = Place::new();
-    assert!(place.try_acquire().expect("free").reclaimed().is_none());
+    assert!(place.try_acquire().expect("free").recovered_from().is_none());
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_lock_that_was_handed_over_lives_as_long_as_the_command() {
     assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
     assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
     holder.kill();
-    let gone = format!("refused, RecordedGone, pid {}", holder.pid());
+    let gone = format!("refused, HolderExited, pid {}", holder.pid());
     let refused = place.try_acquire();
     assert_eq!(outcome(&refused), gone);
     #[cfg(target_os = "linux")]

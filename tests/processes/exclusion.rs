@@ -52,9 +52,9 @@ fn of_two_threads_that_start_together_exactly_one_holds() {
 /// Whether a refusal names the holder (P4). If not, it must say that the holder is not known: the
 /// winner may have lost its processor between two calls for longer than the other tries.
 fn is_refused(said: &str, holder: u32) -> bool {
-    let unknown = ["BeingCreated", "Contended", "RecordedGone"];
+    let unknown = ["BeingCreated", "Contended", "HolderExited"];
     let named = said == refused_by(holder);
-    let unnamed = unknown.iter().any(|why| said.starts_with(&format!("refused, {why}, ")));
+    let unnamed = unknown.iter().any(|reason| said.starts_with(&format!("refused, {reason}, ")));
     assert!(named || unnamed, "{said}");
     named
 }

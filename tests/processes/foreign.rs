@@ -169,7 +169,7 @@ fn s15_a_file_of_another_user_that_may_not_be_opened_is_an_error_and_is_not_stol
     }
     assert_eq!(other.try_acquire(place.path()), "failed, Open, PermissionDenied");
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o600)).expect("ours again");
-    assert!(guard.is_current().expect("it can be looked at"));
+    assert!(guard.is_still_held().expect("it can be looked at"));
     assert_eq!(place.bytes(), before);
 }
 
@@ -184,7 +184,7 @@ fn a_file_that_may_only_be_read_is_judged_all_the_same() {
         assert_eq!(other.tell("become-user 65534"), "done");
     }
     assert_eq!(other.try_acquire(place.path()), refused_by(std::process::id()));
-    assert!(guard.is_current().expect("it can be looked at"));
+    assert!(guard.is_still_held().expect("it can be looked at"));
 }
 
 #[test]

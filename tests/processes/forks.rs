@@ -142,5 +142,5 @@ fn a_duplicate_of_a_guards_descriptor_keeps_the_lock_until_the_release() {
     assert!(guard.release().is_ok() && place.is_empty());
     let again = place.try_acquire().expect("free, though the copy is open");
     drop(copy);
-    assert!(again.is_current().expect("looks"));
+    assert!(again.is_still_held().expect("looks"));
 }

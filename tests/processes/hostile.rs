@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use portlock::{AcquireError, Holder, Lock, LockDir, Status, Swept, Unsure};
+use portlock::{AcquireError, Holder, Lock, LockDir, Status, SweepOutcome, UnknownReason};
 
 use crate::as_root;
 use crate::foreign::{Opens, make_node, open_both_ways};
@@ -67,7 +67,7 @@ impl Scene {
     fn operate(&self, operation: &str) -> Outcome {
         let somebody = Holder::new(NOBODY);
         let acquired = |attempt: Result<portlock::Guard, AcquireError>| match attempt {
-            Ok(guard) => Outcome::Done(guard.reclaimed().map(ToString::to_string)),
+            Ok(guard) => Outcome::Done(guard.recovered_from().map(ToString::to_string)),
             Err(error) => error.into(),
         };
         let cleared = |attempt: Result<Option<portlock::Reclaimed>, AcquireError>| match attempt {
@@ -78,10 +78,10 @@ impl Scene {
             Ok(status) => Outcome::Told(status),
             Err(error) => error.into(),
         };
-        let one = |listed: Vec<portlock::Listed>| {
+        let one = |listed: Vec<portlock::LockEntry>| {
             listed.into_iter().next().map_or(Outcome::Told(Status::Free), |one| status(one.status))
         };
-        let swept = |swept: Vec<Swept>| {
+        let swept = |swept: Vec<SweepOutcome>| {
             swept.into_iter().next().map_or(Outcome::Done(None), |one| match one.removed {
                 Ok(from) => Outcome::Done(Some(from.to_string())),
                 Err(error) => error.into(),
@@ -296,7 +296,7 @@ fn another_users_file_that_may_not_be_opened_is_left_alone_by_every_operation() 
         );
         assert_eq!(scene.everything(), before);
         // Its owner takes it for what it is.
-        assert!(scene.lock.try_acquire().expect("dead").reclaimed().is_some());
+        assert!(scene.lock.try_acquire().expect("dead").recovered_from().is_some());
     }
 }
 
@@ -314,7 +314,7 @@ fn a_directory_that_is_a_link_or_for_all_to_write_excludes_as_any_other() {
         assert_eq!(named, Some(holder.pid()), "{error}");
     }
     holder.kill();
-    assert!(scene.lock.try_acquire().expect("dead").reclaimed().is_some());
+    assert!(scene.lock.try_acquire().expect("dead").recovered_from().is_some());
     assert!(link.is_symlink());
     assert_eq!(fs::metadata(scene.dir.path()).expect("stands").mode() & 0o777, 0o777);
 
@@ -345,13 +345,13 @@ fn a_path_with_odd_characters_is_a_path_and_one_with_a_nul_is_an_error() {
             let said = error.expect("it cannot be a file").to_string();
             assert!(said.starts_with("cannot "), "{said}");
         }
-        let BadPlace(why) = BadPlace::of(&scene.dir, name);
-        assert!(why.contains("cannot be a lock's name"), "{why}");
+        let BadPlace(reason) = BadPlace::of(&scene.dir, name);
+        assert!(reason.contains("cannot be a lock's name"), "{reason}");
     }
     for name in ["/", "..", "../x", "a/b", "a\0b", "a\nb", ""] {
-        let BadPlace(why) = BadPlace::of(&scene.dir, name);
+        let BadPlace(reason) = BadPlace::of(&scene.dir, name);
         let raw = |c: char| c.is_control();
-        assert!(why.contains("cannot be a lock's name") && !why.contains(raw), "{why:?}");
+        assert!(reason.contains("cannot be a lock's name") && !reason.contains(raw), "{reason:?}");
         let app = LockDir::home(name).expect_err("no plain name").to_string();
         assert!(!app.contains(raw), "{app:?}");
     }
@@ -370,7 +370,10 @@ impl BadPlace {
 
 /// Where the kernel's locks are not all listed, a query does not know that one is stale.
 fn is_stale(status: &Status) -> bool {
-    matches!(status, Status::Stale { .. } | Status::CannotTell { why: Unsure::CannotWatch, .. })
+    matches!(
+        status,
+        Status::Stale { .. } | Status::Unknown { reason: UnknownReason::CannotWatch, .. }
+    )
 }
 
 /// A record, and the pid that it names if that process lives, or may: then it is refused.
@@ -478,8 +481,8 @@ fn every_hostile_record_gets_its_verdict_from_every_operation() {
                 (Some(pid), Outcome::Told(Status::Held { holder, .. })) if !is_elsewhere => {
                     assert_eq!(holder.map(|holder| holder.pid), Some(*pid), "{operation}: {shown}");
                 }
-                (Some(pid), Outcome::Told(Status::CannotTell { holder, why, .. }))
-                    if *is_elsewhere && why == Unsure::NoSharedLock =>
+                (Some(pid), Outcome::Told(Status::Unknown { holder, reason, .. }))
+                    if *is_elsewhere && reason == UnknownReason::NoSharedLock =>
                 {
                     assert_eq!(holder.map(|holder| holder.pid), Some(*pid), "{operation}: {shown}");
                 }

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use portlock::{Refusal, Status, Unsure};
+use portlock::{Refusal, Status, UnknownReason};
 
 use crate::participant::{NOBODY, Participant, Place, ending, old_record, outcome};
 #[cfg(target_os = "linux")]
@@ -73,7 +73,7 @@ fn a_holder_that_shares_no_kernel_lock_is_refused_and_left_alone() {
     let error = place.try_acquire().expect_err("it may be held there");
     let held = error.held().unwrap_or_else(|| panic!("{error:?}"));
     let holder = held.holder.as_ref().expect("its record could be read");
-    assert_eq!(held.why, Refusal::Unknown(Unsure::NoSharedLock));
+    assert_eq!(held.reason, Refusal::Unknown(UnknownReason::NoSharedLock));
     assert_eq!((holder.pid, holder.host.as_deref()), (NOBODY, Some("build-7")));
     assert!(error.to_string().contains("build-7"), "{error}");
     assert_eq!(place.bytes(), before);
@@ -217,7 +217,7 @@ fn exclude_each_other_by_name(mut other: Participant) {
     let place = Place::new();
     assert_eq!(other.try_acquire(place.path()), "held");
     assert_eq!(outcome(&place.try_acquire()), refused_by(pid));
-    assert!(matches!(place.lock.status(), Ok(Status::Held { why: Refusal::Holder, .. })));
+    assert!(matches!(place.lock.status(), Ok(Status::Held { reason: Refusal::Holder, .. })));
     assert_eq!(other.tell("release"), "released");
 
     let guard = place.try_acquire().expect("free");
@@ -291,9 +291,9 @@ fn in_a_pid_namespace(arguments: &[&str], order: &str, pid: u32, place: &Place) 
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = text.lines().find_map(|line| Some(line.split_once("said: ")?.1.to_owned()));
     if said.is_none() {
-        let why = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!why.contains("panicked"), "{why}");
-        not_checked(&format!("pids in a namespace of our own ({}); it takes root", why.trim()));
+        let reason = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!reason.contains("panicked"), "{reason}");
+        not_checked(&format!("pids in a namespace of our own ({}); it takes root", reason.trim()));
     }
     said
 }

@@ -272,7 +272,7 @@ struct Seen {
     /// How the child went on, if it did.
     went_on: Option<String>,
     /// Whether the empty file of a dead creator had to be made old.
-    newborn: bool,
+    new_file: bool,
 }
 
 impl fmt::Display for Seen {
@@ -282,7 +282,7 @@ impl fmt::Display for Seen {
         if let Some(went_on) = &self.went_on {
             write!(f, "; went on: {went_on}")?;
         }
-        if self.newborn { f.write_str("; empty file made old") } else { Ok(()) }
+        if self.new_file { f.write_str("; empty file made old") } else { Ok(()) }
     }
 }
 
@@ -300,7 +300,7 @@ fn struck(scenario: &Scenario, wrong: Wrong, site: &Site, strike: Strike) -> Res
         site: Site { number: site.number, name },
         meanwhile: None,
         went_on: None,
-        newborn: false,
+        new_file: false,
     };
     let holds = stage.child_holds(site);
     match strike {
@@ -349,9 +349,9 @@ fn struck(scenario: &Scenario, wrong: Wrong, site: &Site, strike: Strike) -> Res
             seen.went_on = Some(stage.goes_on(None)?);
         }
     }
-    seen.newborn = stage.next_acquire_gets_it(strike)?;
+    seen.new_file = stage.next_acquire_gets_it(strike)?;
     let expected = NEWBORN.contains(&site.name.as_str()) || !scenario.faults.is_empty();
-    if seen.newborn && !expected {
+    if seen.new_file && !expected {
         return Err("an empty file was left, and not by one who had just created it".to_owned());
     }
     Ok(seen)
@@ -361,8 +361,8 @@ fn struck(scenario: &Scenario, wrong: Wrong, site: &Site, strike: Strike) -> Res
 /// where the scenario has it so.
 const NEWBORN: [&str; 4] = [
     "after Creating create",
-    "before LockingNew lock",
-    "after LockingNew lock",
+    "before LockingCreated lock",
+    "after LockingCreated lock",
     "before Recording write",
 ];
 
@@ -475,7 +475,7 @@ impl Stage {
 
     /// From the step that confirms its file until the step in which its release unlinks it (P1).
     fn child_holds(&self, site: &Site) -> bool {
-        let confirmed = site.name == "after ConfirmingNew confirm";
+        let confirmed = site.name == "after ConfirmingCreated confirm";
         self.names_child() && (confirmed || self.action == Action::HoldAndRelease)
     }
 
@@ -561,14 +561,14 @@ fn next_acquire(place: &Place, holder: Option<Participant>, waits: bool) -> Resu
         }
     }
     let young = |file: &fs::Metadata| file.modified().expect("a time") > SystemTime::UNIX_EPOCH;
-    let newborn = fs::metadata(place.path()).is_ok_and(|file| file.len() == 0 && young(&file));
-    if newborn {
+    let new_file = fs::metadata(place.path()).is_ok_and(|file| file.len() == 0 && young(&file));
+    if new_file {
         make_old(place.path());
     }
     let attempt = if waits { place.lock.acquire() } else { place.try_acquire() };
     let guard = attempt.map_err(|error| format!("the next acquire: {error}"))?;
     give_back(Some(guard))?;
-    if place.is_empty() { Ok(newborn) } else { Err("something was left".to_owned()) }
+    if place.is_empty() { Ok(new_file) } else { Err("something was left".to_owned()) }
 }
 
 fn make_old(path: &Path) {

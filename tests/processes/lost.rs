@@ -15,9 +15,9 @@ fn a_holder_notices_that_its_file_was_removed_and_its_release_says_so() {
     }
     let place = Place::new();
     let guard = place.try_acquire().expect("free");
-    assert!(guard.is_current().expect("it can be looked at"));
+    assert!(guard.is_still_held().expect("it can be looked at"));
     fs::remove_file(place.path()).expect("a person removes it");
-    assert!(!guard.is_current().expect("it can be looked at"));
+    assert!(!guard.is_still_held().expect("it can be looked at"));
     match guard.release() {
         Err(ReleaseError::Lost { path, .. }) => assert_eq!(path, place.path()),
         other => panic!("{other:?}"),
@@ -35,7 +35,7 @@ fn a_holder_whose_file_was_replaced_removes_nothing_of_its_successors() {
     fs::remove_file(place.path()).expect("a person removes it");
     let mut successor = Participant::holding(place.path());
     let before = place.bytes();
-    assert!(!guard.is_current().expect("it can be looked at"));
+    assert!(!guard.is_still_held().expect("it can be looked at"));
     drop(guard);
     assert_eq!(place.bytes(), before);
     assert_eq!(successor.tell("current"), "true");
@@ -51,10 +51,10 @@ fn a_lock_directory_that_was_removed_under_its_holder_is_noticed_and_made_again(
     let lock = Lock::at(place.beside("d/x.lock"));
     let guard = lock.try_acquire().expect("free");
     fs::remove_dir_all(place.beside("d")).expect("a cleaner removes it");
-    assert!(!guard.is_current().expect("it can be looked at"));
+    assert!(!guard.is_still_held().expect("it can be looked at"));
     let next = lock.try_acquire().expect("free");
     assert_eq!(ending(&guard.release()), "lost");
-    assert!(next.is_current().expect("it can be looked at"));
+    assert!(next.is_still_held().expect("it can be looked at"));
 }
 
 /// Its file stays at a path that it cannot reach any more, and must not refuse others in its name.

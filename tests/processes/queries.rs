@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::SystemTime;
 
-use portlock::{Lock, Refusal, Status, Unsure};
+use portlock::{Lock, Refusal, Status, UnknownReason};
 
 use crate::participant::{
     NOBODY, Participant, Place, ending, frees_names_at_once, old_record, outcome,
@@ -26,7 +26,7 @@ fn a_query_answers_and_changes_nothing() {
     assert_eq!(ask(), Status::Free);
 
     let mut holder = Participant::holding(place.path());
-    let Status::Held { holder: Some(named), why: Refusal::Holder, .. } = ask() else {
+    let Status::Held { holder: Some(named), reason: Refusal::Holder, .. } = ask() else {
         panic!("it is held: {:?}", ask());
     };
     assert_eq!(named.pid, holder.pid());
@@ -34,7 +34,7 @@ fn a_query_answers_and_changes_nothing() {
     holder.kill();
     match ask() {
         Status::Stale { holder: Some(named), .. } => assert_eq!(named.pid, holder.pid()),
-        Status::CannotTell { why: Unsure::CannotWatch, .. } => {
+        Status::Unknown { reason: UnknownReason::CannotWatch, .. } => {
             println!(
                 "whether the file is locked cannot be seen here: not the initial pid namespace"
             );
@@ -44,8 +44,11 @@ fn a_query_answers_and_changes_nothing() {
     // A query takes no lock away from an acquire, and reclaims nothing.
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(holder.pid()));
 
-    fs::write(place.path(), "").expect("a newborn");
-    assert!(matches!(ask(), Status::CannotTell { holder: None, why: Unsure::BeingCreated, .. }));
+    fs::write(place.path(), "").expect("a new file");
+    assert!(matches!(
+        ask(),
+        Status::Unknown { holder: None, reason: UnknownReason::BeingCreated, .. }
+    ));
 }
 
 fn changed(dir: &Path) -> SystemTime {

@@ -25,8 +25,7 @@ fn a_clear_removes_what_is_provably_stale_and_leaves_what_is_held() {
 fn a_forced_clear_removes_the_file_of_the_named_holder_and_of_no_other() {
     let place = Place::new();
     left_by_a_changed_self(&place, &[("pidNamespace", 7.into()), ("kernelLock", false.into())]);
-    let Status::CannotTell { holder: Some(seen), .. } = place.lock.status().expect("it stands")
-    else {
+    let Status::Unknown { holder: Some(seen), .. } = place.lock.status().expect("it stands") else {
         panic!("a holder that cannot be asked after: {:?}", place.lock.status());
     };
     let refused = format!("refused, Unknown(NoSharedLock), pid {}", seen.pid);

@@ -21,7 +21,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant, SystemTime};
 
-use portlock::{AcquireError, Guard, Lock, Refusal, Unsure};
+use portlock::{AcquireError, Guard, Lock, Refusal, UnknownReason};
 
 use crate::naive::{self, Attempt};
 use crate::participant::{NOBODY, Place, ending, old_record, wait_until};
@@ -65,7 +65,7 @@ fn of_processes_that_start_together_exactly_one_holds_and_the_others_are_told_wh
         let few = trials.div_ceil(50);
         let seen = storm.cell(Protocol::Portlock, Start::YoungEmpty, few);
         println!("{}", seen.row());
-        assert_eq!((seen.nobody, seen.witnessed), (few, 0), "a newborn was taken");
+        assert_eq!((seen.nobody, seen.witnessed), (few, 0), "a new file was taken");
         assert_eq!(seen.unnamed, few * processes as u32, "nobody can be named");
 
         let seen = storm.churn(Protocol::Portlock, trials);
@@ -640,13 +640,13 @@ fn naively(path: &Path, between: impl Fn()) -> Result<Option<Guard>, Answer> {
 /// Anything but a refusal ends the contender, and the storm with it.
 fn refusal(error: &AcquireError) -> Answer {
     let held = error.held().unwrap_or_else(|| panic!("{error}"));
-    match held.why {
+    match held.reason {
         Refusal::Holder => Answer::Refused(held.holder.as_ref().expect("a record").pid),
         // The winner may have lost its processor for longer than the other tries.
-        Refusal::Unknown(Unsure::BeingCreated | Unsure::Contended | Unsure::RecordedGone) => {
-            Answer::Unknown
-        }
-        why => panic!("{why:?}: {error}"),
+        Refusal::Unknown(
+            UnknownReason::BeingCreated | UnknownReason::Contended | UnknownReason::HolderExited,
+        ) => Answer::Unknown,
+        reason => panic!("{reason:?}: {error}"),
     }
 }
 

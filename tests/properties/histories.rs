@@ -232,7 +232,7 @@ pub(crate) fn search(of: &Histories, histories: u32, keep: bool, ran: &Ran) -> O
             let found = shorten(&of.config, &of.protocol, &schedule, true);
             Some(found.expect("what broke a promise breaks it again"))
         }
-        Err(TestError::Abort(why)) => panic!("{why}"),
+        Err(TestError::Abort(reason)) => panic!("{reason}"),
     }
 }
 

@@ -74,8 +74,8 @@ fn nobody_ever_holds_together_and_everything_recovers() {
     let mut soak = Soak::new();
     let result = soak.run(length, &crew);
     soak.print("the soak");
-    if let Err(why) = result {
-        panic!("PORTLOCK_SOAK_SEED={}: {why}", soak.seed);
+    if let Err(reason) = result {
+        panic!("PORTLOCK_SOAK_SEED={}: {reason}", soak.seed);
     }
     let never: Vec<_> = soak.never(length).collect();
     assert!(never.is_empty(), "PORTLOCK_SOAK_SEED={}: never happened: {never:?}", soak.seed);
@@ -237,7 +237,7 @@ impl Soak {
         for n in 0..=REMOVED {
             let attempt = arena.lock(n).acquire_timeout(Duration::from_secs(60));
             let guard = attempt.map_err(|error| format!("not recovered: {error}\n{before}"))?;
-            self.recovered += u64::from(guard.reclaimed().is_some());
+            self.recovered += u64::from(guard.recovered_from().is_some());
             guard.release().map_err(|error| format!("after the recovery: {error}"))?;
         }
         match std::fs::read_dir(arena.locks()).expect("it stands").next() {

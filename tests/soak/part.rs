@@ -79,7 +79,7 @@ impl<'a> Part<'a> {
         match attempt {
             Ok(guard) => self.hold(n, guard, depth),
             Err(AcquireError::Held(held)) => {
-                self.arena.event(if held.why == Refusal::Holder { b'r' } else { b'u' });
+                self.arena.event(if held.reason == Refusal::Holder { b'r' } else { b'u' });
             }
             Err(AcquireError::Timeout { .. }) => self.arena.event(b't'),
             Err(error) => self.arena.violation(&format!("lock {n}: {error}")),
@@ -87,7 +87,7 @@ impl<'a> Part<'a> {
     }
 
     fn hold(&mut self, n: usize, guard: Guard, depth: Depth) {
-        self.arena.event(if guard.reclaimed().is_some() { b'A' } else { b'a' });
+        self.arena.event(if guard.recovered_from().is_some() { b'A' } else { b'a' });
         self.enter(n);
         pause(&mut self.rng, 300);
         if n != REMOVED {
@@ -106,7 +106,7 @@ impl<'a> Part<'a> {
             _ => {}
         }
         let guard = guard.expect("only a forked child takes it");
-        if n != REMOVED && !guard.is_current().unwrap_or(false) {
+        if n != REMOVED && !guard.is_still_held().unwrap_or(false) {
             self.arena.violation(&format!("lock {n} was lost while it was held"));
         }
         self.leave(n);

@@ -74,7 +74,7 @@ fn a_task_is_woken_by_the_release_and_its_guard_goes_to_another_thread() {
             assert_eq!(holder.tell("release"), "released");
             timeout(HOUR, task).await.expect("in time").expect("no panic").expect("held")
         });
-        assert!(guard.is_current().expect("looks") && guard.reclaimed().is_none());
+        assert!(guard.is_still_held().expect("looks") && guard.recovered_from().is_none());
         let released = std::thread::spawn(|| guard.release());
         released.join().expect("no panic").expect("released");
         assert!(place.is_empty());

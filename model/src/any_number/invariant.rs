@@ -24,7 +24,7 @@ pub fn promises(config: &Config, views: &Views) -> Vec<String> {
             view.doing,
             Doing::Holding
                 | Doing::Releasing(
-                    Release::Confirming(_) | Release::Unlinking(_) | Release::Stuck(_)
+                    Release::Confirming(_) | Release::Unlinking(_) | Release::ReleaseFailed(_)
                 )
         );
         believes && view.kind != Kind::Child

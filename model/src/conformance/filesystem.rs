@@ -268,7 +268,7 @@ fn removal_across(directory: &Path, twin: &Path) -> io::Result<Vec<String>> {
         let path = directory.join(&name);
         let mut ours = portlock::adapter(&path, None);
         let calls = (ours.create(), ours.lock(), ours.write(), ours.confirm());
-        if calls != (Create::Created, protocol::Lock::Ours, Done::Done, Confirm::Same) {
+        if calls != (Create::Created, protocol::LockReply::Ours, Done::Done, Confirm::Same) {
             return Err(io::Error::other(format!("a new file: {calls:?}")));
         }
         let before = std::fs::symlink_metadata(&path)?.ino();

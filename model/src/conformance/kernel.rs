@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use portlock::protocol::{
-    Age, Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Probed, Read, Unlink, Watch,
+    Age, Confirm, Create, Dated, Done, FileSystem, Listen, LockReply, OpenReply, Probed, ReadReply,
+    Unlink, Watch,
 };
 use portlock::{Adapter, Holder};
 
@@ -57,8 +58,8 @@ struct Real {
     pid: u32,
     /// Its end of the shipped adapter. A forked child has none.
     adapter: Option<Box<dyn Adapter>>,
-    /// The newborn that an old agent is about to write.
-    newborn: Option<File>,
+    /// The new file that an old agent is about to write.
+    new_file: Option<File>,
     /// What a forked child has of its parent: the same open file.
     inherited: Option<File>,
 }
@@ -259,8 +260,8 @@ impl<'a> Kernel<'a> {
             Percy::Creating { .. } => {
                 let created = OpenOptions::new().write(true).create_new(true).open(&self.path);
                 let said = match created {
-                    Ok(newborn) => {
-                        real.newborn = Some(newborn);
+                    Ok(new_file) => {
+                        real.new_file = Some(new_file);
                         "wx: created"
                     }
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => "wx: exists",
@@ -277,14 +278,14 @@ impl<'a> Kernel<'a> {
                 }
             }
             Percy::Writing => {
-                let mut newborn = real.newborn.take().ok_or("the old agent has nothing open")?;
+                let mut new_file = real.new_file.take().ok_or("the old agent has nothing open")?;
                 let record = Holder::new(real.pid).to_bytes();
                 let written = before
                     .open_inode(who)
                     .and_then(|inode| outcome.world.file(inode))
                     .map(|file| file.content);
                 let record = if written == Some(Content::Unreadable) { CUT_SHORT } else { &record };
-                newborn.write_all(record).map_err(went_wrong("write"))
+                new_file.write_all(record).map_err(went_wrong("write"))
             }
             // What it reads is compared with the model after every move.
             Percy::Reading => Ok(()),
@@ -426,7 +427,7 @@ impl<'a> Kernel<'a> {
         // Who has a lock gets it again, and nobody else does. A child that has it asks nothing.
         for who in model.everyone().filter(has_it) {
             let adapter = self.participants[usize::from(who)].adapter.as_mut();
-            if adapter.is_some_and(|adapter| adapter.lock() != Lock::Ours) {
+            if adapter.is_some_and(|adapter| adapter.lock() != LockReply::Ours) {
                 return Err(format!(
                     "the kernel lock of file {inode} is not of {who}, and is in the model"
                 ));
@@ -571,9 +572,9 @@ impl FileSystem for InLockStep<'_, '_> {
         reply
     }
 
-    fn open(&mut self) -> Open {
-        let failed = failure!(self, Open, Open::Failed);
-        self.call(failed, Reply::Open, |fs| fs.open()).unwrap_or(Open::Failed)
+    fn open(&mut self) -> OpenReply {
+        let failed = failure!(self, Open, OpenReply::Failed);
+        self.call(failed, Reply::Open, |fs| fs.open()).unwrap_or(OpenReply::Failed)
     }
 
     fn age(&mut self) -> Dated {
@@ -601,26 +602,27 @@ impl FileSystem for InLockStep<'_, '_> {
         reply
     }
 
-    fn lock(&mut self) -> Lock {
+    fn lock(&mut self) -> LockReply {
         let instead = match self.expected {
-            Reply::Lock(reply @ (Lock::Failed | Lock::Unsupported)) => Some(reply),
+            Reply::Lock(reply @ (LockReply::Failed | LockReply::Unsupported)) => Some(reply),
             _ => None,
         };
-        self.call(instead, Reply::Lock, |fs| fs.lock()).unwrap_or(Lock::Failed)
+        self.call(instead, Reply::Lock, |fs| fs.lock()).unwrap_or(LockReply::Failed)
     }
 
-    fn arm(&mut self) {
-        let _ = self.call(None, |()| Reply::Arm, |fs| fs.arm());
+    fn subscribe(&mut self) {
+        let _ = self.call(None, |()| Reply::Arm, |fs| fs.subscribe());
     }
 
-    fn listen(&mut self) -> Listen {
+    fn wait_event(&mut self) -> Listen {
         let instead = match self.expected {
             Reply::Listen(reply @ (Listen::Over | Listen::Failed)) => Some(reply),
             Reply::Listen(reply) if self.is_for_nothing() => Some(reply),
             _ => None,
         };
         let began = Instant::now();
-        let reply = self.call(instead, Reply::Listen, |fs| fs.listen()).unwrap_or(Listen::Failed);
+        let reply =
+            self.call(instead, Reply::Listen, |fs| fs.wait_event()).unwrap_or(Listen::Failed);
         self.kernel.calls.late += u64::from(began.elapsed() > UNTOLD);
         if self.kernel.calls.late > STALLS {
             self.trouble =
@@ -638,9 +640,9 @@ impl FileSystem for InLockStep<'_, '_> {
         reply
     }
 
-    fn read(&mut self) -> Read {
-        let failed = failure!(self, Read, Read::Failed);
-        self.call(failed, Reply::Read, |fs| fs.read()).unwrap_or(Read::Failed)
+    fn read(&mut self) -> ReadReply {
+        let failed = failure!(self, Read, ReadReply::Failed);
+        self.call(failed, Reply::Read, |fs| fs.read()).unwrap_or(ReadReply::Failed)
     }
 
     fn probe(&mut self) -> Probed {
@@ -661,16 +663,16 @@ impl FileSystem for InLockStep<'_, '_> {
         self.call(failed, Reply::Unlink, |fs| fs.unlink()).unwrap_or(Unlink::Failed)
     }
 
-    fn void(&mut self) -> Done {
+    fn truncate(&mut self) -> Done {
         let failed = failure!(self, Void, Done::Failed);
-        self.call(failed, Reply::Void, |fs| fs.void()).unwrap_or(Done::Failed)
+        self.call(failed, Reply::Void, |fs| fs.truncate()).unwrap_or(Done::Failed)
     }
 
-    fn watch(&mut self) -> Watch {
+    fn query_lock(&mut self) -> Watch {
         let Reply::Watch(expected) = self.expected else { return Watch::Unknown };
         let unknown = (expected == Watch::Unknown).then_some(Watch::Unknown);
         let mut untold = false;
-        let look = |fs: &mut dyn Adapter| match fs.watch() {
+        let look = |fs: &mut dyn Adapter| match fs.query_lock() {
             // A system may be unable to tell at any time, and the model goes on with both.
             Watch::Unknown => {
                 untold = true;
@@ -687,14 +689,14 @@ impl FileSystem for InLockStep<'_, '_> {
         let _ = self.call(None, |()| Reply::Close, |fs| fs.close());
     }
 
-    fn leave(&mut self) {
+    fn close_without_unlock(&mut self) {
         let real = &mut self.kernel.participants[usize::from(self.who)];
         if real.adapter.is_none() {
             real.inherited = None;
             self.got = Some(Reply::Leave);
             return;
         }
-        let _ = self.call(None, |()| Reply::Leave, |fs| fs.leave());
+        let _ = self.call(None, |()| Reply::Leave, |fs| fs.close_without_unlock());
     }
 }
 

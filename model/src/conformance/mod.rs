@@ -37,7 +37,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use indexmap::IndexSet;
-use portlock::protocol::{Acquire, Closing, Create, Open, Release, ReleaseClosing, Released, Then};
+use portlock::protocol::{
+    Acquire, Closing, Create, OpenReply, Release, ReleaseClosing, Released, Then,
+};
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use self::kernel::{Calls, Differs, Kernel};
@@ -134,7 +136,7 @@ pub fn cannot_be_real(config: &Config) -> Option<&'static str> {
 /// opens a name that is being deleted, Wine gives one each.
 fn is_given_here(before: &World, reply: Reply) -> bool {
     let pending = before.named().is_some_and(|file| file.pending);
-    !pending || !matches!(reply, Reply::Create(Create::Denied) | Reply::Open(Open::Opened))
+    !pending || !matches!(reply, Reply::Create(Create::Denied) | Reply::Open(OpenReply::Opened))
 }
 
 /// A world whose search is done and sorted, to be made on any filesystem.

@@ -163,17 +163,17 @@ fn ask(op: Op, fs: &mut impl FileSystem) {
         Op::Open => drop(fs.open()),
         Op::Age => drop(fs.age()),
         Op::Lock => drop(fs.lock()),
-        Op::Arm => fs.arm(),
-        Op::Listen => drop(fs.listen()),
+        Op::Arm => fs.subscribe(),
+        Op::Listen => drop(fs.wait_event()),
         Op::Write => drop(fs.write()),
         Op::Read => drop(fs.read()),
         Op::Probe => drop(fs.probe()),
         Op::Confirm => drop(fs.confirm()),
         Op::Unlink => drop(fs.unlink()),
-        Op::Void => drop(fs.void()),
-        Op::Watch => drop(fs.watch()),
+        Op::Void => drop(fs.truncate()),
+        Op::Watch => drop(fs.query_lock()),
         Op::Close => fs.close(),
-        Op::Leave => fs.leave(),
+        Op::Leave => fs.close_without_unlock(),
         Op::Other => {}
     }
 }

@@ -1,7 +1,7 @@
 //! Model filesystems with one semantic slip each. The lock-step of `conformance.rs` ends at the
 //! first difference, so a slip need not go on after that: it changes what one move leads to.
 
-use portlock::protocol::{Confirm, Create, Done, Lock, Open, Read, Unlink};
+use portlock::protocol::{Confirm, Create, Done, LockReply, OpenReply, ReadReply, Unlink};
 
 use crate::scenario::machines::Reply;
 use crate::scenario::moves::Outcome;
@@ -62,7 +62,7 @@ pub const SLIPS: &[Slip] = &[
         in_random_calls: true,
         noticed: "the reply is Open(Absent), and Open(Opened)",
         spoil: |_, _, outcome| {
-            replies(outcome, Reply::Open(Open::Absent), Reply::Open(Open::Opened))
+            replies(outcome, Reply::Open(OpenReply::Absent), Reply::Open(OpenReply::Opened))
         },
     },
     Slip {
@@ -70,7 +70,9 @@ pub const SLIPS: &[Slip] = &[
         world: "base",
         in_random_calls: true,
         noticed: "the reply is Lock(Busy), and Lock(Ours)",
-        spoil: |_, _, outcome| replies(outcome, Reply::Lock(Lock::Busy), Reply::Lock(Lock::Ours)),
+        spoil: |_, _, outcome| {
+            replies(outcome, Reply::Lock(LockReply::Busy), Reply::Lock(LockReply::Ours))
+        },
     },
     Slip {
         name: "lock-is-the-process's",
@@ -81,7 +83,7 @@ pub const SLIPS: &[Slip] = &[
             let owner =
                 caller(one).and_then(|who| Some((who, owner_of(before, before.open_inode(who)?)?)));
             if owner.is_some_and(|(who, owner)| before.same_process(who, owner)) {
-                replies(outcome, Reply::Lock(Lock::Busy), Reply::Lock(Lock::Ours));
+                replies(outcome, Reply::Lock(LockReply::Busy), Reply::Lock(LockReply::Ours));
             }
         },
     },
@@ -94,7 +96,7 @@ pub const SLIPS: &[Slip] = &[
             let orphan = caller(one)
                 .and_then(|who| before.open_inode(who))
                 .filter(|_| before.path.is_some());
-            if let Some(orphan) = orphan.filter(|_| outcome.reply == Reply::Lock(Lock::Ours)) {
+            if let Some(orphan) = orphan.filter(|_| outcome.reply == Reply::Lock(LockReply::Ours)) {
                 if before.path != Some(orphan) {
                     hand_lock(&mut outcome.world, orphan, before.path);
                 }
@@ -108,7 +110,7 @@ pub const SLIPS: &[Slip] = &[
         noticed: "the reply is Lock(Ours), and Lock(Busy)",
         spoil: |before, one, outcome| {
             if caller(one).is_some_and(|who| before.open_inode(who) != before.path) {
-                replies(outcome, Reply::Lock(Lock::Ours), Reply::Lock(Lock::Busy));
+                replies(outcome, Reply::Lock(LockReply::Ours), Reply::Lock(LockReply::Busy));
             }
         },
     },
@@ -139,13 +141,14 @@ pub const SLIPS: &[Slip] = &[
         noticed: "the reply is Read(",
         spoil: |before, _, outcome| {
             let Some(file) = before.named() else { return };
-            if let Reply::Read(reply @ (Read::Record | Read::Empty | Read::Unreadable)) =
-                &mut outcome.reply
+            if let Reply::Read(
+                reply @ (ReadReply::Record | ReadReply::Empty | ReadReply::Unreadable),
+            ) = &mut outcome.reply
             {
                 *reply = match file.content {
-                    Content::Empty => Read::Empty,
-                    Content::Unreadable => Read::Unreadable,
-                    _ => Read::Record,
+                    Content::Empty => ReadReply::Empty,
+                    Content::Unreadable => ReadReply::Unreadable,
+                    _ => ReadReply::Record,
                 };
             }
         },

@@ -22,8 +22,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use portlock::protocol::{
-    Acquire, Author, Confirm, Create, Dated, Done, FileSystem, FreeLock, Listen, Lock, Open, Probe,
-    Probed, Read, Unlink, Watch,
+    Acquire, Author, Confirm, Create, Dated, Done, FileSystem, FreeLock, Listen, LockReply,
+    OpenReply, Probe, Probed, ReadReply, Unlink, Watch,
 };
 use rustc_hash::FxHashSet;
 use rustix::time::{ClockId, clock_gettime};
@@ -103,29 +103,29 @@ macro_rules! recorded {
 impl<F: FileSystem, W: Write> FileSystem for Recorder<F, W> {
     recorded! {
         create: Create -> Create, Some(Create::Failed);
-        open: Open -> Open, Some(Open::Failed);
+        open: Open -> OpenReply, Some(OpenReply::Failed);
         age: Age -> Dated, Some(Dated::Failed);
-        lock: Lock -> Lock, Some(Lock::Failed);
-        listen: Listen -> Listen, Some(Listen::Failed);
+        lock: Lock -> LockReply, Some(LockReply::Failed);
+        wait_event: Listen -> Listen, Some(Listen::Failed);
         write: Write -> Done, Some(Done::Failed);
-        read: Read -> Read, Some(Read::Failed);
+        read: Read -> ReadReply, Some(ReadReply::Failed);
         probe: Probe -> Probed, Some(Probed::Failed);
         confirm: Confirm -> Confirm, Some(Confirm::Failed);
         unlink: Unlink -> Unlink, Some(Unlink::Failed);
-        void: Void -> Done, Some(Done::Failed);
-        watch: Watch -> Watch, None;
+        truncate: Void -> Done, Some(Done::Failed);
+        query_lock: Watch -> Watch, None;
     }
 
-    fn arm(&mut self) {
-        self.call(Op::Arm, |fs| fs.arm(), |()| Reply::Arm);
+    fn subscribe(&mut self) {
+        self.call(Op::Arm, |fs| fs.subscribe(), |()| Reply::Arm);
     }
 
     fn close(&mut self) {
         self.call(Op::Close, |fs| fs.close(), |()| Reply::Close);
     }
 
-    fn leave(&mut self) {
-        self.call(Op::Leave, |fs| fs.leave(), |()| Reply::Leave);
+    fn close_without_unlock(&mut self) {
+        self.call(Op::Leave, |fs| fs.close_without_unlock(), |()| Reply::Leave);
     }
 }
 

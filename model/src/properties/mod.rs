@@ -3,8 +3,8 @@
 pub mod solo;
 
 use portlock::protocol::{
-    Acquire, Assessment, Clear, Closing, Guarantee, Query, QueryClosing, QueryConfirming,
-    QueryThen, Refusal, Stance, Standing, Then,
+    Acquire, Assessment, Blocked, Clear, Closing, Disposition, Guarantee, Query, QueryClosing,
+    QueryConfirming, QueryThen, Refusal, Then,
 };
 
 use self::solo::Solo;
@@ -141,7 +141,7 @@ pub fn names(doing: Doing) -> bool {
     match doing {
         Doing::Acquiring(state) | Doing::Clearing(Clear::At(state)) => matches!(
             state,
-            Acquire::Standing(Standing { stance: Stance::Final(Refusal::Holder), .. })
+            Acquire::Blocked(Blocked { disposition: Disposition::Final(Refusal::Holder), .. })
                 | Acquire::Closing(Closing { then: Then::Refuse(Refusal::Holder) })
         ),
         Doing::Asking(state) => matches!(
@@ -268,10 +268,10 @@ fn may_wait(participant: &Participant) -> bool {
         Doing::Acquiring(state) => !matches!(
             state,
             Acquire::Closing(Closing { then: Then::Refuse(_) | Then::Fail(_) })
-                | Acquire::Retaking(_)
-                | Acquire::Disowning(_)
-                | Acquire::Withdrawing(_)
-                | Acquire::Voiding(_)
+                | Acquire::CleanupLocking(_)
+                | Acquire::CleanupVerifying(_)
+                | Acquire::CleanupUnlinking(_)
+                | Acquire::Truncating(_)
         ),
         _ => false,
     }

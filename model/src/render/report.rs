@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use portlock::protocol::{
-    Author, Confirm, Create, Dated, Done, FreeLock, Lock, Open, Probed, Read, Unlink,
+    Author, Confirm, Create, Dated, Done, FreeLock, LockReply, OpenReply, Probed, ReadReply, Unlink,
 };
 
 use serde_json::{Value, json};
@@ -76,11 +76,11 @@ pub fn lines(run: &Run) -> Vec<Value> {
         .iter()
         .map(|made| {
             let (actor, words) = describe(made);
-            let standing = standing(&made.outcome.world, &made.names);
+            let blocked = blocked(&made.outcome.world, &made.names);
             json!({
                 "participant": actor.map(|who| name(who).to_string()),
                 "move": words,
-                "standing": standing.trim_end(),
+                "standing": blocked.trim_end(),
             })
         })
         .collect();
@@ -129,7 +129,7 @@ pub fn history(config: &Config, run: &Run) -> String {
             "  {:>4}  {:columns$}{}",
             "",
             "",
-            standing(&first.before, &first.names),
+            blocked(&first.before, &first.names),
             columns = columns * 27
         );
     }
@@ -144,7 +144,7 @@ pub fn history(config: &Config, run: &Run) -> String {
             let cell = if actor == Some(who as Who) { words.as_str() } else { "" };
             let _ = write!(text, "{cell:<27}");
         }
-        let _ = write!(text, "{}", standing(&made.outcome.world, &made.names));
+        let _ = write!(text, "{}", blocked(&made.outcome.world, &made.names));
         let _ = writeln!(
             text,
             "{}",
@@ -191,17 +191,17 @@ pub fn words(reply: Reply) -> String {
     match reply {
         Reply::Create(Create::Created) => "create ok".into(),
         Reply::Create(reply) => format!("create {}", lower(reply)),
-        Reply::Open(Open::Opened) => "open ok".into(),
+        Reply::Open(OpenReply::Opened) => "open ok".into(),
         Reply::Open(reply) => format!("open {}", lower(reply)),
         Reply::Age(Dated::Known(age)) => format!("age {}", lower(age)),
         Reply::Age(Dated::Failed) => "age failed".into(),
-        Reply::Lock(Lock::Ours) => "lock ok".into(),
+        Reply::Lock(LockReply::Ours) => "lock ok".into(),
         Reply::Lock(reply) => format!("lock {}", lower(reply)),
         Reply::Arm => "arm".into(),
         Reply::Listen(reply) => format!("listen {}", lower(reply)),
         Reply::Write(Done::Done) => "write ok".into(),
         Reply::Write(Done::Failed) => "write failed".into(),
-        Reply::Read(Read::Record) => "read a record".into(),
+        Reply::Read(ReadReply::Record) => "read a record".into(),
         Reply::Read(reply) => format!("read {}", lower(reply)),
         Reply::Probe(Probed::Known(author)) => match author {
             Author::Here(FreeLock::ProvesDeath, probe) => format!("probe here, {}", lower(probe)),
@@ -242,7 +242,7 @@ pub fn sharers(world: &World, names: &[Who], open: OpenFile) -> String {
 }
 
 /// What the path names, and who has which kernel lock.
-fn standing(world: &World, names: &[Who]) -> String {
+fn blocked(world: &World, names: &[Who]) -> String {
     let path = match (world.path, world.named()) {
         (Some(inode), Some(file)) => {
             let content = match file.content {

@@ -77,14 +77,14 @@ fn rows(participants: usize, run: &Run) -> Vec<Row> {
     let mut files = Numbers::default();
     let first = run.made.first().map_or((&run.end, &run.names), |made| (&made.before, &made.names));
     files.see(first.0);
-    let mut rows = vec![standing(participants, first.0, first.1, &files)];
+    let mut rows = vec![blocked(participants, first.0, first.1, &files)];
     let mut number = 0;
     for (at, made) in run.made.iter().enumerate() {
         let after = &made.outcome.world;
         let mut row = {
             let mut later = files.clone();
             later.see(after);
-            standing(participants, after, &made.names, &later)
+            blocked(participants, after, &made.names, &later)
         };
         number += usize::from(matches!(made.one, Move::Call(..)));
         row.number = matches!(made.one, Move::Call(..)).then_some(number);
@@ -108,7 +108,7 @@ fn rows(participants: usize, run: &Run) -> Vec<Row> {
 }
 
 /// What is true in a world.
-fn standing(participants: usize, world: &World, names: &[Who], files: &Numbers) -> Row {
+fn blocked(participants: usize, world: &World, names: &[Who], files: &Numbers) -> Row {
     let place =
         |who: Who| names.iter().position(|&other| other == who).unwrap_or(who.into()) as Who;
     let being = |who| {
@@ -160,8 +160,8 @@ fn content_words(content: Content, names: &[Who]) -> String {
 fn note(made: &Made, files: &Numbers) -> (String, bool) {
     if let (Some(removal), Some(inode)) = (made.outcome.removal, made.before.path) {
         let file = format!("file {}", files.of(inode));
-        let Some(standing) = made.before.file(inode) else { return (String::new(), false) };
-        let of = match standing.content {
+        let Some(blocked) = made.before.file(inode) else { return (String::new(), false) };
+        let of = match blocked.content {
             Content::Of(who) | Content::OldOf(who) if who != removal.by => Some(who),
             _ => None,
         };

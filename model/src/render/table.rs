@@ -19,7 +19,7 @@ follows in the cell. A state takes every reply of its operation, so no cell is e
   (=)          what the state in that row carries
   Refuse(X)    with a reason X is Refuse(Unknown(X)): the holder is not known for certain; so is
                Refused(X)
-  Standing(L, X)  L is what trying the kernel lock said, X is the refusal, and X? one that is not
+  Blocked(L, X)  L is what trying the kernel lock said, X is the refusal, and X? one that is not
                final; Confirming(L, X) is the claim that it stands so
   probe        its replies stand down: by author, and by what the probe said where that matters
   op -> Kind   every state that follows is Kind(cell)
@@ -47,7 +47,7 @@ pub const UNREACHED: &[Unreached] = &[
         why: "a file with a record, whole or cut short, is never emptied",
     },
     Unreached {
-        begins: "Acquire Retaking(Refuse(Contended)) ",
+        begins: "Acquire CleanupLocking(Refuse(Contended)) ",
         goes_on: "Lock(Unsupported)",
         why: "its lock was busy before, so the filesystem has locks",
     },
@@ -57,7 +57,7 @@ pub const UNREACHED: &[Unreached] = &[
         why: "its lock was busy before, so the filesystem has locks",
     },
     Unreached {
-        begins: "Acquire Standing(",
+        begins: "Acquire Blocked(",
         goes_on: "force",
         why: "only who clears may force, and does so in the table of Clear",
     },
@@ -305,8 +305,8 @@ pub fn name(value: &impl Debug) -> String {
         }
     }
     // What is said of a file that stands, and why a holder is unknown: the reason alone.
-    short = short.replace(", stance: ", ", ");
-    for (kind, mark) in [("Unknown(", ""), ("NotFinal(", "?"), ("Final(", ""), ("Stands(", "")] {
+    short = short.replace(", disposition: ", ", ");
+    for (kind, mark) in [("Unknown(", ""), ("NotFinal(", "?"), ("Final(", ""), ("Blocks(", "")] {
         while let Some(at) = short.find(kind) {
             let open = at + kind.len();
             let end = open + closing(&short[open..]);

@@ -6,8 +6,8 @@ use std::fmt::Debug;
 
 use portlock::protocol::{
     Acquire, Age, Author, BlockedAnswer, Clear, ClearAnswer, Confirm, Create, Dated, Done,
-    Evidence, FileSystem, FreeLock, Listen, Lock, Open, PauseAnswer, Probe, Probed, Query, Read,
-    Release, ReleaseFailedAnswer, Unlink, Watch,
+    Evidence, FileSystem, FreeLock, Listen, LockReply, OpenReply, PauseAnswer, Probe, Probed,
+    Query, ReadReply, Release, ReleaseFailedAnswer, Unlink, Watch,
 };
 
 /// All variants of an enum without fields. A variant that is not listed does not compile.
@@ -132,7 +132,7 @@ impl Machine for Acquire {
     fn answered(self, answer: Answer) -> Option<Self> {
         match self {
             Self::Pausing(pause) => Some(pause.answer(one_of(&PAUSE, answer)?)),
-            Self::Standing(blocked) => Some(blocked.answer(one_of(&BLOCKED, answer)?)),
+            Self::Blocked(blocked) => Some(blocked.answer(one_of(&BLOCKED, answer)?)),
             _ => None,
         }
     }
@@ -148,7 +148,7 @@ impl Machine for Release {
 
     fn answered(self, answer: Answer) -> Option<Self> {
         match self {
-            Self::Stuck(failed) => Some(failed.answer(one_of(&RELEASE_FAILED, answer)?)),
+            Self::ReleaseFailed(failed) => Some(failed.answer(one_of(&RELEASE_FAILED, answer)?)),
             _ => None,
         }
     }
@@ -220,7 +220,7 @@ pub fn graph_of<M: Machine>(
         if found.contains_key(&state) {
             continue;
         }
-        let mut script = Script::new(Reply::Open(Open::Opened));
+        let mut script = Script::new(Reply::Open(OpenReply::Opened));
         let _ = step(state, &mut script);
         let replies: BTreeMap<Reply, M> = script
             .asked
@@ -264,13 +264,13 @@ pub enum Op {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reply {
     Create(Create),
-    Open(Open),
+    Open(OpenReply),
     Age(Dated),
-    Lock(Lock),
+    Lock(LockReply),
     Arm,
     Listen(Listen),
     Write(Done),
-    Read(Read),
+    Read(ReadReply),
     Probe(Probed),
     Confirm(Confirm),
     Unlink(Unlink),
@@ -311,19 +311,19 @@ impl Op {
         let ages = all!(Age: Young, Old);
         match self {
             Op::Create => all!(Create: Created, Exists, Denied, Failed).map(Reply::Create).into(),
-            Op::Open => all!(Open: Opened, Absent, Denied, Failed).map(Reply::Open).into(),
+            Op::Open => all!(OpenReply: Opened, Absent, Denied, Failed).map(Reply::Open).into(),
             Op::Age => {
                 let _is_listed = |dated| match dated {
                     Dated::Known(Age::Young | Age::Old) | Dated::Failed => (),
                 };
                 ages.map(Dated::Known).into_iter().chain([Dated::Failed]).map(Reply::Age).collect()
             }
-            Op::Lock => all!(Lock: Ours, Busy, Unsupported, Failed).map(Reply::Lock).into(),
+            Op::Lock => all!(LockReply: Ours, Busy, Unsupported, Failed).map(Reply::Lock).into(),
             Op::Arm => vec![Reply::Arm],
             Op::Listen => all!(Listen: Event, Over, Failed).map(Reply::Listen).into(),
             Op::Write => all!(Done: Done, Failed).map(Reply::Write).into(),
             Op::Read => {
-                all!(Read: Record, Empty, Unreadable, Foreign, Failed).map(Reply::Read).into()
+                all!(ReadReply: Record, Empty, Unreadable, Foreign, Failed).map(Reply::Read).into()
             }
             Op::Probe => {
                 let _is_listed = |probed| match probed {
@@ -404,20 +404,20 @@ macro_rules! replies {
 impl FileSystem for Script {
     replies! {
         create: Create -> Create, or Create::Failed;
-        open: Open -> Open, or Open::Failed;
+        open: Open -> OpenReply, or OpenReply::Failed;
         age: Age -> Dated, or Dated::Failed;
-        lock: Lock -> Lock, or Lock::Failed;
-        listen: Listen -> Listen, or Listen::Failed;
+        lock: Lock -> LockReply, or LockReply::Failed;
+        wait_event: Listen -> Listen, or Listen::Failed;
         write: Write -> Done, or Done::Failed;
-        read: Read -> Read, or Read::Failed;
+        read: Read -> ReadReply, or ReadReply::Failed;
         probe: Probe -> Probed, or Probed::Failed;
         confirm: Confirm -> Confirm, or Confirm::Failed;
         unlink: Unlink -> Unlink, or Unlink::Failed;
-        void: Void -> Done, or Done::Failed;
-        watch: Watch -> Watch, or Watch::Unknown;
+        truncate: Void -> Done, or Done::Failed;
+        query_lock: Watch -> Watch, or Watch::Unknown;
     }
 
-    fn arm(&mut self) {
+    fn subscribe(&mut self) {
         self.asked.push(Op::Arm);
     }
 
@@ -425,7 +425,7 @@ impl FileSystem for Script {
         self.asked.push(Op::Close);
     }
 
-    fn leave(&mut self) {
+    fn close_without_unlock(&mut self) {
         self.asked.push(Op::Leave);
     }
 }

@@ -217,9 +217,9 @@ fn actor(one: Move) -> Option<Who> {
 pub fn asks_the_driver(doing: Doing) -> bool {
     match doing {
         Doing::Acquiring(state) | Doing::Clearing(Clear::At(state)) => {
-            matches!(state, Acquire::Pausing(_) | Acquire::Standing(_))
+            matches!(state, Acquire::Pausing(_) | Acquire::Blocked(_))
         }
-        Doing::Releasing(state) => matches!(state, Release::Stuck(_)),
+        Doing::Releasing(state) => matches!(state, Release::ReleaseFailed(_)),
         Doing::Asking(state) => matches!(state, Query::Pausing(_)),
         Doing::Absent
         | Doing::Idle
@@ -295,7 +295,7 @@ fn open_windows(next: &mut World, by: Option<Who>) -> bool {
     for who in next.everyone() {
         let acts = matches!(
             next.participant(who).doing,
-            Doing::Acquiring(Acquire::Unlinking(_) | Acquire::Withdrawing(_))
+            Doing::Acquiring(Acquire::Unlinking(_) | Acquire::CleanupUnlinking(_))
                 | Doing::Clearing(Clear::At(Acquire::Unlinking(_)))
                 | Doing::Releasing(Release::Unlinking(_))
         );
@@ -409,7 +409,7 @@ pub fn is_blocked(config: &Config, world: &World, who: Who) -> bool {
             world.everyone().any(|other| opened.shared_by & (1 << other) != 0 && at_work(other))
         })
     });
-    // A reclaimed newborn keeps its name for as long as its slow creator has it open.
+    // A reclaimed new file keeps its name for as long as its slow creator has it open.
     let kept_open =
         config.delete_pending
             && world.opened.iter().flatten().any(|opened| {
@@ -464,9 +464,9 @@ const TRIES: u32 = 3;
 fn dates(doing: Doing) -> bool {
     matches!(
         doing,
-        Doing::Acquiring(Acquire::Dating(_))
-            | Doing::Clearing(Clear::At(Acquire::Dating(_)))
-            | Doing::Asking(Query::Dating(_))
+        Doing::Acquiring(Acquire::CheckingAge(_))
+            | Doing::Clearing(Clear::At(Acquire::CheckingAge(_)))
+            | Doing::Asking(Query::CheckingAge(_))
     )
 }
 
@@ -500,7 +500,7 @@ impl<W: FnMut(&World, Move, &Outcome)> Lonely<'_, W> {
             let doing = self.world.participant(who).doing;
             let next = match doing {
                 Doing::Holding => return Alone::Held(self.calls),
-                Doing::Acquiring(Acquire::Standing(_)) if manner != Manner::Leaves => {
+                Doing::Acquiring(Acquire::Blocked(_)) if manner != Manner::Leaves => {
                     // It has been here, and alone it does the same again.
                     if waited.replace(self.world) == Some(self.world) {
                         return Alone::Endless;
@@ -511,11 +511,11 @@ impl<W: FnMut(&World, Move, &Outcome)> Lonely<'_, W> {
                 Doing::Acquiring(Acquire::Listening(_)) if manner == Manner::Leaves => {
                     Move::Call(who, 1)
                 }
-                Doing::Acquiring(Acquire::Standing(_))
-                | Doing::Clearing(Clear::At(Acquire::Standing(_))) => {
+                Doing::Acquiring(Acquire::Blocked(_))
+                | Doing::Clearing(Clear::At(Acquire::Blocked(_))) => {
                     Move::Answer(who, Answer::Leave)
                 }
-                Doing::Releasing(Release::Stuck(_)) => Move::Answer(who, Answer::Abandon),
+                Doing::Releasing(Release::ReleaseFailed(_)) => Move::Answer(who, Answer::Abandon),
                 doing if asks_the_driver(doing) => {
                     tries += 1;
                     match manner {

@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use portlock::protocol::{
     Acquire, Age, Author, Clear, Confirm, Create, Dated, Done, Evidence, FileSystem, FreeLock,
-    Guarantee, Judging, KernelLock, Listen, Lock, LockDomain, Open, Probe, Probed, Read, Unlink,
-    Watch, judge,
+    Guarantee, Judging, KernelLock, Listen, LockDomain, LockReply, OpenReply, Probe, Probed,
+    ReadReply, Unlink, Watch, judge,
 };
 
 use crate::scenario::machines::{Reply, Script, authors};
@@ -303,29 +303,29 @@ fn is_contender(doing: Doing) -> bool {
     };
     match state {
         Acquire::Opening(_)
-        | Acquire::Dating(_)
-        | Acquire::Peeking(_)
-        | Acquire::LockingOld(_)
+        | Acquire::CheckingAge(_)
+        | Acquire::ReadingUnlocked(_)
+        | Acquire::LockingExisting(_)
         | Acquire::Reading(_)
         | Acquire::Judging(_)
         | Acquire::Confirming(_)
         | Acquire::Unlinking(_)
-        | Acquire::Standing(_)
-        | Acquire::Woken(_)
-        | Acquire::Arming(_)
-        | Acquire::Noticing(_)
+        | Acquire::Blocked(_)
+        | Acquire::Revalidating(_)
+        | Acquire::Subscribing(_)
+        | Acquire::Rechecking(_)
         | Acquire::Retrying(_)
         | Acquire::Listening(_) => true,
         // The close of a new file, or of one that was in the way.
         Acquire::Closing(_) => true,
         Acquire::Creating(_)
-        | Acquire::LockingNew(_)
+        | Acquire::LockingCreated(_)
         | Acquire::Recording(_)
-        | Acquire::ConfirmingNew(_)
-        | Acquire::Retaking(_)
-        | Acquire::Disowning(_)
-        | Acquire::Withdrawing(_)
-        | Acquire::Voiding(_)
+        | Acquire::ConfirmingCreated(_)
+        | Acquire::CleanupLocking(_)
+        | Acquire::CleanupVerifying(_)
+        | Acquire::CleanupUnlinking(_)
+        | Acquire::Truncating(_)
         | Acquire::Pausing(_)
         | Acquire::Held(_)
         | Acquire::Refused(_)
@@ -397,7 +397,7 @@ impl FileSystem for View<'_> {
         reply
     }
 
-    fn open(&mut self) -> Open {
+    fn open(&mut self) -> OpenReply {
         scripted!(self.open: Open);
         self.world.participant_mut(self.me).seen = Content::Empty;
         let reply = match (self.world.path, self.world.named().copied()) {
@@ -407,15 +407,15 @@ impl FileSystem for View<'_> {
                 match self.choose(ways, 1) {
                     Ok(0) if !file.pending || ways == 2 => {
                         self.world.open(self.me, inode);
-                        Open::Opened
+                        OpenReply::Opened
                     }
-                    Ok(_) => Open::Denied,
-                    Err(_) => Open::Failed,
+                    Ok(_) => OpenReply::Denied,
+                    Err(_) => OpenReply::Failed,
                 }
             }
             (None, _) | (_, None) => match self.choose(1, 1) {
-                Ok(_) => Open::Absent,
-                Err(_) => Open::Failed,
+                Ok(_) => OpenReply::Absent,
+                Err(_) => OpenReply::Failed,
             },
         };
         self.reply = Reply::Open(reply);
@@ -434,32 +434,32 @@ impl FileSystem for View<'_> {
         reply
     }
 
-    fn lock(&mut self) -> Lock {
+    fn lock(&mut self) -> LockReply {
         scripted!(self.lock: Lock);
         let open = self.world.participant(self.me).open;
         let inode = self.inode();
         let reply = if self.world.participant(self.me).kind == Kind::Remote {
             // No other participant is on its mount.
             match self.choose(1, 1) {
-                Ok(_) => Lock::Ours,
-                Err(_) => Lock::Failed,
+                Ok(_) => LockReply::Ours,
+                Err(_) => LockReply::Failed,
             }
         } else if !self.has_kernel_locks() {
             // The answer is the filesystem's, and the same for all, unless the call fails.
             match self.choose(1, 1) {
-                Ok(_) => Lock::Unsupported,
-                Err(_) => Lock::Failed,
+                Ok(_) => LockReply::Unsupported,
+                Err(_) => LockReply::Failed,
             }
         } else {
             match self.choose(1, 1) {
-                Err(_) => Lock::Failed,
+                Err(_) => LockReply::Failed,
                 Ok(_) => {
                     let file = self.world.file_mut(inode).expect("open files exist");
                     if file.lock.is_none() || file.lock == open {
                         file.lock = open;
-                        Lock::Ours
+                        LockReply::Ours
                     } else {
-                        Lock::Busy
+                        LockReply::Busy
                     }
                 }
             }
@@ -468,9 +468,9 @@ impl FileSystem for View<'_> {
         reply
     }
 
-    fn arm(&mut self) {
+    fn subscribe(&mut self) {
         if let Some(script) = &mut self.script {
-            return script.arm();
+            return script.subscribe();
         }
         if !self.config.windows {
             self.world.participant_mut(self.me).listens = Listens::Armed;
@@ -478,8 +478,8 @@ impl FileSystem for View<'_> {
         self.reply = Reply::Arm;
     }
 
-    fn listen(&mut self) -> Listen {
-        scripted!(self.listen: Listen);
+    fn wait_event(&mut self) -> Listen {
+        scripted!(self.wait_event: Listen);
         if self.config.windows {
             return self.listen_by_lock();
         }
@@ -512,7 +512,7 @@ impl FileSystem for View<'_> {
         reply
     }
 
-    fn read(&mut self) -> Read {
+    fn read(&mut self) -> ReadReply {
         scripted!(self.read: Read);
         let content = self.world.file(self.inode()).expect("open files exist").content;
         let reply = match self.choose(1, 1) {
@@ -520,17 +520,17 @@ impl FileSystem for View<'_> {
                 let participant = self.world.participant_mut(self.me);
                 participant.seen = if content.is_record() { content } else { Content::Empty };
                 match content {
-                    Content::Empty => Read::Empty,
-                    Content::Unreadable => Read::Unreadable,
-                    Content::Foreign => Read::Foreign,
+                    Content::Empty => ReadReply::Empty,
+                    Content::Unreadable => ReadReply::Unreadable,
+                    Content::Foreign => ReadReply::Foreign,
                     Content::Of(_)
                     | Content::OldOf(_)
                     | Content::OldAlive
                     | Content::Dead(_)
-                    | Content::OldDead(_) => Read::Record,
+                    | Content::OldDead(_) => ReadReply::Record,
                 }
             }
-            Err(_) => Read::Failed,
+            Err(_) => ReadReply::Failed,
         };
         self.reply = Reply::Read(reply);
         reply
@@ -579,8 +579,8 @@ impl FileSystem for View<'_> {
         reply
     }
 
-    fn void(&mut self) -> Done {
-        scripted!(self.void: Void);
+    fn truncate(&mut self) -> Done {
+        scripted!(self.truncate: Void);
         let inode = self.inode();
         let reply = match self.choose(1, 1) {
             Ok(_) => {
@@ -593,8 +593,8 @@ impl FileSystem for View<'_> {
         reply
     }
 
-    fn watch(&mut self) -> Watch {
-        scripted!(self.watch: Watch);
+    fn query_lock(&mut self) -> Watch {
+        scripted!(self.query_lock: Watch);
         let locked = self.world.file(self.inode()).is_some_and(|file| file.lock.is_some());
         let reply = match self.choose(2, 0) {
             Ok(0) if locked => Watch::Held,
@@ -614,9 +614,9 @@ impl FileSystem for View<'_> {
         self.reply = Reply::Close;
     }
 
-    fn leave(&mut self) {
+    fn close_without_unlock(&mut self) {
         if let Some(script) = &mut self.script {
-            return script.leave();
+            return script.close_without_unlock();
         }
         self.world.close(self.me);
         self.reply = Reply::Leave;

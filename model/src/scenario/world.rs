@@ -381,7 +381,7 @@ impl World {
         match self.participant(who).doing {
             Doing::Holding => self.participant(who).kind != Kind::Child,
             Doing::Releasing(
-                Release::Confirming(_) | Release::Unlinking(_) | Release::Stuck(_),
+                Release::Confirming(_) | Release::Unlinking(_) | Release::ReleaseFailed(_),
             ) => self.participant(who).kind != Kind::Child,
             Doing::Percy(percy) => percy.believes(),
             Doing::Aside(aside) => aside.believes(),

@@ -120,12 +120,13 @@ impl Coverage {
             (Doing::Acquiring(Acquire::Unlinking(_)), Doing::Acquiring(CREATE)) => {
                 "a dead holder's file is reclaimed"
             }
-            (Doing::Acquiring(Acquire::Noticing(_)), Doing::Acquiring(CREATE)) => {
+            (Doing::Acquiring(Acquire::Rechecking(_)), Doing::Acquiring(CREATE)) => {
                 "who listens notices a release"
             }
-            (Doing::Acquiring(Acquire::Retrying(_)), Doing::Acquiring(Acquire::Woken(_))) => {
-                "who listens gets the lock of one who died"
-            }
+            (
+                Doing::Acquiring(Acquire::Retrying(_)),
+                Doing::Acquiring(Acquire::Revalidating(_)),
+            ) => "who listens gets the lock of one who died",
             (_, Doing::Acquiring(Acquire::Held(_))) => "somebody holds",
             (_, Doing::Acquiring(Acquire::Refused(Refusal::Holder))) => {
                 "a refusal names the holder"

@@ -20,7 +20,7 @@ use std::ops::{BitOr, BitOrAssign};
 
 use rustc_hash::FxHashMap;
 
-use portlock::protocol::{Clear, Query, Read};
+use portlock::protocol::{Clear, Query, ReadReply};
 
 use crate::properties::names;
 use crate::render::export::Bench;
@@ -107,10 +107,12 @@ fn uses(op: Op) -> Live {
 fn overwrites(reply: Reply) -> Live {
     match reply {
         Reply::Open(_)
-        | Reply::Read(Read::Record | Read::Empty | Read::Unreadable | Read::Foreign) => Live::SEEN,
+        | Reply::Read(
+            ReadReply::Record | ReadReply::Empty | ReadReply::Unreadable | ReadReply::Foreign,
+        ) => Live::SEEN,
         Reply::Arm => Live::EVENTS,
         Reply::Close | Reply::Leave => Live::OF_THE_OPEN_FILE,
-        Reply::Read(Read::Failed)
+        Reply::Read(ReadReply::Failed)
         | Reply::Create(_)
         | Reply::Age(_)
         | Reply::Lock(_)

@@ -4,11 +4,12 @@
 pub mod catalogue;
 
 use portlock::protocol::{
-    Acquire, Age, Arming, Author, Claim, Clear, Closing, Confirming, Dating, Disowning, FileSystem,
-    FreeLock, Guarantee, Judging, KernelLock, Listening, LockingNew, LockingOld, Op, Peeked,
-    Peeking, Probe, Probed, Query, QueryWatching, Read, Reading, Recording, Refusal, Release,
-    ReleaseClosing, ReleaseConfirming, ReleaseUnlinking, ReleaseVoiding, Released, Retaking,
-    Stance, Standing, Then, Unlinking, Unsure, Woken,
+    Acquire, Age, Author, Blocked, CheckingAge, Claim, CleanupLocking, CleanupVerifying, Clear,
+    Closing, Confirming, Disposition, FileSystem, FreeLock, Guarantee, Judging, KernelLock,
+    Listening, LockingCreated, LockingExisting, Op, Peeked, Probe, Probed, Query, QueryWatching,
+    ReadReply, Reading, ReadingUnlocked, Recording, Refusal, Release, ReleaseClosing,
+    ReleaseConfirming, ReleaseTruncating, ReleaseUnlinking, Released, Revalidating, Subscribing,
+    Then, UnknownReason, Unlinking,
 };
 
 use crate::scenario::machines::Reply;
@@ -110,21 +111,23 @@ fn closing(then: Then) -> Acquire {
 
 const CONFIRM_DEAD: Acquire = Acquire::Confirming(Confirming { claim: Claim::Dead });
 /// What is said of a holder that lives.
-const NAMED: Stance = Stance::Final(Refusal::Holder);
+const NAMED: Disposition = Disposition::Final(Refusal::Holder);
 const UNLINK: Acquire = Acquire::Unlinking(Unlinking);
-const LOCK_OLD: Acquire = Acquire::LockingOld(LockingOld { peeked: Peeked::Record });
+const LOCK_OLD: Acquire = Acquire::LockingExisting(LockingExisting { peeked: Peeked::Record });
 
 /// Whether it is about to confirm that a holder lives.
 fn names(state: Acquire) -> bool {
     matches!(
         state,
-        Acquire::Confirming(Confirming { claim: Claim::Stands(Standing { stance: NAMED, .. }) })
+        Acquire::Confirming(Confirming {
+            claim: Claim::Blocks(Blocked { disposition: NAMED, .. })
+        })
     )
 }
 
 /// The release that drops the lock and then unlinks by name, when it no longer believes that it holds.
 fn unlock_then_unlink(state: Release, fs: &mut View<'_>) -> Release {
-    const UNLINK: Release = Release::Voiding(ReleaseVoiding { ending: Released::Removed });
+    const UNLINK: Release = Release::Truncating(ReleaseTruncating { ending: Released::Removed });
     if state == UNLINK {
         fs.unlink();
         return Release::Ended(Released::Removed);
@@ -148,10 +151,12 @@ fn no_confirm_before_unlink(state: Acquire, fs: &mut View<'_>) -> Acquire {
 fn read_once(state: Acquire, fs: &mut View<'_>) -> Acquire {
     match (state, state.step(fs)) {
         (
-            Acquire::LockingOld(LockingOld { peeked: Peeked::Empty | Peeked::Unreadable }),
+            Acquire::LockingExisting(LockingExisting {
+                peeked: Peeked::Empty | Peeked::Unreadable,
+            }),
             Acquire::Reading(_),
         ) => CONFIRM_DEAD,
-        (Acquire::LockingOld(_), Acquire::Reading(_)) => {
+        (Acquire::LockingExisting(_), Acquire::Reading(_)) => {
             Acquire::Judging(Judging { lock: KernelLock::Ours })
         }
         (_, next) => next,
@@ -191,9 +196,12 @@ pub fn all() -> Vec<Variant> {
             calls: 6,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
-                (Acquire::Peeking(_), next)
-                    if next == closing(Then::Pause(Unsure::BeingCreated))
-                        || next == Acquire::LockingOld(LockingOld { peeked: Peeked::Empty }) =>
+                (Acquire::ReadingUnlocked(_), next)
+                    if next == closing(Then::Pause(UnknownReason::BeingCreated))
+                        || next
+                            == Acquire::LockingExisting(LockingExisting {
+                                peeked: Peeked::Empty,
+                            }) =>
                 {
                     CONFIRM_DEAD
                 }
@@ -230,7 +238,7 @@ pub fn all() -> Vec<Variant> {
             calls: 18,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
-                (Acquire::Peeking(_), Acquire::LockingOld(_)) => CONFIRM_DEAD,
+                (Acquire::ReadingUnlocked(_), Acquire::LockingExisting(_)) => CONFIRM_DEAD,
                 (Acquire::Confirming(Confirming { claim: Claim::Dead }), UNLINK) => LOCK_OLD,
                 (Acquire::Judging(_) | Acquire::Reading(_), CONFIRM_DEAD) => UNLINK,
                 (_, next) => next,
@@ -245,7 +253,7 @@ pub fn all() -> Vec<Variant> {
             engines: &[Engine::Explorer],
             protocol: Protocol {
                 acquire: |state, fs| match (state, state.step(fs)) {
-                    (Acquire::LockingOld(_), Acquire::Reading(_)) => CONFIRM_DEAD,
+                    (Acquire::LockingExisting(_), Acquire::Reading(_)) => CONFIRM_DEAD,
                     (Acquire::Confirming(Confirming { claim: Claim::Dead }), UNLINK) => {
                         Acquire::Reading(Reading { age: Age::Old })
                     }
@@ -363,7 +371,7 @@ pub fn all() -> Vec<Variant> {
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 // A record looks as old as a clock makes it.
                 (
-                    Acquire::LockingOld(LockingOld { peeked: Peeked::Record }),
+                    Acquire::LockingExisting(LockingExisting { peeked: Peeked::Record }),
                     Acquire::Judging(Judging { lock: KernelLock::Busy }),
                 ) => CONFIRM_DEAD,
                 (_, next) => next,
@@ -402,7 +410,7 @@ pub fn all() -> Vec<Variant> {
             calls: 12,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match state.step(fs) {
-                Acquire::ConfirmingNew(new) => Acquire::Held(new.guarantee),
+                Acquire::ConfirmingCreated(new) => Acquire::Held(new.guarantee),
                 next => next,
             }),
         },
@@ -413,14 +421,14 @@ pub fn all() -> Vec<Variant> {
             calls: 10,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
-                (Acquire::Creating(_), Acquire::LockingNew(_)) => {
+                (Acquire::Creating(_), Acquire::LockingCreated(_)) => {
                     Acquire::Recording(Recording { guarantee: Guarantee::KernelLock })
                 }
-                (Acquire::Recording(_), Acquire::ConfirmingNew(_)) => {
-                    Acquire::LockingNew(LockingNew)
+                (Acquire::Recording(_), Acquire::ConfirmingCreated(_)) => {
+                    Acquire::LockingCreated(LockingCreated)
                 }
-                (Acquire::LockingNew(_), Acquire::Recording(recording)) => {
-                    Acquire::ConfirmingNew(portlock::protocol::ConfirmingNew {
+                (Acquire::LockingCreated(_), Acquire::Recording(recording)) => {
+                    Acquire::ConfirmingCreated(portlock::protocol::ConfirmingCreated {
                         guarantee: recording.guarantee,
                     })
                 }
@@ -428,37 +436,42 @@ pub fn all() -> Vec<Variant> {
             }),
         },
         Variant {
-            name: "newborn-left-when-write-fails",
+            name: "new-file-left-when-write-fails",
             shipped_by: "",
             caught: breaks(Promise::P6, "faults", 2),
             calls: 4,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
-                (Acquire::Recording(_), Acquire::Disowning(Disowning { then })) => closing(then),
+                (Acquire::Recording(_), Acquire::CleanupVerifying(CleanupVerifying { then })) => {
+                    closing(then)
+                }
                 (_, next) => next,
             }),
         },
         Variant {
-            name: "newborn-left-when-lock-fails",
+            name: "new-file-left-when-lock-fails",
             shipped_by: "",
             caught: breaks(Promise::P6, "faults", 2),
             calls: 3,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
-                (Acquire::LockingNew(_), Acquire::Retaking(Retaking { then })) => closing(then),
+                (Acquire::LockingCreated(_), Acquire::CleanupLocking(CleanupLocking { then })) => {
+                    closing(then)
+                }
                 (_, next) => next,
             }),
         },
         Variant {
-            name: "newborn-left-when-confirm-fails",
+            name: "new-file-left-when-confirm-fails",
             shipped_by: "",
             caught: breaks(Promise::P6, "faults", 2),
             calls: 5,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
-                (Acquire::ConfirmingNew(_), Acquire::Disowning(Disowning { then })) => {
-                    closing(then)
-                }
+                (
+                    Acquire::ConfirmingCreated(_),
+                    Acquire::CleanupVerifying(CleanupVerifying { then }),
+                ) => closing(then),
                 (_, next) => next,
             }),
         },
@@ -469,7 +482,7 @@ pub fn all() -> Vec<Variant> {
             calls: 4,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
-                (Acquire::LockingNew(_), Acquire::Retaking(_)) => {
+                (Acquire::LockingCreated(_), Acquire::CleanupLocking(_)) => {
                     Acquire::Recording(Recording { guarantee: Guarantee::ExclusiveCreate })
                 }
                 (_, next) => next,
@@ -516,12 +529,12 @@ pub fn all() -> Vec<Variant> {
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (
                     Acquire::Judging(_),
-                    Acquire::Standing(Standing {
+                    Acquire::Blocked(Blocked {
                         lock,
-                        stance: Stance::NotFinal(Unsure::RecordedGone),
+                        disposition: Disposition::NotFinal(UnknownReason::HolderExited),
                     }),
                 ) => Acquire::Confirming(Confirming {
-                    claim: Claim::Stands(Standing { lock, stance: NAMED }),
+                    claim: Claim::Blocks(Blocked { lock, disposition: NAMED }),
                 }),
                 (_, next) => next,
             }),
@@ -533,25 +546,25 @@ pub fn all() -> Vec<Variant> {
             calls: 18,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match state.step(fs) {
-                Acquire::Confirming(Confirming { claim: Claim::Stands(standing) })
-                    if standing.stance == NAMED =>
+                Acquire::Confirming(Confirming { claim: Claim::Blocks(blocked) })
+                    if blocked.disposition == NAMED =>
                 {
-                    Acquire::Standing(standing)
+                    Acquire::Blocked(blocked)
                 }
                 next => next,
             }),
         },
         Variant {
-            name: "lock-a-newborn-to-look",
+            name: "lock-a-new-file-to-look",
             shipped_by: "",
             caught: breaks(Promise::P6, "base", 2),
             calls: 11,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
-                (Acquire::Peeking(Peeking { age: Age::Young }), next)
-                    if next == closing(Then::Pause(Unsure::BeingCreated)) =>
+                (Acquire::ReadingUnlocked(ReadingUnlocked { age: Age::Young }), next)
+                    if next == closing(Then::Pause(UnknownReason::BeingCreated)) =>
                 {
-                    Acquire::LockingOld(LockingOld { peeked: Peeked::Record })
+                    Acquire::LockingExisting(LockingExisting { peeked: Peeked::Record })
                 }
                 (_, next) => next,
             }),
@@ -563,15 +576,19 @@ pub fn all() -> Vec<Variant> {
             calls: 10,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
-                // Dating is left for later, when it waits on what was read under the lock.
-                (Acquire::Opening(_), Acquire::Dating(_)) => {
-                    Acquire::Peeking(Peeking { age: Age::Old })
+                // CheckingAge is left for later, when it waits on what was read under the lock.
+                (Acquire::Opening(_), Acquire::CheckingAge(_)) => {
+                    Acquire::ReadingUnlocked(ReadingUnlocked { age: Age::Old })
                 }
-                (Acquire::Reading(_), CONFIRM_DEAD) => Acquire::Dating(Dating),
-                (Acquire::Dating(_), Acquire::Peeking(Peeking { age: Age::Old })) => CONFIRM_DEAD,
-                (Acquire::Dating(_), Acquire::Peeking(Peeking { age: Age::Young })) => {
-                    closing(Then::Pause(Unsure::BeingCreated))
-                }
+                (Acquire::Reading(_), CONFIRM_DEAD) => Acquire::CheckingAge(CheckingAge),
+                (
+                    Acquire::CheckingAge(_),
+                    Acquire::ReadingUnlocked(ReadingUnlocked { age: Age::Old }),
+                ) => CONFIRM_DEAD,
+                (
+                    Acquire::CheckingAge(_),
+                    Acquire::ReadingUnlocked(ReadingUnlocked { age: Age::Young }),
+                ) => closing(Then::Pause(UnknownReason::BeingCreated)),
                 (_, next) => next,
             }),
         },
@@ -583,12 +600,12 @@ pub fn all() -> Vec<Variant> {
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 // The guarantee tells the records of the woken from those of creators.
-                (Acquire::Retrying(_), Acquire::Woken(_)) => {
+                (Acquire::Retrying(_), Acquire::Revalidating(_)) => {
                     Acquire::Recording(Recording { guarantee: Guarantee::ExclusiveCreate })
                 }
                 (
                     Acquire::Recording(Recording { guarantee: Guarantee::ExclusiveCreate }),
-                    Acquire::ConfirmingNew(_),
+                    Acquire::ConfirmingCreated(_),
                 ) => Acquire::Held(Guarantee::KernelLock),
                 (_, next) => next,
             }),
@@ -600,12 +617,12 @@ pub fn all() -> Vec<Variant> {
             calls: 14,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
-                (Acquire::Peeking(_), next)
-                    if next == closing(Then::Pause(Unsure::BeingCreated)) =>
+                (Acquire::ReadingUnlocked(_), next)
+                    if next == closing(Then::Pause(UnknownReason::BeingCreated)) =>
                 {
-                    let stance = Stance::NotFinal(Unsure::BeingCreated);
-                    let standing = Standing { lock: KernelLock::Busy, stance };
-                    Acquire::Arming(Arming { standing })
+                    let disposition = Disposition::NotFinal(UnknownReason::BeingCreated);
+                    let blocked = Blocked { lock: KernelLock::Busy, disposition };
+                    Acquire::Subscribing(Subscribing { blocked })
                 }
                 (_, next) => next,
             }),
@@ -617,8 +634,8 @@ pub fn all() -> Vec<Variant> {
             calls: 22,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match state.step(fs) {
-                Acquire::Standing(Standing { stance, .. }) => {
-                    Acquire::Standing(Standing { lock: KernelLock::Busy, stance })
+                Acquire::Blocked(Blocked { disposition, .. }) => {
+                    Acquire::Blocked(Blocked { lock: KernelLock::Busy, disposition })
                 }
                 next => next,
             }),
@@ -630,8 +647,8 @@ pub fn all() -> Vec<Variant> {
             calls: 23,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
-                (Acquire::Noticing(_), next) if next == closing(Then::Create) => {
-                    closing(Then::Refuse(Refusal::Unknown(Unsure::Contended)))
+                (Acquire::Rechecking(_), next) if next == closing(Then::Create) => {
+                    closing(Then::Refuse(Refusal::Unknown(UnknownReason::Contended)))
                 }
                 (_, next) => next,
             }),
@@ -645,8 +662,8 @@ pub fn all() -> Vec<Variant> {
             protocol: Protocol {
                 // Its caller has left; the thread that waits for it gets the lock, and keeps it.
                 acquire: |state, fs| match (state, state.step(fs)) {
-                    (Acquire::Retrying(_), Acquire::Woken(_)) => {
-                        Acquire::Refused(Refusal::Unknown(Unsure::Contended))
+                    (Acquire::Retrying(_), Acquire::Revalidating(_)) => {
+                        Acquire::Refused(Refusal::Unknown(UnknownReason::Contended))
                     }
                     (_, next) => next,
                 },
@@ -662,8 +679,8 @@ pub fn all() -> Vec<Variant> {
             engines: EVERY_ENGINE,
             // It looked before, and what came between the look and the arming is no event.
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
-                (Acquire::Arming(Arming { standing }), _) => {
-                    Acquire::Listening(Listening { standing })
+                (Acquire::Subscribing(Subscribing { blocked }), _) => {
+                    Acquire::Listening(Listening { blocked })
                 }
                 (_, next) => next,
             }),
@@ -676,7 +693,9 @@ pub fn all() -> Vec<Variant> {
             engines: EVERY_ENGINE,
             // It may be of somebody who only looked at the file.
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
-                (Acquire::Listening(_), Acquire::Noticing(_)) => Acquire::Woken(Woken),
+                (Acquire::Listening(_), Acquire::Rechecking(_)) => {
+                    Acquire::Revalidating(Revalidating)
+                }
                 (_, next) => next,
             }),
         },
@@ -689,10 +708,10 @@ pub fn all() -> Vec<Variant> {
             protocol: acquire(|state, fs| {
                 let next = state.step(fs);
                 match (state, fs.reply) {
-                    (Acquire::Peeking(_), Reply::Read(Read::Foreign)) => {
-                        Acquire::LockingOld(LockingOld { peeked: Peeked::Unreadable })
+                    (Acquire::ReadingUnlocked(_), Reply::Read(ReadReply::Foreign)) => {
+                        Acquire::LockingExisting(LockingExisting { peeked: Peeked::Unreadable })
                     }
-                    (Acquire::Reading(_), Reply::Read(Read::Foreign)) => CONFIRM_DEAD,
+                    (Acquire::Reading(_), Reply::Read(ReadReply::Foreign)) => CONFIRM_DEAD,
                     _ => next,
                 }
             }),
@@ -705,9 +724,9 @@ pub fn all() -> Vec<Variant> {
             engines: &[Engine::Explorer, Engine::Random],
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (
-                    Acquire::Peeking(Peeking { age: Age::Young }),
-                    Acquire::LockingOld(LockingOld { peeked: Peeked::Unreadable }),
-                ) => closing(Then::Pause(Unsure::BeingCreated)),
+                    Acquire::ReadingUnlocked(ReadingUnlocked { age: Age::Young }),
+                    Acquire::LockingExisting(LockingExisting { peeked: Peeked::Unreadable }),
+                ) => closing(Then::Pause(UnknownReason::BeingCreated)),
                 (_, next) => next,
             }),
         },
@@ -771,7 +790,7 @@ pub fn all() -> Vec<Variant> {
                 (Acquire::Judging(Judging { lock }), next)
                     if next == closing(Then::Fail(Op::Probe)) =>
                 {
-                    let claim = Claim::Stands(Standing { lock, stance: NAMED });
+                    let claim = Claim::Blocks(Blocked { lock, disposition: NAMED });
                     Acquire::Confirming(Confirming { claim })
                 }
                 (_, next) => next,
@@ -784,7 +803,7 @@ pub fn all() -> Vec<Variant> {
             calls: 15,
             engines: &[Engine::Explorer, Engine::Random],
             protocol: release(|state, fs| match state.step(fs) {
-                Release::Voiding(ReleaseVoiding { ending: Released::Lost }) => {
+                Release::Truncating(ReleaseTruncating { ending: Released::Lost }) => {
                     Release::Closing(ReleaseClosing { ending: Released::Lost })
                 }
                 next => next,
@@ -839,7 +858,7 @@ pub fn all() -> Vec<Variant> {
             calls: 6,
             engines: EVERY_ENGINE,
             protocol: release(|state, fs| match state {
-                Release::Voiding(ReleaseVoiding { ending }) => {
+                Release::Truncating(ReleaseTruncating { ending }) => {
                     fs.close();
                     Release::Ended(ending)
                 }
@@ -853,9 +872,10 @@ pub fn all() -> Vec<Variant> {
             calls: 6,
             engines: EVERY_ENGINE,
             protocol: clear(|state, fs| match (state, state.step(fs)) {
-                (Clear::At(Acquire::Peeking(_)), Clear::At(Acquire::LockingOld(_))) => {
-                    Clear::At(Acquire::Judging(Judging { lock: KernelLock::Ours }))
-                }
+                (
+                    Clear::At(Acquire::ReadingUnlocked(_)),
+                    Clear::At(Acquire::LockingExisting(_)),
+                ) => Clear::At(Acquire::Judging(Judging { lock: KernelLock::Ours })),
                 (_, next) => next,
             }),
         },
@@ -878,7 +898,7 @@ pub fn all() -> Vec<Variant> {
             engines: EVERY_ENGINE,
             protocol: clear(|state, fs| match state.step(fs) {
                 Clear::At(CONFIRM_DEAD) => {
-                    Clear::At(closing(Then::Refuse(Refusal::Unknown(Unsure::RecordedGone))))
+                    Clear::At(closing(Then::Refuse(Refusal::Unknown(UnknownReason::HolderExited))))
                 }
                 next => next,
             }),
@@ -890,8 +910,8 @@ pub fn all() -> Vec<Variant> {
             calls: 8,
             engines: EVERY_ENGINE,
             protocol: clear(|state, fs| match state.step(fs) {
-                Clear::At(Acquire::Standing(Standing { stance, .. })) => {
-                    Clear::At(Acquire::Standing(Standing { lock: KernelLock::Ours, stance }))
+                Clear::At(Acquire::Blocked(Blocked { disposition, .. })) => {
+                    Clear::At(Acquire::Blocked(Blocked { lock: KernelLock::Ours, disposition }))
                 }
                 next => next,
             }),

@@ -4,8 +4,8 @@ use std::os::unix::net::UnixStream;
 use std::time::SystemTime;
 
 use super::*;
-use crate::protocol::LockingNew;
-use crate::protocol::{Create, FileSystem, Lock as Locked, Open};
+use crate::protocol::LockingCreated;
+use crate::protocol::{Create, FileSystem, LockReply, OpenReply};
 use crate::sys::forked::{Child, in_a_child};
 #[cfg(feature = "tokio")]
 use crate::sys::forked::{FORKS, alone};
@@ -129,7 +129,7 @@ fn waiters_behind_an_orphaned_lock_are_parked() {
         record.pid = u32::from_ne_bytes(gone.try_into().expect("a pid"));
         record
     });
-    assert_eq!((dead.create(), dead.lock()), (Create::Created, Locked::Ours));
+    assert_eq!((dead.create(), dead.lock()), (Create::Created, LockReply::Ours));
     assert_eq!(dead.write(), crate::protocol::Done::Done);
     let first = in_a_thread(&lock, in_an_hour());
     assert!(is_at_the_file(&first));
@@ -155,7 +155,7 @@ fn a_lock_released_in_order_since_is_not_reclaimed() {
     other.release().expect("in order");
     let Step::Listen(driver) = step else { unreachable!("as above") };
     let guard = acquired(driver.listened());
-    assert_eq!(guard.reclaimed(), None);
+    assert_eq!(guard.recovered_from(), None);
 }
 
 /// Another participant removed the file of the dead holder first.
@@ -173,7 +173,7 @@ fn unlink_that_found_nothing_recovers_from_no_holder() {
     std::fs::remove_file(lock.path()).expect("removes");
     driver.state = driver.after(driver.state);
     assert_eq!(driver.reclaimed, None);
-    assert_eq!(acquired(goes_on(driver.go_on())).reclaimed(), None);
+    assert_eq!(acquired(goes_on(driver.go_on())).recovered_from(), None);
 }
 
 #[test]
@@ -181,11 +181,12 @@ fn refusal_for_a_file_that_changed_names_no_holder() {
     let (_home, lock) = in_a_new_directory();
     let _guard = lock.try_acquire().expect("free");
     let mut file = LockFile::new(lock.shared_path(), lock.record());
-    assert_eq!((file.open(), file.read()), (Open::Opened, crate::protocol::Read::Record));
-    let named = |why| Lock::known_holder(&file, why).is_some();
-    assert!(named(Refusal::Holder) && named(Refusal::Unknown(Unsure::CannotProbe)));
-    for why in [Unsure::Contended, Unsure::BeingCreated, Unsure::Unreadable] {
-        assert!(!named(Refusal::Unknown(why)), "{why:?}");
+    assert_eq!((file.open(), file.read()), (OpenReply::Opened, crate::protocol::ReadReply::Record));
+    let named = |reason| Lock::known_holder(&file, reason).is_some();
+    assert!(named(Refusal::Holder) && named(Refusal::Unknown(UnknownReason::CannotProbe)));
+    for reason in [UnknownReason::Contended, UnknownReason::BeingCreated, UnknownReason::Unreadable]
+    {
+        assert!(!named(Refusal::Unknown(reason)), "{reason:?}");
     }
 }
 
@@ -204,10 +205,10 @@ fn with_a_created_file(lock: &Lock) -> Driver<'_> {
     let mut driver = Driver::waiting(lock, WaitOptions::new(), Waiter::Task);
     assert_eq!(driver.file.create(), Create::Created);
     let mut other = LockFile::new(lock.path().to_owned(), lock.record());
-    assert_eq!((other.open(), other.lock()), (Open::Opened, Locked::Ours));
-    driver.state = driver.after(Acquire::LockingNew(LockingNew));
+    assert_eq!((other.open(), other.lock()), (OpenReply::Opened, LockReply::Ours));
+    driver.state = driver.after(Acquire::LockingCreated(LockingCreated));
     other.close();
-    assert_eq!(driver.state, Acquire::Pausing(Pausing::Newborn));
+    assert_eq!(driver.state, Acquire::Pausing(Pausing::Created));
     driver
 }
 
@@ -261,7 +262,7 @@ fn a_copy_in_a_forked_child_changes_nothing() {
                 "given up".to_owned()
             });
             assert_eq!(said, "given up");
-            assert!(guard.is_current().expect("looks"), "the child removed its parent's file");
+            assert!(guard.is_still_held().expect("looks"), "the child removed its parent's file");
             assert!(lock.try_acquire().is_err());
         }
     });
@@ -280,7 +281,7 @@ fn a_copy_in_a_forked_child_that_goes_on_waits() {
             });
             assert!(said.starts_with("waits as "), "{said}");
             assert_ne!(said, format!("waits as {}", process::pid()));
-            assert!(guard.is_current().expect("looks"));
+            assert!(guard.is_still_held().expect("looks"));
         }
     });
 }

@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use portlock::{AcquireError, Held, ListError, PlaceError, Refusal, Unsure};
+use portlock::{AcquireError, Held, ListError, LockDirError, Refusal, UnknownReason};
 
 /// What the lock was wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(crate) fn in_one_line(error: &AcquireError) -> String {
 }
 
 /// Why there is no place for a lock, in one line.
-pub(crate) fn of_place(error: &PlaceError) -> String {
+pub(crate) fn of_place(error: &LockDirError) -> String {
     format!("{}; {}", with_cause(error), naming_options(error.next_step()))
 }
 
@@ -87,16 +87,18 @@ fn of_held(held: &Held, purpose: Purpose) -> String {
         (Purpose::Hold, None) => ", or use another name",
         (Purpose::Clear, _) => "",
     };
-    let Refusal::Unknown(unsure) = held.why else {
+    let Refusal::Unknown(unsure) = held.reason else {
         return format!("stop that process{another}");
     };
     let (ended, directory) = match unsure {
-        Unsure::CannotProbe => return format!("stop that process where it runs{another}"),
-        Unsure::OtherMachine => {
+        UnknownReason::CannotProbe => return format!("stop that process where it runs{another}"),
+        UnknownReason::OtherMachine => {
             ("that machine no longer runs it", "a directory that is not shared")
         }
-        Unsure::NoSharedLock => ("that process no longer runs", "a directory on a local disk"),
-        Unsure::NoKernelLocks => {
+        UnknownReason::NoSharedLock => {
+            ("that process no longer runs", "a directory on a local disk")
+        }
+        UnknownReason::NoKernelLocks => {
             ("that process no longer runs", "a directory on a filesystem with kernel locks")
         }
         _ => return held.next_step(),

@@ -3,7 +3,7 @@
 use std::io::{BufRead, IsTerminal, Read};
 
 use clap::Args;
-use portlock::{AcquireError, Held, Holder, Lock, Reclaimed, Refusal, Unsure};
+use portlock::{AcquireError, Held, Holder, Lock, Reclaimed, Refusal, UnknownReason};
 
 use crate::advice::{Purpose, in_full};
 use crate::output::{answer, naming, say, say_as_it_is, visible};
@@ -106,14 +106,15 @@ impl Clear {
         match lock.force_clear(holder) {
             Ok(cleared) => self.cleared(cleared, " by force"),
             Err(error) => {
-                let why = match error.held().and_then(|held| held.holder.as_ref()) {
+                let reason = match error.held().and_then(|held| held.holder.as_ref()) {
                     Some(seen) if seen == holder => {
                         "another process has its kernel lock, so it is in use: "
                     }
                     Some(_) => "its record is another one than a moment ago: ",
                     None => "",
                 };
-                let said = format!("nothing was removed: {why}{}", in_full(&error, Purpose::Clear));
+                let said =
+                    format!("nothing was removed: {reason}{}", in_full(&error, Purpose::Clear));
                 say(&naming(lock.path(), &said));
                 of_refusal(&error)
             }
@@ -123,12 +124,17 @@ impl Clear {
 
 /// Whether it is one of the refusals that nothing but a person can decide.
 fn may_be_forced(held: &Held) -> bool {
-    match (held.why, &held.holder) {
+    match (held.reason, &held.holder) {
         (_, None) => false,
         // The old format names no boot, and its agents take no kernel lock.
         (Refusal::Holder, Some(holder)) => holder.boot.is_none(),
-        (Refusal::Unknown(why), Some(_)) => {
-            matches!(why, Unsure::OtherMachine | Unsure::NoSharedLock | Unsure::NoKernelLocks)
+        (Refusal::Unknown(reason), Some(_)) => {
+            matches!(
+                reason,
+                UnknownReason::OtherMachine
+                    | UnknownReason::NoSharedLock
+                    | UnknownReason::NoKernelLocks
+            )
         }
         (_, Some(_)) => false,
     }

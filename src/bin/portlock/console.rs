@@ -81,8 +81,8 @@ fn supervised(run: &Run) -> Result<u8, u8> {
     drop(tied);
     // Before any message, so that a script that reads it can start again.
     let left = guard.and_then(release);
-    let ended = ended.map_err(|(status, why)| {
-        say(&why);
+    let ended = ended.map_err(|(status, reason)| {
+        say(&reason);
         status
     });
     if let Some(left) = left {

@@ -18,8 +18,8 @@ pub(crate) struct Found {
     pub(crate) target: Target,
     pub(crate) path: Option<PathBuf>,
     pub(crate) holder: Option<Holder>,
-    /// Why it is not known for certain; one of the words of `Unsure::as_str` and [`why_not`].
-    pub(crate) why: Option<&'static str>,
+    /// Why it is not known for certain; one of the words of `UnknownReason::as_str` and [`why_not`].
+    pub(crate) reason: Option<&'static str>,
     pub(crate) message: String,
 }
 
@@ -40,30 +40,32 @@ impl Found {
     /// Port 0, which is never locked.
     pub(crate) fn any_port() -> Self {
         let message = "port 0 means any free port and is never locked".to_owned();
-        Self { why: Some("any-port"), ..Self::new("free", 0, Target::Port(0), message) }
+        Self { reason: Some("any-port"), ..Self::new("free", 0, Target::Port(0), message) }
     }
 
-    /// Nothing was found out, for the reason that `why` and `error` give.
-    pub(crate) fn unknown(target: Target, why: &'static str, error: &str) -> Self {
+    /// Nothing was found out, for the reason that `reason` and `error` give.
+    pub(crate) fn unknown(target: Target, reason: &'static str, error: &str) -> Self {
         let message = format!("cannot tell whether {target} is locked: {error}");
-        Self { why: Some(why), ..Self::new("unknown", CANNOT_TELL, target, message) }
+        Self { reason: Some(reason), ..Self::new("unknown", CANNOT_TELL, target, message) }
     }
 
     fn status(lock: &Lock, status: &Status) -> Self {
-        let (state, exit, why) = match status {
+        let (state, exit, reason) = match status {
             Status::Free => ("free", 0, None),
-            Status::Held { why: Refusal::Holder, .. } => ("held", HELD, None),
-            Status::Held { why: Refusal::Unknown(why), .. } => ("held", HELD, Some(why.as_str())),
+            Status::Held { reason: Refusal::Holder, .. } => ("held", HELD, None),
+            Status::Held { reason: Refusal::Unknown(reason), .. } => {
+                ("held", HELD, Some(reason.as_str()))
+            }
             Status::Stale { .. } => ("stale", STALE, None),
-            Status::CannotTell { why, .. } => ("unknown", CANNOT_TELL, Some(why.as_str())),
+            Status::Unknown { reason, .. } => ("unknown", CANNOT_TELL, Some(reason.as_str())),
             _ => ("unknown", CANNOT_TELL, None),
         };
         let holder = status.holder().cloned();
-        Self { holder, why, ..Self::new(state, exit, Target::of(lock), status.describe(lock)) }
+        Self { holder, reason, ..Self::new(state, exit, Target::of(lock), status.describe(lock)) }
     }
 
     fn new(state: &'static str, exit: u8, target: Target, message: String) -> Self {
-        Self { state, exit, target, path: None, holder: None, why: None, message }
+        Self { state, exit, target, path: None, holder: None, reason: None, message }
     }
 
     /// A sentence, and the path in a second line.
@@ -83,7 +85,7 @@ impl Found {
             "name": self.target.name(),
             "path": self.path.as_ref().map(|path| path.to_string_lossy()),
             "holder": self.holder.as_ref().map(recorded),
-            "why": self.why,
+            "reason": self.reason,
             "message": self.message,
         })
     }

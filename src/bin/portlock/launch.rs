@@ -14,7 +14,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
-use portlock::{AcquireError, Guard, Holder, Lock, Refusal, Unsure};
+use portlock::{AcquireError, Guard, Holder, Lock, Refusal, UnknownReason};
 use rustix::process::{Pid, WaitStatus};
 
 use crate::forward::Forwarder;
@@ -266,9 +266,9 @@ fn clear(run: &Run, command: Pid, ended: Option<WaitStatus>) -> Option<String> {
         _ if is_commands(lock.status().ok()?.holder()) => return Some(stays(&lock, &error)),
         _ => return None,
     };
-    match (held.why, &held.holder) {
+    match (held.reason, &held.holder) {
         // Nothing else proves its death there, and portlock has seen it.
-        (Refusal::Unknown(Unsure::NoKernelLocks), Some(holder)) => {
+        (Refusal::Unknown(UnknownReason::NoKernelLocks), Some(holder)) => {
             lock.force_clear(holder).err().map(|error| stays(&lock, &error))
         }
         _ if run.is_verbose() => Some(naming(lock.path(), &format!("the lock file stays: {held}"))),
@@ -277,11 +277,11 @@ fn clear(run: &Run, command: Pid, ended: Option<WaitStatus>) -> Option<String> {
 }
 
 fn stays(lock: &Lock, error: &AcquireError) -> String {
-    let why = match error {
+    let reason = match error {
         AcquireError::Io { op, source, .. } => {
             format!("cannot {op} {}: {source}", lock.path().display())
         }
         other => other.to_string(),
     };
-    naming(lock.path(), &format!("warning: {why}; the file stays, and locks nothing"))
+    naming(lock.path(), &format!("warning: {reason}; the file stays, and locks nothing"))
 }

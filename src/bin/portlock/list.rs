@@ -1,7 +1,7 @@
 //! `portlock list`: all locks of a directory. Read-only.
 
 use clap::Args;
-use portlock::Listed;
+use portlock::LockEntry;
 
 use crate::advice;
 use crate::found::{Found, left_alone, recorded};
@@ -12,7 +12,7 @@ use crate::status_code::of_list;
 /// List the locks of a directory
 ///
 /// Read-only, like status. In a table: LOCK (the port or name), STATE (held, stale, unknown),
-/// PID and SINCE (from the record), WHY (where it is not certain; see status --help), COMMAND, NOTE
+/// PID and SINCE (from the record), REASON (where it is not certain; see status --help), COMMAND, NOTE
 /// (where a program has left one). Files that end in .lock and are no lock files, as Cargo.lock, are
 /// named on stderr.
 #[derive(Debug, Args)]
@@ -53,7 +53,7 @@ impl List {
             }
         };
         let mut found = Vec::with_capacity(listed.len());
-        for Listed { lock, status, .. } in &listed {
+        for LockEntry { lock, status, .. } in &listed {
             match status.as_ref().err().and_then(|error| left_alone(lock, error)) {
                 Some(said) => say(&said),
                 None => found.push(Found::of(lock, status)),
@@ -72,14 +72,14 @@ impl List {
 /// Nothing for no locks. The column without a fixed alphabet is the last, so that the width of its
 /// characters moves nothing.
 fn table(found: &[Found]) -> String {
-    let some_why = found.iter().any(|found| found.why.is_some());
+    let some_reason = found.iter().any(|found| found.reason.is_some());
     let mut heads = vec!["LOCK", "STATE", "PID", "SINCE"];
-    heads.extend(some_why.then_some("WHY"));
+    heads.extend(some_reason.then_some("REASON"));
     heads.push("COMMAND");
     let some_note = found.iter().any(|found| note(found).is_some());
     heads.extend(some_note.then_some("NOTE"));
     let mut rows: Vec<Vec<String>> = vec![heads.into_iter().map(str::to_owned).collect()];
-    rows.extend(found.iter().map(|found| cells(found, some_why, some_note)));
+    rows.extend(found.iter().map(|found| cells(found, some_reason, some_note)));
     if rows.len() == 1 {
         return String::new();
     }
@@ -94,7 +94,7 @@ fn note(found: &Found) -> Option<&str> {
     found.holder.as_ref()?.note.as_deref()
 }
 
-fn cells(found: &Found, some_why: bool, some_note: bool) -> Vec<String> {
+fn cells(found: &Found, some_reason: bool, some_note: bool) -> Vec<String> {
     let record = found.holder.as_ref().map(recorded).unwrap_or_default();
     let text = |key: &str| record[key].as_str().unwrap_or("-").to_owned();
     let lock = match found.target.port() {
@@ -103,7 +103,7 @@ fn cells(found: &Found, some_why: bool, some_note: bool) -> Vec<String> {
     };
     let pid = found.holder.as_ref().map_or("-".to_owned(), |holder| holder.pid.to_string());
     let mut cells = vec![lock, found.state.to_owned(), pid, since(&text("startedAt"))];
-    cells.extend(some_why.then(|| found.why.unwrap_or("-").to_owned()));
+    cells.extend(some_reason.then(|| found.reason.unwrap_or("-").to_owned()));
     cells.push(text("command"));
     cells.extend(some_note.then(|| text("note")));
     cells.iter().map(|cell| one_line(cell)).collect()

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, ValueHint};
-use portlock::{Lock, LockDir, LockKey, PlaceError};
+use portlock::{Lock, LockDir, LockDirError, LockKey};
 
 use crate::advice;
 use crate::output::{naming, one_line, say};
@@ -48,16 +48,16 @@ fn expanded(dir: PathBuf) -> Result<PathBuf, String> {
 
 impl Directory {
     /// The directory; warns if it is the fall-back.
-    pub(crate) fn open(&self) -> Result<LockDir, PlaceError> {
+    pub(crate) fn open(&self) -> Result<LockDir, LockDirError> {
         let dir = self.find()?;
-        if let Some(why) = dir.instead_of() {
-            let (used, why) = (one_line(&dir.path().display().to_string()), in_words(why));
-            say(&format!("warning: the lock files are in {used} instead: {why}"));
+        if let Some(reason) = dir.instead_of() {
+            let (used, reason) = (one_line(&dir.path().display().to_string()), in_words(reason));
+            say(&format!("warning: the lock files are in {used} instead: {reason}"));
         }
         Ok(dir)
     }
 
-    fn find(&self) -> Result<LockDir, PlaceError> {
+    fn find(&self) -> Result<LockDir, LockDirError> {
         match (&self.dir, &self.app) {
             (Some(dir), _) => Ok(LockDir::at(dir)),
             (None, Some(app)) => LockDir::home(app),
@@ -68,15 +68,15 @@ impl Directory {
 }
 
 /// Says why there is no place for a lock. Returns the exit status for that.
-pub(crate) fn refused(error: &PlaceError) -> u8 {
+pub(crate) fn refused(error: &LockDirError) -> u8 {
     say(&in_words(error));
     of_place(error)
 }
 
-fn in_words(error: &PlaceError) -> String {
+fn in_words(error: &LockDirError) -> String {
     let said = advice::of_place(error);
     match error {
-        PlaceError::NotWritable { path, .. } | PlaceError::Unsafe { path, .. } => {
+        LockDirError::NotWritable { path, .. } | LockDirError::Unsafe { path, .. } => {
             naming(path, &said)
         }
         _ => said,
@@ -96,20 +96,20 @@ pub(crate) struct Place {
 
 impl Place {
     /// The lock, or `None` for port 0.
-    pub(crate) fn lock(&self) -> Result<Option<Lock>, PlaceError> {
+    pub(crate) fn lock(&self) -> Result<Option<Lock>, LockDirError> {
         self.lock_in(Directory::open)
     }
 
     /// The same lock for a process that follows another one, which has given the warnings.
     #[cfg(unix)]
-    pub(crate) fn lock_again(&self) -> Result<Option<Lock>, PlaceError> {
+    pub(crate) fn lock_again(&self) -> Result<Option<Lock>, LockDirError> {
         self.lock_in(Directory::find)
     }
 
     fn lock_in(
         &self,
-        directory: impl FnOnce(&Directory) -> Result<LockDir, PlaceError>,
-    ) -> Result<Option<Lock>, PlaceError> {
+        directory: impl FnOnce(&Directory) -> Result<LockDir, LockDirError>,
+    ) -> Result<Option<Lock>, LockDirError> {
         match &self.target {
             Target::Port(0) => Ok(None),
             Target::Port(port) => directory(&self.directory)?.port(*port).map(Some),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueHint};
 use portlock::{
-    AcquireError, Guard, Held, Lock, MAX_NOTE, Refusal, ReleaseError, Unsure, WaitOptions,
+    AcquireError, Guard, Held, Lock, MAX_NOTE, Refusal, ReleaseError, UnknownReason, WaitOptions,
 };
 
 use crate::advice::{Purpose, after, in_full, refusal};
@@ -153,7 +153,7 @@ impl Run {
         // A run that waits may get the lock before the portlock of the command that has just ended
         // has removed the file, so there it is no news.
         let is_news = self.verbose || self.waiting.limit() == Some(Duration::ZERO);
-        if let Some(reclaimed) = guard.reclaimed().filter(|_| is_news) {
+        if let Some(reclaimed) = guard.recovered_from().filter(|_| is_news) {
             let which = match &self.place.target {
                 Target::Port(port) => format!("the lock of port {port}"),
                 Target::Name(name) => format!("the lock {name}"),
@@ -210,11 +210,11 @@ impl Run {
             return;
         }
         let target = &self.place.target;
-        let line = match (&held.holder, held.why) {
+        let line = match (&held.holder, held.reason) {
             (Some(holder), Refusal::Holder) => {
                 format!("waiting for {target}, locked by {holder}")
             }
-            (Some(holder), Refusal::Unknown(Unsure::RecordedGone)) => {
+            (Some(holder), Refusal::Unknown(UnknownReason::HolderExited)) => {
                 format!("waiting for {target}, locked by what {holder} left behind")
             }
             (Some(holder), _) => {

@@ -1,7 +1,7 @@
 //! `portlock status`: which process holds a lock. Read-only.
 
 use clap::Args;
-use portlock::PlaceError;
+use portlock::LockDirError;
 
 use crate::advice;
 use crate::found::Found;
@@ -29,7 +29,7 @@ JSON, with null for what does not apply or is not known:
   name     the name; null for a port
   path     the lock file
   holder   the record: pid, port, startedAt, command, host, note
-  why      why it is not certain, a word: \"being-created\", \"unreadable\", \"recorded-gone\",
+  reason   why it is not certain, a word: \"being-created\", \"unreadable\", \"holder-exited\",
            \"cannot-probe\", \"other-machine\", \"no-shared-lock\", \"no-kernel-locks\",
            \"contended\", \"cannot-watch\", \"not-a-lock-file\", \"not-permitted\", \"no-home\", \"failed\";
            \"any-port\" for port 0
@@ -51,7 +51,7 @@ impl Query {
         let found = match self.place.lock() {
             Ok(None) => Found::any_port(),
             Ok(Some(lock)) => Found::of(&lock, &lock.status()),
-            Err(error @ PlaceError::NoHome) => {
+            Err(error @ LockDirError::NoHome) => {
                 Found::unknown(self.place.target, "no-home", &advice::of_place(&error))
             }
             Err(error) => return refused(&error),

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use portlock::{AcquireError, ListError, Op, PlaceError};
+use portlock::{AcquireError, ListError, LockDirError, Op};
 
 /// Stale: of `status` alone.
 pub(crate) const STALE: u8 = 3;
@@ -42,19 +42,21 @@ pub(crate) fn of_refusal(error: &AcquireError) -> u8 {
         AcquireError::Directory { .. }
         | AcquireError::Io { op: Op::Create, .. }
         | AcquireError::NotALockFile { .. } => CANNOT_CREATE,
-        AcquireError::Place(error) => of_place(error),
+        AcquireError::LockDir(error) => of_place(error),
         _ => IO,
     }
 }
 
 /// The status that says why there is no place for a lock.
-pub(crate) fn of_place(error: &PlaceError) -> u8 {
+pub(crate) fn of_place(error: &LockDirError) -> u8 {
     match error {
-        PlaceError::NoHome | PlaceError::Environment { .. } => NO_HOME,
-        PlaceError::NotWritable { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+        LockDirError::NoHome | LockDirError::Environment { .. } => NO_HOME,
+        LockDirError::NotWritable { source, .. }
+            if source.kind() == ErrorKind::PermissionDenied =>
+        {
             NOT_PERMITTED
         }
-        PlaceError::NotWritable { .. } | PlaceError::Unsafe { .. } => CANNOT_CREATE,
+        LockDirError::NotWritable { .. } | LockDirError::Unsafe { .. } => CANNOT_CREATE,
         _ => USAGE,
     }
 }

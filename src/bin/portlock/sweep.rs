@@ -1,7 +1,7 @@
 //! `portlock sweep`: removes all lock files of a directory that are provably stale.
 
 use clap::Args;
-use portlock::Swept;
+use portlock::SweepOutcome;
 use serde_json::{Value, json};
 
 use crate::advice;
@@ -81,7 +81,7 @@ impl Sweep {
     }
 }
 
-fn message(each: &Swept) -> String {
+fn message(each: &SweepOutcome) -> String {
     let target = Target::of(&each.lock);
     match &each.removed {
         Ok(from) => format!("removed the lock file of {target}, left by {from}"),
@@ -92,7 +92,7 @@ fn message(each: &Swept) -> String {
     }
 }
 
-fn object(each: &Swept) -> Value {
+fn object(each: &SweepOutcome) -> Value {
     let target = Target::of(&each.lock);
     let holder = each.removed.as_ref().ok().and_then(|from| from.holder.as_ref());
     json!({

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use portlock::{Lock, Status, Unsure};
+use portlock::{Lock, Status, UnknownReason};
 
 use crate::found::Found;
 use crate::output::{naming, say};
@@ -101,9 +101,10 @@ fn look(lock: &Lock) -> Look {
     match status {
         Ok(Status::Free | Status::Stale { .. }) => Look::Free,
         Ok(Status::Held { .. })
-        | Ok(Status::CannotTell { why: Unsure::Contended | Unsure::BeingCreated, .. }) => {
-            Look::Held(found)
-        }
+        | Ok(Status::Unknown {
+            reason: UnknownReason::Contended | UnknownReason::BeingCreated,
+            ..
+        }) => Look::Held(found),
         Ok(_) | Err(_) => Look::Unknown(found),
     }
 }

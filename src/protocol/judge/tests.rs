@@ -1,12 +1,14 @@
 use super::*;
 
-use Assessment::{CannotTell, Held, HeldBy, Stale};
+use Assessment::{Held, HeldBy, Stale};
 use Author::{EarlierBoot, Here, OldFormat, OtherMachine, OtherNamespace};
 use Evidence::{Empty, Record, Unreadable};
 use FreeLock::{ProvesDeath, ProvesNothing};
 use KernelLock::{Busy, Ours, Unsupported};
 use Probe::{Alive, Gone, NotPermitted, Other, Ourselves, StartedLater, Thread, Unknown, Zombie};
-use Unsure::{BeingCreated, CannotProbe, CannotWatch, NoKernelLocks, NoSharedLock, RecordedGone};
+use UnknownReason::{
+    BeingCreated, CannotProbe, CannotWatch, HolderExited, NoKernelLocks, NoSharedLock,
+};
 use Verdict::{Dead, NotFinal};
 
 const PROBES: [Probe; 9] =
@@ -84,7 +86,7 @@ fn ours_of_a_boot_that_is_over_is_dead() {
 
 #[test]
 fn ours_of_another_machine_is_unknown() {
-    assert_eq!(judge(Ours, Record(OtherMachine)), Verdict::Unknown(Unsure::OtherMachine));
+    assert_eq!(judge(Ours, Record(OtherMachine)), Verdict::Unknown(UnknownReason::OtherMachine));
 }
 
 #[test]
@@ -133,10 +135,10 @@ fn busy_naming_a_process_that_cannot_be_probed_is_not_final() {
 fn busy_naming_a_process_that_is_gone_is_not_final() {
     for probe in GONE {
         for author in [Here(ProvesDeath, probe), OldFormat(probe)] {
-            assert_eq!(judge(Busy, Record(author)), NotFinal(RecordedGone));
+            assert_eq!(judge(Busy, Record(author)), NotFinal(HolderExited));
         }
     }
-    assert_eq!(judge(Busy, Record(EarlierBoot)), NotFinal(RecordedGone));
+    assert_eq!(judge(Busy, Record(EarlierBoot)), NotFinal(HolderExited));
 }
 
 #[test]
@@ -144,7 +146,7 @@ fn busy_without_a_record_is_not_final() {
     for age in [Age::Young, Age::Old] {
         assert_eq!(judge(Busy, Empty(age)), NotFinal(BeingCreated));
     }
-    assert_eq!(judge(Busy, Unreadable), NotFinal(Unsure::Unreadable));
+    assert_eq!(judge(Busy, Unreadable), NotFinal(UnknownReason::Unreadable));
 }
 
 #[test]
@@ -283,7 +285,7 @@ fn is_surer(watch: Watch, found: Evidence, assessed: Assessment) -> bool {
     let expected = match assessed {
         Stale => Dead,
         Held => Verdict::Alive,
-        HeldBy(_) | CannotTell(_) => return false,
+        HeldBy(_) | Assessment::Unknown(_) => return false,
     };
     possible.into_iter().any(|lock| judge(lock, found) != expected)
 }
@@ -305,9 +307,10 @@ fn query_that_saw_the_lock_agrees_with_an_acquire() {
         for (watch, lock) in [(Watch::Free, Ours), (Watch::Held, Busy)] {
             let agreed = match (judge(lock, found), assess(watch, found)) {
                 (Dead, Stale) | (Verdict::Alive, Held) => true,
-                (NotFinal(why) | Verdict::Unknown(why), HeldBy(said) | CannotTell(said)) => {
-                    why == said
-                }
+                (
+                    NotFinal(why) | Verdict::Unknown(why),
+                    HeldBy(said) | Assessment::Unknown(said),
+                ) => why == said,
                 _ => false,
             };
             assert!(agreed, "{watch:?} {found:?}");
@@ -360,18 +363,18 @@ fn assessment(code: &str) -> Assessment {
         ("S", "") => Stale,
         ("H", "") => Held,
         ("h", why) => HeldBy(reason(why)),
-        ("t", why) => CannotTell(reason(why)),
+        ("t", why) => Assessment::Unknown(reason(why)),
         (_, _) => panic!("{code} is no assessment"),
     }
 }
 
-fn reason(code: &str) -> Unsure {
+fn reason(code: &str) -> UnknownReason {
     match code {
         "c" => BeingCreated,
-        "r" => Unsure::Unreadable,
-        "g" => RecordedGone,
+        "r" => UnknownReason::Unreadable,
+        "g" => HolderExited,
         "p" => CannotProbe,
-        "m" => Unsure::OtherMachine,
+        "m" => UnknownReason::OtherMachine,
         "s" => NoSharedLock,
         "k" => NoKernelLocks,
         "w" => CannotWatch,

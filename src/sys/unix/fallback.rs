@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::make_directory;
-use crate::error::PlaceError;
+use crate::error::LockDirError;
 
 /// Why no file can be made in the directory `dir`, or in its nearest ancestor that exists: the
 /// lack of a permission, a filesystem that is read-only, or that it is no directory.
@@ -56,8 +56,8 @@ fn may_write_in(dir: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// [`PlaceError::Unsafe`], [`PlaceError::NotWritable`].
-pub(crate) fn directory() -> Result<PathBuf, PlaceError> {
+/// [`LockDirError::Unsafe`], [`LockDirError::NotWritable`].
+pub(crate) fn directory() -> Result<PathBuf, LockDirError> {
     match dirs::runtime_dir() {
         // With `su` and `sudo` the variable may be another user's.
         Some(dir) if is_ours_alone(&dir) && why_not_writable(&dir).is_none() => {
@@ -69,10 +69,10 @@ pub(crate) fn directory() -> Result<PathBuf, PlaceError> {
     }
 }
 
-fn made_in(parent: &Path, name: &str) -> Result<PathBuf, PlaceError> {
+fn made_in(parent: &Path, name: &str) -> Result<PathBuf, LockDirError> {
     let path = parent.join(name);
-    let not_writable = |source: io::Error| PlaceError::NotWritable { path: path.clone(), source };
-    let not_safe = |why| Err(PlaceError::Unsafe { path: path.clone(), why });
+    let not_writable = |source: io::Error| LockDirError::NotWritable { path: path.clone(), source };
+    let not_safe = |reason| Err(LockDirError::Unsafe { path: path.clone(), reason });
     if !is_kept_by(&std::fs::metadata(parent).map_err(not_writable)?) {
         return not_safe("others can replace it");
     }

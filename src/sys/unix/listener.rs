@@ -60,7 +60,7 @@ impl Listener {
     }
 
     /// Blocks.
-    pub(super) fn listen(&mut self) -> io::Result<Listen> {
+    pub(super) fn wait_event(&mut self) -> io::Result<Listen> {
         let Some(pause) = self.next_pause() else { return Ok(Listen::Over) };
         // One that was cancelled by hand does not have to become readable.
         if self.deadline.is_cancelled() {
@@ -163,14 +163,14 @@ mod tests {
         assert!(listener.armed);
         listener.backoff.next = MINUTE;
         drop(File::open(&path).expect("it opens"));
-        assert_eq!(listener.listen().expect("listens"), Listen::Event);
+        assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
         assert_eq!(listener.backoff.next, Backoff::FIRST);
-        assert_eq!(listener.listen().expect("listens"), Listen::Event);
+        assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
         assert_eq!(listener.backoff.next, 2 * Backoff::FIRST);
 
         listener.backoff.next = MINUTE;
         std::fs::remove_file(&path).expect("the holder releases");
-        assert_eq!(listener.listen().expect("listens"), Listen::Event);
+        assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
         assert_eq!(listener.backoff.next, Backoff::FIRST);
     }
 
@@ -183,7 +183,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..12 {
             pauses.push(listener.backoff.next);
-            assert_eq!(listener.listen().expect("listens"), Listen::Event);
+            assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
         }
         assert!(pauses.is_sorted());
         assert_eq!((pauses[0], pauses[11]), (Backoff::FIRST, Backoff::LONGEST_POLL));
@@ -193,9 +193,9 @@ mod tests {
     fn at_the_end_of_the_time_there_is_one_more_look_and_no_other() {
         let end = Some(Instant::now());
         let (_dir, path, _file, mut listener) = armed(Deadline { end, cancelled: None });
-        assert_eq!(listener.listen().expect("listens"), Listen::Event);
+        assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
         drop(File::open(&path).expect("it opens"));
-        assert_eq!(listener.listen().expect("listens"), Listen::Over);
+        assert_eq!(listener.wait_event().expect("listens"), Listen::Over);
     }
 
     #[test]
@@ -205,7 +205,7 @@ mod tests {
         let (_dir, _path, _file, mut listener) = armed(deadline);
         listener.backoff.next = MINUTE;
         let canceller = std::thread::spawn(move || cancelled.cancel());
-        assert_eq!(listener.listen().expect("listens"), Listen::Over);
+        assert_eq!(listener.wait_event().expect("listens"), Listen::Over);
         canceller.join().expect("no panic");
     }
 
@@ -250,7 +250,7 @@ mod tests {
         });
         listener.backoff.next = MINUTE;
         drop(File::open(&path).expect("it opens"));
-        assert_eq!(listener.listen().expect("listens"), Listen::Event);
+        assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
         assert_eq!(listener.backoff.next, Backoff::FIRST);
     }
 

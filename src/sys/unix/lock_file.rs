@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
-use self::filesystem::shows_the_present;
+use self::filesystem::has_coherent_attributes;
 use super::listener::Listener;
 use super::own_file::{OwnFile, Passed};
 use super::{
@@ -25,7 +25,7 @@ use super::{
 use crate::percy;
 #[cfg(feature = "tokio")]
 use crate::protocol::Listen;
-use crate::protocol::Lock;
+use crate::protocol::LockReply;
 #[cfg(doc)]
 use crate::protocol::{Confirm, FileSystem};
 use crate::record::{Contents, Holder, MAX_RECORD};
@@ -52,7 +52,7 @@ pub(crate) struct LockFile {
     /// Whether it only asks, and opens for reading: on overlayfs an open for writing makes a copy.
     only_reads: bool,
     /// How the last try for the kernel lock of the open file ended.
-    tried: Option<Lock>,
+    tried: Option<LockReply>,
 }
 
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl LockFile {
 
     /// A view for a query, which opens the file for reading alone.
     pub(crate) fn to_ask(path: impl Into<Arc<Path>>) -> Self {
-        Self { only_reads: true, ..Self::new(path, process::me().into_owned()) }
+        Self { only_reads: true, ..Self::new(path, process::current_process().into_owned()) }
     }
 
     /// For a wait without end: any owner of the kernel lock is waited for, so no holder is probed.
@@ -114,7 +114,7 @@ impl LockFile {
         self.waits_without_end = true;
     }
 
-    /// Has every wait by [`FileSystem::listen`] end then.
+    /// Has every wait by [`FileSystem::wait_event`] end then.
     pub(crate) fn listen_until(&mut self, deadline: Deadline) {
         self.listener = Listener::new(deadline);
     }
@@ -212,7 +212,7 @@ impl LockFile {
             None => identity(&retried(|| opened.file.metadata())?),
         };
         let named = retried(|| std::fs::symlink_metadata(&self.path))?;
-        if identity(&named) != ours || shows_the_present(&opened.file, &named) {
+        if identity(&named) != ours || has_coherent_attributes(&opened.file, &named) {
             return Ok(identity(&named) == ours);
         }
         self.is_named_by_the_server(ours)
@@ -246,7 +246,7 @@ impl LockFile {
         }
     }
 
-    /// Same as [`FileSystem::listen`], in a task: blocks no thread.
+    /// Same as [`FileSystem::wait_event`], in a task: blocks no thread.
     #[cfg(feature = "tokio")]
     pub(crate) async fn listen_in_task(&mut self) -> Listen {
         match self.listener.listen_in_task().await {
@@ -386,7 +386,7 @@ impl LeftOpen {
         // A file that is left was created here.
         let (changed, is_new, is_writable, gone) = (None, false, true, false);
         let open = Opened { file: file.upgrade()?, identity, changed, is_new, is_writable, gone };
-        let nameless = LockFile::new(path, process::me().into_owned());
+        let nameless = LockFile::new(path, process::current_process().into_owned());
         Some(LockFile { open: Some(open), ..nameless })
     }
 }

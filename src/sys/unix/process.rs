@@ -19,7 +19,7 @@ use crate::sys::linux::process as system;
 use crate::sys::per_process::PerProcess;
 
 /// This process, as its records describe it: all but port and time.
-pub(crate) fn me() -> Cow<'static, Holder> {
+pub(crate) fn current_process() -> Cow<'static, Holder> {
     match myself() {
         Cow::Borrowed(known) => Cow::Borrowed(&known.record),
         Cow::Owned(incomplete) => Cow::Owned(incomplete.record),

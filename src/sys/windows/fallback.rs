@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::PlaceError;
+use crate::error::LockDirError;
 
 /// Nothing is known to be in the way; an acquire reports it if there is.
 pub(crate) fn why_not_writable(_: &Path) -> Option<io::Error> {
@@ -12,6 +12,6 @@ pub(crate) fn why_not_writable(_: &Path) -> Option<io::Error> {
 }
 
 /// There is none.
-pub(crate) fn directory() -> Result<PathBuf, PlaceError> {
-    Err(PlaceError::NoHome)
+pub(crate) fn directory() -> Result<PathBuf, LockDirError> {
+    Err(LockDirError::NoHome)
 }

@@ -82,13 +82,13 @@ impl LockFile {
 
     /// The same as any other: an open for reading and writing has no effect here.
     pub(crate) fn to_ask(path: impl Into<Arc<Path>>) -> Self {
-        Self::new(path, process::me().into_owned())
+        Self::new(path, process::current_process().into_owned())
     }
 
     /// Nothing is spared here: a probe is two calls on a handle.
     pub(crate) fn wait_without_end(&mut self) {}
 
-    /// Has every wait by [`FileSystem::listen`] end then.
+    /// Has every wait by [`FileSystem::wait_event`] end then.
     pub(crate) fn listen_until(&mut self, deadline: Deadline) {
         (self.deadline, self.looked_last) = (deadline, false);
     }
@@ -141,7 +141,7 @@ impl LockFile {
         self.error.as_ref().is_some_and(lacks_descriptors)
     }
 
-    /// No watch is answered: see [`watch`](FileSystem::watch).
+    /// No watch is answered: see [`watch`](FileSystem::query_lock).
     pub(crate) fn watch_in(&mut self, _: Arc<KernelLocks>) {}
 
     /// Nothing is passed: a kernel lock of Windows belongs to the process that took it, and
@@ -171,7 +171,7 @@ impl LockFile {
         }
     }
 
-    /// In the place of [`FileSystem::listen`], in a task: it looks again, after pauses that grow.
+    /// In the place of [`FileSystem::wait_event`], in a task: it looks again, after pauses that grow.
     /// What `listen` waits for needs a thread that waits.
     #[cfg(feature = "tokio")]
     pub(crate) async fn listen_in_task(&mut self) -> Listen {
@@ -286,7 +286,7 @@ impl LeftOpen {
     /// A view of the file, if it is still open.
     pub(crate) fn view(self) -> Option<LockFile> {
         let open = Opened { file: self.file.upgrade()?, changed: None };
-        let nameless = LockFile::new(self.path, process::me().into_owned());
+        let nameless = LockFile::new(self.path, process::current_process().into_owned());
         Some(LockFile { open: Some(open), ..nameless })
     }
 }

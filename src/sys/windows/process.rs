@@ -48,7 +48,7 @@ pub(crate) fn notice_fork() {}
 
 /// This process, as its records describe it: all but port and time. The system is asked once
 /// ([`GetCurrentProcess`](https://learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-getcurrentprocess)).
-pub(crate) fn me() -> Cow<'static, Holder> {
+pub(crate) fn current_process() -> Cow<'static, Holder> {
     Cow::Borrowed(myself())
 }
 
@@ -309,7 +309,7 @@ mod tests {
     }
 
     fn recorded(pid: u32) -> Holder {
-        let mut holder = me().into_owned();
+        let mut holder = current_process().into_owned();
         holder.pid = pid;
         holder
     }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use portlock::protocol::{
-    Acquire, Author, Clear, Cleared, Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open,
-    Probe, Probed, Query, Read, Release, Released, Stuck, Unlink, Watch,
+    Acquire, Author, Clear, Cleared, Confirm, Create, Dated, Done, FileSystem, Listen, LockReply,
+    OpenReply, Probe, Probed, Query, ReadReply, Release, ReleaseFailed, Released, Unlink, Watch,
 };
 
 use crate::participant::{answer, ending, outcome, set_byte_lock};
@@ -39,7 +39,7 @@ fn a_child_says_where_it_is_and_waits() {
     assert!(!place.path().exists());
     assert_eq!(child.tell("go"), "after Creating create");
     assert!(place.path().exists());
-    assert_eq!(child.tell("go"), "before LockingNew lock");
+    assert_eq!(child.tell("go"), "before LockingCreated lock");
 }
 
 struct Child {
@@ -134,13 +134,13 @@ impl Child {
                     pause.again()
                 }
                 Acquire::Pausing(pause) => pause.give_up(),
-                Acquire::Standing(standing) if waits > 0 => {
+                Acquire::Blocked(blocked) if waits > 0 => {
                     waits -= 1;
-                    standing.listen()
+                    blocked.listen()
                 }
-                Acquire::Standing(standing) => standing.leave(),
+                Acquire::Blocked(blocked) => blocked.leave(),
                 Acquire::Held(_) => return self.held(),
-                Acquire::Refused(why) => return format!("refused, {why:?}"),
+                Acquire::Refused(reason) => return format!("refused, {reason:?}"),
                 Acquire::Failed(op) => return format!("failed, {op:?}"),
                 unfinished => unfinished.step(fs),
             };
@@ -171,7 +171,7 @@ impl Child {
             state = match state {
                 Release::Ended(Released::Removed) => return "released".to_owned(),
                 Release::Ended(other) => return format!("{other:?}"),
-                Release::Stuck(stuck) => Stuck::abandon(stuck),
+                Release::ReleaseFailed(stuck) => ReleaseFailed::abandon(stuck),
                 Release::Unlinking(_) => {
                     end();
                     state.step(fs)
@@ -197,7 +197,7 @@ fn clear<F: FileSystem>(fs: &mut Announced<F>) -> String {
                 state.again()
             }
             Clear::At(Acquire::Pausing(_)) => state.give_up(),
-            Clear::At(Acquire::Standing(_)) => state.leave(),
+            Clear::At(Acquire::Blocked(_)) => state.leave(),
             unfinished => unfinished.step(fs),
         };
     }
@@ -228,8 +228,8 @@ fn naively<F: FileSystem>(fs: &mut Announced<F>) -> bool {
         if fs.create() == Create::Created {
             return fs.write() == Done::Done;
         }
-        let stale = fs.open() != Open::Opened
-            || fs.read() != Read::Record
+        let stale = fs.open() != OpenReply::Opened
+            || fs.read() != ReadReply::Record
             || matches!(fs.probe(), Probed::Known(Author::Here(_, Probe::Gone)));
         if !stale {
             return false;
@@ -332,35 +332,35 @@ impl<F: FileSystem> FileSystem for Announced<F> {
         self.or_fail("create", Create::Failed, F::create)
     }
 
-    fn open(&mut self) -> Open {
-        self.or_fail("open", Open::Failed, F::open)
+    fn open(&mut self) -> OpenReply {
+        self.or_fail("open", OpenReply::Failed, F::open)
     }
 
     fn age(&mut self) -> Dated {
         self.or_fail("age", Dated::Failed, F::age)
     }
 
-    fn lock(&mut self) -> Lock {
+    fn lock(&mut self) -> LockReply {
         match self.wrong.as_str() {
-            "NoLock" => self.call("lock", |_| Lock::Ours),
-            _ => self.or_fail("lock", Lock::Failed, F::lock),
+            "NoLock" => self.call("lock", |_| LockReply::Ours),
+            _ => self.or_fail("lock", LockReply::Failed, F::lock),
         }
     }
 
-    fn arm(&mut self) {
-        self.call("arm", |this| this.inner.arm());
+    fn subscribe(&mut self) {
+        self.call("arm", |this| this.inner.subscribe());
     }
 
-    fn listen(&mut self) -> Listen {
-        self.or_fail("listen", Listen::Failed, F::listen)
+    fn wait_event(&mut self) -> Listen {
+        self.or_fail("listen", Listen::Failed, F::wait_event)
     }
 
     fn write(&mut self) -> Done {
         self.or_fail("write", Done::Failed, F::write)
     }
 
-    fn read(&mut self) -> Read {
-        self.or_fail("read", Read::Failed, F::read)
+    fn read(&mut self) -> ReadReply {
+        self.or_fail("read", ReadReply::Failed, F::read)
     }
 
     fn probe(&mut self) -> Probed {
@@ -378,20 +378,20 @@ impl<F: FileSystem> FileSystem for Announced<F> {
         self.or_fail("unlink", Unlink::Failed, F::unlink)
     }
 
-    fn void(&mut self) -> Done {
-        self.or_fail("void", Done::Failed, F::void)
+    fn truncate(&mut self) -> Done {
+        self.or_fail("void", Done::Failed, F::truncate)
     }
 
-    fn watch(&mut self) -> Watch {
-        self.call("watch", |this| this.inner.watch())
+    fn query_lock(&mut self) -> Watch {
+        self.call("watch", |this| this.inner.query_lock())
     }
 
     fn close(&mut self) {
         self.call("close", |this| this.inner.close());
     }
 
-    fn leave(&mut self) {
-        self.call("leave", |this| this.inner.leave());
+    fn close_without_unlock(&mut self) {
+        self.call("leave", |this| this.inner.close_without_unlock());
     }
 }
 

@@ -25,10 +25,10 @@ fn killed_before_any_system_call_it_blocks_nobody() {
         let calls = recorded(scenario);
         println!("{}, {} calls:", scenario.name, calls.len());
         for (number, call) in calls.iter().enumerate() {
-            let newborn = killed(scenario, &calls, number).unwrap_or_else(|violation| {
+            let new_file = killed(scenario, &calls, number).unwrap_or_else(|violation| {
                 panic!("{}, {}: {violation}", scenario.name, call.text)
             });
-            println!("    {}{}", call.text, if newborn { ": empty file made old" } else { "" });
+            println!("    {}{}", call.text, if new_file { ": empty file made old" } else { "" });
         }
         all += calls.len();
     }
@@ -144,7 +144,7 @@ fn recorded(scenario: &Scenario) -> Vec<Call> {
     stage.calls()
 }
 
-/// The error is the promise that was broken; else, whether an empty newborn was left.
+/// The error is the promise that was broken; else, whether an empty new file was left.
 fn killed(scenario: &Scenario, calls: &[Call], number: usize) -> Result<bool, String> {
     let call = &calls[number];
     let inject = format!("inject={}:signal=SIGKILL:when={}", call.name, call.ordinal);
@@ -161,14 +161,14 @@ fn killed(scenario: &Scenario, calls: &[Call], number: usize) -> Result<bool, St
     let trace = stage.trace();
     assert!(trace.contains("+++ killed by SIGKILL +++"), "{}: it was not killed", call.text);
     stage.was_struck_at(calls, number);
-    let newborn = next_acquire(&stage.place, stage.holder.take(), false)?;
+    let new_file = next_acquire(&stage.place, stage.holder.take(), false)?;
     let is_create = |call: &&Call| call.text.contains("O_CREAT");
     let mut before = calls[..number].iter().rev();
     let last = before.find(|call| is_create(call) || call.name == "write");
-    if newborn && !last.as_ref().is_some_and(is_create) {
+    if new_file && !last.as_ref().is_some_and(is_create) {
         return Err("an empty file was left, and not by one who had just created it".to_owned());
     }
-    Ok(newborn)
+    Ok(new_file)
 }
 
 /// What somebody else was told meanwhile, and what the stopped one when it went on. With one more

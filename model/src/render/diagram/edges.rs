@@ -63,7 +63,11 @@ pub(super) fn edges<M: Machine>(columns: &[Column]) -> Result<Edges, String> {
                 targets.len() > 1
                     && carried.len() == 1
                     && !when.is_empty()
-                    && !place.contains(when.as_str())
+                    && !place.contains(if when.as_str() == "old" {
+                        "existing"
+                    } else {
+                        when.as_str()
+                    })
             });
             let when = when.map_or(String::new(), |when| format!(" ({when})"));
             let alike = edges.entry((from, *to)).or_default();

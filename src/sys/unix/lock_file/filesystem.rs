@@ -16,7 +16,7 @@ use crate::sys::author::Filesystem;
 ///
 /// A device with a number of its own is a disk here. For the others the filesystem is asked.
 #[cfg(target_os = "linux")]
-pub(super) fn shows_the_present(file: &File, found: &Metadata) -> bool {
+pub(super) fn has_coherent_attributes(file: &File, found: &Metadata) -> bool {
     libc::major(found.dev()) != 0 || counts_names(file, found)
 }
 
@@ -48,7 +48,7 @@ pub(super) fn counts_names(_: &File, _: &Metadata) -> bool {
 
 /// Elsewhere nothing is asked, and the name is always looked up again.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn shows_the_present(_: &File, _: &Metadata) -> bool {
+pub(super) fn has_coherent_attributes(_: &File, _: &Metadata) -> bool {
     false
 }
 

@@ -9,8 +9,8 @@ use std::time::SystemTime;
 use super::filesystem::{counts_names, events_are_of_all, filesystem};
 use super::{LockFile, Opened};
 use crate::protocol::{
-    Age, Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Probe, Probed, Read, Unlink,
-    Watch,
+    Age, Confirm, Create, Dated, Done, FileSystem, Listen, LockReply, OpenReply, Probe, Probed,
+    ReadReply, Unlink, Watch,
 };
 use crate::record::Contents;
 #[cfg(target_os = "linux")]
@@ -47,18 +47,18 @@ impl FileSystem for LockFile {
         }
     }
 
-    fn open(&mut self) -> Open {
+    fn open(&mut self) -> OpenReply {
         self.tried = None;
         self.seen = None;
         self.locks = None;
         match self.open_existing() {
             Ok(Some(opened)) => {
                 self.open = Some(opened);
-                Open::Opened
+                OpenReply::Opened
             }
-            Ok(None) => Open::Absent,
-            Err(error) if is_stale(&error) => self.may_pass(error, Open::Denied),
-            Err(error) => self.failed(error, Open::Failed),
+            Ok(None) => OpenReply::Absent,
+            Err(error) if is_stale(&error) => self.may_pass(error, OpenReply::Denied),
+            Err(error) => self.failed(error, OpenReply::Failed),
         }
     }
 
@@ -76,25 +76,29 @@ impl FileSystem for LockFile {
         }
     }
 
-    fn lock(&mut self) -> Lock {
+    fn lock(&mut self) -> LockReply {
         self.tried = None;
-        let Some(opened) = &self.open else { return self.failed(nothing_open(), Lock::Failed) };
+        let Some(opened) = &self.open else {
+            return self.failed(nothing_open(), LockReply::Failed);
+        };
         loop {
             let error = match fs4::FileExt::try_lock(&**opened.file) {
-                Ok(()) => return *self.tried.insert(Lock::Ours),
-                Err(fs4::TryLockError::WouldBlock) => return *self.tried.insert(Lock::Busy),
+                Ok(()) => return *self.tried.insert(LockReply::Ours),
+                Err(fs4::TryLockError::WouldBlock) => return *self.tried.insert(LockReply::Busy),
                 Err(fs4::TryLockError::Error(error)) => error,
             };
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
-                Some(libc::EOPNOTSUPP | libc::ENOSYS) => return Lock::Unsupported,
+                Some(libc::EOPNOTSUPP | libc::ENOSYS) => return LockReply::Unsupported,
                 // Nothing is ever taken from one whose lock is busy.
-                Some(_) | None => return self.failed_on_open(error, Lock::Busy, Lock::Failed),
+                Some(_) | None => {
+                    return self.failed_on_open(error, LockReply::Busy, LockReply::Failed);
+                }
             }
         }
     }
 
-    fn arm(&mut self) {
+    fn subscribe(&mut self) {
         let Some(opened) = &self.open else { return };
         let device = opened.identity.map_or(0, |(device, _)| device);
         if events_are_of_all(&opened.file, device) {
@@ -104,8 +108,8 @@ impl FileSystem for LockFile {
         }
     }
 
-    fn listen(&mut self) -> Listen {
-        match self.listener.listen() {
+    fn wait_event(&mut self) -> Listen {
+        match self.listener.wait_event() {
             Ok(told) => told,
             Err(error) => self.failed(error, Listen::Failed),
         }
@@ -122,7 +126,7 @@ impl FileSystem for LockFile {
         opened.identity = Some(ours);
         let record = Arc::make_mut(&mut self.record);
         record.since = Some(whole_milliseconds(SystemTime::now()));
-        (record.kernel_lock, record.device) = (self.tried == Some(Lock::Ours), Some(ours.0));
+        (record.kernel_lock, record.device) = (self.tried == Some(LockReply::Ours), Some(ours.0));
         let bytes = record.to_bytes();
         if file_size_limit().is_some_and(|limit| limit < bytes.len() as u64) {
             return self.failed(io::Error::from_raw_os_error(libc::EFBIG), Done::Failed);
@@ -134,21 +138,23 @@ impl FileSystem for LockFile {
         }
     }
 
-    fn read(&mut self) -> Read {
+    fn read(&mut self) -> ReadReply {
         self.seen = None;
-        let Some(opened) = &self.open else { return self.failed(nothing_open(), Read::Failed) };
+        let Some(opened) = &self.open else {
+            return self.failed(nothing_open(), ReadReply::Failed);
+        };
         match self.contents(&opened.file) {
             Ok(Contents::Record(holder)) => {
                 self.seen = Some(*holder);
-                Read::Record
+                ReadReply::Record
             }
-            Ok(Contents::Empty) => Read::Empty,
-            Ok(Contents::Unreadable) => Read::Unreadable,
+            Ok(Contents::Empty) => ReadReply::Empty,
+            Ok(Contents::Unreadable) => ReadReply::Unreadable,
             Ok(Contents::Foreign) => {
                 self.not_a_lock_file = Some("a file with other content");
-                Read::Foreign
+                ReadReply::Foreign
             }
-            Err(error) => self.failed_on_open(error, Read::Empty, Read::Failed),
+            Err(error) => self.failed_on_open(error, ReadReply::Empty, ReadReply::Failed),
         }
     }
 
@@ -159,17 +165,17 @@ impl FileSystem for LockFile {
         // The later of the two: a copied file keeps an old record, a touched one an old text.
         let written = opened.changed.max(holder.since);
         let found = author(
-            &process::me(),
+            &process::current_process(),
             holder,
             opened.identity.map(|(device, _)| device),
             || filesystem(opened, holder),
             |identify| {
-                if self.tried == Some(Lock::Busy) && self.waits_without_end {
+                if self.tried == Some(LockReply::Busy) && self.waits_without_end {
                     return Ok(Probe::Unknown);
                 }
                 // No test sees the difference that the last argument makes: it takes a process that
                 // has begun to exit and is no zombie yet, which nothing can hold there.
-                process::probe(holder, identify, written, self.tried == Some(Lock::Ours))
+                process::probe(holder, identify, written, self.tried == Some(LockReply::Ours))
             },
         );
         match found {
@@ -214,7 +220,7 @@ impl FileSystem for LockFile {
         }
     }
 
-    fn void(&mut self) -> Done {
+    fn truncate(&mut self) -> Done {
         let Some(opened) = &self.open else { return self.failed(nothing_open(), Done::Failed) };
         match retried(|| opened.file.set_len(1)) {
             Ok(()) => Done::Done,
@@ -222,7 +228,7 @@ impl FileSystem for LockFile {
         }
     }
 
-    fn watch(&mut self) -> Watch {
+    fn query_lock(&mut self) -> Watch {
         #[cfg(target_os = "linux")]
         if let Some(opened) = &self.open {
             let locks = self.locks.take().unwrap_or_else(|| KernelLocks::snapshot().into());
@@ -239,7 +245,7 @@ impl FileSystem for LockFile {
         }
     }
 
-    fn leave(&mut self) {
+    fn close_without_unlock(&mut self) {
         self.open = None;
     }
 }

@@ -3,14 +3,14 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::protocol::{
-    Age, Author, Confirm, Create, Dated, Done, FileSystem, FreeLock, Open, Probe, Probed, Read,
-    Unlink,
+    Age, Author, Confirm, Create, Dated, Done, FileSystem, FreeLock, OpenReply, Probe, Probed,
+    ReadReply, Unlink,
 };
 
 fn in_a_new_directory() -> (tempfile::TempDir, LockFile) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("x.lock");
-    (dir, LockFile::new(path, process::me().into_owned()))
+    (dir, LockFile::new(path, process::current_process().into_owned()))
 }
 
 #[test]
@@ -19,7 +19,7 @@ fn created_files_and_directories_are_for_the_owner_alone_and_old_ones_left_as_th
     let mode = |path: &Path| std::fs::metadata(path).expect("it is there").mode() & 0o7777;
     let before = mode(dir.path());
     let path = dir.path().join("a/b/x.lock");
-    let mut file = LockFile::new(path.clone(), process::me().into_owned());
+    let mut file = LockFile::new(path.clone(), process::current_process().into_owned());
     assert_eq!(file.create(), Create::Created);
     assert_eq!(mode(&path), 0o600);
     assert_eq!([mode(&dir.path().join("a")), mode(&dir.path().join("a/b"))], [0o700; 2]);
@@ -31,12 +31,12 @@ fn the_record_that_is_written_is_the_record_that_is_read() {
     let (_dir, mut file) = in_a_new_directory();
     assert_eq!(
         (file.create(), file.lock(), file.write()),
-        (Create::Created, Lock::Ours, Done::Done)
+        (Create::Created, LockReply::Ours, Done::Done)
     );
-    assert_eq!(file.read(), Read::Record);
+    assert_eq!(file.read(), ReadReply::Record);
     assert_eq!(file.seen(), Some(file.record()));
-    assert_eq!(file.void(), Done::Done);
-    assert_eq!(file.read(), Read::Unreadable, "cut to one byte");
+    assert_eq!(file.truncate(), Done::Done);
+    assert_eq!(file.read(), ReadReply::Unreadable, "cut to one byte");
 }
 
 #[test]
@@ -84,26 +84,29 @@ fn an_age_beyond_the_grace_is_old_in_either_direction() {
 fn who_waits_without_end_asks_after_the_holder_only_when_nobody_has_the_kernel_lock() {
     let (_dir, mut holder) = in_a_new_directory();
     assert_eq!(holder.create(), Create::Created);
-    assert_eq!((holder.lock(), holder.write()), (Lock::Ours, Done::Done));
+    assert_eq!((holder.lock(), holder.write()), (LockReply::Ours, Done::Done));
     let mut look = |waits_without_end: bool, expected, lock| {
         let mut file = LockFile::new(holder.path(), holder.record().clone());
         if waits_without_end {
             file.wait_without_end();
         }
-        assert_eq!((file.open(), file.read(), file.lock()), (Open::Opened, Read::Record, lock));
+        assert_eq!(
+            (file.open(), file.read(), file.lock()),
+            (OpenReply::Opened, ReadReply::Record, lock)
+        );
         let Probed::Known(Author::Here(_, probe)) = file.probe() else { panic!("it is ours") };
         assert_eq!(probe, expected);
-        if lock == Lock::Busy {
+        if lock == LockReply::Busy {
             holder.close();
             // Ours, and hence to be judged by what is so.
-            assert_eq!(file.lock(), Lock::Ours);
+            assert_eq!(file.lock(), LockReply::Ours);
             let ours = Author::Here(FreeLock::ProvesDeath, Probe::Ourselves);
             assert_eq!(file.probe(), Probed::Known(ours));
         }
     };
-    look(true, Probe::Unknown, Lock::Busy);
-    look(true, Probe::Ourselves, Lock::Ours);
-    look(false, Probe::Ourselves, Lock::Ours);
+    look(true, Probe::Unknown, LockReply::Busy);
+    look(true, Probe::Ourselves, LockReply::Ours);
+    look(false, Probe::Ourselves, LockReply::Ours);
 }
 
 #[test]
@@ -111,20 +114,21 @@ fn the_first_error_is_kept() {
     let (dir, _) = in_a_new_directory();
     let no_directory = dir.path().join("x.lock");
     std::fs::write(&no_directory, b"").expect("writes");
-    let mut file = LockFile::new(no_directory.join("below-a-file"), process::me().into_owned());
-    assert_eq!(file.open(), Open::Failed);
-    assert_eq!(file.lock(), Lock::Failed);
+    let mut file =
+        LockFile::new(no_directory.join("below-a-file"), process::current_process().into_owned());
+    assert_eq!(file.open(), OpenReply::Failed);
+    assert_eq!(file.lock(), LockReply::Failed);
     assert_eq!(file.take_error().kind(), ErrorKind::NotADirectory);
 }
 
 #[test]
 fn open_forgets_what_was_tried_and_seen() {
     let (_dir, mut file) = in_a_new_directory();
-    assert_eq!((file.create(), file.lock()), (Create::Created, Lock::Ours));
-    assert_eq!((file.write(), file.read()), (Done::Done, Read::Record));
+    assert_eq!((file.create(), file.lock()), (Create::Created, LockReply::Ours));
+    assert_eq!((file.write(), file.read()), (Done::Done, ReadReply::Record));
     assert!(file.tried.is_some() && file.seen().is_some());
     file.close();
-    assert_eq!(file.open(), Open::Opened);
+    assert_eq!(file.open(), OpenReply::Opened);
     assert_eq!((file.tried, file.seen()), (None, None));
 }
 
@@ -132,12 +136,14 @@ fn open_forgets_what_was_tried_and_seen() {
 fn record_of_4096_bytes_is_read_and_longer_is_another_programs() {
     let (_dir, mut file) = in_a_new_directory();
     let record = r#"{"pid":7,"port":null}"#;
-    for (length, expected) in
-        [(MAX_RECORD, Read::Record), (MAX_RECORD + 1, Read::Foreign), (9000, Read::Foreign)]
-    {
+    for (length, expected) in [
+        (MAX_RECORD, ReadReply::Record),
+        (MAX_RECORD + 1, ReadReply::Foreign),
+        (9000, ReadReply::Foreign),
+    ] {
         let padding = " ".repeat(length - record.len());
         std::fs::write(file.path(), format!("{record}{padding}")).expect("writes");
-        assert_eq!((file.open(), file.read()), (Open::Opened, expected), "{length} bytes");
+        assert_eq!((file.open(), file.read()), (OpenReply::Opened, expected), "{length} bytes");
         file.close();
     }
 }
@@ -158,11 +164,11 @@ fn new_file_with_more_names_is_looked_up() {
 #[test]
 fn close_unlocks_a_file_that_is_shared() {
     let (_dir, mut file) = in_a_new_directory();
-    assert_eq!((file.create(), file.lock()), (Create::Created, Lock::Ours));
+    assert_eq!((file.create(), file.lock()), (Create::Created, LockReply::Ours));
     let _shared = file.another_descriptor().expect("a descriptor");
     file.close();
     let mut other = LockFile::new(file.path(), file.record().clone());
-    assert_eq!((other.open(), other.lock()), (Open::Opened, Lock::Ours));
+    assert_eq!((other.open(), other.lock()), (OpenReply::Opened, LockReply::Ours));
 }
 
 #[test]
@@ -183,7 +189,7 @@ fn passing_a_file_leaves_it_close_on_exec_here() {
 fn subscribed_file_is_watched_before_the_wait() {
     let (_dir, mut file) = in_a_new_directory();
     std::fs::write(file.path(), b"").expect("writes");
-    assert_eq!(file.open(), Open::Opened);
+    assert_eq!(file.open(), OpenReply::Opened);
     let found = std::fs::metadata(file.path()).expect("it is there");
     let watched = || {
         let of_it = format!(" ino:{:x} ", found.ino());
@@ -194,7 +200,7 @@ fn subscribed_file_is_watched_before_the_wait() {
         })
     };
     assert!(!watched());
-    file.arm();
+    file.subscribe();
     // On a filesystem that may be shared it is polled instead.
     let shared = !filesystem::events_are_of_all(
         &file.another_descriptor().expect("it is open"),

@@ -1,7 +1,7 @@
 use super::*;
 
 fn recorded(pid: u32) -> Holder {
-    let mut holder = me().into_owned();
+    let mut holder = current_process().into_owned();
     holder.pid = pid;
     holder
 }
@@ -161,11 +161,11 @@ fn running_as_root() -> bool {
 
 #[test]
 fn a_forked_child_has_another_generation_and_another_self() {
-    let before = (generation(), me().pid);
+    let before = (generation(), current_process().pid);
     // SAFETY: the child only compares atomics and leaves by _exit.
     match unsafe { libc::fork() } {
         0 => {
-            let differs = generation() != before.0 && me().pid != before.1;
+            let differs = generation() != before.0 && current_process().pid != before.1;
             // SAFETY: leaves at once, without running the parent's exit handlers.
             unsafe { libc::_exit(i32::from(!differs)) }
         }
@@ -176,5 +176,5 @@ fn a_forked_child_has_another_generation_and_another_self() {
             assert_eq!(status, 0, "the child saw its parent's generation or pid");
         }
     }
-    assert_eq!((generation(), me().pid), before);
+    assert_eq!((generation(), current_process().pid), before);
 }

@@ -7,7 +7,8 @@ use std::time::{Instant, SystemTime};
 
 use super::{LockFile, Opened};
 use crate::protocol::{
-    Age, Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Probed, Read, Unlink, Watch,
+    Age, Confirm, Create, Dated, Done, FileSystem, Listen, LockReply, OpenReply, Probed, ReadReply,
+    Unlink, Watch,
 };
 use crate::record::Contents;
 #[cfg(feature = "tokio")]
@@ -44,19 +45,19 @@ impl FileSystem for LockFile {
     /// then `GetFileInformationByHandle`: a directory, link or device is neither opened nor followed.
     /// The kind of a file never changes, so this is still one step.
     ///
-    /// `ERROR_FILE_NOT_FOUND` and `ERROR_PATH_NOT_FOUND` are [`Open::Absent`];
+    /// `ERROR_FILE_NOT_FOUND` and `ERROR_PATH_NOT_FOUND` are [`OpenReply::Absent`];
     /// `ERROR_ACCESS_DENIED`, `ERROR_DELETE_PENDING` and `ERROR_SHARING_VIOLATION` are
-    /// [`Open::Denied`], and so is a file that is being deleted where it can be opened anyway.
-    fn open(&mut self) -> Open {
+    /// [`OpenReply::Denied`], and so is a file that is being deleted where it can be opened anyway.
+    fn open(&mut self) -> OpenReply {
         self.seen = None;
         match self.open_existing() {
             Ok(Some(opened)) => {
                 self.open = Some(opened);
-                Open::Opened
+                OpenReply::Opened
             }
-            Ok(None) => Open::Absent,
-            Err(error) if is_denied(&error) => self.denied(error, Open::Denied),
-            Err(error) => self.failed(error, Open::Failed),
+            Ok(None) => OpenReply::Absent,
+            Err(error) if is_denied(&error) => self.denied(error, OpenReply::Denied),
+            Err(error) => self.failed(error, OpenReply::Failed),
         }
     }
 
@@ -78,20 +79,22 @@ impl FileSystem for LockFile {
 
     /// `LockFileEx(LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY)` on one byte at 2^64 - 2.
     ///
-    /// `ERROR_LOCK_VIOLATION` is [`Lock::Busy`]; `ERROR_INVALID_FUNCTION` and
-    /// `ERROR_NOT_SUPPORTED` are [`Lock::Unsupported`].
-    fn lock(&mut self) -> Lock {
-        let Some(opened) = &self.open else { return self.failed(nothing_open(), Lock::Failed) };
+    /// `ERROR_LOCK_VIOLATION` is [`LockReply::Busy`]; `ERROR_INVALID_FUNCTION` and
+    /// `ERROR_NOT_SUPPORTED` are [`LockReply::Unsupported`].
+    fn lock(&mut self) -> LockReply {
+        let Some(opened) = &self.open else {
+            return self.failed(nothing_open(), LockReply::Failed);
+        };
         match opened.file.try_lock() {
-            Ok(Tried::Ours) => Lock::Ours,
-            Ok(Tried::Busy) => Lock::Busy,
-            Ok(Tried::Unsupported) => Lock::Unsupported,
-            Err(error) => self.failed(error, Lock::Failed),
+            Ok(Tried::Ours) => LockReply::Ours,
+            Ok(Tried::Busy) => LockReply::Busy,
+            Ok(Tried::Unsupported) => LockReply::Unsupported,
+            Err(error) => self.failed(error, LockReply::Failed),
         }
     }
 
     /// Nothing: what is listened to is the kernel lock of the open file.
-    fn arm(&mut self) {
+    fn subscribe(&mut self) {
         #[cfg(feature = "tokio")]
         {
             self.backoff = Backoff::from(Backoff::FIRST);
@@ -105,7 +108,7 @@ impl FileSystem for LockFile {
     /// and then tries the lock, finds that it has it. To give it up in between would be a call that
     /// no machine makes. The model has this step (`Config::windows`). At the end of the
     /// time there is one event for nothing, for a last look at the path.
-    fn listen(&mut self) -> Listen {
+    fn wait_event(&mut self) -> Listen {
         let Some(opened) = &self.open else { return self.failed(nothing_open(), Listen::Failed) };
         let limit = self.deadline.end.map(|end| end.saturating_duration_since(Instant::now()));
         let cancelled = self.deadline.cancelled.as_ref().map(AsHandle::as_handle);
@@ -138,21 +141,23 @@ impl FileSystem for LockFile {
     }
 
     /// `ReadFile` at explicit offsets, 4097 bytes at most.
-    fn read(&mut self) -> Read {
+    fn read(&mut self) -> ReadReply {
         self.seen = None;
-        let Some(opened) = &self.open else { return self.failed(nothing_open(), Read::Failed) };
+        let Some(opened) = &self.open else {
+            return self.failed(nothing_open(), ReadReply::Failed);
+        };
         match self.contents(&opened.file) {
             Ok(Contents::Record(holder)) => {
                 self.seen = Some(*holder);
-                Read::Record
+                ReadReply::Record
             }
-            Ok(Contents::Empty) => Read::Empty,
-            Ok(Contents::Unreadable) => Read::Unreadable,
+            Ok(Contents::Empty) => ReadReply::Empty,
+            Ok(Contents::Unreadable) => ReadReply::Unreadable,
             Ok(Contents::Foreign) => {
                 self.not_a_lock_file = Some("a file with other content");
-                Read::Foreign
+                ReadReply::Foreign
             }
-            Err(error) => self.failed(error, Read::Failed),
+            Err(error) => self.failed(error, ReadReply::Failed),
         }
     }
 
@@ -165,7 +170,7 @@ impl FileSystem for LockFile {
         let written = opened.changed.max(holder.since);
         let volume = opened.file.look().ok().map(|found| found.identity.volume());
         let found = author(
-            &process::me(),
+            &process::current_process(),
             holder,
             volume,
             // A volume of this machine may be shared by others: it is not asked whose it is.
@@ -207,7 +212,7 @@ impl FileSystem for LockFile {
     }
 
     /// `SetFileInformationByHandle(FileEndOfFileInfo)` with 1.
-    fn void(&mut self) -> Done {
+    fn truncate(&mut self) -> Done {
         let Some(opened) = &self.open else { return self.failed(nothing_open(), Done::Failed) };
         match opened.file.cut_short() {
             Ok(()) => Done::Done,
@@ -217,7 +222,7 @@ impl FileSystem for LockFile {
 
     /// Windows lists no locks, and to try the lock, even shared, would take it for a moment,
     /// which a query must not. So the answer is "unknown", and the probe decides.
-    fn watch(&mut self) -> Watch {
+    fn query_lock(&mut self) -> Watch {
         Watch::Unknown
     }
 
@@ -229,7 +234,7 @@ impl FileSystem for LockFile {
     }
 
     /// `CloseHandle`.
-    fn leave(&mut self) {
+    fn close_without_unlock(&mut self) {
         self.open = None;
     }
 }

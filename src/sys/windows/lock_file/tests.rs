@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use crate::protocol::{
-    Age, Confirm, Create, Dated, Done, FileSystem, Listen, Lock, Open, Read, Unlink,
+    Age, Confirm, Create, Dated, Done, FileSystem, Listen, LockReply, OpenReply, ReadReply, Unlink,
 };
 use crate::sys::cancel::Cancellation;
 use crate::sys::windows::request::Waited;
@@ -21,21 +21,21 @@ use loud::not_checked;
 fn in_a_new_directory() -> (tempfile::TempDir, LockFile) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("x.lock");
-    (dir, LockFile::new(path, process::me().into_owned()))
+    (dir, LockFile::new(path, process::current_process().into_owned()))
 }
 
 /// Another participant of the same path.
 fn beside(file: &LockFile) -> LockFile {
-    LockFile::new(file.path.clone(), process::me().into_owned())
+    LockFile::new(file.path.clone(), process::current_process().into_owned())
 }
 
 /// Two participants: one holds, and the other has the file open.
 fn held_and_opened() -> (tempfile::TempDir, LockFile, LockFile) {
     let (dir, mut holder) = in_a_new_directory();
-    assert_eq!((holder.create(), holder.lock()), (Create::Created, Lock::Ours));
+    assert_eq!((holder.create(), holder.lock()), (Create::Created, LockReply::Ours));
     assert_eq!((holder.write(), holder.confirm()), (Done::Done, Confirm::Same));
     let mut other = beside(&holder);
-    assert_eq!(other.open(), Open::Opened);
+    assert_eq!(other.open(), OpenReply::Opened);
     (dir, holder, other)
 }
 
@@ -43,7 +43,7 @@ fn held_and_opened() -> (tempfile::TempDir, LockFile, LockFile) {
 fn a_create_is_exclusive_and_makes_the_directory() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("a/b/x.lock");
-    let mut file = LockFile::new(path.clone(), process::me().into_owned());
+    let mut file = LockFile::new(path.clone(), process::current_process().into_owned());
     assert_eq!(file.create(), Create::Created, "{}", file.take_error());
     assert_eq!(beside(&file).create(), Create::Exists);
     assert!(path.is_file());
@@ -52,7 +52,7 @@ fn a_create_is_exclusive_and_makes_the_directory() {
 #[test]
 fn the_record_is_read_while_the_lock_is_held_and_by_any_other_program() {
     let (_dir, holder, mut other) = held_and_opened();
-    assert_eq!((other.lock(), other.read()), (Lock::Busy, Read::Record));
+    assert_eq!((other.lock(), other.read()), (LockReply::Busy, ReadReply::Record));
     assert_eq!(other.seen(), Some(holder.record()));
     let bytes = std::fs::read(holder.path()).expect("it can be read");
     assert_eq!(Holder::parse(&bytes).as_ref(), Some(holder.record()));
@@ -61,10 +61,13 @@ fn the_record_is_read_while_the_lock_is_held_and_by_any_other_program() {
 #[test]
 fn the_lock_is_ours_again_and_nobody_elses_until_the_close() {
     let (_dir, mut holder, mut other) = held_and_opened();
-    assert_eq!([holder.lock(), holder.lock(), other.lock()], [Lock::Ours, Lock::Ours, Lock::Busy]);
+    assert_eq!(
+        [holder.lock(), holder.lock(), other.lock()],
+        [LockReply::Ours, LockReply::Ours, LockReply::Busy]
+    );
     let mut view = holder.left_open().and_then(LeftOpen::view).expect("it is open");
     holder.close();
-    assert_eq!(other.lock(), Lock::Ours, "a close unlocks, even a shared file");
+    assert_eq!(other.lock(), LockReply::Ours, "a close unlocks, even a shared file");
     view.close();
     other.close();
 }
@@ -97,7 +100,7 @@ fn a_removed_file_is_changed_to_all_and_its_name_is_free_after_the_last_close() 
     match third.create() {
         Create::Created => {}
         Create::Exists | Create::Denied => {
-            assert_eq!(third.open(), Open::Denied, "what is being deleted cannot be opened");
+            assert_eq!(third.open(), OpenReply::Denied, "what is being deleted cannot be opened");
             assert!(third.is_being_deleted());
             other.close();
             assert_eq!(third.create(), Create::Created);
@@ -112,9 +115,9 @@ fn who_waits_gets_the_lock_when_it_is_given_up() {
     let (_dir, mut holder, mut other) = held_and_opened();
     let (done, ended) = mpsc::channel();
     std::thread::scope(|scope| {
-        scope.spawn(|| done.send((other.listen(), other.lock())).expect("the test listens"));
+        scope.spawn(|| done.send((other.wait_event(), other.lock())).expect("the test listens"));
         holder.close();
-        assert_eq!(ended.recv().expect("it ends"), (Listen::Event, Lock::Ours));
+        assert_eq!(ended.recv().expect("it ends"), (Listen::Event, LockReply::Ours));
     });
 }
 
@@ -133,29 +136,41 @@ fn a_wait_ends_at_its_limit_and_when_it_is_cancelled_and_has_no_lock_then() {
     });
     holder.close();
     let mut third = beside(&holder);
-    assert_eq!((third.open(), third.lock()), (Open::Opened, Lock::Ours), "no waiter took it late");
+    assert_eq!(
+        (third.open(), third.lock()),
+        (OpenReply::Opened, LockReply::Ours),
+        "no waiter took it late"
+    );
 }
 
 #[test]
 fn who_listens_has_the_lock_with_the_event_and_none_at_the_end_of_the_time() {
     let (_dir, mut holder, mut other) = held_and_opened();
     other.listen_until(Deadline { end: Some(Instant::now()), cancelled: None });
-    assert_eq!([other.listen(), other.listen()], [Listen::Event, Listen::Over], "a last look");
-    assert_eq!((other.lock(), holder.lock()), (Lock::Busy, Lock::Ours));
+    assert_eq!(
+        [other.wait_event(), other.wait_event()],
+        [Listen::Event, Listen::Over],
+        "a last look"
+    );
+    assert_eq!((other.lock(), holder.lock()), (LockReply::Busy, LockReply::Ours));
 
     other.listen_until(Deadline::default());
     let (done, ended) = mpsc::channel();
     std::thread::scope(|scope| {
         let listener = &mut other;
-        scope.spawn(move || done.send(listener.listen()).expect("the test listens"));
+        scope.spawn(move || done.send(listener.wait_event()).expect("the test listens"));
         holder.close();
         assert_eq!(ended.recv().expect("it ends"), Listen::Event);
     });
     let mut third = beside(&holder);
-    assert_eq!((third.open(), third.lock()), (Open::Opened, Lock::Busy), "before it asks for it");
-    assert_eq!(other.lock(), Lock::Ours);
+    assert_eq!(
+        (third.open(), third.lock()),
+        (OpenReply::Opened, LockReply::Busy),
+        "before it asks for it"
+    );
+    assert_eq!(other.lock(), LockReply::Ours);
     other.close();
-    assert_eq!(third.lock(), Lock::Ours);
+    assert_eq!(third.lock(), LockReply::Ours);
 }
 
 #[test]
@@ -164,10 +179,10 @@ fn a_program_that_shares_nothing_delays_and_is_no_error() {
     std::fs::write(file.path(), b"").expect("writes");
     let alone = std::fs::OpenOptions::new().read(true).share_mode(0).open(file.path());
     let alone = alone.expect("opens");
-    assert_eq!((file.open(), file.create()), (Open::Denied, Create::Exists));
+    assert_eq!((file.open(), file.create()), (OpenReply::Denied, Create::Exists));
     assert_eq!(code(&file.take_error()), Some(ERROR_SHARING_VIOLATION));
     drop(alone);
-    assert_eq!(file.open(), Open::Opened);
+    assert_eq!(file.open(), OpenReply::Opened);
 }
 
 #[test]
@@ -189,10 +204,10 @@ const FILE_SHARE_READ_AND_WRITE: u32 = 1 | 2;
 fn a_directory_and_a_device_are_no_lock_files() {
     let (_dir, mut file) = in_a_new_directory();
     std::fs::create_dir(file.path()).expect("makes");
-    assert_eq!((file.create(), file.open()), (Create::Exists, Open::Failed));
+    assert_eq!((file.create(), file.open()), (Create::Exists, OpenReply::Failed));
     assert_eq!(file.not_a_lock_file(), Some("a directory"));
-    let mut device = LockFile::new(Path::new(r"\\.\NUL"), process::me().into_owned());
-    assert_eq!(device.open(), Open::Failed);
+    let mut device = LockFile::new(Path::new(r"\\.\NUL"), process::current_process().into_owned());
+    assert_eq!(device.open(), OpenReply::Failed);
     assert_eq!(device.not_a_lock_file(), Some("a device"));
 }
 
@@ -205,7 +220,7 @@ fn a_link_is_neither_followed_nor_opened() {
     if !std::fs::symlink_metadata(file.path()).is_ok_and(|found| found.is_symlink()) {
         return not_checked(&format!("that links are refused: none can be made here ({made:?})"));
     }
-    assert_eq!((file.create(), file.open()), (Create::Exists, Open::Failed));
+    assert_eq!((file.create(), file.open()), (Create::Exists, OpenReply::Failed));
     assert_eq!(file.not_a_lock_file(), Some("a symbolic link or another reparse point"));
     assert!(!aim.exists());
 }
@@ -228,16 +243,17 @@ fn an_age_beyond_the_grace_is_old_in_either_direction() {
 #[test]
 fn a_record_is_voided_through_the_open_file() {
     let (_dir, mut holder, mut other) = held_and_opened();
-    assert_eq!((holder.void(), other.read()), (Done::Done, Read::Unreadable));
+    assert_eq!((holder.truncate(), other.read()), (Done::Done, ReadReply::Unreadable));
 }
 
 #[test]
 fn the_first_error_is_kept() {
     let (_dir, file) = in_a_new_directory();
     std::fs::write(file.path(), b"").expect("writes");
-    let mut file = LockFile::new(file.path().join("below-a-file"), process::me().into_owned());
+    let mut file =
+        LockFile::new(file.path().join("below-a-file"), process::current_process().into_owned());
     assert_eq!(file.create(), Create::Failed);
-    assert_eq!(file.lock(), Lock::Failed);
+    assert_eq!(file.lock(), LockReply::Failed);
     assert_eq!(file.take_error().kind(), ErrorKind::NotADirectory);
 }
 
@@ -245,10 +261,10 @@ fn the_first_error_is_kept() {
 fn paths_that_are_long_or_contain_a_nul_are_passed_on_whole_or_refused() {
     let (dir, _) = in_a_new_directory();
     let deep = dir.path().join("x".repeat(120)).join("y".repeat(120)).join("z.lock");
-    let mut file = LockFile::new(deep, process::me().into_owned());
+    let mut file = LockFile::new(deep, process::current_process().into_owned());
     assert_eq!(file.create(), Create::Created, "{}", file.take_error());
     assert_eq!((file.confirm(), file.unlink()), (Confirm::Same, Unlink::Unlinked));
-    let mut nul = LockFile::new(dir.path().join("a\0b"), process::me().into_owned());
+    let mut nul = LockFile::new(dir.path().join("a\0b"), process::current_process().into_owned());
     assert_eq!(nul.create(), Create::Failed);
     assert_eq!(nul.take_error().kind(), ErrorKind::InvalidInput);
 }
@@ -299,7 +315,8 @@ fn access(path: &Path) -> String {
 fn files_and_directories_are_the_users_alone_and_old_directories_left_as_they_are() {
     let dir = tempfile::tempdir().expect("a directory");
     let before = access(dir.path());
-    let mut file = LockFile::new(dir.path().join("a/x.lock"), process::me().into_owned());
+    let mut file =
+        LockFile::new(dir.path().join("a/x.lock"), process::current_process().into_owned());
     assert_eq!(file.create(), Create::Created, "{}", file.take_error());
     assert_eq!(access(dir.path()), before);
     std::fs::write(dir.path().join("y"), b"").expect("writes");
