@@ -23,9 +23,11 @@ use super::{
     twice_if_stale,
 };
 use crate::percy;
+#[cfg(feature = "tokio")]
+use crate::protocol::Listen;
+use crate::protocol::Lock;
 #[cfg(doc)]
 use crate::protocol::{Confirm, FileSystem};
-use crate::protocol::{Listen, Lock};
 use crate::record::{Contents, Holder, MAX_RECORD};
 use crate::sys::{Deadline, KernelLocks, nothing_open};
 
