@@ -43,8 +43,8 @@ fn every_variant_has_a_name_of_its_own_and_an_engine_that_finds_it() {
     }
     // The list of the design, 28 entries (one is three variants), the order variant, one for the
     // queries, and the pair of the harmless one; seven of listening, two of stuck releases, four of
-    // clears, ten that shipped.
-    assert_eq!(variants.len(), 56);
+    // clears, ten that shipped, one of denials, and one of a command.
+    assert_eq!(variants.len(), 58);
 }
 
 /// The order variant has to be found as the story that it is: an exit between a reclaimer's verdict

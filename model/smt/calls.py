@@ -53,7 +53,8 @@ def create(reply: str) -> Effect:
         )
     return {
         "Exists": Effect(when=[f"(or {SOME_NAME} {LATE_NAME})"]),
-        "Denied": Effect(when=[LATE_NAME]),
+        # A denial may pass, and come at any time: of a name that is gone by then as well.
+        "Denied": Effect(),
         "Failed": Effect(),
     }[reply]
 
@@ -68,7 +69,8 @@ def open_(reply: str) -> Effect:
         )
     return {
         "Absent": Effect(when=[NO_NAME]),
-        "Denied": Effect(when=[LATE_NAME]),
+        # A denial may pass, and come at any time: of a name that is gone by then as well.
+        "Denied": Effect(),
         "Failed": Effect(),
     }[reply]
 

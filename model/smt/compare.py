@@ -22,6 +22,7 @@ from machine import CHILD, IDLE, Row, short, short_reply
 # Replies that are allowed at any time here, although the model gives them in some states only.
 ANY_TIME = {
     "Failed": "any call may fail at any time; in the model so many fail in all",
+    "Denied": "a denial may pass, and come at any time; in the model so many come in all",
     "Known": "an age may be anything (P7); in the model it is there of every open file",
     "any": "the probe may answer anything (P8)",
     "Empty": "what is in a file instead of a record is not told",
@@ -33,7 +34,6 @@ ANY_TIME = {
 # And these, where the names of removed files are freed late.
 LATE = {
     "Exists": "here any removed file that is open may keep the name; in the model only the last",
-    "Denied": "the same",
     "Created": "the same: here the name may be free all the same",
     "Absent": "the same",
     "Opened": "the same: here any removed file that is open may be opened",

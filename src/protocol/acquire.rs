@@ -13,7 +13,9 @@ use super::wait::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The recorded holder lives, and the path named its file after that was known (P4).
+    /// The recorded process lives, and the path named its file after that was known (P4). During the
+    /// call it had that file locked, with its record in it: as a holder, or as a creator that had
+    /// still to confirm it.
     Holder,
     /// The holder is not known for certain, and why.
     Unknown(UnknownReason),

@@ -276,7 +276,8 @@ fn control(world: &str) -> &'static str {
     match world {
         "base" => "no-confirm-before-unlink",
         "threads" => "own-pid-is-stale-without-lock",
-        "fork" => "unlink-in-forked-child",
+        "fork" | "passed-to-child" => "unlink-in-forked-child",
+        "command" => "record-names-the-runner",
         "outside-rm" => "release-by-name",
         "old-agents" => "clock-after-content",
         "delete-pending" => "refuse-on-an-orphans-record",
@@ -290,7 +291,6 @@ fn control(world: &str) -> &'static str {
         "out-of-reach" => "lost-lock-keeps-its-record",
         "clears" | "trouble-for-clears" => "clear-without-confirm",
         "forced" => "force-without-the-lock",
-        "trouble-for-clears-without-locks" => "keep-after-void",
         _ => "drop-lock-then-unlink",
     }
 }

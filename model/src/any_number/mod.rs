@@ -74,6 +74,8 @@ pub const NOT_PROVED: &[(&str, &str)] = &[
         "an old agent may remove a holder's file at any time, after which P1 is not owed until all \
          are idle again; a view of one participant cannot tell when that is",
     ),
+    ("command", "as above: an old agent takes part"),
+    ("passed-to-child", "as above: an old agent takes part"),
     (
         "trouble-for-clears-without-locks",
         "without kernel locks a forced clear may remove a holder's file, with the same consequence",

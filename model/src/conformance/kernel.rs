@@ -530,6 +530,11 @@ impl InLockStep<'_, '_> {
         self.before.participant(self.who).listens == Listens::No && !is_ours
     }
 
+    /// Whether the name is being deleted: then the system itself denies it. Any other denial is a fault.
+    fn is_pending(&self) -> bool {
+        self.before.named().is_some_and(|file| file.pending)
+    }
+
     fn witness(&mut self) -> Option<&mut Witness> {
         self.kernel.witness_of(self.before, self.who)
     }
@@ -563,8 +568,9 @@ macro_rules! failure {
 
 impl FileSystem for InLockStep<'_, '_> {
     fn create(&mut self) -> Create {
-        let failed = failure!(self, Create, Create::Failed);
-        let reply = self.call(failed, Reply::Create, |fs| fs.create()).unwrap_or(Create::Failed);
+        let denied = failure!(self, Create, Create::Denied).filter(|_| !self.is_pending());
+        let instead = failure!(self, Create, Create::Failed).or(denied);
+        let reply = self.call(instead, Reply::Create, |fs| fs.create()).unwrap_or(Create::Failed);
         if let (Create::Created, Some(inode)) = (reply, self.after.path) {
             let seen = self.kernel.see_new_file(inode);
             self.noted(seen, "see the new file");
@@ -573,8 +579,9 @@ impl FileSystem for InLockStep<'_, '_> {
     }
 
     fn open(&mut self) -> OpenReply {
-        let failed = failure!(self, Open, OpenReply::Failed);
-        self.call(failed, Reply::Open, |fs| fs.open()).unwrap_or(OpenReply::Failed)
+        let denied = failure!(self, Open, OpenReply::Denied).filter(|_| !self.is_pending());
+        let instead = failure!(self, Open, OpenReply::Failed).or(denied);
+        self.call(instead, Reply::Open, |fs| fs.open()).unwrap_or(OpenReply::Failed)
     }
 
     fn age(&mut self) -> Dated {

@@ -9,6 +9,7 @@ use portlock::protocol::{
 
 use self::solo::Solo;
 use crate::scenario::moves::{Alone, Manner, Outcome, apply, is_blocked, patiently};
+use crate::scenario::other::Percy;
 use crate::scenario::world::{Content, Creator, Doing, Kind, Move, Participant, Who, World};
 use crate::scenario::worlds::{Config, Promise};
 use crate::variants::Protocol;
@@ -23,6 +24,9 @@ pub fn check_move(
     let owes = |promise| config.owed.contains(&promise);
     let after = &outcome.world;
     if owes(Promise::P1) && !(excludes(config, after) && knows_its_guarantee(config, outcome)) {
+        return Err(Promise::P1);
+    }
+    if owes(Promise::P1) && takes_a_used_lock(before, one, after) == Some(Kind::Command) {
         return Err(Promise::P1);
     }
     if owes(Promise::P2) && !removes_its_own(config, outcome) {
@@ -50,6 +54,10 @@ fn excludes(config: &Config, world: &World) -> bool {
     let is_ours = |who| !matches!(world.participant(who).kind, Kind::OldAgent);
     let mut holders = 0;
     for who in world.everyone() {
+        if world.uses_the_lock_of_the_dead(who) {
+            holders += 1;
+            continue;
+        }
         if !is_ours(who) || !world.believes(who) {
             continue;
         }
@@ -70,6 +78,29 @@ fn excludes(config: &Config, world: &World) -> bool {
         }
     }
     holders <= 1
+}
+
+/// P1, towards agents of the old format, which look at the recorded process alone: none takes a file
+/// for stale while a participant uses its lock. Returns the kind of the participant that uses it.
+///
+/// It is owed to a command, whose record names the command itself. It is not owed to a child that a
+/// guard was passed to, whose record goes on naming the parent.
+pub fn takes_a_used_lock(before: &World, one: Move, after: &World) -> Option<Kind> {
+    let Move::Call(who, _) = one else { return None };
+    let looks = before.participant(who).doing == Doing::Percy(Percy::Reading);
+    let takes = after.participant(who).doing == Doing::Percy(Percy::Unlinking);
+    if before.participant(who).kind != Kind::OldAgent || !looks || !takes {
+        return None;
+    }
+    let uses = |&user: &Who| {
+        let holds = match before.participant(user).doing {
+            Doing::Holding => before.participant(user).kind == Kind::Command,
+            Doing::Inherited { guard } => guard,
+            _ => false,
+        };
+        holds && before.has_lock(user) && before.open_inode(user) == before.path
+    };
+    before.everyone().find(uses).map(|user| before.participant(user).kind)
 }
 
 /// P1, as the guard tells it: who is told that the kernel lock protects it has the kernel lock, and
@@ -114,6 +145,11 @@ fn removes_its_own(config: &Config, outcome: &Outcome) -> bool {
 
 /// P4, of acquires and clears that name a holder, and of queries that say who holds, or that nobody
 /// does.
+///
+/// Named is a participant that, at some instant of the call, had the kernel lock on the file that the
+/// path named, with its record in it. A creator that has not confirmed its file yet is one: P1 does
+/// not count it as a holder, and it may still fail to hold. In the old format, and without kernel
+/// locks, named is the recorded author, alive while its record was in the file.
 fn tells_the_truth(before: &World, one: Move, outcome: &Outcome) -> bool {
     let (Move::Call(who, _) | Move::Answer(who, _)) = one else { return true };
     let was = before.participant(who).doing;
@@ -253,8 +289,13 @@ fn manners(config: &Config) -> impl Iterator<Item = Manner> + use<> {
 
 fn is_acquirer(kind: Kind) -> bool {
     match kind {
-        Kind::Process | Kind::Thread | Kind::Parent | Kind::Unlocked | Kind::Remote => true,
-        Kind::Child | Kind::OldAgent | Kind::Asker | Kind::Clearer => false,
+        Kind::Process
+        | Kind::Thread
+        | Kind::Parent
+        | Kind::Command
+        | Kind::Unlocked
+        | Kind::Remote => true,
+        Kind::Child | Kind::OldAgent | Kind::Asker | Kind::Clearer | Kind::Runner => false,
     }
 }
 

@@ -215,7 +215,9 @@ fn seen_by(world: &World, who: Who, content: Content) -> Content {
                 | Kind::Child
                 | Kind::OldAgent
                 | Kind::Asker
-                | Kind::Clearer => ANOTHER,
+                | Kind::Clearer
+                | Kind::Runner
+                | Kind::Command => ANOTHER,
             }
         }
     };

@@ -114,6 +114,11 @@ pub fn apply(config: &Config, protocol: &Protocol, world: &World, one: Move) -> 
             outcome.ended = doing;
             settle(protocol, next, who, doing);
         }
+        // A command ends, and with it the process.
+        Move::Release(who) if next.participant(who).kind == Kind::Command => {
+            next.crash(who, Look::Gone);
+            forgive(next);
+        }
         Move::Release(who) => {
             let doing = match next.participant(who).doing {
                 Doing::Holding => Doing::Releasing(protocol.release_start),
@@ -140,7 +145,7 @@ pub fn apply(config: &Config, protocol: &Protocol, world: &World, one: Move) -> 
             // What it cannot reach it cannot remove.
             next.removal_failed = true;
         }
-        Move::Fork(who) => fork(next, who)?,
+        Move::Fork(who) => fork(protocol, next, who)?,
         Move::Remove => {
             next.removals_left -= 1;
             if let Some(inode) = next.path.take() {
@@ -194,7 +199,7 @@ fn is_possible(world: &World, one: Move) -> bool {
             let holds = world.participant(who).doing == Doing::Holding;
             world.chroots_left > 0 && holds && world.participant(who).kind == Kind::Process
         }
-        Move::Fork(who) => world.participant(who).kind == Kind::Parent,
+        Move::Fork(who) => matches!(world.participant(who).kind, Kind::Parent | Kind::Runner),
         Move::Remove => world.removals_left > 0 && world.path.is_some(),
     }
 }
@@ -263,19 +268,29 @@ fn begin(protocol: &Protocol, next: &mut World, who: Who) -> Option<()> {
         Kind::OldAgent => Doing::Percy(Percy::START),
         Kind::Asker => Doing::Asking(Query::START),
         Kind::Clearer => Doing::Clearing(Clear::START),
-        Kind::Child => return None,
+        Kind::Runner if !protocol.runner_holds => Doing::Clearing(Clear::START),
+        Kind::Command if !protocol.runner_holds => protocol.begin,
+        Kind::Runner => protocol.begin,
+        Kind::Child | Kind::Command => return None,
     };
     next.forget_call(who);
     next.participant_mut(who).doing = doing;
     Some(())
 }
 
-fn fork(next: &mut World, who: Who) -> Option<()> {
+fn fork(protocol: &Protocol, next: &mut World, who: Who) -> Option<()> {
     let parent = *next.participant(who);
     let open = parent.open?;
-    let child = next.everyone().find(|&one| {
-        next.participant(one).kind == Kind::Child && next.participant(one).doing == Doing::Absent
-    })?;
+    let child = match parent.kind {
+        Kind::Runner if protocol.runner_holds && parent.doing == Doing::Holding => {
+            (Kind::Command, Doing::Idle)
+        }
+        Kind::Runner => return None,
+        _ => (Kind::Child, Doing::Absent),
+    };
+    let child = next
+        .everyone()
+        .find(|&one| (next.participant(one).kind, next.participant(one).doing) == child)?;
     let guard = matches!(parent.doing, Doing::Holding | Doing::Releasing(_));
     let participant = next.participant_mut(child);
     participant.doing = Doing::Inherited { guard };

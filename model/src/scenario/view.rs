@@ -372,15 +372,17 @@ impl FileSystem for View<'_> {
     fn create(&mut self) -> Create {
         scripted!(self.create: Create);
         let stands = self.world.named().copied();
+        // A fault is an error, or a denial that passes: see `Create::Denied`.
+        let fault = |fault| if fault == 0 { Create::Failed } else { Create::Denied };
         let reply = match stands {
-            None => match self.choose(1, 1) {
+            None => match self.choose(1, 2) {
                 Ok(_) => {
                     let me = self.me;
                     let inode = self.world.place(Content::Empty, Creator::Alive(me));
                     self.world.open(me, inode);
                     Create::Created
                 }
-                Err(_) => Create::Failed,
+                Err(which) => fault(which),
             },
             // Newer systems say that the name exists, older ones deny access.
             Some(file) if file.pending => match self.choose(2, 1) {
@@ -388,9 +390,9 @@ impl FileSystem for View<'_> {
                 Ok(_) => Create::Denied,
                 Err(_) => Create::Failed,
             },
-            Some(_) => match self.choose(1, 1) {
+            Some(_) => match self.choose(1, 2) {
                 Ok(_) => Create::Exists,
-                Err(_) => Create::Failed,
+                Err(which) => fault(which),
             },
         };
         self.reply = Reply::Create(reply);
@@ -400,22 +402,24 @@ impl FileSystem for View<'_> {
     fn open(&mut self) -> OpenReply {
         scripted!(self.open: Open);
         self.world.participant_mut(self.me).seen = Content::Empty;
+        // What denied it may be gone by the time of the next call, and even of the reply.
+        let fault = |fault| if fault == 0 { OpenReply::Failed } else { OpenReply::Denied };
         let reply = match (self.world.path, self.world.named().copied()) {
             (Some(inode), Some(file)) => {
                 // A name that is being deleted is denied by some systems and opened by others.
                 let ways = if file.pending && !self.config.windows { 2 } else { 1 };
-                match self.choose(ways, 1) {
+                match self.choose(ways, 2) {
                     Ok(0) if !file.pending || ways == 2 => {
                         self.world.open(self.me, inode);
                         OpenReply::Opened
                     }
                     Ok(_) => OpenReply::Denied,
-                    Err(_) => OpenReply::Failed,
+                    Err(which) => fault(which),
                 }
             }
-            (None, _) | (_, None) => match self.choose(1, 1) {
+            (None, _) | (_, None) => match self.choose(1, 2) {
                 Ok(_) => OpenReply::Absent,
-                Err(_) => OpenReply::Failed,
+                Err(which) => fault(which),
             },
         };
         self.reply = Reply::Open(reply);

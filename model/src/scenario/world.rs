@@ -146,6 +146,12 @@ pub enum Kind {
     Asker,
     /// Only removes what is stale, or, where that is allowed, what its person wants gone.
     Clearer,
+    /// Starts the command that is to hold the lock, and clears the file at any time: `portlock run`.
+    /// It has no copy of the command's open file. A wrong protocol has it hold for its command.
+    Runner,
+    /// Acquires, and then is the command of the runner: it holds for as long as it lives, and does not
+    /// release.
+    Command,
     /// As a process, in a sandbox that has no kernel locks, while all others have them. It writes
     /// within the grace, which is all that protects it until then.
     Unlocked,
@@ -196,6 +202,8 @@ impl Participant {
                 | Kind::OldAgent
                 | Kind::Asker
                 | Kind::Clearer
+                | Kind::Runner
+                | Kind::Command
                 | Kind::Unlocked
                 | Kind::Remote => Doing::Idle,
             },
@@ -395,6 +403,17 @@ impl World {
         }
     }
 
+    /// Whether a participant uses the lock of the named file for a holder whose open file it shares, and
+    /// the holder has died: the kernel lock is then its own.
+    pub fn uses_the_lock_of_the_dead(&self, who: Who) -> bool {
+        let participant = self.participant(who);
+        let shares = |other: Who| other != who && self.participant(other).open == participant.open;
+        participant.doing == (Doing::Inherited { guard: true })
+            && self.has_lock(who)
+            && self.open_inode(who) == self.path
+            && !self.everyone().any(shares)
+    }
+
     /// Adds a file at the path, open to nobody.
     pub fn place(&mut self, content: Content, creator: Creator) -> Inode {
         let inode = self.new_file(content, creator);
@@ -506,6 +525,8 @@ impl World {
                 | Kind::OldAgent
                 | Kind::Asker
                 | Kind::Clearer
+                | Kind::Runner
+                | Kind::Command
                 | Kind::Unlocked
                 | Kind::Remote => Doing::Idle,
             };

@@ -44,7 +44,8 @@ impl Promise {
             }
             Self::P3 => "P3 recovery: who died blocks nobody",
             Self::P4 => {
-                "P4 truthful refusal: who is named had the named file locked, with its record in it"
+                "P4 truthful refusal: who is named had the named file locked, with its record in it, during \
+                 the call"
             }
             Self::P5 => {
                 "P5 bounded: run alone, a call ends, and gets a lock that nobody holds; who waits gets it at last"
@@ -242,6 +243,27 @@ impl Config {
                 name: "old-agents",
                 // Two of ours at 3 as well; there, two processes die.
                 kinds: vec![Kind::Process, Kind::Process, Kind::OldAgent],
+                starts: &[Start::Absent, Start::File(Content::OldDead(Look::Gone))],
+                crashes: if few { 2 } else { 1 },
+                looks: &[Look::Gone],
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                // What `portlock run` starts, and portlock itself; either may die first. An old agent
+                // looks at the recorded process alone. At 3 two processes die.
+                name: "command",
+                kinds: vec![Kind::Runner, Kind::Command, Kind::OldAgent],
+                starts: &[Start::Absent, Start::File(Content::OldDead(Look::Gone))],
+                crashes: if few { 2 } else { 1 },
+                looks: &[Look::Gone],
+                owed: SAFETY,
+                ..base.clone()
+            },
+            Self {
+                // The same of a guard that is passed to a child, whose record names the parent.
+                name: "passed-to-child",
+                kinds: vec![Kind::Parent, Kind::Child, Kind::OldAgent],
                 starts: &[Start::Absent, Start::File(Content::OldDead(Look::Gone))],
                 crashes: if few { 2 } else { 1 },
                 looks: &[Look::Gone],

@@ -16,15 +16,15 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashSet;
 
 use portlock::protocol::{
-    Acquire, Clear, Cleared, Closing, Query, Refusal, Release, Released, Then,
+    Acquire, Clear, Cleared, Closing, OpenReply, Query, Refusal, Release, Released, Then,
 };
 
 use crate::properties::solo::Memo;
-use crate::properties::{check_alone, check_alone_by, check_move};
+use crate::properties::{check_alone, check_alone_by, check_move, names, takes_a_used_lock};
 use crate::scenario::machines::{Answer, Reply};
 use crate::scenario::moves::{Outcome, successors};
 use crate::scenario::schedule::Schedule;
-use crate::scenario::world::{Doing, Move, World};
+use crate::scenario::world::{Content, Doing, Kind, Move, Who, World};
 use crate::scenario::worlds::{Config, Promise};
 use crate::search::fingerprint::{ByPart, Fingerprint, fingerprint};
 use crate::search::packed::Packed;
@@ -73,10 +73,35 @@ impl Coverage {
         self.sometimes.extend(&other.sometimes);
     }
 
-    fn note(&mut self, before: &World, one: Move, reply: Reply, ended: Doing) {
+    fn note(&mut self, before: &World, one: Move, outcome: &Outcome) {
+        let Outcome { world: after, reply, ended, .. } = *outcome;
+        let after = &after;
         match one {
             Move::Call(who, _) => {
                 let was = before.participant(who).doing;
+                if names(after.participant(who).doing) && !names(was) {
+                    let named = after.named().map(|file| file.content);
+                    let confirms = |one: Who| {
+                        let doing = after.participant(one).doing;
+                        named == Some(Content::Of(one))
+                            && matches!(doing, Doing::Acquiring(Acquire::ConfirmingCreated(_)))
+                    };
+                    if after.everyone().any(confirms) {
+                        self.sometimes.insert("a refusal names one that has still to confirm");
+                    }
+                }
+                match takes_a_used_lock(before, one, after) {
+                    Some(Kind::Command) => {
+                        self.sometimes.insert("an old agent takes the lock of a live command");
+                    }
+                    Some(_) => {
+                        self.sometimes.insert("an old agent takes the lock that a child uses");
+                    }
+                    None => {}
+                }
+                if reply == Reply::Open(OpenReply::Denied) && before.path.is_none() {
+                    self.sometimes.insert("a name is denied that is gone");
+                }
                 if !matches!(was, Doing::Percy(_) | Doing::Aside(_)) {
                     self.steps.insert((was, reply, ended));
                     self.note_end(was, ended);
@@ -483,7 +508,7 @@ impl<'a, W: FnMut(&World, Move, &Outcome)> Worker<'a, W> {
         for (step, (one, outcome)) in self.possible.iter_mut().enumerate() {
             self.transitions += 1;
             (self.watch)(world, *one, outcome);
-            self.coverage.note(world, *one, outcome.reply, outcome.ended);
+            self.coverage.note(world, *one, outcome);
             if let Err(promise) = check_move(config, world, *one, outcome) {
                 return Some(Find { state, step: Some(number(step)), promise });
             }

@@ -6,10 +6,10 @@ pub mod catalogue;
 use portlock::protocol::{
     Acquire, Age, Author, Blocked, CheckingAge, Claim, CleanupLocking, CleanupVerifying, Clear,
     Closing, Confirming, Disposition, FileSystem, FreeLock, Guarantee, Judging, KernelLock,
-    Listening, LockingCreated, LockingExisting, Op, Peeked, Probe, Probed, Query, QueryWatching,
-    ReadReply, Reading, ReadingUnlocked, Recording, Refusal, Release, ReleaseClosing,
-    ReleaseConfirming, ReleaseTruncating, ReleaseUnlinking, Released, Revalidating, Subscribing,
-    Then, UnknownReason, Unlinking,
+    Listening, LockingCreated, LockingExisting, Op, Pausing, Peeked, Probe, Probed, Query,
+    QueryWatching, ReadReply, Reading, ReadingUnlocked, Recording, Refusal, Release,
+    ReleaseClosing, ReleaseConfirming, ReleaseTruncating, ReleaseUnlinking, Released, Revalidating,
+    Subscribing, Then, UnknownReason, Unlinking,
 };
 
 use crate::scenario::machines::Reply;
@@ -36,6 +36,8 @@ pub struct Protocol {
     /// A call may end with its file open, which then stays open.
     pub leaks: bool,
     pub repairs: Repairs,
+    /// A runner holds the lock for its command, which shares its open file.
+    pub runner_holds: bool,
 }
 
 /// What ships.
@@ -52,6 +54,7 @@ pub const SHIPPED: Protocol = Protocol {
     confirms_itself: false,
     leaks: false,
     repairs: Repairs { reread: false, guard: false },
+    runner_holds: false,
 };
 
 /// Where a variant is caught.
@@ -341,6 +344,20 @@ pub fn all() -> Vec<Variant> {
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Opening(_), Acquire::Failed(Op::Open)) => UNLINK,
+                (Acquire::Unlinking(_), _) if fs.world.participant(fs.me).open.is_none() => {
+                    Acquire::START
+                }
+                (_, next) => next,
+            }),
+        },
+        Variant {
+            name: "denied-is-stale",
+            shipped_by: "",
+            caught: breaks(Promise::P2, "faults", 2),
+            calls: 3,
+            engines: EVERY_ENGINE,
+            protocol: acquire(|state, fs| match (state, state.step(fs)) {
+                (Acquire::Opening(_), Acquire::Pausing(Pausing::Denied(_))) => UNLINK,
                 (Acquire::Unlinking(_), _) if fs.world.participant(fs.me).open.is_none() => {
                     Acquire::START
                 }
@@ -915,6 +932,14 @@ pub fn all() -> Vec<Variant> {
                 }
                 next => next,
             }),
+        },
+        Variant {
+            name: "record-names-the-runner",
+            shipped_by: "",
+            caught: breaks(Promise::P1, "command", 2),
+            calls: 6,
+            engines: EVERY_ENGINE,
+            protocol: Protocol { runner_holds: true, ..SHIPPED },
         },
         Variant {
             name: "query-takes-the-lock",
