@@ -138,17 +138,17 @@
 //!         self.disk.record = Some(None);
 //!         Create::Created
 //!     }
-//!     fn open(&mut self) -> Open {
-//!         if self.disk.record.is_some() { Open::Opened } else { Open::Absent }
+//!     fn open(&mut self) -> OpenReply {
+//!         if self.disk.record.is_some() { OpenReply::Opened } else { OpenReply::Absent }
 //!     }
 //!     fn age(&mut self) -> Dated { Dated::Known(Age::Young) }
-//!     fn lock(&mut self) -> Lock {
+//!     fn lock(&mut self) -> LockReply {
 //!         let by = *self.disk.locked_by.get_or_insert(self.me);
-//!         if by == self.me { Lock::Ours } else { Lock::Busy }
+//!         if by == self.me { LockReply::Ours } else { LockReply::Busy }
 //!     }
 //!     fn write(&mut self) -> Done { self.disk.record = Some(Some(self.me)); Done::Done }
-//!     fn read(&mut self) -> Read {
-//!         match self.disk.record { Some(Some(_)) => Read::Record, _ => Read::Empty }
+//!     fn read(&mut self) -> ReadReply {
+//!         match self.disk.record { Some(Some(_)) => ReadReply::Record, _ => ReadReply::Empty }
 //!     }
 //!     fn probe(&mut self) -> Probed {
 //!         Probed::Known(Author::Here(FreeLock::ProvesDeath, Probe::Alive))
@@ -156,11 +156,11 @@
 //!     fn confirm(&mut self) -> Confirm { Confirm::Same }
 //!     fn unlink(&mut self) -> Unlink { self.disk.record = None; Unlink::Unlinked }
 //!     fn close(&mut self) { if self.disk.locked_by == Some(self.me) { self.disk.locked_by = None } }
-//! #   fn arm(&mut self) {}
-//! #   fn listen(&mut self) -> Listen { Listen::Over }
-//! #   fn void(&mut self) -> Done { self.disk.record = Some(None); Done::Done }
-//! #   fn watch(&mut self) -> Watch { Watch::Unknown }
-//! #   fn leave(&mut self) {}
+//! #   fn subscribe(&mut self) {}
+//! #   fn wait_event(&mut self) -> Listen { Listen::Over }
+//! #   fn truncate(&mut self) -> Done { self.disk.record = Some(None); Done::Done }
+//! #   fn query_lock(&mut self) -> Watch { Watch::Unknown }
+//! #   fn close_without_unlock(&mut self) {}
 //! }
 //!
 //! /// Without a wait, and with three tries.

@@ -44,7 +44,7 @@
 //! child.kill()?;
 //! child.wait()?;
 //! let guard = lock.try_acquire()?;
-//! assert!(guard.reclaimed().is_some());
+//! assert!(guard.recovered_from().is_some());
 //! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -62,7 +62,7 @@
 //! dead.boot = Some("an earlier boot".into());
 //! std::fs::write(lock.path(), dead.to_bytes())?;
 //! # if dead.host.is_some() && !cfg!(windows) {
-//! assert!(lock.try_acquire()?.reclaimed().is_some());
+//! assert!(lock.try_acquire()?.recovered_from().is_some());
 //! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

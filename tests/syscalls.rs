@@ -401,7 +401,9 @@ fn brief(call: &str, path: &str, lock_file: &mut Option<String>) -> Option<Strin
             let flags = arguments.rsplit(", ").next().unwrap_or_default();
             format!("inotify_add_watch(path, {flags})")
         }
-        "inotify_rm_watch" | "ppoll" => format!("{name}()"),
+        // The kernel drops the watch with the file, whose last close is another process's.
+        "inotify_rm_watch" => return Some("inotify_rm_watch()".to_owned()),
+        "ppoll" => format!("{name}()"),
         "fstatfs" if on_lock_file => "fstatfs(file)".to_owned(),
         // The first pause has a random length, for which a seed is drawn once.
         "getrandom" => return None,

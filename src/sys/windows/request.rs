@@ -43,7 +43,8 @@ impl Request {
         Ok(Self { overlapped: Box::new(UnsafeCell::new(overlapped)), event })
     }
 
-    /// Waits until the request has ended, which is [`Waited::Ours`].
+    /// Waits until the request has ended, which is [`Waited::Ours`]
+    /// ([`WaitForMultipleObjects`](https://learn.microsoft.com/windows/win32/api/synchapi/nf-synchapi-waitformultipleobjects)).
     pub(super) fn until_done(
         &self,
         limit: Duration,
