@@ -4,6 +4,8 @@
 //! S9 (a reclaim is unlink and exclusive create, no rename) is in `tests/syscalls.rs`, which sees
 //! the calls themselves: `s9_nothing_renames`. `old_agents` has the published JavaScript itself.
 
+#[cfg(target_os = "linux")]
+mod calls;
 #[cfg(unix)]
 mod old_agents;
 #[path = "../participant/mod.rs"]
