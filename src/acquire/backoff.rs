@@ -10,9 +10,9 @@ use crate::sys::{Backoff, Deadline};
 /// refusal (P5).
 ///
 /// Another participant needs tens of microseconds to record itself, to release or to reclaim.
-/// With [`Backoff::FIRST`] and [`LONGEST_PAUSE`] the tries spread over about 30 ms, which also rides
+/// With pauses that grow to 2 ms the tries spread over about 30 ms, which also rides
 /// out a participant that loses its processor for a few time slices.
-pub(crate) const TRIES: u32 = 20;
+pub const TRIES: u32 = 20;
 
 /// The longest pause between two tries, for as long as what is waited for takes microseconds.
 const LONGEST_PAUSE: Duration = Duration::from_millis(2);

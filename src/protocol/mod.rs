@@ -132,6 +132,7 @@ pub use wait::{
     Blocked, BlockedAnswer, Disposition, Listening, Rechecking, Retrying, Revalidating, Subscribing,
 };
 
+pub use crate::acquire::backoff::TRIES;
 pub use crate::record::{Contents, FileName};
 
 pub(crate) use judge::depends_on_watch;

@@ -7,7 +7,7 @@ use portlock::protocol::{
     QueryConfirming, QueryThen, Refusal, Then,
 };
 
-use self::solo::Solo;
+use crate::properties::solo::{self, EverySolo, Solo};
 use crate::scenario::moves::{Alone, Manner, Outcome, apply, is_blocked, patiently};
 use crate::scenario::other::Percy;
 use crate::scenario::world::{Content, Creator, Doing, Kind, Move, Participant, Who, World};
@@ -277,6 +277,54 @@ pub fn check_alone_by(
         longest = longest.max(alone.map_err(fared(Manner::Leaves))?);
         for manner in manners(config).filter(|_| may_wait(participant)) {
             is_served(config, protocol, world, who, manner).map_err(fared(manner))?;
+        }
+    }
+    Ok(longest)
+}
+
+/// Same as [`check_alone`], of every reply that a call can give and with as many tries as ship. Of
+/// calls whose callers leave: `every` makes the runs of one participant that has begun.
+pub fn check_every_reply(
+    config: &Config,
+    protocol: &Protocol,
+    world: &World,
+    mut every: impl FnMut(&World, Who) -> EverySolo,
+) -> Result<u32, Fared> {
+    let owes_bounds = config.owed.contains(&Promise::P5);
+    let mut longest = 0;
+    for who in world.everyone() {
+        let participant = world.participant(who);
+        let may_begin = participant.open.is_none() && !participant.out_of_reach;
+        let is_clearer = participant.kind == Kind::Clearer;
+        let run = match participant.doing {
+            _ if participant.suspended => continue,
+            Doing::Acquiring(_) | Doing::Releasing(_) | Doing::Asking(_) | Doing::Clearing(_)
+                if owes_bounds =>
+            {
+                every(world, who)
+            }
+            Doing::Idle if may_begin && (is_clearer || is_acquirer(participant.kind)) => {
+                every(&begun(config, protocol, world, who), who)
+            }
+            _ => continue,
+        };
+        let fared = |broken| Fared { broken, who, manner: Manner::Leaves };
+        if participant.doing != Doing::Idle {
+            longest = longest.max(run.longest.ok_or(fared(Promise::P5))?);
+            continue;
+        }
+        // Only an empty file may be one that its creator is about to write to.
+        let has_to_pause =
+            world.named().is_some_and(|file| file.content == Content::Empty || file.pending);
+        let gets_it = if is_clearer {
+            run.all_leave_the_path_free
+        } else {
+            run.all_hold && (has_to_pause || !run.some_pause)
+        };
+        let is_blocked = is_blocked(config, world, who);
+        match run.longest {
+            Some(calls) if gets_it || is_blocked => longest = longest.max(calls),
+            _ => longest = longest.max(owed_by(config, world).map_err(fared)?),
         }
     }
     Ok(longest)

@@ -5,10 +5,11 @@
 //! ended what they are at ([`patiently`](crate::scenario::moves::patiently)), their states matter as well, and
 //! nothing is remembered.
 
+use portlock::protocol::{Acquire, Clear, Release, TRIES};
 use rustc_hash::FxHashMap;
 
 use crate::scenario::machines::Answer;
-use crate::scenario::moves::{Alone, alone};
+use crate::scenario::moves::{Alone, Outcome, alone, apply, asks_the_driver, dates};
 use crate::scenario::world::{
     Content, Creator, Doing, File, Inode, Kind, Move, OpenFile, Participant, Who, World,
 };
@@ -33,6 +34,107 @@ pub fn run(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Sol
         paused |= matches!(one, Move::Answer(_, Answer::Again));
     });
     Solo { alone, leaves_the_path_free: end.is_none(), paused }
+}
+
+/// What is true of every solo run of a participant, whichever replies its calls get, without a failure
+/// and with as many tries as the shipped drivers make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EverySolo {
+    /// Moves of the longest; `None` if one does not end.
+    pub longest: Option<u32>,
+    /// Each ends with the lock.
+    pub all_hold: bool,
+    /// Each ends with nothing at the path.
+    pub all_leave_the_path_free: bool,
+    /// One gets the lock after it has paused.
+    pub some_pause: bool,
+}
+
+impl EverySolo {
+    const ENDLESS: Self =
+        Self { longest: None, all_hold: false, all_leave_the_path_free: false, some_pause: false };
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            longest: self.longest.zip(other.longest).map(|(one, other)| one.max(other)),
+            all_hold: self.all_hold && other.all_hold,
+            all_leave_the_path_free: self.all_leave_the_path_free && other.all_leave_the_path_free,
+            some_pause: self.some_pause || other.some_pause,
+        }
+    }
+}
+
+/// Makes every run of a participant that has begun, with nothing in between.
+///
+/// A file without a record looks old after the first pause, if it may: the grace has passed.
+pub fn every_run(config: &Config, protocol: &Protocol, world: &World, who: Who) -> EverySolo {
+    let known = FxHashMap::default();
+    let world = World { faults_left: 0, ..*world };
+    Every { config, protocol, who, known }.from(world, 0)
+}
+
+struct Every<'a> {
+    config: &'a Config,
+    protocol: &'a Protocol,
+    who: Who,
+    /// By world and pauses so far. `None` while its runs are being made: to come back is a circle.
+    known: FxHashMap<(World, u32), Option<EverySolo>>,
+}
+
+impl Every<'_> {
+    fn from(&mut self, world: World, pauses: u32) -> EverySolo {
+        if let Some(known) = self.known.get(&(world, pauses)) {
+            return known.unwrap_or(EverySolo::ENDLESS);
+        }
+        self.known.insert((world, pauses), None);
+        let doing = world.participant(self.who).doing;
+        let (next, now) = self.moves(&world, pauses);
+        let runs = next.into_iter().map(|outcome| self.from(outcome.world, now));
+        let every = match runs.reduce(EverySolo::and) {
+            Some(every) => EverySolo { longest: every.longest.map(|calls| calls + 1), ..every },
+            None => EverySolo {
+                longest: Some(0),
+                all_hold: doing == Doing::Holding,
+                all_leave_the_path_free: world.path.is_none(),
+                some_pause: doing == Doing::Holding && pauses > 0,
+            },
+        };
+        self.known.insert((world, pauses), Some(every));
+        every
+    }
+
+    /// The moves that the participant may make, and how often it has paused then. None at an end.
+    fn moves(&self, world: &World, pauses: u32) -> (Vec<Outcome>, u32) {
+        let who = self.who;
+        let make = |one| apply(self.config, self.protocol, world, one);
+        let only = |one| Vec::from_iter(make(one));
+        match world.participant(who).doing {
+            Doing::Idle | Doing::Absent | Doing::Holding => (Vec::new(), pauses),
+            // Its time is over.
+            Doing::Acquiring(Acquire::Listening(_)) => (only(Move::Call(who, 1)), pauses),
+            Doing::Acquiring(Acquire::Blocked(_))
+            | Doing::Clearing(Clear::At(Acquire::Blocked(_))) => {
+                (only(Move::Answer(who, Answer::Leave)), pauses)
+            }
+            Doing::Releasing(Release::ReleaseFailed(_)) => {
+                (only(Move::Answer(who, Answer::Abandon)), pauses)
+            }
+            doing if asks_the_driver(doing) => {
+                let again = pauses + 1 < TRIES;
+                let answer = if again { Answer::Again } else { Answer::GiveUp };
+                (only(Move::Answer(who, answer)), pauses + u32::from(again))
+            }
+            doing if dates(doing) && pauses > 0 && world.may_look_old(who) => {
+                (only(Move::Call(who, 1)), pauses)
+            }
+            _ => {
+                let mut next = only(Move::Call(who, 0));
+                let choices = next.first().map_or(0, |outcome| outcome.choices);
+                next.extend((1..choices).filter_map(|choice| make(Move::Call(who, choice))));
+                (next, pauses)
+            }
+        }
+    }
 }
 
 /// The solo runs of one world under one protocol.

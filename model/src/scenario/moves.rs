@@ -476,7 +476,7 @@ const ENDLESS: u32 = 200;
 const TRIES: u32 = 3;
 
 /// Whether it is about to find out how old the open file is.
-fn dates(doing: Doing) -> bool {
+pub(crate) fn dates(doing: Doing) -> bool {
     matches!(
         doing,
         Doing::Acquiring(Acquire::CheckingAge(_))
