@@ -7,7 +7,7 @@ use portlock::protocol::{
     QueryConfirming, QueryThen, Refusal, Then,
 };
 
-use crate::properties::solo::{self, EverySolo, Solo};
+use self::solo::{EverySolo, Solo};
 use crate::scenario::moves::{Alone, Manner, Outcome, apply, is_blocked, patiently};
 use crate::scenario::other::Percy;
 use crate::scenario::world::{Content, Creator, Doing, Kind, Move, Participant, Who, World};
