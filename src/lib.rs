@@ -75,9 +75,11 @@
 //! - **P3 recovery.** A participant that dies at any step blocks no other, where the kernel lock or the
 //!   probe can prove the death: the next acquire gets the lock, at once, or after two seconds if the
 //!   dead one had created its file and not yet written to it.
-//! - **P4 truthful refusal.** A refusal names a process that, at some instant of the call, had the
-//!   kernel lock on the file that the path named with its record in it (or, in the old format, was
-//!   recorded in the file and alive), or says that the holder is not known, and why.
+//! - **P4 truthful refusal.** A refusal that names a holder names one that, at some instant of the
+//!   call, had the kernel lock on the file that the path named, with its record in it. That may be a
+//!   creator that has still to confirm its file. In the old format, and without kernel locks, it is
+//!   the recorded process, alive while its record was in the file. Any other refusal says that the
+//!   holder is unknown, and why.
 //! - **P5 bounded.** An acquire or release that runs alone ends within a small, fixed number of
 //!   calls. None blocks, unless the caller asked to wait ([`Lock::acquire`],
 //!   [`Lock::acquire_timeout`], [`Lock::acquire_with`]); a caller that waits gets the lock when it is free.

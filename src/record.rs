@@ -46,7 +46,7 @@ pub struct Holder {
     /// The port that is locked; `None` for a lock that is not a port's.
     pub port: Option<u16>,
     /// When the record was written, by the author's clock, to the millisecond.
-    pub since: Option<SystemTime>,
+    pub started_at: Option<SystemTime>,
     /// The name of the program.
     pub command: Option<String>,
     /// The name of the machine. Many machines may have it.
@@ -82,7 +82,7 @@ impl Holder {
         Self {
             pid,
             port: None,
-            since: None,
+            started_at: None,
             command: None,
             host: None,
             machine: None,
@@ -115,7 +115,7 @@ impl Holder {
         Some(Self {
             pid: u32::try_from(pid).ok()?,
             port: keys.get("port").and_then(port),
-            since: keys.get("startedAt").and_then(Value::as_str).and_then(parse_time),
+            started_at: keys.get("startedAt").and_then(Value::as_str).and_then(parse_time),
             command: text("command"),
             host: text("host"),
             machine: text("machine"),
@@ -138,7 +138,7 @@ impl Holder {
             Some(port) => record.number("port", Some(port.into())),
             None => record.put("port", "null"),
         }
-        record.text("startedAt", self.since.and_then(format_time).as_deref());
+        record.text("startedAt", self.started_at.and_then(format_time).as_deref());
         for (key, text) in [
             ("command", &self.command),
             ("host", &self.host),
@@ -311,7 +311,7 @@ impl fmt::Display for Holder {
     /// parts that are known.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pid {}", self.pid)?;
-        let since = self.since.and_then(format_time).map(|time| {
+        let since = self.started_at.and_then(format_time).map(|time| {
             let (date, clock) = time.split_once('T').unwrap_or((&time, ""));
             format!("since {date} {} UTC", clock.split('.').next().unwrap_or(clock))
         });

@@ -20,7 +20,7 @@ impl Serialize for Holder {
         let mut holder = serializer.serialize_struct("Holder", 6)?;
         holder.serialize_field("pid", &self.pid)?;
         holder.serialize_field("port", &self.port)?;
-        holder.serialize_field("startedAt", &self.since.and_then(time_text))?;
+        holder.serialize_field("startedAt", &self.started_at.and_then(time_text))?;
         holder.serialize_field("command", &self.command)?;
         holder.serialize_field("host", &self.host)?;
         holder.serialize_field("note", &self.note)?;

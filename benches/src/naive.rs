@@ -38,7 +38,7 @@ impl Record {
             Self::ThreeKeys => file.write_all(&Self::three_keys()),
             Self::EightKeys(holder) => {
                 let mut holder = holder.clone();
-                holder.since = Some(SystemTime::now());
+                holder.started_at = Some(SystemTime::now());
                 file.write_all(&holder.to_bytes())
             }
         }

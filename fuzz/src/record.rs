@@ -77,7 +77,7 @@ fn writer(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
         ROUND_TRIP,
         back.pid == holder.pid
             && back.process_start == holder.process_start
-            && (back.since.is_none() || back.since == holder.since),
+            && (back.started_at.is_none() || back.started_at == holder.started_at),
         || format!("{holder:?} became {back:?}"),
     )
 }
@@ -88,7 +88,7 @@ pub(crate) fn holder_of(bytes: &[u8]) -> Holder {
     let number = number.iter().fold(0, |sum, &byte| (sum << 8) | u64::from(byte));
     let text = text_of(&text[..text.len().min(MOST_WRITTEN)]);
     let mut holder = Holder::new(u32::try_from(number >> 33).map_or(1, |pid| pid.max(1)));
-    holder.since = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(number));
+    holder.started_at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(number));
     holder.command = Some(text.clone());
     holder.host = Some(text.chars().rev().collect());
     holder.note = Some(text.repeat(2));

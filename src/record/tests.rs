@@ -140,7 +140,7 @@ fn note_is_last_bounded_and_shown() {
 fn longest_record_fits() {
     let mut holder = Holder::new(i32::MAX as u32);
     let far = Duration::from_secs(253_402_300_799);
-    (holder.port, holder.since) = (Some(u16::MAX), Some(SystemTime::UNIX_EPOCH + far));
+    (holder.port, holder.started_at) = (Some(u16::MAX), Some(SystemTime::UNIX_EPOCH + far));
     for character in ["\u{10fffd}", "\\", "\"", "\u{1f512}"] {
         let text = Some(character.repeat(1000));
         (holder.command, holder.host) = (text.clone(), text.clone());
@@ -157,7 +157,7 @@ fn a_time_that_cannot_be_written_is_left_out() {
     let mut holder = Holder::new(7);
     let far = Duration::from_secs(400_000_000_000);
     for time in [SystemTime::UNIX_EPOCH - Duration::from_secs(1), SystemTime::UNIX_EPOCH + far] {
-        holder.since = Some(time);
+        holder.started_at = Some(time);
         assert_eq!(holder.to_bytes(), br#"{"pid":7,"port":null}"#);
         assert_eq!(holder.to_string(), "pid 7");
     }

@@ -41,7 +41,7 @@ fn the_table_is_aligned_and_ordered() {
     };
     let name = record["command"].as_str().expect("a name");
     let expected = [
-        line("LOCK", "STATE", "PID", "SINCE", "REASON", "COMMAND"),
+        line("LOCK", "STATE", "PID", "STARTED", "REASON", "COMMAND"),
         line("80", "stale", &pid(&dead), &since(&dead), "-", "sh"),
         line(PORT, "held", &pid(&record), &since(&record), "-", name),
         line("build", "unknown", &pid(&foreign), &since(&foreign), "no-shared-lock", "sh"),

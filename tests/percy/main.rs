@@ -168,7 +168,7 @@ fn s2_the_record_is_compact_json_with_pid_port_and_started_at_first() {
     let written = humantime::parse_rfc3339(time).expect("a time");
     let millisecond = Duration::from_millis(1);
     assert!(before - millisecond <= written && written <= after, "{time} is the present");
-    assert_eq!(guard.holder().since, Some(written));
+    assert_eq!(guard.holder().started_at, Some(written));
     assert_eq!((guard.holder().pid, guard.holder().port), (std::process::id(), Some(PORT)));
     let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!((&json["pid"], &json["port"]), (&std::process::id().into(), &PORT.into()));
@@ -194,7 +194,7 @@ fn s2_a_reader_in_javascript_gets_pid_port_and_time() {
         Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
         Err(error) => return not_checked(&format!("node does not run here ({error})")),
     };
-    let since = guard.holder().since.expect("recorded").duration_since(SystemTime::UNIX_EPOCH);
+    let since = guard.holder().started_at.expect("recorded").duration_since(SystemTime::UNIX_EPOCH);
     let since = since.expect("after 1970").as_millis();
     assert_eq!(output, format!("{} {PORT} {since}", std::process::id()));
 }
@@ -233,7 +233,7 @@ fn s4_a_live_holder_is_refused_with_record_pid_and_path() {
     let recorded = held.holder.as_ref().expect("its record could be read");
     let told = (recorded.pid, held.reason, held.port(), held.path.as_path());
     assert_eq!(told, (holder.pid(), Refusal::Holder, Some(PORT), place.path()));
-    assert!(recorded.since.is_some_and(|since| since <= SystemTime::now()));
+    assert!(recorded.started_at.is_some_and(|since| since <= SystemTime::now()));
     let message = error.to_string();
     assert!(message.contains(&format!("pid {}", holder.pid())), "{message}");
     assert!(message.contains(&place.path().display().to_string()), "{message}");

@@ -94,7 +94,7 @@ fn an_old_agents_record_is_read_by_the_library_and_the_command() {
     let error = home.lock().try_acquire().expect_err("it is held");
     let holder = error.held().and_then(|held| held.holder.as_ref()).expect("its record is read");
     assert_eq!((holder.pid, holder.port), (agent.pid(), Some(PORT)));
-    assert_eq!(holder.since, humantime::parse_rfc3339(since).ok());
+    assert_eq!(holder.started_at, humantime::parse_rfc3339(since).ok());
 
     let done = home.portlock(&["status", "--json", "5338"]);
     let status: Value = serde_json::from_slice(&done.stdout).expect("JSON");
@@ -184,7 +184,7 @@ fn an_old_agents_stop_removes_our_file_which_is_a_loss_that_is_told() {
 
 fn is_refused_in_the_name_of(said: &Value, guard: &Guard, home: &Home) {
     let holder = guard.holder();
-    let since = humantime::format_rfc3339_millis(holder.since.expect("recorded")).to_string();
+    let since = humantime::format_rfc3339_millis(holder.started_at.expect("recorded")).to_string();
     assert_eq!(said["did"], "refused", "{said}");
     assert_eq!(said["path"], home.lock_file().to_str().expect("UTF-8"));
     let keys = ["pid", "port", "startedAt"];

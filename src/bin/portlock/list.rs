@@ -12,7 +12,7 @@ use crate::status_code::of_list;
 /// List the locks of a directory
 ///
 /// Read-only, like status. In a table: LOCK (the port or name), STATE (held, stale, unknown),
-/// PID and SINCE (from the record), REASON (where it is not certain; see status --help), COMMAND, NOTE
+/// PID and STARTED (from the record), REASON (where it is not certain; see status --help), COMMAND, NOTE
 /// (where a program has left one). Files that end in .lock and are no lock files, as Cargo.lock, are
 /// named on stderr.
 #[derive(Debug, Args)]
@@ -73,7 +73,7 @@ impl List {
 /// characters moves nothing.
 fn table(found: &[Found]) -> String {
     let some_reason = found.iter().any(|found| found.reason.is_some());
-    let mut heads = vec!["LOCK", "STATE", "PID", "SINCE"];
+    let mut heads = vec!["LOCK", "STATE", "PID", "STARTED"];
     heads.extend(some_reason.then_some("REASON"));
     heads.push("COMMAND");
     let some_note = found.iter().any(|found| note(found).is_some());

@@ -69,7 +69,7 @@ pub(super) fn filesystem(opened: &Opened, holder: &Holder) -> Filesystem {
 /// Whether a file came to be after the record in it was written. Not known counts as a copy.
 fn is_copy(file: &File, holder: &Holder) -> bool {
     let born = file.metadata().and_then(|found| found.created());
-    match (born, holder.since) {
+    match (born, holder.started_at) {
         // The record's time has whole milliseconds.
         (Ok(born), Some(since)) => {
             born.duration_since(since).is_ok_and(|after| after.as_millis() > 0)

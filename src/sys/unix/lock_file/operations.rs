@@ -125,7 +125,7 @@ impl FileSystem for LockFile {
         let ours = identity(&ours);
         opened.identity = Some(ours);
         let record = Arc::make_mut(&mut self.record);
-        record.since = Some(whole_milliseconds(SystemTime::now()));
+        record.started_at = Some(whole_milliseconds(SystemTime::now()));
         (record.kernel_lock, record.device) = (self.tried == Some(LockReply::Ours), Some(ours.0));
         let bytes = record.to_bytes();
         if file_size_limit().is_some_and(|limit| limit < bytes.len() as u64) {
@@ -163,7 +163,7 @@ impl FileSystem for LockFile {
             return self.failed(nothing_open(), Probed::Failed);
         };
         // The later of the two: a copied file keeps an old record, a touched one an old text.
-        let written = opened.changed.max(holder.since);
+        let written = opened.changed.max(holder.started_at);
         let found = author(
             &process::current_process(),
             holder,

@@ -130,7 +130,7 @@ impl FileSystem for LockFile {
             Err(error) => return self.failed(error, Done::Failed),
         };
         let record = Arc::make_mut(&mut self.record);
-        record.since = Some(whole_milliseconds(SystemTime::now()));
+        record.started_at = Some(whole_milliseconds(SystemTime::now()));
         (record.kernel_lock, record.device) = (opened.file.is_locked(), Some(volume));
         let bytes = record.to_bytes();
         match opened.file.write(&bytes) {
@@ -167,7 +167,7 @@ impl FileSystem for LockFile {
             return self.failed(nothing_open(), Probed::Failed);
         };
         // The later of the two: a copied file keeps an old record, a touched one an old text.
-        let written = opened.changed.max(holder.since);
+        let written = opened.changed.max(holder.started_at);
         let volume = opened.file.look().ok().map(|found| found.identity.volume());
         let found = author(
             &process::current_process(),
