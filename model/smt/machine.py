@@ -13,7 +13,7 @@ from typing import Dict, Iterable, List, Mapping, Set
 from calls import CALLS
 
 # Of what a state carries, safety rests on these alone.
-KEPT = ["KernelLock", "ExclusiveCreate", "Ours", "Dead", "Newborn"]
+KEPT = ["KernelLock", "ExclusiveCreate", "Ours", "Dead", "Created"]
 
 IDLE = "Idle"
 HELD = ["Acquire Held(KernelLock)", "Acquire Held(ExclusiveCreate)"]
@@ -63,7 +63,7 @@ KNOWN: Dict[str, str] = {
     "Acquire Truncating": "open made",
     "Acquire Closing": "open",
     "Acquire Pausing": "",
-    "Acquire Pausing(Newborn)": "open made",
+    "Acquire Pausing(Created)": "open made",
     "Release Confirming": "open made lock? author path",
     "Release Unlinking": "open made lock? author path",
     "Release ReleaseFailed": "open made lock? author path",
