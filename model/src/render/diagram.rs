@@ -124,7 +124,7 @@ const ACQUIRE: &[Column] = &[
             place("Held", Path::Take).note("the lock is ours"),
             place("Closing(Pause", Path::Again).sign("again"),
             place("Pausing", Path::Again).note("sleep, or give up").sign("Pausing"),
-            place("Refused", Path::Refuse).note("somebody else has it").sign("Refused"),
+            place("Refused", Path::Refuse).note("another process has it").sign("Refused"),
             place("Closing(Refuse", Path::Refuse).sign("refuse"),
         ],
     },
@@ -180,7 +180,7 @@ const RELEASE: &[Column] = &[
         down: 0,
         pass: Side::Left,
         places: &[
-            place("Ended", Path::Take).note("tells what became of it").far_sign("Ended"),
+            place("Ended", Path::Take).note("reports the outcome").far_sign("Ended"),
             place("Leaving", Path::Look).tag("after a fork"),
         ],
     },
@@ -189,7 +189,7 @@ const RELEASE: &[Column] = &[
 /// What the colours mean.
 const LEGEND: &[(Path, &str)] = &[
     (Path::Take, "our own file"),
-    (Path::Look, "what stands there"),
+    (Path::Look, "a file that is there"),
     (Path::Recover, "a dead holder's file"),
     (Path::Refuse, "refusal"),
     (Path::CleanUp, "cleaning up"),
