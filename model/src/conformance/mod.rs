@@ -24,7 +24,7 @@ pub mod filesystem;
 pub mod kernel;
 pub mod random;
 pub mod slips;
-#[cfg_attr(windows, path = "conformance/witness_windows.rs")]
+#[cfg_attr(windows, path = "witness_windows.rs")]
 mod witness;
 
 use std::collections::VecDeque;
