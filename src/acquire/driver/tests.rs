@@ -1,5 +1,7 @@
 use std::cell::Cell;
+#[cfg(feature = "tokio")]
 use std::io::{Read, Write};
+#[cfg(feature = "tokio")]
 use std::os::unix::net::UnixStream;
 use std::time::SystemTime;
 
