@@ -1,7 +1,7 @@
 //! The explorer of the model beside a peer engine, `stateright`, on the same successors.
 //!
 //! `cargo bench -p portlock-bench --bench search`. Both go breadth first through the same reduced,
-//! canonical worlds of one scenario, made by the same code, and both check that at most one holds.
+//! canonical states of one scenario, made by the same code, and both check that at most one holds.
 //! They must find the same number of states. Each runs in a process of its own, for its peak memory.
 //! `PORTLOCK_BENCH_ROUNDS` gives the rounds, otherwise 5; the ratios are medians of the rounds.
 //!
@@ -14,13 +14,13 @@ use std::process::Command;
 use std::time::Instant;
 
 use portlock_bench::{load, measures, number};
+use portlock_model::scenario::catalogue::{Property, Scenario};
 use portlock_model::scenario::moves::{Outcome, successors};
-use portlock_model::scenario::world::{Move, World};
-use portlock_model::scenario::worlds::{Config, Promise};
+use portlock_model::scenario::state::{Move, State};
 use portlock_model::search::explore::{Limits, explore};
 use portlock_model::search::reduce::Reduction;
 use portlock_model::variants::SHIPPED;
-use stateright::{Checker, Model, Property};
+use stateright::{Checker, Model};
 
 /// The variables that choose the engine and its threads in a child process.
 const ENGINE: &str = "PORTLOCK_BENCH_ENGINE";
@@ -62,9 +62,9 @@ fn main() {
 }
 
 /// What is searched. A test of the bench itself takes a smaller one.
-fn scenario() -> Config {
+fn scenario() -> Scenario {
     let participants = if measures() { 3 } else { 2 };
-    Config { owed: Promise::P1.alone(), ..Config::base(participants) }
+    Scenario { properties: Property::P1.only(), ..Scenario::base(participants) }
 }
 
 /// What one search took.
@@ -123,20 +123,20 @@ fn median(mut ratios: Vec<f64>) -> f64 {
 }
 
 fn explorer(threads: usize) -> Measured {
-    let config = scenario();
+    let scenario = scenario();
     measured(|| {
         let limits = Limits { threads, ..Limits::default() };
-        let seen = explore(&config, &SHIPPED, limits).expect("searched to the end");
+        let seen = explore(&scenario, &SHIPPED, limits).expect("searched to the end");
         assert!(seen.found.is_none(), "at most one holds");
         seen.states
     })
 }
 
 fn peer(threads: usize) -> Measured {
-    let config = scenario();
-    let reduction = Reduction::of(&config, &SHIPPED);
+    let scenario = scenario();
+    let reduction = Reduction::of(&scenario, &SHIPPED);
     measured(|| {
-        let checker = Peer { config, reduction }.checker().threads(threads);
+        let checker = Peer { scenario, reduction }.checker().threads(threads);
         let checker = checker.spawn_bfs().join();
         checker.assert_properties();
         checker.unique_state_count()
@@ -145,46 +145,46 @@ fn peer(threads: usize) -> Measured {
 
 /// The scenario as stateright has it.
 struct Peer {
-    config: Config,
+    scenario: Scenario,
     reduction: Reduction,
 }
 
-/// A move, and the world that it leads to.
+/// A move, and the state that it leads to.
 #[derive(Debug, Clone, PartialEq)]
 struct Step {
     one: Move,
-    after: World,
+    after: State,
 }
 
 impl Peer {
-    fn settled(&self, mut world: World) -> World {
-        self.reduction.reduce(&mut world);
-        world.canonical().0
+    fn settled(&self, mut state: State) -> State {
+        self.reduction.reduce(&mut state);
+        state.canonical().0
     }
 }
 
 impl Model for Peer {
-    type State = World;
+    type State = State;
     type Action = Step;
 
-    fn init_states(&self) -> Vec<World> {
-        self.config.beginnings().into_iter().map(|world| self.settled(world)).collect()
+    fn init_states(&self) -> Vec<State> {
+        self.scenario.beginnings().into_iter().map(|state| self.settled(state)).collect()
     }
 
-    fn actions(&self, world: &World, actions: &mut Vec<Step>) {
+    fn actions(&self, state: &State, actions: &mut Vec<Step>) {
         let mut possible = Vec::new();
-        successors(&self.config, &SHIPPED, world, &mut possible);
-        let step = |(one, outcome): (Move, Outcome)| Step { one, after: outcome.world };
+        successors(&self.scenario, &SHIPPED, state, &mut possible);
+        let step = |(one, outcome): (Move, Outcome)| Step { one, after: outcome.state };
         actions.extend(possible.into_iter().map(step));
     }
 
-    fn next_state(&self, _: &World, step: Step) -> Option<World> {
+    fn next_state(&self, _: &State, step: Step) -> Option<State> {
         Some(self.settled(step.after))
     }
 
-    fn properties(&self) -> Vec<Property<Self>> {
-        vec![Property::always("at most one holds", |_, world: &World| {
-            world.everyone().filter(|&who| world.believes(who)).count() <= 1
+    fn properties(&self) -> Vec<stateright::Property<Self>> {
+        vec![stateright::Property::always("at most one holds", |_, state: &State| {
+            state.everyone().filter(|&who| state.believes(who)).count() <= 1
         })]
     }
 }

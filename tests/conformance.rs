@@ -3,51 +3,51 @@
 //! makes. Each of a list of model filesystems with one slip is noticed.
 //!
 //! The filesystem is that of the temporary directory; `conform --dir` takes others. At 3
-//! participants: `cargo run --release -p portlock-model -- conform --participants 3 --world base`.
+//! participants: `cargo run --release -p portlock-model -- conform --participants 3 --scenario base`.
 
 #![cfg(target_os = "linux")]
 
 use std::sync::OnceLock;
 
 use portlock_model::conformance::slips::{EVENT_FOR_NOTHING, SLIPS};
-use portlock_model::conformance::{Conformed, Grain, Scenario, random};
-use portlock_model::scenario::worlds::Config;
+use portlock_model::conformance::{Conformed, Grain, SceneGraph, random};
+use portlock_model::scenario::catalogue::Scenario;
 use portlock_model::search::explore::{Limits, explore};
 use portlock_model::variants::SHIPPED;
 
-fn world(name: &str) -> Config {
-    Config::named(name, 2).expect("there is such a world")
+fn scenario(name: &str) -> Scenario {
+    Scenario::named(name, 2).expect("there is such a scenario")
 }
 
-/// The worlds that are made as far as the kernel can tell the states of the machines apart, each
+/// The scenarios that are made as far as the kernel can tell the states of the machines apart, each
 /// searched once for all tests.
-static SCENES: [(&str, OnceLock<Scenario>); 10] = [
+static SCENES: [(&str, OnceLock<SceneGraph>); 10] = [
     ("base", OnceLock::new()),
     ("threads", OnceLock::new()),
     ("listening", OnceLock::new()),
     ("faults", OnceLock::new()),
     ("fork", OnceLock::new()),
-    ("outside-rm", OnceLock::new()),
+    ("external-unlink", OnceLock::new()),
     ("queries", OnceLock::new()),
     ("clears", OnceLock::new()),
-    ("forced", OnceLock::new()),
-    ("old-agents", OnceLock::new()),
+    ("forced-removal", OnceLock::new()),
+    ("legacy-agents", OnceLock::new()),
 ];
 
-fn scenes(name: &str) -> &'static Scenario {
-    let (name, scenario) =
+fn scenes(name: &str) -> &'static SceneGraph {
+    let (name, scenes) =
         SCENES.iter().find(|(known, _)| *known == name).expect("it is one of these");
-    scenario.get_or_init(|| {
+    scenes.get_or_init(|| {
         // No process dies in these: the search is what takes long.
-        let takes_long = ["queries", "old-agents"].contains(name);
-        let crashes = if takes_long { 0 } else { world(name).crashes };
-        Scenario::new(world(name).with_crashes(crashes), Grain::Scenes)
+        let takes_long = ["queries", "legacy-agents"].contains(name);
+        let crashes = if takes_long { 0 } else { scenario(name).crashes };
+        SceneGraph::new(scenario(name).with_crashes(crashes), Grain::Scenes)
     })
 }
 
-fn conforms(name: &str, scenario: &Scenario) -> Conformed {
+fn conforms(name: &str, scenes: &SceneGraph) -> Conformed {
     let directory = tempfile::tempdir().expect("there is room");
-    match scenario.conform(directory.path(), None).expect("the filesystem works") {
+    match scenes.conform(directory.path(), None).expect("the filesystem works") {
         Ok(seen) => {
             println!(
                 "{name:<16} {:>8} transitions are {:>6} steps, {:>8} calls, {:.1?}",
@@ -61,9 +61,9 @@ fn conforms(name: &str, scenario: &Scenario) -> Conformed {
 
 #[test]
 fn every_transition_of_base_at_2_is_made_on_the_kernel_and_agrees() {
-    let seen = conforms("base", &Scenario::new(world("base"), Grain::Machines));
+    let seen = conforms("base", &SceneGraph::new(scenario("base"), Grain::Machines));
     // Those of the search, and not of some other graph.
-    let unchecked = Config { owed: &[], ..world("base") };
+    let unchecked = Scenario { properties: &[], ..scenario("base") };
     let whole = Limits { whole: true, ..Limits::on_all_processors() };
     let searched = explore(&unchecked, &SHIPPED, whole).expect("searched to the end");
     assert_eq!((seen.states, seen.transitions), (searched.states, searched.transitions));
@@ -71,15 +71,15 @@ fn every_transition_of_base_at_2_is_made_on_the_kernel_and_agrees() {
 }
 
 #[test]
-fn the_other_worlds_of_processes_agree_with_the_kernel() {
+fn the_other_scenarios_of_processes_agree_with_the_kernel() {
     for name in ["threads", "listening", "no-kernel-locks"] {
-        conforms(name, &Scenario::new(world(name), Grain::Machines));
+        conforms(name, &SceneGraph::new(scenario(name), Grain::Machines));
     }
 }
 
 /// As far as the kernel can tell the states of the machines apart.
 #[test]
-fn the_worlds_of_others_and_of_trouble_agree_with_the_kernel() {
+fn the_scenarios_of_others_and_of_trouble_agree_with_the_kernel() {
     for (name, _) in &SCENES {
         conforms(name, scenes(name));
     }
@@ -100,7 +100,7 @@ fn calls_in_random_order_agree_with_the_kernel() {
 fn a_model_with_one_slip_is_noticed_by_the_transitions() {
     let directory = tempfile::tempdir().expect("there is room");
     for slip in SLIPS {
-        let seen = scenes(slip.world).conform(directory.path(), Some(slip));
+        let seen = scenes(slip.scenario).conform(directory.path(), Some(slip));
         let Err(noticed) = seen.expect("the filesystem works") else {
             panic!("{} is not noticed", slip.name)
         };

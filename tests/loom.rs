@@ -1,7 +1,7 @@
 //! Threads under loom.
 //!
 //! What the crate itself shares between threads, `src/sys/per_process.rs`, is compiled a second time
-//! here, over loom's atomics. And threads drive a protocol over the model's world, one call at a time:
+//! here, over loom's atomics. And threads drive a protocol over the model's state, one call at a time:
 //! the naive protocol's double reclaim is found, and the shipped machines pass where it fails. All
 //! other interleavings of the machines are the explorer's, which goes through every one of them.
 //!
@@ -15,33 +15,33 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use portlock::protocol::Acquire;
+use portlock_model::scenario::catalogue::{Property, Scenario};
 use portlock_model::scenario::machines::Answer;
 use portlock_model::scenario::moves::asks_the_driver;
 use portlock_model::scenario::other::Percy;
 use portlock_model::scenario::schedule::run;
+use portlock_model::scenario::state::{Activity, Move, Who};
 use portlock_model::scenario::walk::Walk;
-use portlock_model::scenario::world::{Doing, Move, Who};
-use portlock_model::scenario::worlds::{Config, Promise};
 use portlock_model::search::explore::Found;
 use portlock_model::variants::{Protocol, SHIPPED, named};
 
 /// How often a thread tries again before it gives up.
 const ATTEMPTS: u8 = 2;
 
-/// The start of the base world in which a dead holder's record is at the path.
+/// The start of the base scenario in which a dead holder's record is at the path.
 const STALE: u8 = 1;
 
 /// What one participant does next: it acquires once, and releases what it got.
 fn next(walk: &Walk<'_>, name: Who, begun: &mut bool, attempts: &mut u8) -> Option<Move> {
-    Some(match walk.world.participant(walk.place_of(name)).doing {
-        Doing::Idle if *begun => return None,
-        Doing::Idle => {
+    Some(match walk.state.participant(walk.place_of(name)).activity {
+        Activity::Idle if *begun => return None,
+        Activity::Idle => {
             *begun = true;
             Move::Begin(name)
         }
-        Doing::Holding | Doing::Percy(Percy::Holding) => Move::Release(name),
-        Doing::Acquiring(Acquire::Blocked(_)) => Move::Answer(name, Answer::Leave),
-        doing if asks_the_driver(doing) => {
+        Activity::Holding | Activity::Percy(Percy::Holding) => Move::Release(name),
+        Activity::Acquiring(Acquire::Blocked(_)) => Move::Answer(name, Answer::Leave),
+        activity if asks_the_driver(activity) => {
             *attempts += 1;
             let again = *attempts < ATTEMPTS;
             Move::Answer(name, if again { Answer::Again } else { Answer::GiveUp })
@@ -56,18 +56,18 @@ fn live(walk: &loom::sync::Mutex<Walk<'static>>, name: Who, found: &Mutex<Option
     loop {
         let mut walk = walk.lock().expect("a panic ends the execution");
         let Some(one) = next(&walk, name, &mut begun, &mut attempts) else { return };
-        if let Some(Err(promise)) = walk.make(one) {
+        if let Some(Err(property)) = walk.make(one) {
             let schedule = walk.schedule();
-            *found.lock().expect("no panic") = Some(Found { promise, schedule, alone: false });
+            *found.lock().expect("no panic") = Some(Found { property, schedule, solo: false });
             // Not through the panic hook: the test itself reports the find.
-            resume_unwind(Box::new(promise));
+            resume_unwind(Box::new(property));
         }
     }
 }
 
 /// Two threads that find a dead holder's file, in every interleaving with at most two preemptions:
-/// the promise that breaks, if one does, and how many executions there were.
-fn two_threads(config: &'static Config, protocol: &'static Protocol) -> (Option<Found>, usize) {
+/// the property that breaks, if one does, and how many executions there were.
+fn two_threads(scenario: &'static Scenario, protocol: &'static Protocol) -> (Option<Found>, usize) {
     let found = Arc::new(Mutex::new(None));
     let executions = Arc::new(AtomicUsize::new(0));
     let mut builder = loom::model::Builder::new();
@@ -79,7 +79,7 @@ fn two_threads(config: &'static Config, protocol: &'static Protocol) -> (Option<
         move || {
             executions.fetch_add(1, Ordering::Relaxed);
             // Not loom's `Arc`, which must not be dropped when a find has ended the execution.
-            let walk = Arc::new(loom::sync::Mutex::new(Walk::begin(config, protocol, STALE)));
+            let walk = Arc::new(loom::sync::Mutex::new(Walk::begin(scenario, protocol, STALE)));
             let other = {
                 let (walk, found) = (Arc::clone(&walk), Arc::clone(&found));
                 loom::thread::spawn(move || live(&walk, 1, &found))
@@ -99,16 +99,16 @@ fn two_threads(config: &'static Config, protocol: &'static Protocol) -> (Option<
 /// The naive protocol: found after 25 executions. The shipped machines: 353 executions, 0.1 s.
 #[test]
 fn naive_double_reclaim_is_found_and_shipped_machines_pass() {
-    let config = Config { owed: Promise::P1.alone(), ..Config::base(2) };
+    let scenario = Scenario { properties: Property::P1.only(), ..Scenario::base(2) };
     // Loom needs a 'static closure: two small values are leaked.
-    let config: &'static Config = Box::leak(Box::new(config));
+    let scenario: &'static Scenario = Box::leak(Box::new(scenario));
     let naive = Box::leak(Box::new(named("naive").expect("it is listed").protocol));
-    let (found, executions) = two_threads(config, naive);
+    let (found, executions) = two_threads(scenario, naive);
     println!("naive: found after {executions} executions");
     let found = found.expect("two threads hold");
-    let replayed = run(config, naive, &found.schedule, found.alone);
-    assert_eq!(replayed.broken, Some(Promise::P1), "it is replayed");
-    let (found, executions) = two_threads(config, &SHIPPED);
+    let replayed = run(scenario, naive, &found.schedule, found.solo);
+    assert_eq!(replayed.broken, Some(Property::P1), "it is replayed");
+    let (found, executions) = two_threads(scenario, &SHIPPED);
     println!("shipped: {executions} executions");
     assert!(found.is_none(), "{found:?}");
     assert!(executions > 50, "they were interleaved");

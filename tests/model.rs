@@ -1,7 +1,7 @@
-//! Every interleaving of the shipped machines, in every world: no promise breaks, and the counts of
+//! Every interleaving of the shipped machines, in every scenario: no property breaks, and the counts of
 //! states are those that are committed, so that a search of less than everything cannot pass.
 //!
-//! A change of the machines, of the worlds or of the model changes the counts:
+//! A change of the machines, of the scenarios or of the model changes the counts:
 //! `cargo run --release -p portlock-model -- check --pin` writes what they are.
 
 use std::collections::BTreeSet;
@@ -9,74 +9,75 @@ use std::collections::BTreeSet;
 use portlock::protocol::{Acquire, Clear, Query, Release};
 use portlock_model::render::report::{Origin, report};
 use portlock_model::render::table::{UNREACHED, name};
+use portlock_model::scenario::catalogue::Scenario;
 use portlock_model::scenario::machines::{Machine, Reply, graph};
-use portlock_model::scenario::world::{Doing, Kind};
-use portlock_model::scenario::worlds::Config;
+use portlock_model::scenario::state::{Activity, Kind};
 use portlock_model::search::counts::{self, Counts, Pinned};
 use portlock_model::search::explore::{Coverage, Limits, Seen, explore};
 use portlock_model::variants::SHIPPED;
 
-/// What must happen somewhere in every world.
+/// What must happen somewhere in every scenario.
 const ALWAYS_SOMETIMES: &[&str] = &["somebody holds", "a participant tries again"];
 
-fn search(config: &Config, participants: usize) -> Seen {
-    let seen = explore(config, &SHIPPED, Limits::on_all_processors()).expect("searched to the end");
+fn search(scenario: &Scenario, participants: usize) -> Seen {
+    let seen =
+        explore(scenario, &SHIPPED, Limits::on_all_processors()).expect("searched to the end");
     if let Some(found) = &seen.found {
         let origin = Origin { variant: None, participants };
-        panic!("\n{}", report(config, &SHIPPED, found, origin));
+        panic!("\n{}", report(scenario, &SHIPPED, found, origin));
     }
     println!(
         "{:<16} {participants} {:>9} states {:>10} transitions, depth {}, {:.1?}",
-        config.name, seen.states, seen.transitions, seen.depth, seen.took
+        scenario.name, seen.states, seen.transitions, seen.depth, seen.took
     );
     seen
 }
 
-fn check_counts(config: &Config, participants: usize, seen: &Seen) {
+fn check_counts(scenario: &Scenario, participants: usize, seen: &Seen) {
     let pinned = Pinned::read().expect("committed counts");
-    let compared = pinned.compare(config.name, participants, Counts::of(seen));
+    let compared = pinned.compare(scenario.name, participants, Counts::of(seen));
     compared.unwrap_or_else(|why| panic!("{why}"));
     for what in ALWAYS_SOMETIMES {
         let happens = seen.coverage.sometimes.contains(what);
-        assert!(happens, "{} at {participants}: never {what}", config.name);
+        assert!(happens, "{} at {participants}: never {what}", scenario.name);
     }
 }
 
 #[test]
-fn no_promise_breaks_in_any_world_at_2_and_everything_that_can_happen_happens() {
-    let worlds = Config::all(2);
+fn no_promise_breaks_in_any_scenario_at_2_and_everything_that_can_happen_happens() {
+    let scenarios = Scenario::all(2);
     let mut coverage = Coverage::default();
-    for config in &worlds {
-        let seen = &search(config, 2);
-        check_counts(config, 2, seen);
+    for scenario in &scenarios {
+        let seen = &search(scenario, 2);
+        check_counts(scenario, 2, seen);
         coverage.add(&seen.coverage);
-        for (what, owed) in [
-            ("a process dies", config.crashes > 0),
-            ("somebody removes the path", config.removals > 0),
-            ("a participant stops for ever", config.suspensions > 0),
-            ("a child is forked", config.name == "fork"),
-            ("a query is answered", config.kinds.contains(&Kind::Asker)),
-            ("an acquire fails", config.faults > 0),
-            ("a name is denied that is gone", config.faults > 0),
-            ("a release finds its lock lost", config.removals > 0),
-            ("a dead holder's file is reclaimed", config.kernel_locks),
+        for (what, properties) in [
+            ("a process dies", scenario.crashes > 0),
+            ("somebody removes the path", scenario.removals > 0),
+            ("a participant stops for ever", scenario.suspensions > 0),
+            ("a child is forked", scenario.name == "fork"),
+            ("a query is answered", scenario.kinds.contains(&Kind::Asker)),
+            ("an acquire fails", scenario.faults > 0),
+            ("a name is denied that is gone", scenario.faults > 0),
+            ("a release finds its lock lost", scenario.removals > 0),
+            ("a dead holder's file is reclaimed", scenario.kernel_locks),
             ("a refusal names the holder", true),
-            ("a refusal names one that has still to confirm", config.name == "base"),
+            ("a refusal names one that has still to confirm", scenario.name == "base"),
             ("a refusal says that the holder is unknown", true),
             // A command ends with its process.
-            ("a holder releases", config.name != "command"),
-            ("a holder loses the way to the path", config.chroots > 0),
-            ("a participant listens", config.listens),
-            ("who listens notices a release", config.listens),
-            ("who listens gets the lock of one who died", config.name == "listening"),
-            ("a clear removes a file", config.kinds.contains(&Kind::Clearer)),
-            ("an old agent takes the lock that a child uses", config.name == "passed-to-child"),
-            ("a clear is refused", config.kinds.contains(&Kind::Clearer)),
-            ("a file is cleared by force", config.forces),
-            ("a lock is kept that could not go", config.faults > 0),
+            ("a holder releases", scenario.name != "command"),
+            ("a holder loses the way to the path", scenario.chroots > 0),
+            ("a participant listens", scenario.listens),
+            ("who listens notices a release", scenario.listens),
+            ("who listens gets the lock of one who died", scenario.name == "listening"),
+            ("a clear removes a file", scenario.kinds.contains(&Kind::Clearer)),
+            ("an old agent takes the lock that a child uses", scenario.name == "passed-to-child"),
+            ("a clear is refused", scenario.kinds.contains(&Kind::Clearer)),
+            ("a file is cleared by force", scenario.forces),
+            ("a lock is kept that could not go", scenario.faults > 0),
         ] {
             let happens = seen.coverage.sometimes.contains(what);
-            assert!(happens || !owed, "{}: never {what}", config.name);
+            assert!(happens || !properties, "{}: never {what}", scenario.name);
         }
     }
     every_transition_is_reached(&coverage);
@@ -85,7 +86,7 @@ fn no_promise_breaks_in_any_world_at_2_and_everything_that_can_happen_happens() 
 
 #[test]
 fn no_promise_breaks_in_base_at_3_with_2_crashes() {
-    let base = Config::named("base", 3).expect("there is a base world");
+    let base = Scenario::named("base", 3).expect("there is a base scenario");
     assert_eq!(base.crashes, 2);
     check_counts(&base, 3, &search(&base, 3));
 }
@@ -95,8 +96,8 @@ fn every_search_and_no_other_has_committed_counts() {
     let pinned = Pinned::read().expect("committed counts");
     let searched = counts::searches(true);
     let searched: BTreeSet<_> =
-        searched.iter().map(|(config, made_for)| (config.name.to_owned(), *made_for)).collect();
-    assert_eq!(pinned.worlds().cloned().collect::<BTreeSet<_>>(), searched);
+        searched.iter().map(|(scenario, made_for)| (scenario.name.to_owned(), *made_for)).collect();
+    assert_eq!(pinned.scenarios().cloned().collect::<BTreeSet<_>>(), searched);
     assert_eq!(pinned.to_string().parse::<Pinned>().as_ref(), Ok(&pinned));
 }
 
@@ -120,19 +121,19 @@ fn other_counts_than_the_committed_ones_are_noticed() {
     }
 }
 
-/// Every cell of the transition tables happens in some world, but for those that are explained.
+/// Every cell of the transition tables happens in some scenario, but for those that are explained.
 fn every_transition_is_reached(coverage: &Coverage) {
     let mut unreached = BTreeSet::new();
     fn compare<M: Machine>(
         coverage: &Coverage,
-        doing: impl Fn(M) -> Doing,
+        activity: impl Fn(M) -> Activity,
         unreached: &mut BTreeSet<String>,
     ) {
-        let followed: BTreeSet<(Doing, Doing)> =
+        let followed: BTreeSet<(Activity, Activity)> =
             coverage.steps.iter().map(|&(from, _, to)| (from, to)).collect();
         for (state, follows) in graph::<M>() {
             for (reply, next) in follows.replies {
-                let step = (doing(state), reply, doing(next));
+                let step = (activity(state), reply, activity(next));
                 // Of the probe's replies, those that are followed alike stand for each other.
                 let reached = match reply {
                     Reply::Probe(_) => followed.contains(&(step.0, step.2)),
@@ -149,7 +150,7 @@ fn every_transition_is_reached(coverage: &Coverage) {
                 }
             }
             for (answer, next) in follows.driver {
-                if !followed.contains(&(doing(state), doing(next))) {
+                if !followed.contains(&(activity(state), activity(next))) {
                     unreached.insert(format!(
                         "{} {} {} -> {}",
                         M::NAME,
@@ -161,16 +162,16 @@ fn every_transition_is_reached(coverage: &Coverage) {
             }
         }
     }
-    compare::<Acquire>(coverage, Doing::Acquiring, &mut unreached);
-    compare::<Release>(coverage, Doing::Releasing, &mut unreached);
-    compare::<Query>(coverage, Doing::Asking, &mut unreached);
-    compare::<Clear>(coverage, Doing::Clearing, &mut unreached);
+    compare::<Acquire>(coverage, Activity::Acquiring, &mut unreached);
+    compare::<Release>(coverage, Activity::Releasing, &mut unreached);
+    compare::<Query>(coverage, Activity::Asking, &mut unreached);
+    compare::<Clear>(coverage, Activity::Clearing, &mut unreached);
     for line in &unreached {
         println!("UNREACHED {line}");
     }
     let explained = |line: &String| UNREACHED.iter().any(|cells| cells.explains(line));
     let unexplained: Vec<_> = unreached.iter().filter(|line| !explained(line)).collect();
-    assert!(unexplained.is_empty(), "no world reaches {unexplained:#?}");
+    assert!(unexplained.is_empty(), "no scenario reaches {unexplained:#?}");
     for cells in UNREACHED {
         let needed = unreached.iter().any(|line| cells.explains(line));
         assert!(needed, "the list says that these are not reached, and they are: {cells}");
@@ -179,17 +180,20 @@ fn every_transition_is_reached(coverage: &Coverage) {
 
 /// A process dies in every state that waits for anything.
 fn somebody_dies_in_every_state(coverage: &Coverage) {
-    let visited: BTreeSet<Doing> = coverage
+    let visited: BTreeSet<Activity> = coverage
         .steps
         .iter()
         .map(|&(from, _, _)| from)
-        .filter(|doing| {
-            matches!(doing, Doing::Acquiring(_) | Doing::Releasing(_) | Doing::Clearing(_))
+        .filter(|activity| {
+            matches!(
+                activity,
+                Activity::Acquiring(_) | Activity::Releasing(_) | Activity::Clearing(_)
+            )
         })
         .collect();
-    assert!(visited.contains(&Doing::Acquiring(Acquire::START)));
-    assert!(visited.contains(&Doing::Releasing(Release::START)));
-    assert!(visited.contains(&Doing::Clearing(Clear::START)));
+    assert!(visited.contains(&Activity::Acquiring(Acquire::START)));
+    assert!(visited.contains(&Activity::Releasing(Release::START)));
+    assert!(visited.contains(&Activity::Clearing(Clear::START)));
     let unhurt: Vec<_> =
         visited.difference(&coverage.crashed_in.iter().copied().collect()).copied().collect();
     assert!(unhurt.is_empty(), "nobody dies in {unhurt:?}");

@@ -19,9 +19,9 @@ use portlock_model::render::report::{Origin, lines};
 use portlock_model::render::sequence;
 use portlock_model::render::svg::{Anchor, Face, Style};
 use portlock_model::render::table::name;
+use portlock_model::scenario::catalogue::{Property, Scenario};
 use portlock_model::scenario::machines::{Machine, graph};
 use portlock_model::scenario::schedule::{Schedule, run};
-use portlock_model::scenario::worlds::{Config, Promise};
 use portlock_model::variants::{SHIPPED, named};
 use roxmltree::{Document, Node};
 
@@ -66,7 +66,7 @@ fn model_readme_shows_every_picture_and_replays_the_story() {
         assert!(readme.contains(&shown), "no {shown} in model/README.md");
     }
     let (schedule, _) = double_reclaim().expect("the story is possible");
-    let replay = format!("replay --variant naive --world base {schedule} --svg");
+    let replay = format!("replay --variant naive --scenario base {schedule} --svg");
     assert!(readme.contains(&replay), "no {replay:?} in model/README.md");
 }
 
@@ -74,7 +74,7 @@ fn model_readme_shows_every_picture_and_replays_the_story() {
 #[test]
 fn the_story_of_the_double_reclaim_breaks_p1_and_goes_that_way() {
     let (_, run) = double_reclaim().expect("the story is possible");
-    assert_eq!(run.broken, Some(Promise::P1));
+    assert_eq!(run.broken, Some(Property::P1));
     let told: Vec<String> = lines(&run)
         .iter()
         .filter(|line| line["move"] != "begins" && line["move"].is_string())
@@ -292,20 +292,20 @@ fn any_schedule_can_be_drawn_and_read() {
     };
     let (mut drawings, mut broken) = (0, 0);
     for participants in 2..=3 {
-        for config in Config::all(participants) {
+        for scenario in Scenario::all(participants) {
             let naive = named("naive").expect("it is listed").protocol;
             for protocol in [SHIPPED, naive].into_iter().cycle().take(10) {
                 let bytes: Vec<u8> = (0..40).map(|_| number()).collect();
                 let schedule = Schedule::from_bytes(&bytes);
-                let run = run(&config, &protocol, &schedule, true);
-                let story = Origin { variant: None, participants }.story(&config);
-                let text = sequence::draw(config.kinds.len(), &run, &story);
-                stands_alone(&text).unwrap_or_else(|reason| panic!("{}: {reason}", config.name));
+                let run = run(&scenario, &protocol, &schedule, true);
+                let story = Origin { variant: None, participants }.story(&scenario);
+                let text = sequence::draw(scenario.kinds.len(), &run, &story);
+                stands_alone(&text).unwrap_or_else(|reason| panic!("{}: {reason}", scenario.name));
                 let troubles = troubles(&text);
                 assert!(
                     troubles.is_empty(),
                     "{}, {participants} participants, {schedule}:\n{}",
-                    config.name,
+                    scenario.name,
                     troubles.join("\n")
                 );
                 drawings += 1;
@@ -313,7 +313,7 @@ fn any_schedule_can_be_drawn_and_read() {
             }
         }
     }
-    println!("{drawings} drawings, {broken} with a broken promise");
+    println!("{drawings} drawings, {broken} with a broken property");
     assert!(drawings >= 250 && broken >= 50);
 }
 

@@ -1,4 +1,4 @@
-//! Long random histories of every world of the model, on the shipped machines.
+//! Long random histories of every scenario of the model, on the shipped machines.
 //!
 //! A history is a [`Schedule`], as everywhere: what is found here is shortened, printed as a table,
 //! and replayed by the line below it. The seed is fixed, and printed; `PORTLOCK_SEED=1234` takes
@@ -10,13 +10,15 @@
 #[path = "properties/histories.rs"]
 mod histories;
 
-use histories::{Histories, Ran, find_a_control_in_every_world, keep_every_promise, search, seed};
+use histories::{
+    Histories, Ran, find_a_control_in_every_scenario, keep_every_promise, search, seed,
+};
 
 use proptest::prelude::*;
 
 use portlock_model::render::report::calls;
+use portlock_model::scenario::catalogue::Scenario;
 use portlock_model::scenario::schedule::{Schedule, run};
-use portlock_model::scenario::worlds::Config;
 use portlock_model::variants::{Caught, Engine, all};
 
 #[test]
@@ -36,36 +38,37 @@ fn five_participants_keep_every_promise() {
 
 #[test]
 fn eight_participants_keep_every_promise() {
-    // With one on top of them in some worlds, which makes eight; and eight where none is.
+    // With one on top of them in some scenarios, which makes eight; and eight where none is.
     keep_every_promise(7, 8);
     keep_every_promise(8, 8);
 }
 
 #[test]
-fn every_world_has_a_wrong_protocol_that_is_found() {
-    find_a_control_in_every_world(2, 1024);
-    find_a_control_in_every_world(7, 1024);
+fn every_scenario_has_a_wrong_protocol_that_is_found() {
+    find_a_control_in_every_scenario(2, 1024);
+    find_a_control_in_every_scenario(7, 1024);
 }
 
 #[test]
 fn every_variant_that_claims_random_is_found() {
     let mut missed = Vec::new();
     for variant in all() {
-        let Caught::Breaks { promise, world, participants } = variant.caught else { continue };
+        let Caught::Breaks { property, scenario, participants } = variant.caught else { continue };
         if !variant.engines.contains(&Engine::Random) {
             continue;
         }
-        let mut config = Config::named(world, participants).expect("a world of the model");
+        let mut scenario =
+            Scenario::named(scenario, participants).expect("a scenario of the model");
         // A wrong protocol may break several.
-        config.owed = promise.alone();
+        scenario.properties = property.only();
         let ran = Ran::default();
-        let of = Histories { config, protocol: variant.protocol };
+        let of = Histories { scenario, protocol: variant.protocol };
         match search(&of, 4096, false, &ran) {
             Some(found) => {
-                let again = run(&of.config, &of.protocol, &found.schedule, found.alone);
-                assert_eq!(again.broken, Some(promise), "{} is replayed", variant.name);
+                let again = run(&of.scenario, &of.protocol, &found.schedule, found.solo);
+                assert_eq!(again.broken, Some(property), "{} is replayed", variant.name);
                 let (searched, calls) = (ran.histories.get(), calls(&again));
-                println!("{}: {promise} after {searched} runs, {calls} calls", variant.name);
+                println!("{}: {property} after {searched} runs, {calls} calls", variant.name);
             }
             None => missed.push(variant.name),
         }

@@ -1,9 +1,9 @@
 //! The search clears what no participant will read again (`model/src/reduce.rs`). Here every state of
-//! the whole worlds is compared with its reduced one: the same moves are possible and get the same
+//! the whole states is compared with its reduced one: the same moves are possible and get the same
 //! replies, every property says the same of them, and what follows is the same when it is reduced.
 //! Therefore the reduced search finds what the whole one finds.
 //!
-//! `cargo test` compares a part of each world; `PORTLOCK_WHOLE=1` compares every state of every world
+//! `cargo test` compares a part of each scenario; `PORTLOCK_WHOLE=1` compares every state of every scenario
 //! at 2, as the gate does.
 
 use std::collections::VecDeque;
@@ -12,21 +12,21 @@ use std::time::Instant;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use portlock_model::properties::solo::{self, Memo, Reached, Solo};
-use portlock_model::properties::{Fared, check_alone, check_alone_by, check_move};
+use portlock_model::properties::{LivenessViolation, check_move, check_solo, check_solo_by};
+use portlock_model::scenario::catalogue::{Property, Scenario};
 use portlock_model::scenario::machines::Reply;
-use portlock_model::scenario::moves::{Alone, Manner, Outcome, patiently, successors};
-use portlock_model::scenario::world::{
-    Content, Creator, Doing, File, Listens, Move, Participant, World,
+use portlock_model::scenario::moves::{Manner, Outcome, SoloEnd, fair_run, successors};
+use portlock_model::scenario::state::{
+    Activity, Content, Creator, File, Listens, Move, Participant, State,
 };
-use portlock_model::scenario::worlds::{Config, Promise};
 use portlock_model::search::explore::{Limits, explore_watched};
 use portlock_model::search::fingerprint::fingerprint;
 use portlock_model::search::reduce::Reduction;
 use portlock_model::variants::catalogue::on_all_processors;
 use portlock_model::variants::{Caught, Protocol, SHIPPED, all};
 
-/// How worlds are reduced: rightly, or by a wrong variant.
-type Reduce<'a> = &'a dyn Fn(&mut World);
+/// How states are reduced: rightly, or by a wrong variant.
+type Reduce<'a> = &'a dyn Fn(&mut State);
 
 /// What a move from a state looks like to all who look at it, and what follows, reduced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,20 +34,20 @@ struct Seen {
     one: Move,
     reply: Reply,
     choices: u8,
-    ended: Doing,
-    broken: Option<Promise>,
-    after: World,
+    ended: Activity,
+    broken: Option<Property>,
+    after: State,
 }
 
 /// What can be said of a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct All {
-    alone: Result<u32, Fared>,
+    solo: Result<u32, LivenessViolation>,
     moves: Vec<Seen>,
 }
 
 struct Comparison<'a> {
-    config: &'a Config,
+    scenario: &'a Scenario,
     protocol: &'a Protocol,
     reduce: Reduce<'a>,
     memo: Memo,
@@ -55,110 +55,110 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    fn all(&mut self, world: &World) -> All {
-        let Self { config, protocol, .. } = *self;
-        successors(config, protocol, world, &mut self.possible);
+    fn all(&mut self, state: &State) -> All {
+        let Self { scenario, protocol, .. } = *self;
+        successors(scenario, protocol, state, &mut self.possible);
         let seen = |&(one, outcome): &(Move, Outcome)| {
-            let Outcome { world: mut after, reply, removal: _, by: _, choices, ended } = outcome;
+            let Outcome { state: mut after, reply, removal: _, by: _, choices, ended } = outcome;
             (self.reduce)(&mut after);
-            let broken = check_move(config, world, one, &outcome).err();
+            let broken = check_move(scenario, state, one, &outcome).err();
             Seen { one, reply, choices, ended, broken, after }
         };
         let moves = self.possible.iter().map(seen).collect();
-        All { alone: check_alone(config, protocol, world), moves }
+        All { solo: check_solo(scenario, protocol, state), moves }
     }
 
-    /// What differs between a whole world and its reduced one, if anything does.
-    fn differs(&mut self, world: &World, of_reduced: &mut FxHashMap<u128, All>) -> Option<String> {
-        let mut reduced = *world;
+    /// What differs between a whole state and its reduced one, if anything does.
+    fn differs(&mut self, state: &State, of_reduced: &mut FxHashMap<u128, All>) -> Option<String> {
+        let mut reduced = *state;
         (self.reduce)(&mut reduced);
         let mut twice = reduced;
         (self.reduce)(&mut twice);
         if twice != reduced {
             return Some(format!("it is reduced further:\n{reduced:?}\n{twice:?}"));
         }
-        let whole = self.all(world);
-        let by_memo = check_alone_by(self.config, self.protocol, world, &mut |begun, who| {
-            self.memo.run(self.config, self.protocol, begun, who)
+        let whole = self.all(state);
+        let by_memo = check_solo_by(self.scenario, self.protocol, state, &mut |begun, who| {
+            self.memo.run(self.scenario, self.protocol, begun, who)
         });
-        if by_memo != whole.alone {
-            return Some(format!("alone {:?}, and by the memo {by_memo:?}", whole.alone));
+        if by_memo != whole.solo {
+            return Some(format!("alone {:?}, and by the memo {by_memo:?}", whole.solo));
         }
         let reduced_too = of_reduced.entry(fingerprint(&reduced)).or_insert_with(|| {
-            let Self { config, protocol, reduce, .. } = *self;
+            let Self { scenario, protocol, reduce, .. } = *self;
             let (memo, possible) = (Memo::default(), Vec::new());
-            Comparison { config, protocol, reduce, memo, possible }.all(&reduced)
+            Comparison { scenario, protocol, reduce, memo, possible }.all(&reduced)
         });
         if whole == *reduced_too {
             return None;
         }
         let mut pairs = whole.moves.iter().zip(&reduced_too.moves);
         let first = pairs.find(|(one, other)| one != other);
-        let (alone, other) = (whole.alone, reduced_too.alone);
+        let (solo, other) = (whole.solo, reduced_too.solo);
         Some(format!(
-            "alone {alone:?} and {other:?}, {} and {} moves, of which the first to differ:\n{first:#?}",
+            "alone {solo:?} and {other:?}, {} and {} moves, of which the first to differ:\n{first:#?}",
             whole.moves.len(),
             reduced_too.moves.len()
         ))
     }
 }
 
-/// Compares the states of a world, the first ones if there are more than `limit`, and none beyond the
-/// first broken promise, where a search ends. Returns how many there are, whole and reduced.
+/// Compares the states of a scenario, the first ones if there are more than `limit`, and none beyond the
+/// first broken property, where a search ends. Returns how many there are, whole and reduced.
 fn compare(
-    config: &Config,
+    scenario: &Scenario,
     protocol: &Protocol,
     reduce: Reduce<'_>,
     limit: usize,
 ) -> Result<(usize, usize), String> {
     let (memo, possible) = (Memo::default(), Vec::new());
-    let mut comparison = Comparison { config, protocol, reduce, memo, possible };
+    let mut comparison = Comparison { scenario, protocol, reduce, memo, possible };
     let mut of_reduced = FxHashMap::default();
     let mut known = FxHashSet::default();
-    let mut open: VecDeque<World> = config.beginnings().into();
+    let mut open: VecDeque<State> = scenario.beginnings().into();
     let mut possible = Vec::new();
-    while let Some(world) = open.pop_front() {
-        let world = world.canonical().0;
-        if known.len() >= limit || !known.insert(fingerprint(&world)) {
+    while let Some(state) = open.pop_front() {
+        let state = state.canonical().0;
+        if known.len() >= limit || !known.insert(fingerprint(&state)) {
             continue;
         }
-        if let Some(what) = comparison.differs(&world, &mut of_reduced) {
-            return Err(format!("{}: of\n{world:#?}\n{what}", config.name));
+        if let Some(what) = comparison.differs(&state, &mut of_reduced) {
+            return Err(format!("{}: of\n{state:#?}\n{what}", scenario.name));
         }
-        successors(config, protocol, &world, &mut possible);
+        successors(scenario, protocol, &state, &mut possible);
         let keeps =
-            |(one, outcome): &(Move, Outcome)| check_move(config, &world, *one, outcome).is_ok();
-        if !possible.iter().all(keeps) || check_alone(config, protocol, &world).is_err() {
+            |(one, outcome): &(Move, Outcome)| check_move(scenario, &state, *one, outcome).is_ok();
+        if !possible.iter().all(keeps) || check_solo(scenario, protocol, &state).is_err() {
             break;
         }
-        open.extend(possible.iter().map(|(_, outcome)| outcome.world));
+        open.extend(possible.iter().map(|(_, outcome)| outcome.state));
     }
     Ok((known.len(), of_reduced.len()))
 }
 
-/// The world as it is searched, in its beginnings.
-fn part(config: &Config) -> Config {
-    Config {
-        starts: &config.starts[..config.starts.len().min(2)],
-        crashes: config.crashes.min(1),
-        faults: config.faults.min(1),
-        ..config.clone()
+/// The scenario as it is searched, in its beginnings.
+fn part(scenario: &Scenario) -> Scenario {
+    Scenario {
+        starts: &scenario.starts[..scenario.starts.len().min(2)],
+        crashes: scenario.crashes.min(1),
+        faults: scenario.faults.min(1),
+        ..scenario.clone()
     }
 }
 
 #[test]
-fn whole_and_reduced_states_agree_in_every_world() {
+fn whole_and_reduced_states_agree_in_every_scenario() {
     let whole = std::env::var_os("PORTLOCK_WHOLE").is_some();
-    let worlds: Vec<_> = Config::all(2)
+    let scenarios: Vec<_> = Scenario::all(2)
         .iter()
-        .map(|config| if whole { config.clone() } else { part(config) })
+        .map(|scenario| if whole { scenario.clone() } else { part(scenario) })
         .collect();
     let limit = if whole { usize::MAX } else { 20_000 };
-    let compared = on_all_processors(&worlds, |config| {
+    let compared = on_all_processors(&scenarios, |scenario| {
         let began = Instant::now();
-        let reduction = Reduction::of(config, &SHIPPED);
-        let compared = compare(config, &SHIPPED, &|world| reduction.reduce(world), limit);
-        println!("{:<34} {compared:?} in {:.1?}", config.name, began.elapsed());
+        let reduction = Reduction::of(scenario, &SHIPPED);
+        let compared = compare(scenario, &SHIPPED, &|state| reduction.reduce(state), limit);
+        println!("{:<34} {compared:?} in {:.1?}", scenario.name, began.elapsed());
         compared
     });
     for compared in compared {
@@ -167,22 +167,25 @@ fn whole_and_reduced_states_agree_in_every_world() {
     }
 }
 
-/// The whole worlds of a wrong protocol, and no further than a part of its searches goes.
+/// The whole states of a wrong protocol, and no further than a part of its searches goes.
 #[test]
 fn whole_and_reduced_states_agree_under_every_wrong_protocol() {
     let variants = all();
     let compared = on_all_processors(&variants, |variant| {
-        let (promise, world, participants) = match variant.caught {
-            Caught::Breaks { promise, world, participants } => (Some(promise), world, participants),
+        let (property, scenario, participants) = match variant.caught {
+            Caught::Breaks { property, scenario, participants } => {
+                (Some(property), scenario, participants)
+            }
             Caught::Harmless { .. } => (None, "base", 2),
         };
-        let config = part(&Config::named(world, participants).expect("a world of the model"));
-        // As the catalogue owes it, and as the world does.
-        let owed = promise.map_or(config.owed, Promise::alone);
-        for config in [Config { owed, ..config.clone() }, config] {
-            let reduction = Reduction::of(&config, &variant.protocol);
-            let reduce = |world: &mut World| reduction.reduce(world);
-            compare(&config, &variant.protocol, &reduce, 3_000)
+        let scenario =
+            part(&Scenario::named(scenario, participants).expect("a scenario of the model"));
+        // With the property that the catalogue names, and with those of the scenario.
+        let properties = property.map_or(scenario.properties, Property::only);
+        for scenario in [Scenario { properties, ..scenario.clone() }, scenario] {
+            let reduction = Reduction::of(&scenario, &variant.protocol);
+            let reduce = |state: &mut State| reduction.reduce(state);
+            compare(&scenario, &variant.protocol, &reduce, 3_000)
                 .map_err(|what| format!("{}: {what}", variant.name))?;
         }
         Ok::<_, String>(())
@@ -195,91 +198,91 @@ fn whole_and_reduced_states_agree_under_every_wrong_protocol() {
 /// Clears more than is dead.
 struct Wrong {
     clears: &'static str,
-    world: &'static str,
-    too_much: fn(&mut World),
+    scenario: &'static str,
+    too_much: fn(&mut State),
 }
 
 const WRONG: &[Wrong] = &[
     Wrong {
         clears: "what was read, though it will be probed",
-        world: "base",
-        too_much: |world| everyone(world, |participant| participant.seen = Content::Empty),
+        scenario: "base",
+        too_much: |state| everyone(state, |participant| participant.seen = Content::Empty),
     },
     Wrong {
         clears: "events",
-        world: "listening",
-        too_much: |world| everyone(world, |participant| participant.listens = Listens::No),
+        scenario: "listening",
+        too_much: |state| everyone(state, |participant| participant.listens = Listens::No),
     },
     Wrong {
         clears: "which files had a holder during the call",
-        world: "base",
-        too_much: |world| everyone(world, |participant| participant.witnessed = 0),
+        scenario: "base",
+        too_much: |state| everyone(state, |participant| participant.witnessed = 0),
     },
     Wrong {
         clears: "a removal from outside between a confirm and an unlink",
-        world: "outside-rm",
-        too_much: |world| everyone(world, |participant| participant.in_window = false),
+        scenario: "external-unlink",
+        too_much: |state| everyone(state, |participant| participant.in_window = false),
     },
     Wrong {
         clears: "that a participant stopped",
-        world: "suspended",
-        too_much: |world| everyone(world, |participant| participant.suspended = false),
+        scenario: "stopped-process",
+        too_much: |state| everyone(state, |participant| participant.suspended = false),
     },
     Wrong {
         clears: "what is in an orphan",
-        world: "base",
-        too_much: |world| orphans(world, |file| file.content = Content::Empty),
+        scenario: "base",
+        too_much: |state| orphans(state, |file| file.content = Content::Empty),
     },
     Wrong {
         clears: "who made an orphan that only the grace protects",
-        world: "old-agents",
-        too_much: |world| orphans(world, |file| file.creator = Creator::Dead),
+        scenario: "legacy-agents",
+        too_much: |state| orphans(state, |file| file.creator = Creator::Dead),
     },
     Wrong {
         clears: "who has lost the path",
-        world: "out-of-reach",
-        too_much: |world| everyone(world, |participant| participant.out_of_reach = false),
+        scenario: "out-of-reach",
+        too_much: |state| everyone(state, |participant| participant.out_of_reach = false),
     },
     Wrong {
         clears: "the owner of an orphan's lock",
-        world: "base",
-        too_much: |world| orphans(world, |file| file.lock = None),
+        scenario: "base",
+        too_much: |state| orphans(state, |file| file.lock = None),
     },
     Wrong {
         clears: "who made the named file",
-        world: "base",
-        too_much: |world| named(world, |file| file.creator = Creator::Dead),
+        scenario: "base",
+        too_much: |state| named(state, |file| file.creator = Creator::Dead),
     },
     Wrong {
         clears: "that the named file was abandoned",
-        world: "faults",
-        too_much: |world| named(world, |file| file.abandoned = false),
+        scenario: "faults",
+        too_much: |state| named(state, |file| file.abandoned = false),
     },
     Wrong {
         clears: "that a removal failed",
-        world: "faults",
-        too_much: |world| world.removal_failed = false,
+        scenario: "faults",
+        too_much: |state| state.removal_failed = false,
     },
     Wrong {
         clears: "that an old agent removed a live file",
-        world: "old-agents",
-        too_much: |world| world.robbed = false,
+        scenario: "legacy-agents",
+        too_much: |state| state.robbed = false,
     },
 ];
 
-fn everyone(world: &mut World, clear: impl Fn(&mut Participant)) {
-    world.participants.iter_mut().for_each(clear);
+fn everyone(state: &mut State, clear: impl Fn(&mut Participant)) {
+    state.participants.iter_mut().for_each(clear);
 }
 
-fn named(world: &mut World, clear: impl Fn(&mut File)) {
-    if let Some(file) = world.path.and_then(|inode| world.file_mut(inode)) {
+fn named(state: &mut State, clear: impl Fn(&mut File)) {
+    if let Some(file) = state.path.and_then(|inode| state.file_mut(inode)) {
         clear(file);
     }
 }
 
-fn orphans(world: &mut World, clear: impl Fn(&mut File)) {
-    let path = world.path.map(usize::from);
-    let files = world.files.iter_mut().enumerate();
+fn orphans(state: &mut State, clear: impl Fn(&mut File)) {
+    let path = state.path.map(usize::from);
+    let files = state.files.iter_mut().enumerate();
     files
         .filter(|(inode, _)| Some(*inode) != path)
         .filter_map(|(_, file)| file.as_mut())
@@ -289,13 +292,13 @@ fn orphans(world: &mut World, clear: impl Fn(&mut File)) {
 #[test]
 fn clearing_more_than_is_dead_is_noticed() {
     let missed = on_all_processors(WRONG, |wrong| {
-        let config = part(&Config::named(wrong.world, 2).expect("a world of the model"));
-        let reduction = Reduction::of(&config, &SHIPPED);
-        let reduce = |world: &mut World| {
-            reduction.reduce(world);
-            (wrong.too_much)(world);
+        let scenario = part(&Scenario::named(wrong.scenario, 2).expect("a scenario of the model"));
+        let reduction = Reduction::of(&scenario, &SHIPPED);
+        let reduce = |state: &mut State| {
+            reduction.reduce(state);
+            (wrong.too_much)(state);
         };
-        let compared = compare(&config, &SHIPPED, &reduce, usize::MAX);
+        let compared = compare(&scenario, &SHIPPED, &reduce, usize::MAX);
         compared.is_ok().then_some(wrong.clears)
     });
     let missed: Vec<_> = missed.into_iter().flatten().collect();
@@ -305,28 +308,30 @@ fn clearing_more_than_is_dead_is_noticed() {
 /// A memo of patient runs would be wrong: the others go on in them, so what they are at matters.
 #[test]
 fn patient_runs_that_reach_the_same_at_first_end_differently() {
-    let config = Config::named("listening", 2).expect("a world of the model");
-    let mut ended: FxHashMap<Reached, (Alone, World)> = FxHashMap::default();
+    let scenario = Scenario::named("listening", 2).expect("a scenario of the model");
+    let mut ended: FxHashMap<Reached, (SoloEnd, State)> = FxHashMap::default();
     let mut known = FxHashSet::default();
-    let mut open: VecDeque<World> = config.beginnings().into();
+    let mut open: VecDeque<State> = scenario.beginnings().into();
     let mut possible = Vec::new();
-    while let Some(world) = open.pop_front() {
-        let world = world.canonical().0;
-        if !known.insert(fingerprint(&world)) {
+    while let Some(state) = open.pop_front() {
+        let state = state.canonical().0;
+        if !known.insert(fingerprint(&state)) {
             continue;
         }
-        for who in world.everyone().filter(|&who| world.participant(who).doing != Doing::Idle) {
-            let reached = Reached::by(&config, &world, who).expect("no other protocol");
-            let (now, _) = patiently(&config, &SHIPPED, &world, who, Manner::Listens, |_, _, _| {});
-            let (before, other) = *ended.entry(reached).or_insert((now, world));
+        for who in state.everyone().filter(|&who| state.participant(who).activity != Activity::Idle)
+        {
+            let reached = Reached::by(&scenario, &state, who).expect("no other protocol");
+            let (now, _) =
+                fair_run(&scenario, &SHIPPED, &state, who, Manner::Listens, |_, _, _| {});
+            let (before, other) = *ended.entry(reached).or_insert((now, state));
             if before != now {
-                let at = |world: &World| world.participants.map(|one| one.doing);
-                println!("{before:?} and {now:?} in {:?}\n{:?}", at(&other), at(&world));
+                let at = |state: &State| state.participants.map(|one| one.activity);
+                println!("{before:?} and {now:?} in {:?}\n{:?}", at(&other), at(&state));
                 return;
             }
         }
-        successors(&config, &SHIPPED, &world, &mut possible);
-        open.extend(possible.iter().map(|(_, outcome)| outcome.world));
+        successors(&scenario, &SHIPPED, &state, &mut possible);
+        open.extend(possible.iter().map(|(_, outcome)| outcome.state));
     }
     panic!("a memo of them would do: {} states say the same", known.len());
 }
@@ -334,33 +339,37 @@ fn patient_runs_that_reach_the_same_at_first_end_differently() {
 /// Leaves something out of what a run reaches.
 struct Forgetful {
     what: &'static str,
-    world: &'static str,
+    scenario: &'static str,
     forget: fn(&mut Reached),
 }
 
 const FORGETFUL: &[Forgetful] = &[
-    Forgetful { what: "its state", world: "base", forget: |one| one.doing = Doing::Idle },
-    Forgetful { what: "the named file", world: "base", forget: |one| one.named = None },
-    Forgetful { what: "its orphan", world: "base", forget: |one| one.orphan = None },
-    Forgetful { what: "who keeps a name", world: "delete-pending", forget: |one| one.kept = false },
+    Forgetful { what: "its state", scenario: "base", forget: |one| one.activity = Activity::Idle },
+    Forgetful { what: "the named file", scenario: "base", forget: |one| one.named = None },
+    Forgetful { what: "its orphan", scenario: "base", forget: |one| one.orphan = None },
+    Forgetful {
+        what: "who keeps a name",
+        scenario: "delete-pending",
+        forget: |one| one.kept = false,
+    },
 ];
 
 #[test]
 fn a_memo_that_forgets_anything_is_wrong() {
-    let missed = on_all_processors(FORGETFUL, |&Forgetful { what, world, forget }| {
-        let config = part(&Config::named(world, 2).expect("a world of the model"));
+    let missed = on_all_processors(FORGETFUL, |&Forgetful { what, scenario, forget }| {
+        let scenario = part(&Scenario::named(scenario, 2).expect("a scenario of the model"));
         let mut runs: FxHashMap<Reached, Solo> = FxHashMap::default();
         let (mut wrong, mut last) = (false, None);
         let limits = Limits { states: 20_000, whole: true, ..Limits::default() };
         // Cut short or not: what it has seen is enough.
-        let _ = explore_watched(&config, &SHIPPED, limits, |world, _, _| {
-            if wrong || last.replace(*world) == Some(*world) {
+        let _ = explore_watched(&scenario, &SHIPPED, limits, |state, _, _| {
+            if wrong || last.replace(*state) == Some(*state) {
                 return;
             }
-            for who in world.everyone() {
-                let mut reached = Reached::by(&config, world, who).expect("no other protocol");
+            for who in state.everyone() {
+                let mut reached = Reached::by(&scenario, state, who).expect("no other protocol");
                 forget(&mut reached);
-                let now = solo::run(&config, &SHIPPED, world, who);
+                let now = solo::run(&scenario, &SHIPPED, state, who);
                 wrong |= *runs.entry(reached).or_insert(now) != now;
             }
         });

@@ -8,9 +8,9 @@ use portlock::protocol::{
     Acquire, Age, Closing, Peeked, ReadingUnlocked, Refusal, TRIES, Then, UnknownReason,
 };
 use portlock_model::properties::solo::{EverySolo, Reached, every_run};
-use portlock_model::properties::{Fared, check_alone, check_every_reply};
-use portlock_model::scenario::world::World;
-use portlock_model::scenario::worlds::{Config, Promise};
+use portlock_model::properties::{LivenessViolation, check_every_reply, check_solo};
+use portlock_model::scenario::catalogue::{Property, Scenario};
+use portlock_model::scenario::state::State;
 use portlock_model::search::explore::{Limits, explore_watched};
 use portlock_model::variants::catalogue::on_all_processors;
 use portlock_model::variants::{Protocol, SHIPPED};
@@ -19,39 +19,43 @@ use portlock_model::variants::{Protocol, SHIPPED};
 /// probe, confirm, close) and two answers; a reclaim costs no try, and begins another run of calls.
 const BOUND: u32 = TRIES * 10 + 12;
 
-/// The first participant that does not fare as it is owed, or the moves of the longest solo run; and
+/// The first participant that does not reach what P3 or P5 asks, or the moves of the longest solo run; and
 /// how many different solo runs there were.
-fn fares(config: &Config, protocol: &Protocol) -> (Result<u32, Fared>, usize) {
+fn fares(scenario: &Scenario, protocol: &Protocol) -> (Result<u32, LivenessViolation>, usize) {
     let mut known: FxHashMap<Reached, EverySolo> = FxHashMap::default();
-    let (mut fared, mut last): (Result<u32, Fared>, Option<World>) = (Ok(0), None);
-    let seen = explore_watched(config, protocol, Limits::default(), |world, _, _| {
-        let Ok(longest) = fared else { return };
-        if last.replace(*world) == Some(*world) {
+    let (mut violation, mut last): (Result<u32, LivenessViolation>, Option<State>) = (Ok(0), None);
+    let seen = explore_watched(scenario, protocol, Limits::default(), |state, _, _| {
+        let Ok(longest) = violation else { return };
+        if last.replace(*state) == Some(*state) {
             return;
         }
-        let run = check_every_reply(config, protocol, world, |begun, who| {
-            let reached = Reached::by(config, begun, who).expect("no other protocol");
-            *known.entry(reached).or_insert_with(|| every_run(config, protocol, begun, who))
+        let run = check_every_reply(scenario, protocol, state, |begun, who| {
+            let reached = Reached::by(scenario, begun, who).expect("no other protocol");
+            *known.entry(reached).or_insert_with(|| every_run(scenario, protocol, begun, who))
         });
-        fared = run.map(|calls| calls.max(longest));
+        violation = run.map(|calls| calls.max(longest));
     });
-    assert!(seen.is_ok_and(|seen| seen.found.is_none()), "{}: the search finds it", config.name);
-    (fared, known.len())
+    assert!(seen.is_ok_and(|seen| seen.found.is_none()), "{}: the search finds it", scenario.name);
+    (violation, known.len())
 }
 
 #[test]
 fn solo_runs_end_well_whatever_each_call_replies() {
-    let owes = |promise| move |config: &Config| config.owed.contains(&promise);
-    let worlds: Vec<_> = Config::all(2)
+    let owes = |property| move |scenario: &Scenario| scenario.properties.contains(&property);
+    let scenarios: Vec<_> = Scenario::all(2)
         .into_iter()
-        .chain(Config::of_windows(2))
-        .filter(|config| owes(Promise::P3)(config) || owes(Promise::P5)(config))
+        .chain(Scenario::of_windows(2))
+        .filter(|scenario| owes(Property::P3)(scenario) || owes(Property::P5)(scenario))
         .collect();
-    let found = on_all_processors(&worlds, |config| fares(config, &SHIPPED));
-    for (config, (fared, runs)) in worlds.iter().zip(found) {
-        let longest = fared.unwrap_or_else(|fared| panic!("{}: {fared:?}", config.name));
-        println!("{:<24} {runs:>6} sets of solo runs, {longest:>3} moves at the most", config.name);
-        assert!(longest > 0 && longest <= BOUND, "{}: {longest} moves", config.name);
+    let found = on_all_processors(&scenarios, |scenario| fares(scenario, &SHIPPED));
+    for (scenario, (violation, runs)) in scenarios.iter().zip(found) {
+        let longest =
+            violation.unwrap_or_else(|violation| panic!("{}: {violation:?}", scenario.name));
+        println!(
+            "{:<24} {runs:>6} sets of solo runs, {longest:>3} moves at the most",
+            scenario.name
+        );
+        assert!(longest > 0 && longest <= BOUND, "{}: {longest} moves", scenario.name);
     }
 }
 
@@ -71,10 +75,10 @@ fn old_record_is_refused(state: Acquire, next: Acquire) -> Acquire {
 fn other_replies_than_the_first_find_what_it_misses() {
     let wrong =
         Protocol { acquire: |state, fs| old_record_is_refused(state, state.step(fs)), ..SHIPPED };
-    let config = Config { owed: Promise::P3.alone(), ..Config::base(2) };
-    for world in config.beginnings() {
-        assert_eq!(check_alone(&config, &wrong, &world), check_alone(&config, &SHIPPED, &world));
+    let scenario = Scenario { properties: Property::P3.only(), ..Scenario::base(2) };
+    for state in scenario.beginnings() {
+        assert_eq!(check_solo(&scenario, &wrong, &state), check_solo(&scenario, &SHIPPED, &state));
     }
-    let (fared, _) = fares(&config, &wrong);
-    assert_eq!(fared.map_err(|fared| fared.broken), Err(Promise::P3));
+    let (violation, _) = fares(&scenario, &wrong);
+    assert_eq!(violation.map_err(|violation| violation.broken), Err(Property::P3));
 }

@@ -23,7 +23,7 @@ use portlock::protocol::{
 };
 use portlock_model::conformance::trace::{Event, Recorder, Trace, What, explain, now, parse};
 use portlock_model::scenario::machines::{Answer, Machine, Op, Reply};
-use portlock_model::scenario::world::Kind;
+use portlock_model::scenario::state::Kind;
 
 /// Set for a process that records: `acquire` or `ask`, a seed, and the path.
 const ROLE: &str = "PORTLOCK_TEST_RECORDS";

@@ -1,11 +1,11 @@
-//! Every wrong protocol is caught, by the promise that it breaks, with a trace as short as the one
+//! Every wrong protocol is caught, by the property that it breaks, with a trace as short as the one
 //! that is committed. A checker that has never failed is not known to work.
 
 use portlock_model::render::report::{Origin, report};
+use portlock_model::scenario::catalogue::{Property, Scenario};
 use portlock_model::scenario::machines::Reply;
 use portlock_model::scenario::schedule::run;
-use portlock_model::scenario::world::Kind;
-use portlock_model::scenario::worlds::{Config, Promise};
+use portlock_model::scenario::state::Kind;
 use portlock_model::variants::catalogue::{catch, find, on_all_processors};
 use portlock_model::variants::{Caught, Engine, all, named};
 
@@ -52,12 +52,13 @@ fn every_variant_has_a_name_of_its_own_and_an_engine_that_finds_it() {
 #[test]
 fn the_trace_of_the_order_variant_reads_as_its_story() {
     let variant = named("confirm-before-verdict-unlock-before-unlink").expect("it is listed");
-    let Caught::Breaks { promise, world, participants } = variant.caught else {
+    let Caught::Breaks { property, scenario, participants } = variant.caught else {
         panic!("it is not harmless")
     };
-    let (config, found) = find(&variant.protocol, promise, world, participants).expect("caught");
+    let (scenario, found) =
+        find(&variant.protocol, property, scenario, participants).expect("caught");
     let origin = Origin { variant: Some(variant.name), participants };
-    let text = report(&config, &variant.protocol, &found, origin);
+    let text = report(&scenario, &variant.protocol, &found, origin);
     let order = [
         "confirm same HOLDS",
         "lock ok",
@@ -80,13 +81,14 @@ fn the_trace_of_the_order_variant_reads_as_its_story() {
 /// from outside does. It excuses no unlink without one.
 #[test]
 fn forced_removal_excuses_no_unconfirmed_unlink() {
-    let config = Config::named("trouble-for-clears-without-locks", 3).expect("there is this world");
-    let acquirers = config.kinds.iter().filter(|&&kind| kind == Kind::Process).count();
+    let scenario =
+        Scenario::named("combined-faults-clears-no-locks", 3).expect("there is this scenario");
+    let acquirers = scenario.kinds.iter().filter(|&&kind| kind == Kind::Process).count();
     assert_eq!(acquirers, 2, "one is forced, and one creates after it");
     let wrong = named("release-by-name").expect("it is listed");
-    let (_, found) = find(&wrong.protocol, Promise::P2, config.name, 3).expect("caught");
-    let run = run(&config, &wrong.protocol, &found.schedule, found.alone);
-    assert_eq!(run.broken, Some(Promise::P2));
+    let (_, found) = find(&wrong.protocol, Property::P2, scenario.name, 3).expect("caught");
+    let run = run(&scenario, &wrong.protocol, &found.schedule, found.solo);
+    assert_eq!(run.broken, Some(Property::P2));
     let unlinks = run.made.iter().filter(|step| matches!(step.outcome.reply, Reply::Unlink(_)));
     assert_eq!(unlinks.count(), 2, "the forced one, and the release's");
 }

@@ -1,5 +1,5 @@
-//! The model is Windows, as far as one system can be: every transition of worlds at 2 participants
-//! is made by the shipped adapter, in lock-step with the model. Under Wine these are worlds in which
+//! The model is Windows, as far as one system can be: every transition of scenarios at 2 participants
+//! is made by the shipped adapter, in lock-step with the model. Under Wine these are scenarios in which
 //! a name stays taken until the last handle is closed; on Windows 10 and later those in which it is
 //! free at once.
 
@@ -10,30 +10,30 @@ mod loud;
 
 use portlock_model::conformance::slips::Slip;
 use portlock_model::conformance::{Conformed, Grain, Scenario, cannot_be_real};
+use portlock_model::scenario::catalogue::Scenario;
 use portlock_model::scenario::machines::Reply;
-use portlock_model::scenario::world::{Doing, Move};
-use portlock_model::scenario::worlds::Config;
+use portlock_model::scenario::state::{Activity, Move};
 use portlock_model::search::explore::{Limits, explore};
 use portlock_model::variants::SHIPPED;
 
 use portlock::protocol::{Acquire, Confirm, Create, LockReply};
 
-fn world(name: &str, delete_pending: bool) -> Config {
-    let config = Config::named(name, 2).expect("there is such a world");
-    Config { delete_pending, removals: 0, owed: &[], ..config }.on_windows()
+fn scenario(name: &str, delete_pending: bool) -> Scenario {
+    let scenario = Scenario::named(name, 2).expect("there is such a scenario");
+    Scenario { delete_pending, removals: 0, properties: &[], ..scenario }.on_windows()
 }
 
-/// The world with names that stay as long as here.
-fn as_here(name: &str) -> Config {
-    let pending = world(name, true);
-    if cannot_be_real(&pending).is_none() { pending } else { world(name, false) }
+/// The scenario with names that stay as long as here.
+fn as_here(name: &str) -> Scenario {
+    let pending = scenario(name, true);
+    if cannot_be_real(&pending).is_none() { pending } else { scenario(name, false) }
 }
 
-fn conforms(config: Config, grain: Grain) -> Conformed {
-    let (name, pending) = (config.name, config.delete_pending);
-    assert_eq!(cannot_be_real(&config), None, "{name}");
+fn conforms(scenario: Scenario, grain: Grain) -> Conformed {
+    let (name, pending) = (scenario.name, scenario.delete_pending);
+    assert_eq!(cannot_be_real(&scenario), None, "{name}");
     let directory = tempfile::tempdir().expect("there is room");
-    match Scenario::new(config, grain).conform(directory.path(), None).expect("it works") {
+    match Scenario::new(scenario, grain).conform(directory.path(), None).expect("it works") {
         Ok(seen) => {
             println!(
                 "{name:<16} names stay: {pending}, {} transitions are {} steps, {} calls, {:.1?}",
@@ -47,23 +47,23 @@ fn conforms(config: Config, grain: Grain) -> Conformed {
 }
 
 #[test]
-fn every_transition_of_the_base_world_is_made_and_agrees() {
-    let config = as_here("base");
-    if config.delete_pending {
+fn every_transition_of_the_base_scenario_is_made_and_agrees() {
+    let scenario = as_here("base");
+    if scenario.delete_pending {
         loud::not_checked("names that are free at once: here one stays until the last close");
     } else {
         loud::not_checked("names that stay until the last close: here one is free at once");
     }
     let whole = Limits { whole: true, ..Limits::default() };
-    let searched = explore(&config, &SHIPPED, whole).expect("searched to the end");
-    let seen = conforms(config, Grain::Machines);
+    let searched = explore(&scenario, &SHIPPED, whole).expect("searched to the end");
+    let seen = conforms(scenario, Grain::Machines);
     println!("of {} transitions of the search", searched.transitions);
     assert!(seen.states <= searched.states && seen.states * 2 > searched.states);
 }
 
 /// Its events are calls of the system: that the kernel lock has come, and is ours from then on.
 #[test]
-fn every_transition_of_the_listening_world_agrees() {
+fn every_transition_of_the_listening_scenario_agrees() {
     conforms(as_here("listening").with_crashes(1), Grain::Scenes);
 }
 
@@ -80,8 +80,8 @@ fn a_model_with_one_slip_is_noticed() {
     let pending = as_here("base").delete_pending;
     for slip in SLIPS.iter().filter(|slip| pending || !slip.name.starts_with("pending")) {
         let directory = tempfile::tempdir().expect("there is room");
-        let config = as_here(slip.world).with_crashes(0);
-        let seen = Scenario::new(config, Grain::Machines).conform(directory.path(), Some(slip));
+        let scenario = as_here(slip.state).with_crashes(0);
+        let seen = Scenario::new(scenario, Grain::Machines).conform(directory.path(), Some(slip));
         let Err(noticed) = seen.expect("it works") else { panic!("{} is not noticed", slip.name) };
         assert!(noticed.differs.contains(slip.noticed), "{}: {}", slip.name, noticed.differs);
         println!("{:<32} {}", slip.name, noticed.differs);
@@ -91,7 +91,7 @@ fn a_model_with_one_slip_is_noticed() {
 const SLIPS: &[Slip] = &[
     Slip {
         name: "lock-does-not-exclude",
-        world: "base",
+        scenario: "base",
         in_random_calls: false,
         noticed: "the reply is Lock(Busy), and Lock(Ours)",
         spoil: |_, _, outcome| {
@@ -102,21 +102,23 @@ const SLIPS: &[Slip] = &[
     },
     Slip {
         name: "who-listens-loses-the-lock",
-        world: "listening",
+        scenario: "listening",
         in_random_calls: false,
         noticed: "somebody has the kernel lock",
         spoil: |before, one, outcome| {
             let Move::Call(who, _) = one else { return };
-            let looks =
-                matches!(before.participant(who).doing, Doing::Acquiring(Acquire::Rechecking(_)));
+            let looks = matches!(
+                before.participant(who).activity,
+                Activity::Acquiring(Acquire::Rechecking(_))
+            );
             if looks && before.has_lock(who) {
-                outcome.world.unlock(who);
+                outcome.state.unlock(who);
             }
         },
     },
     Slip {
         name: "pending-is-not-told",
-        world: "base",
+        scenario: "base",
         in_random_calls: false,
         noticed: "the reply is Confirm(Changed), and Confirm(Same)",
         spoil: |before, _, outcome| {
@@ -128,7 +130,7 @@ const SLIPS: &[Slip] = &[
     },
     Slip {
         name: "pending-name-is-free",
-        world: "base",
+        scenario: "base",
         in_random_calls: false,
         noticed: "the reply is Create(Exists), and Create(Created)",
         spoil: |before, _, outcome| {

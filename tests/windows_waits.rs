@@ -1,5 +1,5 @@
 //! The waits of Windows: there the event of who listens is that the kernel lock has become its own
-//! (`listen` in `src/sys/windows/lock_file/operations.rs`), a step that the other worlds do not have. Every interleaving of
+//! (`listen` in `src/sys/windows/lock_file/operations.rs`), a step that the other scenarios do not have. Every interleaving of
 //! the shipped machines with that step, whether names stay or not; and any number of participants.
 //!
 //! This runs everywhere, since it is of the model; `tests/windows.rs` has Windows itself make the
@@ -9,7 +9,7 @@
 use portlock_model::any_number::closure::{Closure, close};
 use portlock_model::any_number::local_view::LocalView;
 use portlock_model::render::report::{Origin, report};
-use portlock_model::scenario::worlds::{Config, Promise};
+use portlock_model::scenario::catalogue::{Property, Scenario};
 use portlock_model::search::counts::{Counts, Pinned};
 use portlock_model::search::explore::{Limits, Seen, explore};
 use portlock_model::variants::{Protocol, SHIPPED, named};
@@ -17,18 +17,18 @@ use portlock_model::variants::{Protocol, SHIPPED, named};
 /// Views, steps and rules of the closed set, with names that are free at once and with those that stay.
 const PROVED: [[usize; 3]; 2] = [[1790, 8540, 12], [1724, 8265, 13]];
 
-fn search(config: &Config, protocol: &Protocol) -> Seen {
-    explore(config, protocol, Limits::on_all_processors()).expect("searched to the end")
+fn search(scenario: &Scenario, protocol: &Protocol) -> Seen {
+    explore(scenario, protocol, Limits::on_all_processors()).expect("searched to the end")
 }
 
 #[test]
 fn no_promise_breaks_at_2() {
     let pinned = Pinned::read().expect("committed counts");
-    for config in Config::of_windows(2) {
-        let seen = search(&config, &SHIPPED);
+    for scenario in Scenario::of_windows(2) {
+        let seen = search(&scenario, &SHIPPED);
         if let Some(found) = &seen.found {
             let origin = Origin { variant: None, participants: 2 };
-            panic!("\n{}", report(&config, &SHIPPED, found, origin));
+            panic!("\n{}", report(&scenario, &SHIPPED, found, origin));
         }
         for what in [
             "a participant listens",
@@ -37,28 +37,28 @@ fn no_promise_breaks_at_2() {
         ] {
             assert!(seen.coverage.sometimes.contains(what), "never {what}");
         }
-        pinned.compare(config.name, 2, Counts::of(&seen)).unwrap_or_else(|why| panic!("{why}"));
+        pinned.compare(scenario.name, 2, Counts::of(&seen)).unwrap_or_else(|why| panic!("{why}"));
     }
 }
 
-fn prove(two: &Config, three: &Config, protocol: &Protocol) -> Closure {
-    let both = Config { starts: two.starts, ..three.clone() };
+fn prove(two: &Scenario, three: &Scenario, protocol: &Protocol) -> Closure {
+    let both = Scenario { starts: two.starts, ..three.clone() };
     let views: Vec<_> = [two, three, &both]
         .iter()
-        .flat_map(|config| config.beginnings())
-        .flat_map(|world| {
-            world.everyone().map(|who| LocalView::of(&world, who)).collect::<Vec<_>>()
+        .flat_map(|scenario| scenario.beginnings())
+        .flat_map(|state| {
+            state.everyone().map(|who| LocalView::of(&state, who)).collect::<Vec<_>>()
         })
         .collect();
-    let config = Config { owed: &[Promise::P1, Promise::P2], ..two.clone() };
-    close(&config, protocol, &views)
+    let scenario = Scenario { properties: &[Property::P1, Property::P2], ..two.clone() };
+    close(&scenario, protocol, &views)
 }
 
 #[test]
 fn p1_and_p2_hold_for_any_number() {
-    let found: Vec<_> = Config::of_windows(2)
+    let found: Vec<_> = Scenario::of_windows(2)
         .iter()
-        .zip(&Config::of_windows(3))
+        .zip(&Scenario::of_windows(3))
         .map(|(two, three)| {
             let closure = prove(two, three, &SHIPPED);
             assert!(closure.broken.is_none(), "{}", closure.broken.expect("it is"));
@@ -72,9 +72,9 @@ fn p1_and_p2_hold_for_any_number() {
 #[test]
 fn who_takes_the_event_for_the_lock_breaks_p2() {
     let wrong = named("an-event-is-the-lock").expect("it is listed").protocol;
-    for (two, three) in Config::of_windows(2).iter().zip(&Config::of_windows(3)) {
-        let owed = Config { owed: Promise::P2.alone(), ..two.clone() };
-        assert!(search(&owed, &wrong).found.is_some(), "P2 breaks");
+    for (two, three) in Scenario::of_windows(2).iter().zip(&Scenario::of_windows(3)) {
+        let properties = Scenario { properties: Property::P2.only(), ..two.clone() };
+        assert!(search(&properties, &wrong).found.is_some(), "P2 breaks");
         assert!(prove(two, three, &wrong).broken.is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Any history of the model's worlds, on the shipped machines: a broken promise is a find.
+//! Any history of the model's scenarios, on the shipped machines: a broken property is a find.
 //!
 //! With `PORTLOCK_FUZZ_CONTROL` set to the name of a wrong protocol, that one is run in place of the
 //! shipped one: the run must then fail, or the harness sees nothing.
@@ -22,10 +22,10 @@ static PROTOCOL: LazyLock<Protocol> = LazyLock::new(|| match CONTROL.as_deref() 
 });
 
 fuzz_target!(|bytes: &[u8]| {
-    let (config, participants, schedule) = from_fuzz(bytes);
-    if run(config, &PROTOCOL, &schedule, true).broken.is_some() {
-        let found = shorten(config, &PROTOCOL, &schedule, true).expect("it breaks again");
+    let (scenario, participants, schedule) = from_fuzz(bytes);
+    if run(scenario, &PROTOCOL, &schedule, true).broken.is_some() {
+        let found = shorten(scenario, &PROTOCOL, &schedule, true).expect("it breaks again");
         let origin = Origin { variant: CONTROL.as_deref(), participants };
-        panic!("{}", report(config, &PROTOCOL, &found, origin));
+        panic!("{}", report(scenario, &PROTOCOL, &found, origin));
     }
 });

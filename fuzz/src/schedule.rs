@@ -1,6 +1,6 @@
 //! The histories that a fuzzer of schedules begins with.
 //!
-//! They are found by seeded walks through every world, and kept where they are the shortest that
+//! They are found by seeded walks through every scenario, and kept where they are the shortest that
 //! come somewhere: to a hold, a reclaim, a refusal, a release, or to a death in each state.
 //! `PORTLOCK_BLESS=1 cargo test` writes them anew.
 
@@ -9,45 +9,45 @@ use std::collections::BTreeMap;
 use portlock_model::scenario::machines::Answer;
 use portlock_model::scenario::moves::successors;
 use portlock_model::scenario::walk::{Walk, from_fuzz};
-use portlock_model::scenario::world::{Doing, Look, Move, Who};
+use portlock_model::scenario::state::{Activity, Look, Move, Who};
 use portlock_model::variants::SHIPPED;
 
 use portlock::protocol::{Acquire, Clear, Closing, Release, Released, Then};
 
-/// How many walks through each world, and of how many moves.
+/// How many walks through each scenario, and of how many moves.
 const WALKS: u32 = 400;
 const MOVES: u32 = 60;
 
 /// Where a move comes to, if it is worth a seed.
-fn place(walk: &Walk<'_>, one: Move, ended: Doing) -> Option<String> {
+fn place(walk: &Walk<'_>, one: Move, ended: Activity) -> Option<String> {
     match one {
         Move::Answer(_, Answer::Force) => Some("forces".into()),
         Move::Call(who, _) | Move::Answer(who, _) => Some(match ended {
-            Doing::Acquiring(Acquire::Held(_)) => "holds".into(),
-            Doing::Acquiring(Acquire::Closing(Closing { then: Then::Create })) => {
-                match walk.world.participant(who).doing {
-                    Doing::Acquiring(Acquire::Revalidating(_)) => "revalidated-to-create".into(),
+            Activity::Acquiring(Acquire::Held(_)) => "holds".into(),
+            Activity::Acquiring(Acquire::Closing(Closing { then: Then::Create })) => {
+                match walk.state.participant(who).activity {
+                    Activity::Acquiring(Acquire::Revalidating(_)) => "revalidated-to-create".into(),
                     _ => "reclaims".into(),
                 }
             }
-            Doing::Acquiring(Acquire::Refused(refusal)) => word("refused", refusal),
-            Doing::Acquiring(Acquire::Failed(op)) => word("fails", op),
-            Doing::Releasing(Release::Ended(Released::Removed)) => "releases".into(),
-            Doing::Releasing(Release::Ended(released)) => word("ends", released),
-            Doing::Asking(_) => "asks".into(),
-            Doing::Clearing(Clear::Ended(cleared)) => word("clears", cleared),
+            Activity::Acquiring(Acquire::Refused(refusal)) => word("refused", refusal),
+            Activity::Acquiring(Acquire::Failed(op)) => word("fails", op),
+            Activity::Releasing(Release::Ended(Released::Removed)) => "releases".into(),
+            Activity::Releasing(Release::Ended(released)) => word("ends", released),
+            Activity::Asking(_) => "asks".into(),
+            Activity::Clearing(Clear::Ended(cleared)) => word("clears", cleared),
             _ => return None,
         }),
-        Move::Crash(who, Look::Gone) => match walk.world.participant(who).doing {
-            Doing::Acquiring(state) => Some(word("dies", state)),
-            Doing::Releasing(state) => Some(word("dies-releasing", state)),
-            Doing::Clearing(Clear::At(state)) => Some(word("dies-clearing", state)),
-            Doing::Holding => Some("dies-holding".into()),
+        Move::Crash(who, Look::Gone) => match walk.state.participant(who).activity {
+            Activity::Acquiring(state) => Some(word("dies", state)),
+            Activity::Releasing(state) => Some(word("dies-releasing", state)),
+            Activity::Clearing(Clear::At(state)) => Some(word("dies-clearing", state)),
+            Activity::Holding => Some("dies-holding".into()),
             _ => None,
         },
         Move::Fork(_) => Some("forks".into()),
         Move::Remove => Some("removed".into()),
-        Move::Suspend(_) => Some("suspended".into()),
+        Move::Suspend(_) => Some("stopped-process".into()),
         _ => None,
     }
 }
@@ -59,29 +59,29 @@ fn word(what: &str, state: impl std::fmt::Debug) -> String {
     format!("{what}-{name}")
 }
 
-/// The worlds of two participants, by the byte that stands for them.
-pub fn worlds() -> impl Iterator<Item = u8> {
-    (0..u8::MAX).take_while(|&world| from_fuzz(&[world]).1 == 2)
+/// The scenarios of two participants, by the byte that stands for them.
+pub fn scenarios() -> impl Iterator<Item = u8> {
+    (0..u8::MAX).take_while(|&state| from_fuzz(&[state]).1 == 2)
 }
 
 /// Where the schedule of these bytes comes to.
 pub fn places(bytes: &[u8]) -> Vec<String> {
-    let (config, _, schedule) = from_fuzz(bytes);
-    let mut walk = Walk::begin(config, &SHIPPED, schedule.start);
+    let (scenario, _, schedule) = from_fuzz(bytes);
+    let mut walk = Walk::begin(scenario, &SHIPPED, schedule.start);
     let (mut possible, mut places) = (Vec::new(), Vec::new());
     for step in schedule.steps {
-        successors(config, &SHIPPED, &walk.world, &mut possible);
+        successors(scenario, &SHIPPED, &walk.state, &mut possible);
         let Some(&(one, outcome)) = possible.get(usize::from(step) % possible.len().max(1)) else {
             break;
         };
         places.extend(place(&walk, one, outcome.ended));
-        walk.take(one, outcome).expect("the shipped machines keep their promises");
+        walk.take(one, outcome).expect("the shipped machines keep their properties");
     }
     places
 }
 
-/// All seeds, by name. What is reached in the first world is not looked for in the others, unless
-/// it is what every world should see.
+/// All seeds, by name. What is reached in the first scenario is not looked for in the others, unless
+/// it is what every scenario should see.
 pub fn seeds() -> BTreeMap<String, Vec<u8>> {
     let mut seeds: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut known: Vec<String> = Vec::new();
@@ -90,22 +90,22 @@ pub fn seeds() -> BTreeMap<String, Vec<u8>> {
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         ((random >> 33) % u64::from(bound)) as u32
     };
-    for world in worlds() {
-        let (config, ..) = from_fuzz(&[world]);
+    for state in scenarios() {
+        let (scenario, ..) = from_fuzz(&[state]);
         let mut here: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         let mut possible = Vec::new();
         for _ in 0..WALKS {
-            let start = below(config.starts.len() as u32) as u8;
-            let mut bytes = vec![world, start];
-            let mut walk = Walk::begin(config, &SHIPPED, start);
+            let start = below(scenario.starts.len() as u32) as u8;
+            let mut bytes = vec![state, start];
+            let mut walk = Walk::begin(scenario, &SHIPPED, start);
             let mut last: Option<Who> = None;
             for _ in 0..MOVES {
-                successors(config, &SHIPPED, &walk.world, &mut possible);
+                successors(scenario, &SHIPPED, &walk.state, &mut possible);
                 // A woken waiter leaves that state with its next call, so few would die in it.
                 let is_woken = last.is_some_and(|last| {
                     matches!(
-                        walk.world.participant(last).doing,
-                        Doing::Acquiring(Acquire::Revalidating(_))
+                        walk.state.participant(last).activity,
+                        Activity::Acquiring(Acquire::Revalidating(_))
                     )
                 });
                 let dies = below(if is_woken { 2 } else { 24 }) == 0;
@@ -142,12 +142,12 @@ pub fn seeds() -> BTreeMap<String, Vec<u8>> {
                         here.insert(place, bytes.clone());
                     }
                 }
-                walk.take(one, outcome).expect("the shipped machines keep their promises");
+                walk.take(one, outcome).expect("the shipped machines keep their properties");
             }
         }
         known.extend(here.keys().filter(|place| place.contains('-')).cloned());
         seeds.extend(
-            here.into_iter().map(|(place, seed)| (format!("{}-{place}", config.name), seed)),
+            here.into_iter().map(|(place, seed)| (format!("{}-{place}", scenario.name), seed)),
         );
     }
     seeds
@@ -164,7 +164,7 @@ mod tests {
     fn the_committed_corpus_comes_everywhere() {
         if std::env::var_os("PORTLOCK_BLESS").is_some() {
             fs::create_dir_all(FOLDER).expect("a folder");
-            // The worlds are numbered, so that those of before stand for others.
+            // The scenarios are numbered, so that those of before stand for others.
             for file in fs::read_dir(FOLDER).expect("a folder") {
                 fs::remove_file(file.expect("a file").path()).expect("removed");
             }
@@ -222,7 +222,7 @@ mod tests {
             "forces",
             "forks",
             "removed",
-            "suspended",
+            "stopped-process",
             "asks",
             "fails-create",
         ];

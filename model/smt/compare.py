@@ -1,8 +1,8 @@
 """Holds `calls.py` to the model's filesystem, step by step.
 
-The model prints every step of some of its worlds: the state before, the call and its reply, the
+The model prints every step of some of its scenarios: the state before, the call and its reply, the
 state after. Each must be allowed by the semantics here, with the same state after (`allowed`). And
-each reply that the semantics here allow in a state must be one that the model gives in some world,
+each reply that the semantics here allow in a state must be one that the model gives in some scenario,
 or stand in `ANY_TIME` (`surplus`). The invariant must hold in every state.
 
 The model frees a file that has no name and that nobody has open; here it stays, and says nothing.
@@ -67,8 +67,8 @@ class Step:
 
 
 @dataclass
-class World:
-    """Every step of one world, those that are alike in short names once."""
+class Scenario:
+    """Every step of one scenario, those that are alike in short names once."""
 
     name: str
     facts: Mapping[str, bool]
@@ -76,21 +76,21 @@ class World:
     steps: Set[Step]
 
 
-def read_world(lines: Iterable[str]) -> World:
+def read_scenario(lines: Iterable[str]) -> Scenario:
     """What `portlock-model steps` prints."""
     head, *rest = map(json.loads, lines)
     facts = {"locks": head["locks"], "late": head["late"]}
-    world = World(head["world"], facts, set(), set())
+    scenario = Scenario(head["scenario"], facts, set(), set())
     for line in rest:
         if "start" in line:
-            world.starts.add(snapshot(line["start"]))
+            scenario.starts.add(snapshot(line["start"]))
             continue
         call, reply = short_reply(line["what"])
         call = reply if reply in ("crash", "fork") else call
         before, after = snapshot(line["before"]), snapshot(line["after"])
         reply = {"release": "begin", "crash": "", "fork": ""}.get(reply, reply)
-        world.steps.add(Step(before, call, reply, tuple(line["who"]), after))
-    return world
+        scenario.steps.add(Step(before, call, reply, tuple(line["who"]), after))
+    return scenario
 
 
 def snapshot(printed: Mapping[str, Any]) -> Snapshot:
@@ -126,10 +126,10 @@ def state(said: str) -> str:
 
 
 class Comparison:
-    """The semantics against the steps of one world."""
+    """The semantics against the steps of one scenario."""
 
-    def __init__(self, world: World, rows: Iterable[Row], semantics: Semantics) -> None:
-        self.world = world
+    def __init__(self, scenario: Scenario, rows: Iterable[Row], semantics: Semantics) -> None:
+        self.scenario = scenario
         self.rows = set(rows)
         self.semantics = semantics
         # Rows that some step took, and how many states were looked at: filled as it goes.
@@ -139,7 +139,7 @@ class Comparison:
     def surprises(self, only: Optional[Set[str]] = None) -> Iterator[str]:
         """All that the model does otherwise; of these calls alone, if any are named."""
         given: Dict[Tuple[Snapshot, int, str], Set[str]] = {}
-        for step in sorted(self.world.steps, key=repr):
+        for step in sorted(self.scenario.steps, key=repr):
             if only is not None and step.call not in only:
                 continue
             if not self.allowed(step):
@@ -175,7 +175,7 @@ class Comparison:
         self, before: Snapshot, who: int, effect: Effect, at: str, files: Iterable[int]
     ) -> List[Snapshot]:
         """The states that the effect may lead to, whichever file is new or found."""
-        known = before.state(self.world.facts)
+        known = before.state(self.scenario.facts)
         return [
             changed(known, before, effect, at, files, names)
             for names in self.enabled(before, who, effect, files)
@@ -188,7 +188,7 @@ class Comparison:
         mine = before.opened(who)
         if effect.on_open_file and mine is None:
             return []
-        known, said = before.state(self.world.facts), both(effect.when)
+        known, said = before.state(self.scenario.facts), both(effect.when)
         names: Dict[str, Value] = {"me": who, "mine": -1 if mine is None else mine}
         people = range(len(before.at)) if "parent" in said else [-1]
         candidates = sorted(files) if "new" in said or "found" in said else [-1]
@@ -203,7 +203,7 @@ class Comparison:
         """Replies that are allowed here, that the model does not give, and that nothing excuses."""
         # One more than there are, for a file to be created.
         files = before.files | {max(before.files, default=0) + 1}
-        excused = {**ANY_TIME, **(LATE if self.world.facts["late"] else {})}
+        excused = {**ANY_TIME, **(LATE if self.scenario.facts["late"] else {})}
         return [
             reply
             for reply in REPLIES[call]
@@ -213,11 +213,11 @@ class Comparison:
 
     def broken_clauses(self) -> Iterator[str]:
         """Clauses of the invariant that do not hold in a state of the model."""
-        states = {step.before for step in self.world.steps} | self.world.starts
-        states |= {step.after for step in self.world.steps}
+        states = {step.before for step in self.scenario.steps} | self.scenario.starts
+        states |= {step.after for step in self.scenario.steps}
         self.states = len(states)
         for one in states:
-            known = one.state(self.world.facts)
+            known = one.state(self.scenario.facts)
             for clause, formula in CLAUSES.items():
                 if not known.holds(formula, one.files, {}):
                     yield f"{clause}: not in {one}"

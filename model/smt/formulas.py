@@ -83,7 +83,7 @@ class State:
         self.facts = facts
 
     def holds(self, formula: Formula, files: Iterable[int], names: Mapping[str, Value]) -> bool:
-        """Whether the formula is true here, with these files in the world."""
+        """Whether the formula is true here, with these files in the scenario."""
         universe = {"P": tuple(self.at), "F": tuple(files)}
         return bool(self._value(parsed(formula), universe, dict(names)))
 

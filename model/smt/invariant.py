@@ -140,8 +140,8 @@ def in_words() -> List[str]:
     for state, known in KNOWN.items():
         facts = "; ".join(_IN_WORDS[fact] for fact in known.split()) or "it has no file open"
         alike.setdefault(facts, []).append(state)
-    of_the_world = [clause for clause in CLAUSES if not clause.startswith(_OF_A_STATE)]
-    lines = ["Always:", *(f"  {clause}" for clause in of_the_world)]
+    of_the_scenario = [clause for clause in CLAUSES if not clause.startswith(_OF_A_STATE)]
+    lines = ["Always:", *(f"  {clause}" for clause in of_the_scenario)]
     for facts, states in alike.items():
         lines += [f"{facts}:", f"  {', '.join(states)}"]
     return lines

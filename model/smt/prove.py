@@ -29,7 +29,7 @@ that die one after another.
 
 What is not proved: P3 to P6, which are about more than one step, or about what a record says; and
 beside participants of another protocol, or where somebody outside removes files, or does so by
-force without kernel locks. The model's worlds stand for those.
+force without kernel locks. The model's scenarios stand for those.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Set
 
 import obligations
 from calls import Semantics, slips
-from compare import Comparison, read_world
+from compare import Comparison, read_scenario
 from invariant import in_words
 from machine import EXCEPTED, HELD, KNOWN, UNREACHED, Row, rows, states
 from solvers import QUESTION, Solver, counterexample
@@ -51,26 +51,26 @@ HERE = Path(__file__).resolve().parent
 MODEL = "cargo run --quiet --locked --release -p portlock-model --"
 EXPECTED = HERE / "variants.json"
 
-# The worlds whose steps are compared, with what keeps them small. Between them they have every
+# The scenarios whose steps are compared, with what keeps them small. Between them they have every
 # reply of every call.
-WORLDS = [
-    "--world base",
-    "--world threads",
-    "--world faults --faults 2 --crashes 0",
-    "--world no-kernel-locks --faults 2 --crashes 0",
-    "--world delete-pending",
-    "--world fork --limit 12000",
-    "--world trouble-for-queries --crashes 0 --faults 0",
-    "--world listening --faults 1 --crashes 1 --limit 12000",
-    "--world trouble-for-clears --removals 0 --faults 1 --crashes 0",
+SCENARIOS = [
+    "--scenario base",
+    "--scenario threads",
+    "--scenario faults --faults 2 --crashes 0",
+    "--scenario no-kernel-locks --faults 2 --crashes 0",
+    "--scenario delete-pending",
+    "--scenario fork --limit 12000",
+    "--scenario combined-faults-queries --crashes 0 --faults 0",
+    "--scenario listening --faults 1 --crashes 1 --limit 12000",
+    "--scenario combined-faults-clears --removals 0 --faults 1 --crashes 0",
 ]
-# Its participants remove files that they do not have open, which those of no other world do.
-WRONG_WORLD = ("no-confirm-before-unlink", "--world base")
+# Its participants remove files that they do not have open, which those of no other scenario do.
+WRONG_SCENARIO = ("no-confirm-before-unlink", "--scenario base")
 # Semantics with a slip are run over that one and these, which have every call but a query's.
-SLIPS_WORLDS = [
-    "--world faults --faults 2 --crashes 0",
-    "--world fork --limit 12000",
-    "--world listening --faults 1 --crashes 1 --limit 12000",
+SLIPS_SCENARIOS = [
+    "--scenario faults --faults 2 --crashes 0",
+    "--scenario fork --limit 12000",
+    "--scenario listening --faults 1 --crashes 1 --limit 12000",
 ]
 
 
@@ -247,8 +247,8 @@ def broken(run: Run, variant: str, slip: Optional[str]) -> Dict[str, List[str]]:
 
 def compare_steps(run: Run) -> None:
     taken: Set[Row] = set()
-    for world in WORLDS:
-        steps = read_world(run.model.lines(f"steps {world}"))
+    for scenario in SCENARIOS:
+        steps = read_scenario(run.model.lines(f"steps {scenario}"))
         comparison = Comparison(steps, run.table, Semantics())
         for surprise in comparison.surprises():
             raise Failure(surprise)
@@ -256,22 +256,22 @@ def compare_steps(run: Run) -> None:
             raise Failure(f"a state of the model breaks the invariant: {clause}")
         taken |= comparison.taken
         print(
-            f"  {world}: {len(steps.steps)} steps agree, {comparison.states} states keep the invariant"
+            f"  {scenario}: {len(steps.steps)} steps agree, {comparison.states} states keep the invariant"
         )
     print(f"  {len(set(run.table) & taken)} of {len(run.table)} rows are taken")
-    taken |= compare_wrong_world(run)
+    taken |= compare_wrong_scenario(run)
     replies = {(row.call, row.reply) for row in run.table}
     untold = replies - {(row.call, row.reply) for row in taken}
     if untold:
-        raise Failure(f"no step of these worlds has {sorted(untold)}")
+        raise Failure(f"no step of these scenarios has {sorted(untold)}")
     print("  every reply of every call is compared")
 
 
-def compare_wrong_world(run: Run) -> Set[Row]:
+def compare_wrong_scenario(run: Run) -> Set[Row]:
     """Of steps that no shipped machine makes; and the checks of the comparison itself."""
-    variant, world = WRONG_WORLD
+    variant, scenario = WRONG_SCENARIO
     table = run.model.rows(variant)
-    wrong = read_world(run.model.lines(f"steps {world} --variant {variant}"))
+    wrong = read_scenario(run.model.lines(f"steps {scenario} --variant {variant}"))
     comparison = Comparison(wrong, table, Semantics())
     for surprise in comparison.surprises():
         raise Failure(surprise)
@@ -279,8 +279,8 @@ def compare_wrong_world(run: Run) -> Set[Row]:
         raise Failure(f"every state of {variant} keeps the invariant: it is not looked at")
     print(f"  {variant}: {len(wrong.steps)} steps agree, and a state breaks the invariant")
     compared = [(wrong, table)]
-    for arguments in SLIPS_WORLDS:
-        compared.append((read_world(run.model.lines(f"steps {arguments}")), run.table))
+    for arguments in SLIPS_SCENARIOS:
+        compared.append((read_scenario(run.model.lines(f"steps {arguments}")), run.table))
     for slip, changed in slips().items():
         calls = {reply.partition("(")[0] for reply in changed}
         runs = (Comparison(steps, rows, Semantics(changed)) for steps, rows in compared)

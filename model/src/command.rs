@@ -8,15 +8,15 @@ use std::process::ExitCode;
 use crate::any_number;
 use crate::any_number::closure::Closure;
 use crate::any_number::cover::Explicit;
-use crate::any_number::invariant::{invariant, promises};
+use crate::any_number::invariant::{invariant, properties};
 use crate::render::export;
 use crate::render::pictures::Picture;
 use crate::render::report::{Origin, report};
 use crate::render::table::wrapped;
 use crate::render::{sequence, table};
+use crate::scenario::catalogue::Scenario;
 use crate::scenario::schedule::{self, Schedule};
-use crate::scenario::world::PARTICIPANTS;
-use crate::scenario::worlds::Config;
+use crate::scenario::state::PARTICIPANTS;
 use crate::search::counts::{self, Counts, Pinned};
 use crate::search::explore::Found;
 use crate::search::explore::{Incomplete, Limits, Seen, explore};
@@ -50,9 +50,9 @@ struct Command {
 
 #[derive(Subcommand)]
 enum What {
-    /// Searches worlds to the end: by default all at 2 participants, and base at 3.
+    /// Searches scenarios to the end: by default all at 2 participants, and base at 3.
     Check(Check),
-    /// Proves P1 and P2 for any number of participants, in every world where that is possible.
+    /// Proves P1 and P2 for any number of participants, in every scenario where that is possible.
     AnyNumber(AnyNumber),
     /// Catches every wrong protocol and prints the table; with a name, that one's shortest trace.
     Variants {
@@ -85,10 +85,10 @@ enum What {
         #[arg(long, requires = "json")]
         variant: Option<String>,
     },
-    /// Prints every step of a world, one JSON object a line, in the words of model/smt.
+    /// Prints every step of a scenario, one JSON object a line, in the words of model/smt.
     Steps {
         #[arg(long)]
-        world: String,
+        scenario: String,
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=PARTICIPANTS as i64))]
         participants: u8,
         #[command(flatten)]
@@ -101,12 +101,12 @@ enum What {
         limit: usize,
     },
     /// Makes every transition of the search on a real filesystem, and compares: by default all
-    /// worlds at 2 participants that can be had there.
+    /// scenarios at 2 participants that can be had there.
     #[cfg(target_os = "linux")]
     Conform(crate::conformance::command::Conform),
 }
 
-/// Numbers of a world, instead of its own.
+/// Numbers of a scenario, instead of its own.
 #[derive(Args)]
 struct Budgets {
     /// How many processes die in all.
@@ -124,26 +124,26 @@ struct Budgets {
 }
 
 impl Budgets {
-    /// Whether any is not the world's own.
+    /// Whether any is not the scenario's own.
     fn any(&self) -> bool {
         let Self { crashes, faults, removals, suspensions } = self;
         [crashes, faults, removals, suspensions].into_iter().any(Option::is_some)
     }
 
-    fn put_into(&self, config: &mut Config) {
+    fn put_into(&self, scenario: &mut Scenario) {
         let put = |own: &mut u8, asked: Option<u8>| *own = asked.unwrap_or(*own);
-        put(&mut config.crashes, self.crashes);
-        put(&mut config.faults, self.faults);
-        put(&mut config.removals, self.removals);
-        put(&mut config.suspensions, self.suspensions);
+        put(&mut scenario.crashes, self.crashes);
+        put(&mut scenario.faults, self.faults);
+        put(&mut scenario.removals, self.removals);
+        put(&mut scenario.suspensions, self.suspensions);
     }
 }
 
 #[derive(Args)]
 struct Check {
-    /// Only the world of this name.
+    /// Only the scenario of this name.
     #[arg(long)]
-    world: Option<String>,
+    scenario: Option<String>,
     /// How many participants that acquire, 2 or more.
     #[arg(long, value_parser = clap::value_parser!(u8).range(2..=PARTICIPANTS as i64))]
     participants: Option<u8>,
@@ -152,8 +152,8 @@ struct Check {
     /// A wrong protocol instead of the shipped one.
     #[arg(long)]
     variant: Option<String>,
-    /// All worlds at 3 participants and base at 4 as well.
-    #[arg(long, conflicts_with_all = ["world", "participants"])]
+    /// All scenarios at 3 participants and base at 4 as well.
+    #[arg(long, conflicts_with_all = ["scenario", "participants"])]
     long: bool,
     /// Writes the counts that are found to model/counts.txt, with which they are compared otherwise.
     #[arg(long, conflicts_with_all = ["variant", "states", "crashes", "faults", "removals", "suspensions"])]
@@ -161,16 +161,16 @@ struct Check {
     /// Stop, as incomplete, beyond so many states.
     #[arg(long, default_value_t = usize::MAX)]
     states: usize,
-    /// One JSON object a world on standard output.
+    /// One JSON object a scenario on standard output.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 struct AnyNumber {
-    /// Only the world of this name; and in full, with the invariant and the rules of interference.
+    /// Only the scenario of this name; and in full, with the invariant and the rules of interference.
     #[arg(long)]
-    world: Option<String>,
+    scenario: Option<String>,
     /// A wrong protocol instead of the shipped one.
     #[arg(long)]
     variant: Option<String>,
@@ -179,7 +179,7 @@ struct AnyNumber {
     cover: Option<u8>,
     #[command(flatten)]
     budgets: Budgets,
-    /// One JSON object a world on standard output.
+    /// One JSON object a scenario on standard output.
     #[arg(long)]
     json: bool,
 }
@@ -187,7 +187,7 @@ struct AnyNumber {
 #[derive(Args)]
 struct Replay {
     #[arg(long)]
-    world: String,
+    scenario: String,
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=PARTICIPANTS as i64))]
     participants: u8,
     #[command(flatten)]
@@ -234,11 +234,11 @@ pub fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         What::Conform(conform) => crate::conformance::command::run(&conform),
         What::Table { json: true, variant } => print_cells(variant.as_deref()),
-        What::Steps { world, participants, budgets, variant, limit } => {
+        What::Steps { scenario, participants, budgets, variant, limit } => {
             protocol_of(variant.as_deref()).and_then(|protocol| {
-                let mut config = world_of(&world, participants.into())?;
-                budgets.put_into(&mut config);
-                export::steps(&config, &protocol, limit, &mut |step| outln!("{step}"))
+                let mut scenario = scenario_of(&scenario, participants.into())?;
+                budgets.put_into(&mut scenario);
+                export::steps(&scenario, &protocol, limit, &mut |step| outln!("{step}"))
             })
         }
         What::Table { json: false, .. } => {
@@ -271,36 +271,37 @@ fn print_cells(variant: Option<&str>) -> Result<(), String> {
     Ok(())
 }
 
-fn world_of(name: &str, participants: usize) -> Result<Config, String> {
-    Config::named(name, participants).ok_or_else(|| {
-        let names: Vec<_> = Config::all(participants).iter().map(|config| config.name).collect();
-        format!("there is no world {name:?} but {}", names.join(", "))
+fn scenario_of(name: &str, participants: usize) -> Result<Scenario, String> {
+    Scenario::named(name, participants).ok_or_else(|| {
+        let names: Vec<_> =
+            Scenario::all(participants).iter().map(|scenario| scenario.name).collect();
+        format!("there is no scenario {name:?} but {}", names.join(", "))
     })
 }
 
 impl Check {
-    /// The worlds to search, and how many participants each was made for.
-    fn worlds(&self) -> Result<Vec<(Config, usize)>, String> {
+    /// The scenarios to search, and how many participants each was made for.
+    fn scenarios(&self) -> Result<Vec<(Scenario, usize)>, String> {
         let participants = self.participants.map(usize::from);
-        let mut worlds: Vec<_> = match (&self.world, participants) {
+        let mut scenarios: Vec<_> = match (&self.scenario, participants) {
             (Some(name), participants) => {
                 let participants = participants.unwrap_or(2);
-                vec![(world_of(name, participants)?, participants)]
+                vec![(scenario_of(name, participants)?, participants)]
             }
             (None, Some(participants)) => {
-                let all = Config::all(participants).into_iter();
-                all.map(|config| (config, participants)).collect()
+                let all = Scenario::all(participants).into_iter();
+                all.map(|scenario| (scenario, participants)).collect()
             }
             (None, None) => counts::searches(self.long),
         };
-        worlds.iter_mut().for_each(|(config, _)| self.budgets.put_into(config));
-        Ok(worlds)
+        scenarios.iter_mut().for_each(|(scenario, _)| self.budgets.put_into(scenario));
+        Ok(scenarios)
     }
 }
 
 fn run_check(check: &Check) -> Result<(), String> {
     let protocol = protocol_of(check.variant.as_deref())?;
-    // What is committed is of the shipped machines in the usual worlds.
+    // What is committed is of the shipped machines in the usual scenarios.
     let usual = check.variant.is_none() && !check.budgets.any();
     let mut pinned =
         Pinned::read().or_else(|why| if check.pin { Ok(Pinned::default()) } else { Err(why) })?;
@@ -308,54 +309,54 @@ fn run_check(check: &Check) -> Result<(), String> {
     let limits = Limits { states: check.states, progress: true, ..Limits::on_all_processors() };
     if !check.json {
         outln!(
-            "world                             participants      states  transitions  depth   solo  seconds"
+            "scenario                             participants      states  transitions  depth   solo  seconds"
         );
     }
-    for (config, participants) in check.worlds()? {
-        let seen = explore(&config, &protocol, limits).map_err(|Incomplete { states }| {
-            format!("{}: incomplete at {states} states: nothing is proved", config.name)
+    for (scenario, participants) in check.scenarios()? {
+        let seen = explore(&scenario, &protocol, limits).map_err(|Incomplete { states }| {
+            format!("{}: incomplete at {states} states: nothing is proved", scenario.name)
         })?;
-        print_seen(&config, participants, &seen, check.json);
+        print_seen(&scenario, participants, &seen, check.json);
         if let Some(found) = &seen.found {
             let origin = Origin { variant: check.variant.as_deref(), participants };
-            return Err(report(&config, &protocol, found, origin));
+            return Err(report(&scenario, &protocol, found, origin));
         }
         let counts = Counts::of(&seen);
         if check.pin {
-            pinned.pin(config.name, participants, counts);
+            pinned.pin(scenario.name, participants, counts);
             pinned.write()?;
-        } else if usual && pinned.has(config.name, participants) {
-            changed.extend(pinned.compare(config.name, participants, counts).err());
+        } else if usual && pinned.has(scenario.name, participants) {
+            changed.extend(pinned.compare(scenario.name, participants, counts).err());
         }
     }
     if changed.is_empty() { Ok(()) } else { Err(changed.join("\n")) }
 }
 
-fn print_seen(config: &Config, participants: usize, seen: &Seen, as_json: bool) {
+fn print_seen(scenario: &Scenario, participants: usize, seen: &Seen, as_json: bool) {
     if as_json {
         let line = json!({
-            "world": config.name,
+            "scenario": scenario.name,
             "participants": participants,
-            "crashes": config.crashes,
+            "crashes": scenario.crashes,
             "states": seen.states,
             "transitions": seen.transitions,
             "depth": seen.depth,
-            "longestAlone": seen.longest_alone,
+            "longestAlone": seen.longest_solo,
             "seconds": seen.took.as_secs_f64(),
             "sometimes": seen.coverage.sometimes,
-            "broken": seen.found.as_ref().map(|found| found.promise.to_string()),
+            "broken": seen.found.as_ref().map(|found| found.property.to_string()),
             "schedule": seen.found.as_ref().map(|found| found.schedule.to_string()),
         });
         outln!("{line}");
     } else {
         outln!(
             "{:<33} {:>12} {:>11} {:>12} {:>6} {:>6} {:>8.1}",
-            config.name,
-            config.kinds.len(),
+            scenario.name,
+            scenario.kinds.len(),
             seen.states,
             seen.transitions,
             seen.depth,
-            seen.longest_alone,
+            seen.longest_solo,
             seen.took.as_secs_f64()
         );
     }
@@ -363,40 +364,40 @@ fn print_seen(config: &Config, participants: usize, seen: &Seen, as_json: bool) 
 
 fn run_any_number(asked: &AnyNumber) -> Result<(), String> {
     let protocol = protocol_of(asked.variant.as_deref())?;
-    let worlds: Vec<Config> = match &asked.world {
-        Some(name) => match any_number::worlds().find(|config| config.name == name) {
-            Some(config) => vec![config],
-            None => vec![world_of(name, 2)?],
+    let scenarios: Vec<Scenario> = match &asked.scenario {
+        Some(name) => match any_number::scenarios().find(|scenario| scenario.name == name) {
+            Some(scenario) => vec![scenario],
+            None => vec![scenario_of(name, 2)?],
         },
-        None => any_number::worlds().collect(),
+        None => any_number::scenarios().collect(),
     };
     if !asked.json {
-        outln!("world                    views    steps  rules  seconds");
+        outln!("scenario                    views    steps  rules  seconds");
     }
-    for config in worlds {
-        let closure = any_number::prove(config.name, &protocol).ok_or_else(|| {
-            let why = any_number::NOT_PROVED.iter().find(|(world, _)| *world == config.name);
-            format!("{}: not proved: {}", config.name, why.map_or("", |(_, why)| why))
+    for scenario in scenarios {
+        let closure = any_number::prove(scenario.name, &protocol).ok_or_else(|| {
+            let why = any_number::NOT_PROVED.iter().find(|(name, _)| *name == scenario.name);
+            format!("{}: not proved: {}", scenario.name, why.map_or("", |(_, why)| why))
         })?;
-        print_closure(&config, &closure, asked);
+        print_closure(&scenario, &closure, asked);
         if let Some(broken) = &closure.broken {
             return Err(broken.to_string());
         }
         if let Some(participants) = asked.cover {
-            print_cover(&config, usize::from(participants), &protocol, &closure, asked)?;
+            print_cover(&scenario, usize::from(participants), &protocol, &closure, asked)?;
         }
     }
-    if asked.world.is_none() && !asked.json {
-        for (world, why) in any_number::NOT_PROVED {
-            outln!("{world:<22} not proved: {why}");
+    if asked.scenario.is_none() && !asked.json {
+        for (scenario, why) in any_number::NOT_PROVED {
+            outln!("{scenario:<22} not proved: {why}");
         }
     }
     Ok(())
 }
 
-fn print_closure(config: &Config, closure: &Closure, asked: &AnyNumber) {
+fn print_closure(scenario: &Scenario, closure: &Closure, asked: &AnyNumber) {
     let took = closure.took.as_secs_f64();
-    let promises = promises(config, &closure.views);
+    let properties = properties(scenario, &closure.views);
     let (views, steps, rules) = (closure.views.len(), closure.steps.len(), &closure.rules);
     if asked.json {
         let facts: Vec<_> = invariant(&closure.views)
@@ -404,25 +405,25 @@ fn print_closure(config: &Config, closure: &Closure, asked: &AnyNumber) {
             .map(|fact| json!({ "states": fact.states, "views": fact.views, "true": fact.is_true }))
             .collect();
         let line = json!({
-            "world": config.name,
+            "scenario": scenario.name,
             "variant": asked.variant,
             "views": views,
             "steps": steps,
             "rules": rules.keys().map(ToString::to_string).collect::<Vec<_>>(),
             "seconds": took,
-            "proved": closure.broken.is_none().then_some(promises),
+            "proved": closure.broken.is_none().then_some(properties),
             "invariant": facts,
             "broken": closure.broken.as_ref().map(|broken| broken.what.to_string()),
         });
         outln!("{line}");
         return;
     }
-    outln!("{:<22} {views:>7} {steps:>8} {:>6} {took:>8.2}", config.name, rules.len());
-    if asked.world.is_none() || closure.broken.is_some() {
+    outln!("{:<22} {views:>7} {steps:>8} {:>6} {took:>8.2}", scenario.name, rules.len());
+    if asked.scenario.is_none() || closure.broken.is_some() {
         return;
     }
     outln!("\nProved for any number of participants:\n");
-    promises.iter().for_each(|promise| outln!("  {promise}."));
+    properties.iter().for_each(|property| outln!("  {property}."));
     outln!("\nWhat is true whenever a participant that has a file open is in a state:\n");
     for fact in invariant(&closure.views) {
         outln!("  {} ({} views)", fact.is_true, fact.views);
@@ -434,25 +435,25 @@ fn print_closure(config: &Config, closure: &Closure, asked: &AnyNumber) {
 }
 
 fn print_cover(
-    proved: &Config,
+    proved: &Scenario,
     participants: usize,
     protocol: &Protocol,
     closure: &Closure,
     asked: &AnyNumber,
 ) -> Result<(), String> {
-    let mut config = world_of(proved.name, participants)?;
-    asked.budgets.put_into(&mut config);
-    let seen = Explicit::search(&config, protocol)
-        .map_err(|Incomplete { states }| format!("{}: incomplete at {states}", config.name))?;
+    let mut scenario = scenario_of(proved.name, participants)?;
+    asked.budgets.put_into(&mut scenario);
+    let seen = Explicit::search(&scenario, protocol)
+        .map_err(|Incomplete { states }| format!("{}: incomplete at {states}", scenario.name))?;
     if let Some(uncovered) = seen.uncovered_by(closure) {
-        return Err(format!("{}: not sound, the proof misses\n{uncovered}", config.name));
+        return Err(format!("{}: not sound, the proof misses\n{uncovered}", scenario.name));
     }
     let (states, transitions) = (seen.states, seen.transitions);
     if asked.json {
         outln!(
             "{}",
             json!({
-                "world": config.name,
+                "scenario": scenario.name,
                 "participants": participants,
                 "coveredStates": states,
                 "coveredTransitions": transitions,
@@ -472,10 +473,11 @@ fn show_variant(name: &str) -> Result<(), String> {
             outln!("{name} is harmless: {why}. Both left out: {both}.");
             Ok(())
         }
-        Caught::Breaks { promise, world, participants } => {
-            let (config, found) = catalogue::find(&variant.protocol, promise, world, participants)?;
+        Caught::Breaks { property, scenario, participants } => {
+            let (scenario, found) =
+                catalogue::find(&variant.protocol, property, scenario, participants)?;
             let origin = Origin { variant: Some(name), participants };
-            out!("{}", report(&config, &variant.protocol, &found, origin));
+            out!("{}", report(&scenario, &variant.protocol, &found, origin));
             Ok(())
         }
     }
@@ -499,51 +501,51 @@ fn write_to(file: &Path, drawn: &str) -> Result<(), String> {
 fn run_replay(replay: &Replay) -> Result<(), String> {
     let protocol = protocol_of(replay.variant.as_deref())?;
     let participants = usize::from(replay.participants);
-    let mut config = world_of(&replay.world, participants)?;
-    replay.budgets.put_into(&mut config);
+    let mut scenario = scenario_of(&replay.scenario, participants)?;
+    replay.budgets.put_into(&mut scenario);
     let origin = Origin { variant: replay.variant.as_deref(), participants };
-    let found = broken_by(&config, &protocol, &replay.schedule);
-    let (schedule, alone) = match &found {
+    let found = broken_by(&scenario, &protocol, &replay.schedule);
+    let (schedule, solo) = match &found {
         Some(found) => {
-            config.owed = found.promise.alone();
-            (&found.schedule, found.alone)
+            scenario.properties = found.property.only();
+            (&found.schedule, found.solo)
         }
         None => (&replay.schedule, false),
     };
-    let run = schedule::run(&config, &protocol, schedule, alone);
+    let run = schedule::run(&scenario, &protocol, schedule, solo);
     if let Some(file) = &replay.svg {
-        write_to(file, &sequence::draw(config.kinds.len(), &run, &origin.story(&config)))?;
+        write_to(file, &sequence::draw(scenario.kinds.len(), &run, &origin.story(&scenario)))?;
     }
     if replay.json {
         crate::render::report::lines(&run).iter().for_each(|line| outln!("{line}"));
-        return found.map_or(Ok(()), |found| Err(found.promise.sentence().to_owned()));
+        return found.map_or(Ok(()), |found| Err(found.property.sentence().to_owned()));
     }
     if let Some(found) = found {
-        return Err(report(&config, &protocol, &found, origin));
+        return Err(report(&scenario, &protocol, &found, origin));
     }
-    out!("{}", crate::render::report::history(&config, &run));
-    outln!("\n  No promise is broken.");
+    out!("{}", crate::render::report::history(&scenario, &run));
+    outln!("\n  No property is broken.");
     Ok(())
 }
 
-/// The promise that a schedule breaks. One that an engine found breaks one promise; another may
-/// break on the way there, so the one that breaks at its end is meant, with each promise looked at
+/// The property that a schedule breaks. One that an engine found breaks one property; another may
+/// break on the way there, so the one that breaks at its end is meant, with each property looked at
 /// by itself. If none does, it is the first that breaks, and the schedule ends there.
-fn broken_by(config: &Config, protocol: &Protocol, schedule: &Schedule) -> Option<Found> {
-    let at_the_end = config.owed.iter().find_map(|&promise| {
-        let one = Config { owed: promise.alone(), ..config.clone() };
+fn broken_by(scenario: &Scenario, protocol: &Protocol, schedule: &Schedule) -> Option<Found> {
+    let at_the_end = scenario.properties.iter().find_map(|&property| {
+        let one = Scenario { properties: property.only(), ..scenario.clone() };
         let moves = schedule::run(&one, protocol, schedule, false);
         let broken = schedule::run(&one, protocol, schedule, true).broken;
-        (broken == Some(promise) && moves.made.len() == schedule.steps.len()).then(|| Found {
-            promise,
+        (broken == Some(property) && moves.made.len() == schedule.steps.len()).then(|| Found {
+            property,
             schedule: schedule.clone(),
-            alone: moves.broken.is_none(),
+            solo: moves.broken.is_none(),
         })
     });
     at_the_end.or_else(|| {
-        let run = schedule::run(config, protocol, schedule, false);
+        let run = schedule::run(scenario, protocol, schedule, false);
         let mut schedule = schedule.clone();
         schedule.steps.truncate(run.made.len());
-        Some(Found { promise: run.broken?, schedule, alone: false })
+        Some(Found { property: run.broken?, schedule, solo: false })
     })
 }

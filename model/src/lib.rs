@@ -2,8 +2,8 @@
 //!
 //! | folder | what |
 //! | --- | --- |
-//! | `scenario/` | the modelled kernel (`world`), what a participant sees of it (`view`), what can happen next (`moves`), the scenarios to explore (`worlds`), the shipped machines as graphs (`machines`), agents of the old format (`other`), and runs as lists of numbers (`schedule`, `walk`) |
-//! | `properties/` | the promises, as checks; runs of one participant alone (`solo`) |
+//! | `scenario/` | the modelled kernel (`state`), what a participant sees of it (`view`), what can happen next (`moves`), the scenarios to explore (`catalogue`), the shipped machines as graphs (`machines`), agents of the old format (`other`), and runs as lists of numbers (`schedule`, `walk`) |
+//! | `properties/` | the properties, as checks; runs of one participant alone (`solo`) |
 //! | `search/` | breadth-first search (`explore`), dead variables (`reduce`), fingerprints, committed counts |
 //! | `variants/` | the wrong protocols that must be caught, and their table (`catalogue`) |
 //! | `any_number/` | exclusion and removal for any number of participants |

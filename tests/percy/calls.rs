@@ -5,11 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use portlock_model::scenario::catalogue::Scenario;
 use portlock_model::scenario::machines::Reply;
 use portlock_model::scenario::other::{Percy, Repairs};
+use portlock_model::scenario::state::{Content, Creator, Look};
 use portlock_model::scenario::view::View;
-use portlock_model::scenario::world::{Content, Creator, Look};
-use portlock_model::scenario::worlds::Config;
 
 use super::published::published_lock;
 use super::{NOBODY, PORT, old_record};
@@ -69,23 +69,23 @@ fn lock_to_trace() -> Option<Vec<u8>> {
 
 /// What the model's agent does, by its own replies.
 fn model_calls(found: Found, repairs: Repairs) -> Vec<String> {
-    let config = Config::named("old-agents", 2).expect("there is such a world");
-    let mut world = config
+    let scenario = Scenario::named("legacy-agents", 2).expect("there is such a scenario");
+    let mut state = scenario
         .beginnings()
         .into_iter()
-        .find(|world| world.named().is_none())
-        .expect("the world begins with no file");
+        .find(|state| state.named().is_none())
+        .expect("the scenario begins with no file");
     // Its author takes no part, so that the file is all that the agent sees of it.
     match found {
         Found::Nothing => {}
-        Found::Dead => _ = world.place(Content::OldDead(Look::Gone), Creator::Start),
-        Found::Alive => _ = world.place(Content::OldAlive, Creator::Start),
+        Found::Dead => _ = state.place(Content::OldDead(Look::Gone), Creator::Start),
+        Found::Alive => _ = state.place(Content::OldAlive, Creator::Start),
     }
     let mut calls = Vec::new();
-    let mut state = Some(Percy::START);
-    while let Some(now) = state {
-        let mut view = View::new(&mut world, &config, 0, 0);
-        state = now.step(&mut view, true, repairs);
+    let mut agent = Some(Percy::START);
+    while let Some(now) = agent {
+        let mut view = View::new(&mut state, &scenario, 0, 0);
+        agent = now.step(&mut view, true, repairs);
         if now == Percy::Holding {
             continue;
         }

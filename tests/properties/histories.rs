@@ -12,12 +12,12 @@ use proptest::test_runner::{
 };
 
 use portlock_model::render::report::{Origin, report};
+use portlock_model::scenario::catalogue::{Property, Scenario};
 use portlock_model::scenario::machines::Answer;
 use portlock_model::scenario::moves::{Outcome, successors};
 use portlock_model::scenario::schedule::{Schedule, run};
+use portlock_model::scenario::state::{Move, PARTICIPANTS, Who};
 use portlock_model::scenario::walk::{Script, Walk, shorten};
-use portlock_model::scenario::world::{Move, PARTICIPANTS, Who};
-use portlock_model::scenario::worlds::{Config, Promise};
 use portlock_model::search::explore::Found;
 use portlock_model::variants::{Protocol, SHIPPED};
 
@@ -49,30 +49,34 @@ fn runner(histories: u32, persistence: FileFailurePersistence) -> TestRunner {
     TestRunner::new_with_rng(runs, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
 }
 
-/// The same world, in which what may happen never runs out.
-fn at_length(config: Config) -> Config {
+/// The same scenario, in which what may happen never runs out.
+fn at_length(scenario: Scenario) -> Scenario {
     let plenty = |some: u8| if some > 0 { PLENTY } else { 0 };
-    Config {
+    Scenario {
         crashes: PLENTY,
-        faults: plenty(config.faults),
-        removals: plenty(config.removals),
-        suspensions: plenty(config.suspensions),
+        faults: plenty(scenario.faults),
+        removals: plenty(scenario.removals),
+        suspensions: plenty(scenario.suspensions),
         // A file whose unlink fails is voided; when that fails too, it stays.
-        owed: if config.faults > 0 { &[Promise::P1, Promise::P2] } else { config.owed },
-        ..config
+        properties: if scenario.faults > 0 {
+            &[Property::P1, Property::P2]
+        } else {
+            scenario.properties
+        },
+        ..scenario
     }
 }
 
-/// Random histories of a world.
+/// Random histories of a scenario.
 #[derive(Clone)]
 pub(crate) struct Histories {
-    pub(crate) config: Config,
+    pub(crate) scenario: Scenario,
     pub(crate) protocol: Protocol,
 }
 
 impl fmt::Debug for Histories {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "histories of {}", self.config.name)
+        write!(f, "histories of {}", self.scenario.name)
     }
 }
 
@@ -111,14 +115,14 @@ impl Strategy for Histories {
         // As many short ones as long ones: what harm an old agent does is excused ever after.
         let length = 8 << below(LONGEST.ilog2() - 2);
         let mood = Mood { sticky: below(8), deadly: [0, 1, 4, 16][below(4) as usize] };
-        let start = below(self.config.starts.len() as u32) as u8;
+        let start = below(self.scenario.starts.len() as u32) as u8;
 
-        let mut walk = Walk::begin(&self.config, &self.protocol, start);
+        let mut walk = Walk::begin(&self.scenario, &self.protocol, start);
         let mut steps = Vec::new();
         let mut possible: Vec<(Move, Outcome)> = Vec::new();
         let mut last = None;
         for _ in 0..length {
-            successors(&self.config, &self.protocol, &walk.world, &mut possible);
+            successors(&self.scenario, &self.protocol, &walk.state, &mut possible);
             let stays = below(8) < mood.sticky;
             let place = last.map(|name| walk.place_of(name));
             let sum = |stays| -> u32 {
@@ -155,7 +159,7 @@ impl Strategy for Histories {
     }
 }
 
-/// A history, which shrinks at once to the fewest moves that break the same promise.
+/// A history, which shrinks at once to the fewest moves that break the same property.
 pub(crate) struct History {
     of: Histories,
     schedule: Schedule,
@@ -173,7 +177,8 @@ impl ValueTree for History {
         if self.whole.is_some() {
             return false;
         }
-        let Some(found) = shorten(&self.of.config, &self.of.protocol, &self.schedule, true) else {
+        let Some(found) = shorten(&self.of.scenario, &self.of.protocol, &self.schedule, true)
+        else {
             return false;
         };
         self.whole = Some(std::mem::replace(&mut self.schedule, found.schedule));
@@ -210,7 +215,7 @@ impl Ran {
     }
 }
 
-/// Runs so many random histories of a world, and tells the first that breaks a promise, shortened.
+/// Runs so many random histories of a scenario, and tells the first that breaks a property, shortened.
 pub(crate) fn search(of: &Histories, histories: u32, keep: bool, ran: &Ran) -> Option<Found> {
     let persistence = if keep {
         FileFailurePersistence::Direct("tests/properties.proptest-regressions")
@@ -218,51 +223,51 @@ pub(crate) fn search(of: &Histories, histories: u32, keep: bool, ran: &Ran) -> O
         FileFailurePersistence::Off
     };
     let result = runner(histories, persistence).run(of, |schedule| {
-        let run = run(&of.config, &of.protocol, &schedule, true);
+        let run = run(&of.scenario, &of.protocol, &schedule, true);
         ran.histories.set(ran.histories.get() + 1);
         ran.moves.set(ran.moves.get() + run.made.len() as u64);
         match run.broken {
-            Some(promise) => Err(TestCaseError::fail(promise.sentence())),
+            Some(property) => Err(TestCaseError::fail(property.sentence())),
             None => Ok(()),
         }
     });
     match result {
         Ok(()) => None,
         Err(TestError::Fail(_, schedule)) => {
-            let found = shorten(&of.config, &of.protocol, &schedule, true);
-            Some(found.expect("what broke a promise breaks it again"))
+            let found = shorten(&of.scenario, &of.protocol, &schedule, true);
+            Some(found.expect("what broke a property breaks it again"))
         }
         Err(TestError::Abort(reason)) => panic!("{reason}"),
     }
 }
 
-/// The report, in the world that `replay` knows wherever what happens fits into its budgets.
+/// The report, in the scenario that `replay` knows wherever what happens fits into its budgets.
 fn reported(of: &Histories, participants: usize, found: &Found) -> String {
-    let usual = Config::named(of.config.name, participants).expect("a world of the model");
-    let script = Script::of(&of.config, &of.protocol, &found.schedule, found.alone);
+    let usual = Scenario::named(of.scenario.name, participants).expect("a scenario of the model");
+    let script = Script::of(&of.scenario, &of.protocol, &found.schedule, found.solo);
     let fits = script.and_then(|script| script.plays(&usual, &of.protocol));
     let origin = Origin { variant: None, participants };
     match fits {
         Some(found) => report(&usual, &of.protocol, &found, origin),
-        None => report(&of.config, &of.protocol, found, origin),
+        None => report(&of.scenario, &of.protocol, found, origin),
     }
 }
 
-/// The worlds of so many participants that there is room for.
-fn worlds(participants: usize) -> impl Iterator<Item = Config> {
-    let all = Config::all(participants).into_iter();
-    all.filter(|config| config.kinds.len() <= PARTICIPANTS)
+/// The scenarios of so many participants that there is room for.
+fn scenarios(participants: usize) -> impl Iterator<Item = Scenario> {
+    let all = Scenario::all(participants).into_iter();
+    all.filter(|scenario| scenario.kinds.len() <= PARTICIPANTS)
 }
 
-/// Random histories of all worlds, both as long as they may get and with the model's own budgets.
+/// Random histories of all scenarios, both as long as they may get and with the model's own budgets.
 pub(crate) fn keep_every_promise(participants: usize, histories: u32) {
     println!("PORTLOCK_SEED={}", seed());
-    for usual in worlds(participants) {
-        for (how, config) in [("usual", usual.clone()), ("long", at_length(usual))] {
+    for usual in scenarios(participants) {
+        for (how, scenario) in [("usual", usual.clone()), ("long", at_length(usual))] {
             let (began, ran) = (Instant::now(), Ran::default());
-            let of = Histories { config, protocol: SHIPPED };
+            let of = Histories { scenario, protocol: SHIPPED };
             let found = search(&of, histories, true, &ran);
-            ran.print(&format!("{participants} · {} · {how}", of.config.name), began);
+            ran.print(&format!("{participants} · {} · {how}", of.scenario.name), began);
             if let Some(found) = found {
                 panic!("PORTLOCK_SEED={}\n{}", seed(), reported(&of, participants, &found));
             }
@@ -271,46 +276,46 @@ pub(crate) fn keep_every_promise(participants: usize, histories: u32) {
     }
 }
 
-/// A wrong protocol that breaks a promise in the world of this name.
-fn control(world: &str) -> &'static str {
-    match world {
+/// A wrong protocol that breaks a property in the scenario of this name.
+fn control(scenario: &str) -> &'static str {
+    match scenario {
         "base" => "no-confirm-before-unlink",
         "threads" => "own-pid-is-stale-without-lock",
         "fork" | "passed-to-child" => "unlink-in-forked-child",
         "command" => "record-names-the-runner",
-        "outside-rm" => "release-by-name",
-        "old-agents" => "clock-after-content",
+        "external-unlink" => "release-by-name",
+        "legacy-agents" => "clock-after-content",
         "delete-pending" => "refuse-on-an-orphans-record",
         "faults" => "go-on-without-lock-on-enolck",
-        "suspended" => "compare-open-file-with-itself",
+        "stopped-process" => "compare-open-file-with-itself",
         "queries" => "query-takes-the-lock",
         "listening" | "waiting-without-end" => "listen-without-a-look",
         "no-probe" => "number-identifies-the-process",
         "author-without-locks" => "free-lock-proves-all-dead",
         "machines-that-look-alike" => "equal-name-is-the-same-machine",
         "out-of-reach" => "lost-lock-keeps-its-record",
-        "clears" | "trouble-for-clears" => "clear-without-confirm",
-        "forced" => "force-without-the-lock",
+        "clears" | "combined-faults-clears" => "clear-without-confirm",
+        "forced-removal" => "force-without-the-lock",
         _ => "drop-lock-then-unlink",
     }
 }
 
-/// The same search finds a wrong protocol in every world.
-pub(crate) fn find_a_control_in_every_world(participants: usize, histories: u32) {
-    for usual in worlds(participants) {
-        for (how, config) in [("usual", usual.clone()), ("long", at_length(usual))] {
-            let name = control(config.name);
+/// The same search finds a wrong protocol in every scenario.
+pub(crate) fn find_a_control_in_every_scenario(participants: usize, histories: u32) {
+    for usual in scenarios(participants) {
+        for (how, scenario) in [("usual", usual.clone()), ("long", at_length(usual))] {
+            let name = control(scenario.name);
             let protocol =
                 portlock_model::variants::named(name).expect("a wrong protocol").protocol;
             let ran = Ran::default();
-            let of = Histories { config, protocol };
+            let of = Histories { scenario, protocol };
             let found = search(&of, histories, false, &ran);
-            let what = format!("{participants} · {} · {how} · {name}", of.config.name);
+            let what = format!("{participants} · {} · {how} · {name}", of.scenario.name);
             let found = found.unwrap_or_else(|| panic!("{what}: not found: seed {}", seed()));
-            let again = run(&of.config, &of.protocol, &found.schedule, found.alone);
-            assert_eq!(again.broken, Some(found.promise), "{what}: replayed");
+            let again = run(&of.scenario, &of.protocol, &found.schedule, found.solo);
+            assert_eq!(again.broken, Some(found.property), "{what}: replayed");
             let searched = ran.histories.get();
-            println!("{what}: {} after {searched} runs, in {}", found.promise, found.schedule);
+            println!("{what}: {} after {searched} runs, in {}", found.property, found.schedule);
         }
     }
 }

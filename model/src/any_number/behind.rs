@@ -1,27 +1,27 @@
-//! The worlds behind a view, and behind two views at once: the abstraction turned round.
+//! The states behind a view, and behind two views at once: the abstraction turned round.
 //!
-//! They are worlds of the explorer, so that a step in them is a step of the shipped machines over
+//! They are states of the explorer, so that a step in them is a step of the shipped machines over
 //! the explorer's filesystem. Others than the one or two that are looked at sit there as ghosts
 //! ([`SIBLING`], [`STRANGER`]): records, locks and open files are theirs, and they never move.
 
 use super::local_view::{
     ACTOR, LocalView, ME, OpenIs, SIBLING, STRANGER, as_seen, content_as_seen,
 };
-use crate::scenario::world::{
-    Content, Creator, Doing, FILES, Inode, Kind, Listens, OpenFile, PARTICIPANTS, Participant, Who,
-    World,
+use crate::scenario::catalogue::{Scenario, Start};
+use crate::scenario::state::{
+    Activity, Content, Creator, FILES, Inode, Kind, Listens, OpenFile, PARTICIPANTS, Participant,
+    State, Who,
 };
-use crate::scenario::worlds::{Config, Start};
 
 /// The two that are looked at, and the ghosts.
 const EVERYBODY: [Who; 4] = [ME, ACTOR, SIBLING, STRANGER];
 
-/// Worlds that `me` may be looking at: one for each way in which what a view forgets can matter to
+/// Scenarios that `me` may be looking at: one for each way in which what a view forgets can matter to
 /// my next step.
-pub fn behind_one(config: &Config, me: &LocalView) -> Vec<World> {
-    let mut worlds = Vec::new();
-    for orphan in orphans(config, me.open) {
-        for (&more, &kept) in pairs(more(me), kept(config)) {
+pub fn behind_one(scenario: &Scenario, me: &LocalView) -> Vec<State> {
+    let mut scenarios = Vec::new();
+    for orphan in orphans(scenario, me.open) {
+        for (&more, &kept) in pairs(more(me), kept(scenario)) {
             let forgotten = Forgotten {
                 content: me.named.map_or(Content::Empty, |named| named.content),
                 seen: me.seen,
@@ -31,15 +31,15 @@ pub fn behind_one(config: &Config, me: &LocalView) -> Vec<World> {
                 kept,
                 orphan,
             };
-            worlds.push(forgotten.build(config, &[(ME, *me)]));
+            scenarios.push(forgotten.build(scenario, &[(ME, *me)]));
         }
     }
-    worlds
+    scenarios
 }
 
-/// Worlds with two participants in them, of which one looks like `me` and the other like `actor`:
+/// Scenarios with two participants in them, of which one looks like `me` and the other like `actor`:
 /// one for each way in which what the views forget can matter to what I see of the actor's step.
-pub fn behind_two(config: &Config, me: &LocalView, actor: &LocalView) -> Vec<World> {
+pub fn behind_two(scenario: &Scenario, me: &LocalView, actor: &LocalView) -> Vec<State> {
     let creator = match (me.named, actor.named) {
         (None, None) => None,
         (Some(mine), Some(theirs)) => match (mine.created_by_me, theirs.created_by_me) {
@@ -52,61 +52,61 @@ pub fn behind_two(config: &Config, me: &LocalView, actor: &LocalView) -> Vec<Wor
         (None, Some(_)) | (Some(_), None) => return Vec::new(),
     };
     let seated = [(ME, *me), (ACTOR, *actor)];
-    let empty = empty(config, &seated);
+    let empty = empty(scenario, &seated);
     let orphan = Orphan { content: Content::Empty, lock: None };
-    let mut worlds = Vec::new();
+    let mut scenarios = Vec::new();
     for content in contents(&empty, me, actor) {
         for seen in authored(me.seen).filter(|&seen| content_as_seen(&empty, ME, seen) == me.seen) {
             for (lock, sharing) in locks_and_shares(&empty, me, actor) {
-                for &kept in kept(config) {
+                for &kept in kept(scenario) {
                     let forgotten =
                         Forgotten { content, seen, creator, lock, sharing, kept, orphan };
-                    worlds.push(forgotten.build(config, &seated));
+                    scenarios.push(forgotten.build(scenario, &seated));
                 }
             }
         }
     }
-    // What makes it a world behind both, however it was put together.
-    worlds.retain(|world| {
-        LocalView::of(world, ME) == *me
-            && LocalView::of(world, ACTOR) == *actor
-            && is_possible(world, ME)
-            && is_possible(world, ACTOR)
+    // What makes it a state behind both, however it was put together.
+    scenarios.retain(|state| {
+        LocalView::of(state, ME) == *me
+            && LocalView::of(state, ACTOR) == *actor
+            && is_possible(state, ME)
+            && is_possible(state, ACTOR)
     });
-    worlds
+    scenarios
 }
 
 /// Whether a record in the named file, and one that `who` has read from it, is by the file's
-/// creator. Other worlds need no look, since no step leads to one; the closure checks that.
-pub fn is_possible(world: &World, who: Who) -> bool {
-    let Some(file) = world.named() else { return true };
+/// creator. Other states need no look, since no step leads to one; the closure checks that.
+pub fn is_possible(state: &State, who: Who) -> bool {
+    let Some(file) = state.named() else { return true };
     let by_creator = |content| match (content, file.creator) {
         (Content::Of(author), Creator::Alive(creator)) => author == creator,
         (Content::Of(author), Creator::Start | Creator::Dead) => author != ME && author != ACTOR,
         _ => true,
     };
     // Whoever created it has read nothing from it.
-    let has_read = world.open_inode(who) == world.path && file.creator != Creator::Alive(who);
-    by_creator(file.content) && (!has_read || by_creator(world.participant(who).seen))
+    let has_read = state.open_inode(who) == state.path && file.creator != Creator::Alive(who);
+    by_creator(file.content) && (!has_read || by_creator(state.participant(who).seen))
 }
 
 /// What may be in the named file.
 fn contents<'a>(
-    world: &'a World,
+    state: &'a State,
     me: &LocalView,
     actor: &LocalView,
 ) -> impl Iterator<Item = Content> + use<'a> {
     let stands = |view: &LocalView| view.named.map_or(Content::Empty, |named| named.content);
     let (mine, theirs) = (stands(me), stands(actor));
     authored(mine).filter(move |&content| {
-        content_as_seen(world, ME, content) == mine
-            && content_as_seen(world, ACTOR, content) == theirs
+        content_as_seen(state, ME, content) == mine
+            && content_as_seen(state, ACTOR, content) == theirs
     })
 }
 
 /// Who may have the named file's lock, and whether the two may share an open file.
 fn locks_and_shares(
-    world: &World,
+    state: &State,
     me: &LocalView,
     actor: &LocalView,
 ) -> Vec<(Option<Who>, Sharing)> {
@@ -119,7 +119,7 @@ fn locks_and_shares(
         for (&together, &more) in pairs(togethers, more(actor)) {
             let ours = together && [Some(ME), Some(ACTOR)].contains(&owner);
             let seen_by =
-                |who| owner.map(|owner| if ours { ME } else { as_seen(world, who, owner) });
+                |who| owner.map(|owner| if ours { ME } else { as_seen(state, who, owner) });
             if seen_by(ME) == sees(me) && seen_by(ACTOR) == sees(actor) {
                 found.push((owner, Sharing { together, more }));
             }
@@ -148,8 +148,8 @@ fn more(view: &LocalView) -> &'static [bool] {
 }
 
 /// Whether a stranger may have the named file open: it matters only where that keeps the name.
-fn kept(config: &Config) -> &'static [bool] {
-    if config.delete_pending { &[false, true] } else { &[false] }
+fn kept(scenario: &Scenario) -> &'static [bool] {
+    if scenario.delete_pending { &[false, true] } else { &[false] }
 }
 
 fn pairs<'a, A, B>(one: &'a [A], other: &'a [B]) -> impl Iterator<Item = (&'a A, &'a B)> {
@@ -179,20 +179,21 @@ struct Orphan {
 }
 
 /// Whatever an orphan may be, if one is open.
-fn orphans(config: &Config, open: OpenIs) -> Vec<Orphan> {
+fn orphans(scenario: &Scenario, open: OpenIs) -> Vec<Orphan> {
     if open != OpenIs::Orphan {
         return vec![Orphan { content: Content::Empty, lock: None }];
     }
     let mut contents = vec![Content::Empty, Content::Unreadable];
     contents.extend([ME, SIBLING, STRANGER].map(Content::Of));
-    contents.extend(config.looks.iter().map(|&look| Content::Dead(look)));
-    contents.extend(config.starts.iter().filter_map(|start| match start {
+    contents.extend(scenario.looks.iter().map(|&look| Content::Dead(look)));
+    contents.extend(scenario.starts.iter().filter_map(|start| match start {
         Start::Absent => None,
         Start::File(content) => Some(*content),
     }));
     contents.sort();
     contents.dedup();
-    let locks: &[_] = if config.kernel_locks { &[None, Some(ME), Some(STRANGER)] } else { &[None] };
+    let locks: &[_] =
+        if scenario.kernel_locks { &[None, Some(ME), Some(STRANGER)] } else { &[None] };
     pairs(&contents, locks).map(|(&content, &lock)| Orphan { content, lock }).collect()
 }
 
@@ -212,67 +213,67 @@ struct Forgotten {
 }
 
 impl Forgotten {
-    /// The world of those who are seated, the one that acts last.
-    fn build(self, config: &Config, seated: &[(Who, LocalView)]) -> World {
-        let mut world = empty(config, seated);
-        world.participant_mut(ME).seen = self.seen;
+    /// The state of those who are seated, the one that acts last.
+    fn build(self, scenario: &Scenario, seated: &[(Who, LocalView)]) -> State {
+        let mut state = empty(scenario, seated);
+        state.participant_mut(ME).seen = self.seen;
         for &(who, view) in seated.iter().filter(|(_, view)| view.open == OpenIs::Orphan) {
-            self.open_orphan(&mut world, who, view.with_parent);
+            self.open_orphan(&mut state, who, view.with_parent);
         }
-        self.place_named(&mut world, seated);
-        let acts = seated.last().and_then(|&(who, _)| world.participant(who).open);
-        if let Some(opened) = acts.and_then(|open| world.opened[usize::from(open)].as_mut()) {
+        self.place_named(&mut state, seated);
+        let acts = seated.last().and_then(|&(who, _)| state.participant(who).open);
+        if let Some(opened) = acts.and_then(|open| state.opened[usize::from(open)].as_mut()) {
             opened.shared_by |= u8::from(self.sharing.more) << SIBLING;
         }
-        world
+        state
     }
 
-    fn open_orphan(self, world: &mut World, who: Who, with_parent: bool) {
-        let inode = world.place(self.orphan.content, Creator::Start);
-        world.path = None;
-        self.open(world, who, inode, with_parent);
+    fn open_orphan(self, state: &mut State, who: Who, with_parent: bool) {
+        let inode = state.place(self.orphan.content, Creator::Start);
+        state.path = None;
+        self.open(state, who, inode, with_parent);
         let lock = match self.orphan.lock {
             None => None,
-            Some(STRANGER) => Some(open_for_a_stranger(world, inode)),
-            Some(_) => world.participant(who).open,
+            Some(STRANGER) => Some(open_for_a_stranger(state, inode)),
+            Some(_) => state.participant(who).open,
         };
-        world.file_mut(inode).expect("just placed").lock = lock;
+        state.file_mut(inode).expect("just placed").lock = lock;
     }
 
-    fn place_named(self, world: &mut World, seated: &[(Who, LocalView)]) {
+    fn place_named(self, state: &mut State, seated: &[(Who, LocalView)]) {
         let Some(named) = seated[0].1.named else { return };
         let creator = self.creator.map_or(Creator::Start, Creator::Alive);
-        let inode = world.place(self.content, creator);
+        let inode = state.place(self.content, creator);
         for &(who, view) in seated.iter().filter(|(_, view)| view.open == OpenIs::Named) {
-            self.open(world, who, inode, view.with_parent);
+            self.open(state, who, inode, view.with_parent);
         }
         let lock = match self.lock {
             None => None,
-            Some(STRANGER) => Some(open_for_a_stranger(world, inode)),
+            Some(STRANGER) => Some(open_for_a_stranger(state, inode)),
             Some(SIBLING) => {
                 // Its own, so that the death of its process frees it.
-                world.open(SIBLING, inode);
-                world.participant(SIBLING).open
+                state.open(SIBLING, inode);
+                state.participant(SIBLING).open
             }
-            Some(who) => world.participant(who).open,
+            Some(who) => state.participant(who).open,
         };
         if self.kept {
-            open_for_a_stranger(world, inode);
+            open_for_a_stranger(state, inode);
         }
-        let file = world.file_mut(inode).expect("just placed");
+        let file = state.file_mut(inode).expect("just placed");
         (file.lock, file.pending) = (lock, named.pending);
     }
 
-    fn open(self, world: &mut World, who: Who, inode: Inode, with_parent: bool) {
+    fn open(self, state: &mut State, who: Who, inode: Inode, with_parent: bool) {
         if who == ACTOR && self.sharing.together {
-            world.participant_mut(ACTOR).open = world.participant(ME).open;
+            state.participant_mut(ACTOR).open = state.participant(ME).open;
         } else {
-            world.open(who, inode);
+            state.open(who, inode);
         }
-        let is_parent = |one| world.participant(one).kind == Kind::Parent;
+        let is_parent = |one| state.participant(one).kind == Kind::Parent;
         let is_looked_at = self.sharing.together && (is_parent(ME) || is_parent(ACTOR));
-        let open = world.participant(who).open.expect("just opened");
-        let opened = world.opened[usize::from(open)].as_mut().expect("just opened");
+        let open = state.participant(who).open.expect("just opened");
+        let opened = state.opened[usize::from(open)].as_mut().expect("just opened");
         opened.shared_by |= 1 << who;
         if with_parent && !is_looked_at {
             opened.shared_by |= 1 << STRANGER;
@@ -281,16 +282,16 @@ impl Forgotten {
 }
 
 /// Opens a file for any number of strangers, one open file each time.
-fn open_for_a_stranger(world: &mut World, inode: Inode) -> OpenFile {
-    world.open(STRANGER, inode);
-    world.participant_mut(STRANGER).open.take().expect("just opened")
+fn open_for_a_stranger(state: &mut State, inode: Inode) -> OpenFile {
+    state.open(STRANGER, inode);
+    state.participant_mut(STRANGER).open.take().expect("just opened")
 }
 
-/// A world without files. Whatever may happen at all may happen once more.
-fn empty(config: &Config, seated: &[(Who, LocalView)]) -> World {
+/// A state without files. Whatever may happen at all may happen once more.
+fn empty(scenario: &Scenario, seated: &[(Who, LocalView)]) -> State {
     let ghost = Participant {
         kind: Kind::Process,
-        doing: Doing::Absent,
+        activity: Activity::Absent,
         open: None,
         // A view forgets events: there may be one at any time, for nothing too.
         listens: Listens::Event,
@@ -301,16 +302,16 @@ fn empty(config: &Config, seated: &[(Who, LocalView)]) -> World {
         out_of_reach: false,
     };
     let mut participants = [ghost; PARTICIPANTS];
-    // No world has both threads and forks: with forks, the ghosts are another child and a parent.
+    // No state has both threads and forks: with forks, the ghosts are another child and a parent.
     let forks = seated.iter().any(|(_, view)| forks(view.kind));
     participants[usize::from(SIBLING)].kind = if forks { Kind::Child } else { Kind::Thread };
     participants[usize::from(STRANGER)].kind = if forks { Kind::Parent } else { Kind::Process };
     for &(who, view) in seated {
-        let LocalView { kind, doing, seen, in_window, out_of_reach, .. } = view;
+        let LocalView { kind, activity, seen, in_window, out_of_reach, .. } = view;
         participants[usize::from(who)] =
-            Participant { kind, doing, seen, in_window, out_of_reach, ..ghost };
+            Participant { kind, activity, seen, in_window, out_of_reach, ..ghost };
     }
-    World {
+    State {
         path: None,
         files: [None; FILES],
         opened: [None; FILES],
@@ -318,12 +319,12 @@ fn empty(config: &Config, seated: &[(Who, LocalView)]) -> World {
         count: EVERYBODY.len() as u8,
         guard: None,
         aside: [None; PARTICIPANTS],
-        crashes_left: config.crashes.min(1),
-        faults_left: config.faults.min(1),
-        removals_left: config.removals.min(1),
+        crashes_left: scenario.crashes.min(1),
+        faults_left: scenario.faults.min(1),
+        removals_left: scenario.removals.min(1),
         // Who stops for ever has the view of one that takes its time.
         suspensions_left: 0,
-        chroots_left: config.chroots.min(1),
+        chroots_left: scenario.chroots.min(1),
         removal_failed: false,
         robbed: false,
     }

@@ -14,10 +14,10 @@ use super::local_view::{ACTOR, LocalView, ME, Named, OpenIs, STRANGER};
 use super::rule::{Label, Rule};
 use crate::properties::check_move;
 use crate::render::table::name;
+use crate::scenario::catalogue::{Property, Scenario};
 use crate::scenario::machines::{Op, Reply};
 use crate::scenario::moves::{Outcome, apply, successors, successors_of};
-use crate::scenario::world::{Content, Doing, Kind, Move, World};
-use crate::scenario::worlds::{Config, Promise};
+use crate::scenario::state::{Activity, Content, Kind, Move, State};
 use crate::search::reduce::Reduction;
 use crate::variants::Protocol;
 
@@ -58,7 +58,7 @@ pub struct Broken {
 /// What can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    Promise(Promise),
+    Property(Property),
     /// What [`is_possible`] takes for granted.
     RecordIsItsCreators,
 }
@@ -90,9 +90,9 @@ impl Closure {
     }
 }
 
-/// Closes `beginnings` under steps and interference. Stops at the first promise of `config.owed`
+/// Closes `beginnings` under steps and interference. Stops at the first property of `scenario.properties`
 /// that breaks.
-pub fn close(config: &Config, protocol: &Protocol, beginnings: &[LocalView]) -> Closure {
+pub fn close(scenario: &Scenario, protocol: &Protocol, beginnings: &[LocalView]) -> Closure {
     let began = Instant::now();
     let empty = Closure {
         views: beginnings.iter().map(|&view| (view, None)).collect(),
@@ -102,8 +102,8 @@ pub fn close(config: &Config, protocol: &Protocol, beginnings: &[LocalView]) -> 
         took: Duration::ZERO,
     };
     let (known, actors) = (FxHashSet::default(), FxHashMap::default());
-    let reduction = Reduction::of(config, protocol);
-    let mut closing = Closing { config, protocol, reduction, closure: empty, known, actors };
+    let reduction = Reduction::of(scenario, protocol);
+    let mut closing = Closing { scenario, protocol, reduction, closure: empty, known, actors };
     closing.run();
     Closure { took: began.elapsed(), ..closing.closure }
 }
@@ -137,7 +137,7 @@ fn common(view: &LocalView) -> Option<Named> {
 }
 
 struct Closing<'a> {
-    config: &'a Config,
+    scenario: &'a Scenario,
     protocol: &'a Protocol,
     reduction: Reduction,
     closure: Closure,
@@ -182,13 +182,13 @@ impl Closing<'_> {
         let me = self.view(number);
         let mut acts = None;
         let mut possible = Vec::new();
-        for world in behind_one(self.config, &me) {
-            successors(self.config, self.protocol, &world, &mut possible);
+        for state in behind_one(self.scenario, &me) {
+            successors(self.scenario, self.protocol, &state, &mut possible);
             for (one, outcome) in &possible {
-                if matches!(one, Move::Call(..)) && others_can_see(&me, &world, &outcome.world) {
+                if matches!(one, Move::Call(..)) && others_can_see(&me, &state, &outcome.state) {
                     acts = Some(outcome.reply.op());
                 }
-                self.lead(number, None, &world, *one, outcome);
+                self.lead(number, None, &state, *one, outcome);
             }
         }
         if me.at_work() {
@@ -198,8 +198,8 @@ impl Closing<'_> {
 
     fn add_actor(&mut self, me: &LocalView, acts: Option<Op>) {
         let LocalView { kind, open, with_parent, named, in_window, .. } = *me;
-        let guard =
-            kind == Kind::Parent && matches!(me.doing, Doing::Holding | Doing::Releasing(_));
+        let guard = kind == Kind::Parent
+            && matches!(me.activity, Activity::Holding | Activity::Releasing(_));
         if self.known.insert(Outside { kind, open, with_parent, named, in_window, acts, guard }) {
             // What it has read makes no difference to what it does to others.
             let actor = LocalView { seen: Content::Empty, ..*me };
@@ -210,17 +210,17 @@ impl Closing<'_> {
     /// What `me` sees of the steps of `actor`.
     fn interfere(&mut self, number: u32, me: &LocalView, actor: &LocalView) {
         let mut possible = Vec::new();
-        for world in behind_two(self.config, me, actor) {
+        for state in behind_two(self.scenario, me, actor) {
             possible.clear();
-            successors_of(self.config, self.protocol, &world, ACTOR, &mut possible);
+            successors_of(self.scenario, self.protocol, &state, ACTOR, &mut possible);
             // With a process all its threads die, and the first is the one that is moved.
-            let deaths = self.config.looks.iter().map(|&look| Move::Crash(ME, look));
-            for death in deaths.filter(|_| world.same_process(ME, ACTOR)) {
-                let outcome = apply(self.config, self.protocol, &world, death);
+            let deaths = self.scenario.looks.iter().map(|&look| Move::Crash(ME, look));
+            for death in deaths.filter(|_| state.same_process(ME, ACTOR)) {
+                let outcome = apply(self.scenario, self.protocol, &state, death);
                 possible.extend(outcome.map(|outcome| (death, outcome)));
             }
             for (one, outcome) in &possible {
-                self.lead(number, Some(actor), &world, *one, outcome);
+                self.lead(number, Some(actor), &state, *one, outcome);
             }
         }
     }
@@ -230,19 +230,19 @@ impl Closing<'_> {
         &mut self,
         number: u32,
         actor: Option<&LocalView>,
-        world: &World,
+        state: &State,
         one: Move,
         outcome: &Outcome,
     ) {
         let me = self.view(number);
-        let next = LocalView::reduced(&outcome.world, ME, &self.reduction);
+        let next = LocalView::reduced(&outcome.state, ME, &self.reduction);
         let reply = outcome.reply;
-        if let Some(what) = self.fault(world, one, outcome) {
+        if let Some(what) = self.fault(state, one, outcome) {
             let story = self.story(number);
             let broken = Broken { what, story, step: (one, reply), actor: actor.copied() };
             self.closure.broken.get_or_insert(broken);
         }
-        let label = Label::of(world, ME, (one, reply), (&me, &next));
+        let label = Label::of(state, ME, (one, reply), (&me, &next));
         if next == me || self.closure.broken.is_some() {
             return;
         }
@@ -256,9 +256,9 @@ impl Closing<'_> {
         }
     }
 
-    fn fault(&self, world: &World, one: Move, outcome: &Outcome) -> Option<Fault> {
-        let broken = check_move(self.config, world, one, outcome).err().map(Fault::Promise);
-        let possible = is_possible(&outcome.world, ME);
+    fn fault(&self, state: &State, one: Move, outcome: &Outcome) -> Option<Fault> {
+        let broken = check_move(self.scenario, state, one, outcome).err().map(Fault::Property);
+        let possible = is_possible(&outcome.state, ME);
         broken.or((!possible).then_some(Fault::RecordIsItsCreators))
     }
 
@@ -277,7 +277,7 @@ impl Closing<'_> {
 }
 
 /// Whether others can see the difference that a call of `me` makes.
-fn others_can_see(me: &LocalView, before: &World, after: &World) -> bool {
+fn others_can_see(me: &LocalView, before: &State, after: &State) -> bool {
     let child_can = me.kind == Kind::Parent && me.open != OpenIs::Nothing;
     child_can || before.path != after.path || before.named() != after.named()
 }
@@ -285,7 +285,7 @@ fn others_can_see(me: &LocalView, before: &World, after: &World) -> bool {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Promise(promise) => f.write_str(promise.sentence()),
+            Self::Property(property) => f.write_str(property.sentence()),
             Self::RecordIsItsCreators => {
                 f.write_str("a record in the named file is by the file's creator")
             }

@@ -7,8 +7,8 @@ use rustc_hash::FxHashSet;
 use super::closure::Closure;
 use super::local_view::LocalView;
 use super::rule::Label;
-use crate::scenario::world::World;
-use crate::scenario::worlds::Config;
+use crate::scenario::catalogue::Scenario;
+use crate::scenario::state::State;
 use crate::search::explore::{Incomplete, Limits, explore_watched};
 use crate::search::reduce::Reduction;
 use crate::variants::Protocol;
@@ -54,31 +54,32 @@ impl Explicit {
         self.steps.extend(other.steps);
     }
 
-    /// Searches a world to the end, whatever breaks on the way.
-    pub fn search(config: &Config, protocol: &Protocol) -> Result<Self, Incomplete> {
-        let config = Config { owed: &[], ..config.clone() };
-        let reduction = Reduction::of(&config, protocol);
+    /// Searches a scenario to the end, whatever breaks on the way.
+    pub fn search(scenario: &Scenario, protocol: &Protocol) -> Result<Self, Incomplete> {
+        let scenario = Scenario { properties: &[], ..scenario.clone() };
+        let reduction = Reduction::of(&scenario, protocol);
         let mut seen = Self::default();
-        let views_of = |world: &World| -> Vec<LocalView> {
-            world.everyone().map(|who| LocalView::reduced(world, who, &reduction)).collect()
+        let views_of = |state: &State| -> Vec<LocalView> {
+            state.everyone().map(|who| LocalView::reduced(state, who, &reduction)).collect()
         };
-        config.beginnings().iter().for_each(|world| seen.views.extend(views_of(world)));
-        // One after the other, all moves from a world are shown.
-        let mut from: Option<(World, Vec<LocalView>)> = None;
-        let end = explore_watched(&config, protocol, Limits::default(), |world, one, outcome| {
-            if from.as_ref().is_none_or(|(before, _)| before != world) {
-                from = Some((*world, views_of(world)));
-            }
-            let Some((_, befores)) = &from else { return };
-            for (who, &before) in world.everyone().zip(befores) {
-                let after = LocalView::reduced(&outcome.world, who, &reduction);
-                if before != after {
-                    let label = Label::of(world, who, (one, outcome.reply), (&before, &after));
-                    seen.views.insert(after);
-                    seen.steps.insert((before, after, label));
+        scenario.beginnings().iter().for_each(|state| seen.views.extend(views_of(state)));
+        // One after the other, all moves from a state are shown.
+        let mut from: Option<(State, Vec<LocalView>)> = None;
+        let end =
+            explore_watched(&scenario, protocol, Limits::default(), |state, one, outcome| {
+                if from.as_ref().is_none_or(|(before, _)| before != state) {
+                    from = Some((*state, views_of(state)));
                 }
-            }
-        })?;
+                let Some((_, befores)) = &from else { return };
+                for (who, &before) in state.everyone().zip(befores) {
+                    let after = LocalView::reduced(&outcome.state, who, &reduction);
+                    if before != after {
+                        let label = Label::of(state, who, (one, outcome.reply), (&before, &after));
+                        seen.views.insert(after);
+                        seen.steps.insert((before, after, label));
+                    }
+                }
+            })?;
         (seen.states, seen.transitions) = (end.states, end.transitions);
         Ok(seen)
     }

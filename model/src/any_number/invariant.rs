@@ -1,12 +1,12 @@
-//! What the closed set says, in words: which promise is kept for what reason, and for each state of
+//! What the closed set says, in words: which property is kept for what reason, and for each state of
 //! the machines, what is true whenever a participant is in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::closure::Views;
 use super::local_view::{LocalView, ME, Named, OpenIs, STRANGER, state_in_words};
-use crate::scenario::world::{Content, Doing, Kind};
-use crate::scenario::worlds::Config;
+use crate::scenario::catalogue::Scenario;
+use crate::scenario::state::{Activity, Content, Kind};
 use portlock::protocol::Release;
 
 /// States of which the same is true.
@@ -17,13 +17,13 @@ pub struct Fact {
     pub views: usize,
 }
 
-/// The promises, as far as the world owes them, each with why it is kept.
-pub fn promises(config: &Config, views: &Views) -> Vec<String> {
+/// The properties, as far as the scenario owes them, each with why it is kept.
+pub fn properties(scenario: &Scenario, views: &Views) -> Vec<String> {
     let holds = |view: &&LocalView| {
         let believes = matches!(
-            view.doing,
-            Doing::Holding
-                | Doing::Releasing(
+            view.activity,
+            Activity::Holding
+                | Activity::Releasing(
                     Release::Confirming(_) | Release::Unlinking(_) | Release::ReleaseFailed(_)
                 )
         );
@@ -33,7 +33,7 @@ pub fn promises(config: &Config, views: &Views) -> Vec<String> {
         let named = |view: &LocalView| view.named.filter(|_| view.open == OpenIs::Named);
         views.keys().filter(holds).filter_map(named).all(is_true)
     };
-    let who = match config.removals {
+    let who = match scenario.removals {
         0 => "whoever holds, the path names its file",
         _ => "of all who hold, at most one has the file that the path names",
     };
@@ -44,7 +44,7 @@ pub fn promises(config: &Config, views: &Views) -> Vec<String> {
     } else {
         "its record is in that file, and a file has one author"
     };
-    let removes = match (config.kernel_locks, config.probe_lies || config.forces) {
+    let removes = match (scenario.kernel_locks, scenario.probe_lies || scenario.forces) {
         (false, _) => "who removes a file created it, since nothing is reclaimed",
         (true, false) => {
             "who removes a file created it, or has its kernel lock and has judged its holder dead"
@@ -54,7 +54,7 @@ pub fn promises(config: &Config, views: &Views) -> Vec<String> {
              used, its author may live, and has no lock"
         }
     };
-    let but = match config.removals {
+    let but = match scenario.removals {
         0 => "",
         _ => {
             "; but for the unlink right after a confirm, when somebody outside the protocol \
@@ -68,7 +68,7 @@ pub fn promises(config: &Config, views: &Views) -> Vec<String> {
 pub fn invariant(views: &Views) -> Vec<Fact> {
     let mut by_state: BTreeMap<String, Vec<&LocalView>> = BTreeMap::new();
     for view in views.keys().filter(|view| view.open != OpenIs::Nothing) {
-        by_state.entry(state_in_words(view.doing)).or_default().push(view);
+        by_state.entry(state_in_words(view.activity)).or_default().push(view);
     }
     let mut facts: BTreeMap<String, (BTreeSet<String>, usize)> = BTreeMap::new();
     for (state, views) in by_state {

@@ -1,22 +1,22 @@
-//! What one participant sees of a world: the abstraction.
+//! What one participant sees of a state: the abstraction.
 
 use std::fmt;
 
 use crate::render::table::name;
 use crate::scenario::machines::Machine;
-use crate::scenario::world::{Content, Creator, Doing, Kind, Who, World};
+use crate::scenario::state::{Activity, Content, Creator, Kind, State, Who};
 use crate::search::reduce::Reduction;
 
 /// The one whose view it is.
 pub const ME: Who = 0;
-/// The one whose step is looked at, in a world of two.
+/// The one whose step is looked at, in a state of two.
 pub const ACTOR: Who = 1;
 /// Any other thread of the process that has threads. It owns things and never moves.
 pub const SIBLING: Who = 2;
 /// Any participant of another process. It owns things and never moves.
 pub const STRANGER: Who = 3;
 
-/// One participant, followed exactly, and the shared part of the world as it concerns that one.
+/// One participant, followed exactly, and the shared part of the state as it concerns that one.
 ///
 /// Whoever else there is, is a [`SIBLING`] or a [`STRANGER`]: which one and how many there are is
 /// forgotten. So is all about an open file that the path does not name, but that it is open; and
@@ -24,7 +24,7 @@ pub const STRANGER: Who = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LocalView {
     pub kind: Kind,
-    pub doing: Doing,
+    pub activity: Activity,
     pub open: OpenIs,
     /// I am a forked child, and my parent has not closed the open file that we share.
     pub with_parent: bool,
@@ -60,35 +60,35 @@ pub struct Named {
 }
 
 impl LocalView {
-    /// What `who` sees of `world`.
-    pub fn of(world: &World, who: Who) -> Self {
-        let participant = world.participant(who);
-        let open = match world.open_inode(who) {
+    /// What `who` sees of `state`.
+    pub fn of(state: &State, who: Who) -> Self {
+        let participant = state.participant(who);
+        let open = match state.open_inode(who) {
             None => OpenIs::Nothing,
-            inode if inode == world.path => OpenIs::Named,
+            inode if inode == state.path => OpenIs::Named,
             Some(_) => OpenIs::Orphan,
         };
-        let named = world.named().map(|file| Named {
-            content: content_as_seen(world, who, file.content),
+        let named = state.named().map(|file| Named {
+            content: content_as_seen(state, who, file.content),
             lock: file.lock.and_then(|open| {
-                let shared_by = world.opened[usize::from(open)]?.shared_by;
+                let shared_by = state.opened[usize::from(open)]?.shared_by;
                 let mine = shared_by & (1 << who) != 0;
-                Some(if mine { ME } else { as_seen(world, who, shared_by.trailing_zeros() as Who) })
+                Some(if mine { ME } else { as_seen(state, who, shared_by.trailing_zeros() as Who) })
             }),
             created_by_me: file.creator == Creator::Alive(who),
             pending: file.pending,
         });
         let is_my_parent = |other| {
             other != who
-                && world.participant(other).kind == Kind::Parent
-                && shares(world, who, other)
+                && state.participant(other).kind == Kind::Parent
+                && shares(state, who, other)
         };
         Self {
             kind: participant.kind,
-            doing: participant.doing,
+            activity: participant.activity,
             open,
-            with_parent: world.everyone().any(is_my_parent),
-            seen: content_as_seen(world, who, participant.seen),
+            with_parent: state.everyone().any(is_my_parent),
+            seen: content_as_seen(state, who, participant.seen),
             in_window: participant.in_window,
             out_of_reach: participant.out_of_reach,
             named,
@@ -96,29 +96,29 @@ impl LocalView {
     }
 
     /// The same without what I have read, where I will not ask about it again.
-    pub fn reduced(world: &World, who: Who, reduction: &Reduction) -> Self {
-        let view = Self::of(world, who);
-        let seen = if reduction.will_probe(view.doing) { view.seen } else { Content::Empty };
+    pub fn reduced(state: &State, who: Who, reduction: &Reduction) -> Self {
+        let view = Self::of(state, who);
+        let seen = if reduction.will_probe(view.activity) { view.seen } else { Content::Empty };
         Self { seen, ..view }
     }
 
     /// Whether I have anything to do, or to lose.
     pub fn at_work(&self) -> bool {
-        self.open != OpenIs::Nothing || !matches!(self.doing, Doing::Idle | Doing::Absent)
+        self.open != OpenIs::Nothing || !matches!(self.activity, Activity::Idle | Activity::Absent)
     }
 }
 
 /// Whether two have one open file.
-fn shares(world: &World, who: Who, other: Who) -> bool {
-    let open = world.participant(who).open.and_then(|open| world.opened[usize::from(open)]);
+fn shares(state: &State, who: Who, other: Who) -> bool {
+    let open = state.participant(who).open.and_then(|open| state.opened[usize::from(open)]);
     open.is_some_and(|opened| opened.shared_by & (1 << other) != 0)
 }
 
 /// Who `other` is, to `who`.
-pub fn as_seen(world: &World, who: Who, other: Who) -> Who {
+pub fn as_seen(state: &State, who: Who, other: Who) -> Who {
     if other == who {
         ME
-    } else if world.same_process(who, other) {
+    } else if state.same_process(who, other) {
         SIBLING
     } else {
         STRANGER
@@ -126,10 +126,10 @@ pub fn as_seen(world: &World, who: Who, other: Who) -> Who {
 }
 
 /// What `content` is, to `who`.
-pub fn content_as_seen(world: &World, who: Who, content: Content) -> Content {
+pub fn content_as_seen(state: &State, who: Who, content: Content) -> Content {
     match content {
-        Content::Of(author) => Content::Of(as_seen(world, who, author)),
-        Content::OldOf(author) => Content::OldOf(as_seen(world, who, author)),
+        Content::Of(author) => Content::Of(as_seen(state, who, author)),
+        Content::OldOf(author) => Content::OldOf(as_seen(state, who, author)),
         Content::Empty
         | Content::Unreadable
         | Content::Foreign
@@ -141,7 +141,7 @@ pub fn content_as_seen(world: &World, who: Who, content: Content) -> Content {
 
 impl fmt::Display for LocalView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", name(&self.kind).to_lowercase(), state_in_words(self.doing))?;
+        write!(f, "{}: {}", name(&self.kind).to_lowercase(), state_in_words(self.activity))?;
         f.write_str(match self.open {
             OpenIs::Nothing => "",
             OpenIs::Named => ", the named file open",
@@ -173,17 +173,19 @@ impl fmt::Display for LocalView {
 }
 
 /// `acquire Creating`, `release Unlinking`, `Holding`.
-pub fn state_in_words(doing: Doing) -> String {
-    match doing {
-        Doing::Acquiring(state) => format!("acquire {}", state.label()),
-        Doing::Releasing(state) => format!("release {}", state.label()),
-        Doing::Asking(state) => format!("query {}", state.label()),
-        Doing::Clearing(state) => format!("clear {}", state.label()),
-        Doing::Inherited { guard: true } => "Inherited with a guard".to_owned(),
-        Doing::Inherited { guard: false } => "Inherited".to_owned(),
-        Doing::Absent | Doing::Idle | Doing::Holding | Doing::Percy(_) | Doing::Aside(_) => {
-            name(&doing)
-        }
+pub fn state_in_words(activity: Activity) -> String {
+    match activity {
+        Activity::Acquiring(state) => format!("acquire {}", state.label()),
+        Activity::Releasing(state) => format!("release {}", state.label()),
+        Activity::Asking(state) => format!("query {}", state.label()),
+        Activity::Clearing(state) => format!("clear {}", state.label()),
+        Activity::Inherited { guard: true } => "Inherited with a guard".to_owned(),
+        Activity::Inherited { guard: false } => "Inherited".to_owned(),
+        Activity::Absent
+        | Activity::Idle
+        | Activity::Holding
+        | Activity::Percy(_)
+        | Activity::Aside(_) => name(&activity),
     }
 }
 

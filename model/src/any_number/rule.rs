@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::local_view::{LocalView, OpenIs};
 use crate::scenario::machines::{Op, Reply};
-use crate::scenario::world::{Content, Doing, Move, Who, World};
+use crate::scenario::state::{Activity, Content, Move, State, Who};
 
 /// How a step that changed a view came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,9 +50,9 @@ fn whose(one: Move) -> Option<Who> {
 }
 
 impl Label {
-    /// Of a move in `world` that took what `who` sees from `before` to `after`.
+    /// Of a move in `state` that took what `who` sees from `before` to `after`.
     pub fn of(
-        world: &World,
+        state: &State,
         who: Who,
         (one, reply): (Move, Reply),
         (before, after): (&LocalView, &LocalView),
@@ -70,7 +70,7 @@ impl Label {
         };
         let own = whose(one).is_some_and(|actor| match act {
             // With a process all its threads die.
-            Act::Crash => world.same_process(actor, who),
+            Act::Crash => state.same_process(actor, who),
             Act::Call(_) | Act::Fork | Act::Remove | Act::Unseen => actor == who,
         });
         if own { Self::Own } else { Self::By(Rule { act, changes: Changes::of(before, after) }) }
@@ -136,13 +136,13 @@ impl Changes {
             note(Change::Unlocked, was.lock.is_some() && is.lock.is_none());
             note(Change::Pends, !was.pending && is.pending);
         }
-        let comes = before.doing == Doing::Absent && after.doing != Doing::Absent;
+        let comes = before.activity == Activity::Absent && after.activity != Activity::Absent;
         note(Change::SeenDies, before.seen != after.seen && is_dead(after.seen));
         note(Change::Orphaned, before.open == OpenIs::Named && after.open == OpenIs::Orphan);
         note(Change::ParentCloses, before.with_parent && !after.with_parent);
         note(Change::WindowOpens, !before.in_window && after.in_window);
         note(Change::Forked, comes);
-        note(Change::Other, before.doing != after.doing && !comes);
+        note(Change::Other, before.activity != after.activity && !comes);
         Self(bits)
     }
 }

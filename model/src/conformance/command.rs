@@ -7,15 +7,15 @@ use std::time::Instant;
 use clap::Args;
 
 use super::filesystem::Row;
-use super::{Conformed, Grain, Scenario, cannot_be_real, random};
-use crate::scenario::world::PARTICIPANTS;
-use crate::scenario::worlds::Config;
+use super::{Conformed, Grain, SceneGraph, cannot_be_real, random};
+use crate::scenario::catalogue::Scenario;
+use crate::scenario::state::PARTICIPANTS;
 
 #[derive(Args)]
 pub struct Conform {
-    /// Only the worlds of these names.
+    /// Only the scenarios of these names.
     #[arg(long)]
-    world: Vec<String>,
+    scenario: Vec<String>,
     /// How many participants that acquire, 2 or more.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=PARTICIPANTS as i64))]
     participants: u8,
@@ -61,7 +61,7 @@ pub fn run(args: &Conform) -> Result<(), String> {
     }
     tell(&format!(
         "{:<32} {:>9} {:>11} {:>7} {:>8} {:>9} {:>9} {:>7} {:>6} {:>6} {:>6} {:>7}",
-        "world",
+        "scenario",
         "states",
         "transitions",
         "scenes",
@@ -74,14 +74,14 @@ pub fn run(args: &Conform) -> Result<(), String> {
         "hidden",
         "seconds"
     ))?;
-    for config in args.worlds()? {
-        let name = config.name;
-        if let Some(why) = cannot_be_real(&config) {
+    for scenario in args.scenarios()? {
+        let name = scenario.name;
+        if let Some(why) = cannot_be_real(&scenario) {
             tell(&format!("{name:<32} not made: {why}"))?;
             continue;
         }
         let grain = if args.coarse { Grain::Scenes } else { Grain::Machines };
-        let seen = Scenario::new(config, grain).conform(&args.dir, None).map_err(here)?;
+        let seen = SceneGraph::new(scenario, grain).conform(&args.dir, None).map_err(here)?;
         let seen = seen.map_err(|disagreement| disagreement.to_string())?;
         let Conformed { states, transitions, scenes, steps, moves, calls, took } = seen;
         tell(&format!(
@@ -99,19 +99,19 @@ pub fn run(args: &Conform) -> Result<(), String> {
 }
 
 impl Conform {
-    fn worlds(&self) -> Result<Vec<Config>, String> {
-        let all = Config::all(usize::from(self.participants));
-        if self.world.is_empty() {
+    fn scenarios(&self) -> Result<Vec<Scenario>, String> {
+        let all = Scenario::all(usize::from(self.participants));
+        if self.scenario.is_empty() {
             return Ok(all);
         }
         let named = |name: &String| {
-            let found = all.iter().find(|config| config.name == name).cloned();
+            let found = all.iter().find(|scenario| scenario.name == name).cloned();
             found.ok_or_else(|| {
-                let names: Vec<_> = all.iter().map(|config| config.name).collect();
-                format!("there is no world {name:?} but {}", names.join(", "))
+                let names: Vec<_> = all.iter().map(|scenario| scenario.name).collect();
+                format!("there is no scenario {name:?} but {}", names.join(", "))
             })
         };
-        self.world.iter().map(named).collect()
+        self.scenario.iter().map(named).collect()
     }
 }
 

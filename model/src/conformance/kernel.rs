@@ -1,4 +1,4 @@
-//! A world on a real filesystem: the same participants and files, moved by the same machines
+//! A state on a real filesystem: the same participants and files, moved by the same machines
 //! through the shipped adapter, and compared with the model after each move.
 //!
 //! One process drives all participants, since a kernel lock belongs to the open file. What is
@@ -22,13 +22,13 @@ use portlock::{Adapter, Holder};
 #[cfg(not(windows))]
 use super::filesystem::quirks_of_time;
 use super::witness::{self, Witness};
+use crate::scenario::catalogue::Scenario;
 use crate::scenario::machines::Reply;
 use crate::scenario::moves::Outcome;
 use crate::scenario::other::Percy;
-use crate::scenario::world::{
-    Content, Doing, FILES, Inode, Kind, Listens, Move, PARTICIPANTS, Who, World,
+use crate::scenario::state::{
+    Activity, Content, FILES, Inode, Kind, Listens, Move, PARTICIPANTS, State, Who,
 };
-use crate::scenario::worlds::Config;
 
 /// The name of the lock file.
 const NAME: &str = "conformance.lock";
@@ -72,9 +72,9 @@ fn ago(age: Age) -> Duration {
     }
 }
 
-/// A world on a real filesystem.
+/// A state on a real filesystem.
 pub struct Kernel<'a> {
-    config: &'a Config,
+    scenario: &'a Scenario,
     /// A file may look older or younger than it is: ages are counted and not compared.
     times_are_odd: bool,
     directory: PathBuf,
@@ -115,7 +115,7 @@ impl Calls {
 
 impl<'a> Kernel<'a> {
     /// Makes a directory of its own in `parent`, which it removes when dropped.
-    pub fn new(config: &'a Config, parent: &Path) -> io::Result<Self> {
+    pub fn new(scenario: &'a Scenario, parent: &Path) -> io::Result<Self> {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -126,7 +126,7 @@ impl<'a> Kernel<'a> {
         #[cfg(windows)]
         let times_are_odd = false;
         Ok(Self {
-            config,
+            scenario,
             times_are_odd,
             path: directory.join(NAME),
             directory,
@@ -137,8 +137,8 @@ impl<'a> Kernel<'a> {
         })
     }
 
-    /// Begins anew: nobody has anything open, and the path names what `world` says.
-    pub fn begin(&mut self, world: &World) -> io::Result<()> {
+    /// Begins anew: nobody has anything open, and the path names what `state` says.
+    pub fn begin(&mut self, state: &State) -> io::Result<()> {
         self.participants = Default::default();
         self.files = Default::default();
         if let Err(error) = std::fs::remove_file(&self.path) {
@@ -146,20 +146,20 @@ impl<'a> Kernel<'a> {
                 return Err(error);
             }
         }
-        for who in world.everyone() {
-            self.be_born(world, who);
+        for who in state.everyone() {
+            self.be_born(state, who);
         }
-        let Some((inode, file)) = world.path.zip(world.named()) else { return Ok(()) };
+        let Some((inode, file)) = state.path.zip(state.named()) else { return Ok(()) };
         std::fs::write(&self.path, self.bytes_of(file.content))?;
         self.see_new_file(inode)
     }
 
     /// A new process for `who` and its threads, with nothing open.
-    fn be_born(&mut self, world: &World, who: Who) {
+    fn be_born(&mut self, state: &State, who: Who) {
         let pid = self.next_pid;
         self.next_pid += 1;
-        for one in world.everyone().filter(|&one| world.same_process(one, who)) {
-            let is_child = world.participant(one).kind == Kind::Child;
+        for one in state.everyone().filter(|&one| state.same_process(one, who)) {
+            let is_child = state.participant(one).kind == Kind::Child;
             let adapter = (!is_child).then(|| {
                 let adapter = portlock::adapter(self.path.clone(), Some(ours(pid)));
                 Box::new(adapter) as Box<dyn Adapter>
@@ -189,21 +189,21 @@ impl<'a> Kernel<'a> {
     }
 
     /// Makes the move that led from `before` to `outcome` in the model, and compares the replies and
-    /// the state of the machine. Both worlds must number files and participants alike.
-    pub fn make(&mut self, before: &World, one: Move, outcome: &Outcome) -> Result<(), Differs> {
+    /// the state of the machine. Both states must number files and participants alike.
+    pub fn make(&mut self, before: &State, one: Move, outcome: &Outcome) -> Result<(), Differs> {
         match one {
             Move::Begin(_) | Move::Answer(..) | Move::Release(_) | Move::Suspend(_) => Ok(()),
             Move::LoseReach(_) => Err("no process can be kept from the path here".into()),
-            Move::Call(who, _) => match before.participant(who).doing {
-                Doing::Percy(state) => self.old_agent(state, before, who, outcome),
-                doing => self.step(doing, before, who, outcome),
+            Move::Call(who, _) => match before.participant(who).activity {
+                Activity::Percy(state) => self.old_agent(state, before, who, outcome),
+                activity => self.step(activity, before, who, outcome),
             },
             Move::Crash(who, _) => {
                 // To drop an adapter closes its file and makes no other call, as a kill does.
                 self.be_born(before, who);
                 Ok(())
             }
-            Move::Fork(who) => self.fork(before, who, &outcome.world),
+            Move::Fork(who) => self.fork(before, who, &outcome.state),
             Move::Remove => std::fs::remove_file(&self.path).map_err(went_wrong("remove the path")),
         }
     }
@@ -211,23 +211,23 @@ impl<'a> Kernel<'a> {
     /// One step of a shipped machine on the adapter.
     fn step(
         &mut self,
-        doing: Doing,
-        before: &World,
+        activity: Activity,
+        before: &State,
         who: Who,
         outcome: &Outcome,
     ) -> Result<(), Differs> {
-        let mut fs = self.in_lock_step(before, who, outcome.reply, &outcome.world);
-        let ended = match doing {
-            Doing::Acquiring(state) => Doing::Acquiring(state.step(&mut fs)),
-            Doing::Releasing(state) => Doing::Releasing(state.step(&mut fs)),
-            Doing::Asking(state) => Doing::Asking(state.step(&mut fs)),
-            Doing::Clearing(state) => Doing::Clearing(state.step(&mut fs)),
-            Doing::Absent
-            | Doing::Idle
-            | Doing::Holding
-            | Doing::Inherited { .. }
-            | Doing::Percy(_)
-            | Doing::Aside(_) => return Err(format!("{doing:?} makes no call of the trait")),
+        let mut fs = self.in_lock_step(before, who, outcome.reply, &outcome.state);
+        let ended = match activity {
+            Activity::Acquiring(state) => Activity::Acquiring(state.step(&mut fs)),
+            Activity::Releasing(state) => Activity::Releasing(state.step(&mut fs)),
+            Activity::Asking(state) => Activity::Asking(state.step(&mut fs)),
+            Activity::Clearing(state) => Activity::Clearing(state.step(&mut fs)),
+            Activity::Absent
+            | Activity::Idle
+            | Activity::Holding
+            | Activity::Inherited { .. }
+            | Activity::Percy(_)
+            | Activity::Aside(_) => return Err(format!("{activity:?} makes no call of the trait")),
         };
         fs.end()?;
         if ended != outcome.ended {
@@ -239,10 +239,10 @@ impl<'a> Kernel<'a> {
     /// The adapter of `who`, which is to reply as the model did.
     pub fn in_lock_step<'k>(
         &'k mut self,
-        before: &'k World,
+        before: &'k State,
         who: Who,
         expected: Reply,
-        after: &'k World,
+        after: &'k State,
     ) -> InLockStep<'k, 'a> {
         InLockStep { kernel: self, before, who, expected, after, got: None, trouble: None }
     }
@@ -251,7 +251,7 @@ impl<'a> Kernel<'a> {
     fn old_agent(
         &mut self,
         state: Percy,
-        before: &World,
+        before: &State,
         who: Who,
         outcome: &Outcome,
     ) -> Result<(), Differs> {
@@ -270,7 +270,7 @@ impl<'a> Kernel<'a> {
                 if outcome.reply != Reply::Other(said) {
                     return Err(format!("{said}, and {:?} in the model", outcome.reply));
                 }
-                match (said, outcome.world.path) {
+                match (said, outcome.state.path) {
                     ("wx: created", Some(inode)) => {
                         self.see_new_file(inode).map_err(went_wrong("see the new file"))
                     }
@@ -282,7 +282,7 @@ impl<'a> Kernel<'a> {
                 let record = Holder::new(real.pid).to_bytes();
                 let written = before
                     .open_inode(who)
-                    .and_then(|inode| outcome.world.file(inode))
+                    .and_then(|inode| outcome.state.file(inode))
                     .map(|file| file.content);
                 let record = if written == Some(Content::Unreadable) { CUT_SHORT } else { &record };
                 new_file.write_all(record).map_err(went_wrong("write"))
@@ -301,16 +301,16 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    fn witness_of(&mut self, world: &World, who: Who) -> Option<&mut Witness> {
-        self.files[usize::from(world.open_inode(who)?)].as_mut()
+    fn witness_of(&mut self, state: &State, who: Who) -> Option<&mut Witness> {
+        self.files[usize::from(state.open_inode(who)?)].as_mut()
     }
 
     /// The child gets a descriptor of the same open file, as a fork gives it.
     #[cfg(not(windows))]
-    fn fork(&mut self, before: &World, who: Who, after: &World) -> Result<(), Differs> {
+    fn fork(&mut self, before: &State, who: Who, after: &State) -> Result<(), Differs> {
         let is_new = |&one: &Who| {
-            before.participant(one).doing == Doing::Absent
-                && after.participant(one).doing != Doing::Absent
+            before.participant(one).activity == Activity::Absent
+                && after.participant(one).activity != Activity::Absent
         };
         let child = after.everyone().find(is_new).ok_or("nobody is forked")?;
         let parent = self.participants[usize::from(who)].adapter.as_ref();
@@ -321,24 +321,24 @@ impl<'a> Kernel<'a> {
     }
 
     #[cfg(windows)]
-    fn fork(&mut self, _: &World, _: Who, _: &World) -> Result<(), Differs> {
+    fn fork(&mut self, _: &State, _: Who, _: &State) -> Result<(), Differs> {
         Err("Windows has no fork".to_owned())
     }
 
     /// Compares all that can be seen with the model.
-    pub fn compare(&mut self, model: &World) -> Result<(), Differs> {
+    pub fn compare(&mut self, model: &State) -> Result<(), Differs> {
         self.compare_path(model)?;
         self.compare_directory(model)?;
         for inode in 0..FILES as Inode {
             self.compare_content(model, inode)?;
-            if self.config.kernel_locks {
+            if self.scenario.kernel_locks {
                 self.compare_lock(model, inode)?;
             }
         }
         Ok(())
     }
 
-    fn compare_path(&self, model: &World) -> Result<(), Differs> {
+    fn compare_path(&self, model: &State) -> Result<(), Differs> {
         let named = witness::named(&self.path).map_err(went_wrong("look at the path"))?;
         let known =
             |inode: Inode| self.files[usize::from(inode)].as_ref().map(|witness| witness.identity);
@@ -351,7 +351,7 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    fn compare_directory(&mut self, model: &World) -> Result<(), Differs> {
+    fn compare_directory(&mut self, model: &State) -> Result<(), Differs> {
         let mut found = false;
         for entry in std::fs::read_dir(&self.directory).map_err(went_wrong("list"))? {
             let name = entry.map_err(went_wrong("list"))?.file_name();
@@ -372,7 +372,7 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    fn compare_content(&self, model: &World, inode: Inode) -> Result<(), Differs> {
+    fn compare_content(&self, model: &State, inode: Inode) -> Result<(), Differs> {
         let (Some(expected), Some(witness)) = (model.file(inode), &self.files[usize::from(inode)])
         else {
             return Ok(());
@@ -401,7 +401,7 @@ impl<'a> Kernel<'a> {
         ))
     }
 
-    fn compare_lock(&mut self, model: &World, inode: Inode) -> Result<(), Differs> {
+    fn compare_lock(&mut self, model: &State, inode: Inode) -> Result<(), Differs> {
         let (Some(expected), Some(witness)) = (model.file(inode), &self.files[usize::from(inode)])
         else {
             return Ok(());
@@ -436,19 +436,19 @@ impl<'a> Kernel<'a> {
         Ok(())
     }
 
-    /// Follows the model into its canonical form: `went` and the two worlds are those of
-    /// [`World::canonical`]. The witnesses of files that the model has forgotten are closed.
-    pub fn renumber(&mut self, world: &World, canonical: &World, went: &[Who; PARTICIPANTS]) {
+    /// Follows the model into its canonical form: `went` and the two states are those of
+    /// [`State::canonical`]. The witnesses of files that the model has forgotten are closed.
+    pub fn renumber(&mut self, state: &State, canonical: &State, went: &[Who; PARTICIPANTS]) {
         let mut participants: [Real; PARTICIPANTS] = Default::default();
         let mut files: [Option<Witness>; FILES] = Default::default();
         for (old, real) in std::mem::take(&mut self.participants).into_iter().enumerate() {
             participants[usize::from(went[old])] = real;
         }
         self.participants = participants;
-        let everybody = world
+        let everybody = state
             .everyone()
-            .map(|old| (world.open_inode(old), canonical.open_inode(went[usize::from(old)])));
-        for pair in everybody.chain([(world.path, canonical.path)]) {
+            .map(|old| (state.open_inode(old), canonical.open_inode(went[usize::from(old)])));
+        for pair in everybody.chain([(state.path, canonical.path)]) {
             let (Some(old), Some(new)) = pair else { continue };
             if let Some(witness) = self.files[usize::from(old)].take() {
                 files[usize::from(new)] = Some(witness);
@@ -468,15 +468,15 @@ impl Drop for Kernel<'_> {
 
 /// One call of the shipped adapter, which is to be replied to as in the model.
 ///
-/// The model's reply is given **instead**, and no call made, where the real world cannot be made to
+/// The model's reply is given **instead**, and no call made, where the real state cannot be made to
 /// give it: what a probe answers, a call that fails, a lock where there are to be none, and a watch
 /// that cannot tell.
 pub struct InLockStep<'k, 'a> {
     kernel: &'k mut Kernel<'a>,
-    before: &'k World,
+    before: &'k State,
     who: Who,
     expected: Reply,
-    after: &'k World,
+    after: &'k State,
     got: Option<Reply>,
     trouble: Option<Differs>,
 }

@@ -1,7 +1,7 @@
 //! Every transition of the explicit search, made on a real filesystem by the shipped adapter, and
 //! compared with the model: the reply, the state of the machine, and all that can be seen.
 //!
-//! The worlds of a search are sorted into *scenes* first. Worlds of one scene differ only in what
+//! The states of a search are sorted into *scenes* first. Scenarios of one scene differ only in what
 //! neither the filesystem nor the adapters know: where the machines are, how the dead look to the
 //! probe, who was a witness of what, how many may still die. What leads from scene to scene by the
 //! same call of the same participant with the same reply is one *step*, and stands for all
@@ -44,12 +44,12 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use self::kernel::{Calls, Differs, Kernel};
 use self::slips::Slip;
+use crate::scenario::catalogue::Scenario;
 use crate::scenario::machines::Reply;
 use crate::scenario::moves::{apply, successors};
 #[cfg(windows)]
-use crate::scenario::world::Kind;
-use crate::scenario::world::{Content, Creator, Doing, Look, Move, PARTICIPANTS, Who, World};
-use crate::scenario::worlds::Config;
+use crate::scenario::state::Kind;
+use crate::scenario::state::{Activity, Content, Creator, Look, Move, PARTICIPANTS, State, Who};
 use crate::variants::SHIPPED;
 
 type Hasher = BuildHasherDefault<FxHasher>;
@@ -75,11 +75,11 @@ pub struct Conformed {
 /// The model and the real filesystem do not agree.
 #[derive(Debug, Clone)]
 pub struct Disagreement {
-    pub world: &'static str,
+    pub scenario: &'static str,
     pub differs: Differs,
     /// The moves that led there since the walk began anew, the last ones only.
     pub moves: Vec<Move>,
-    pub before: Box<World>,
+    pub before: Box<State>,
 }
 
 impl fmt::Display for Disagreement {
@@ -87,12 +87,12 @@ impl fmt::Display for Disagreement {
         writeln!(f, "✗ conformance: {}.", self.differs)?;
         writeln!(
             f,
-            "  world {}, after these moves, in the names of the canonical worlds:",
-            self.world
+            "  scenario {}, after these moves, in the names of the canonical states:",
+            self.scenario
         )?;
         self.moves.iter().try_for_each(|one| writeln!(f, "    {one:?}"))?;
         let participants = self.before.participants.iter().take(usize::from(self.before.count));
-        writeln!(f, "  the world before the last:")?;
+        writeln!(f, "  the state before the last:")?;
         writeln!(f, "    path {:?}", self.before.path)?;
         for (inode, file) in self.before.files.iter().enumerate() {
             if let Some(file) = file {
@@ -103,29 +103,29 @@ impl fmt::Display for Disagreement {
     }
 }
 
-/// Why a world cannot be had on a real filesystem; `None` if it can.
+/// Why a scenario cannot be had on a real filesystem; `None` if it can.
 #[cfg(not(windows))]
-pub fn cannot_be_real(config: &Config) -> Option<&'static str> {
-    if config.windows {
+pub fn cannot_be_real(scenario: &Scenario) -> Option<&'static str> {
+    if scenario.windows {
         return Some("this is not the adapter of Windows");
     }
-    config.delete_pending.then_some("Linux frees a name at once, whoever has the file open")
+    scenario.delete_pending.then_some("Linux frees a name at once, whoever has the file open")
 }
 
-/// Why a world cannot be had on a real filesystem; `None` if it can.
+/// Why a scenario cannot be had on a real filesystem; `None` if it can.
 #[cfg(windows)]
-pub fn cannot_be_real(config: &Config) -> Option<&'static str> {
-    if config.kinds.contains(&Kind::Parent) {
+pub fn cannot_be_real(scenario: &Scenario) -> Option<&'static str> {
+    if scenario.kinds.contains(&Kind::Parent) {
         return Some("Windows has no fork");
     }
-    if config.listens && !config.windows {
+    if scenario.listens && !scenario.windows {
         return Some("on Windows the only event is that the kernel lock has come");
     }
-    match (config.delete_pending, witness::names_stay()) {
+    match (scenario.delete_pending, witness::names_stay()) {
         (true, false) => Some("this Windows frees a name at once, whoever has the file open"),
         (false, true) => Some("a name stays here until the last handle is closed"),
         // Only our own removal is told to those who have the file open (see `BEING_DELETED`).
-        (true, true) if config.removals > 0 || config.kinds.contains(&Kind::OldAgent) => {
+        (true, true) if scenario.removals > 0 || scenario.kinds.contains(&Kind::OldAgent) => {
             Some("Wine does not tell that somebody else has removed a file")
         }
         (true, true) | (false, false) => None,
@@ -134,21 +134,21 @@ pub fn cannot_be_real(config: &Config) -> Option<&'static str> {
 
 /// Whether a reply of the model is one that this system gives: of the several to who creates or
 /// opens a name that is being deleted, Wine gives one each.
-fn is_given_here(before: &World, reply: Reply) -> bool {
+fn is_given_here(before: &State, reply: Reply) -> bool {
     let pending = before.named().is_some_and(|file| file.pending);
     !pending || !matches!(reply, Reply::Create(Create::Denied) | Reply::Open(OpenReply::Opened))
 }
 
-/// A world whose search is done and sorted, to be made on any filesystem.
-pub struct Scenario {
-    config: Config,
+/// A scenario whose search is done and sorted, to be made on any filesystem.
+pub struct SceneGraph {
+    scenario: Scenario,
     graph: Graph,
 }
 
-impl Scenario {
-    pub fn new(config: Config, grain: Grain) -> Self {
-        let graph = Graph::of(&config, grain);
-        Self { config, graph }
+impl SceneGraph {
+    pub fn new(scenario: Scenario, grain: Grain) -> Self {
+        let graph = Graph::of(&scenario, grain);
+        Self { scenario, graph }
     }
 
     /// Makes every step in directories of its own in `parent`. With a slip, the model is wrong in
@@ -160,7 +160,7 @@ impl Scenario {
     ) -> io::Result<Result<Conformed, Box<Disagreement>>> {
         let began = Instant::now();
         let tour = Tour {
-            config: &self.config,
+            scenario: &self.scenario,
             graph: &self.graph,
             slip,
             next: self.graph.steps.iter().map(|_| AtomicUsize::new(0)).collect(),
@@ -173,7 +173,7 @@ impl Scenario {
             walkers.into_iter().map(|walker| walker.join().expect("no walker panics")).collect()
         });
         let mut sum = Conformed {
-            states: self.graph.worlds.len(),
+            states: self.graph.scenarios.len(),
             transitions: self.graph.transitions,
             scenes: self.graph.scenes.len(),
             ..Conformed::default()
@@ -193,19 +193,19 @@ impl Scenario {
     }
 }
 
-/// Which worlds are one scene.
+/// Which states are one scene.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grain {
     /// Those that the filesystem and the adapters cannot tell apart.
     Scenes,
     /// Those that differ only in what no move depends on: budgets, and what the checks of the
-    /// promises remember. All machines are in the same state, and all the dead look the same.
+    /// properties remember. All machines are in the same state, and all the dead look the same.
     Machines,
 }
 
 impl Grain {
-    fn scene(self, world: &World) -> World {
-        let mut scene = *world;
+    fn scene(self, state: &State) -> State {
+        let mut scene = *state;
         forget_the_past(&mut scene);
         if self == Self::Scenes {
             forget_the_machines(&mut scene);
@@ -215,7 +215,7 @@ impl Grain {
 }
 
 /// Leaves out what is only counted or remembered, and how the dead look, which is simulated.
-fn forget_the_past(scene: &mut World) {
+fn forget_the_past(scene: &mut State) {
     (scene.crashes_left, scene.faults_left) = (0, 0);
     (scene.removals_left, scene.suspensions_left, scene.chroots_left) = (0, 0, 0);
     (scene.removal_failed, scene.robbed) = (false, false);
@@ -234,21 +234,21 @@ fn forget_the_past(scene: &mut World) {
 }
 
 /// Leaves only what the filesystem and the adapters know.
-fn forget_the_machines(scene: &mut World) {
+fn forget_the_machines(scene: &mut State) {
     for file in scene.files.iter_mut().flatten() {
         file.creator = Creator::Start;
     }
     for participant in &mut scene.participants {
         // Who has voided its file has written to it before, and does not write at its start again.
         let voided = matches!(
-            participant.doing,
-            Doing::Acquiring(Acquire::Closing(Closing { then: Then::Fail(_) }))
-                | Doing::Releasing(Release::Closing(ReleaseClosing {
+            participant.activity,
+            Activity::Acquiring(Acquire::Closing(Closing { then: Then::Fail(_) }))
+                | Activity::Releasing(Release::Closing(ReleaseClosing {
                     ending: Released::Failed(_)
                 }))
         );
         if !voided {
-            participant.doing = Doing::Idle;
+            participant.activity = Activity::Idle;
         }
     }
 }
@@ -256,22 +256,22 @@ fn forget_the_machines(scene: &mut World) {
 /// What leads from one scene to another.
 struct Step {
     to: u32,
-    /// The first world of the search in which it is possible.
-    world: u32,
+    /// The first state of the search in which it is possible.
+    state: u32,
     one: Move,
 }
 
-/// The worlds of a search, its scenes, and the steps between them.
+/// The states of a search, its scenes, and the steps between them.
 struct Graph {
     grain: Grain,
-    worlds: IndexSet<World, Hasher>,
-    scenes: IndexSet<World, Hasher>,
+    scenarios: IndexSet<State, Hasher>,
+    scenes: IndexSet<State, Hasher>,
     /// The steps that are possible in each scene.
     steps: Vec<Vec<Step>>,
     /// From where, and by which step, each scene was found first.
     found_by: Vec<Option<(u32, u32)>>,
-    /// A world in which the search begins, for each scene that has one.
-    beginnings: FxHashMap<u32, World>,
+    /// A state in which the search begins, for each scene that has one.
+    beginnings: FxHashMap<u32, State>,
     /// How many transitions the search took.
     transitions: usize,
 }
@@ -280,39 +280,39 @@ struct Graph {
 type StepKind = (Who, Discriminant<Move>, Reply, u32);
 
 impl Graph {
-    fn of(config: &Config, grain: Grain) -> Self {
+    fn of(scenario: &Scenario, grain: Grain) -> Self {
         let mut graph = Self {
             grain,
-            worlds: IndexSet::default(),
+            scenarios: IndexSet::default(),
             scenes: IndexSet::default(),
             steps: Vec::new(),
             found_by: Vec::new(),
             beginnings: FxHashMap::default(),
             transitions: 0,
         };
-        for beginning in config.beginnings() {
-            let world = beginning.canonical().0;
-            graph.worlds.insert(world);
-            let scene = graph.scene(&world, None).0;
-            graph.beginnings.insert(scene, world);
+        for beginning in scenario.beginnings() {
+            let state = beginning.canonical().0;
+            graph.scenarios.insert(state);
+            let scene = graph.scene(&state, None).0;
+            graph.beginnings.insert(scene, state);
         }
         let mut known: FxHashSet<(u32, StepKind)> = FxHashSet::default();
         let mut possible = Vec::new();
         let mut next = 0;
-        while let Some(&world) = graph.worlds.get_index(next) {
-            let (from, names) = graph.scene(&world, None);
-            successors(config, &SHIPPED, &world, &mut possible);
+        while let Some(&state) = graph.scenarios.get_index(next) {
+            let (from, names) = graph.scene(&state, None);
+            successors(scenario, &SHIPPED, &state, &mut possible);
             for &(one, outcome) in &possible {
-                if !is_given_here(&world, outcome.reply) {
+                if !is_given_here(&state, outcome.reply) {
                     continue;
                 }
                 graph.transitions += 1;
-                let after = outcome.world.canonical().0;
-                graph.worlds.insert(after);
+                let after = outcome.state.canonical().0;
+                graph.scenarios.insert(after);
                 let by = (from, graph.steps[from as usize].len() as u32);
                 let to = graph.scene(&after, Some(by)).0;
                 if known.insert((from, kind(grain, one, &names, outcome.reply, to))) {
-                    graph.steps[from as usize].push(Step { to, world: next as u32, one });
+                    graph.steps[from as usize].push(Step { to, state: next as u32, one });
                 }
             }
             next += 1;
@@ -320,9 +320,9 @@ impl Graph {
         graph
     }
 
-    /// The number of a canonical world's scene, and the names of the participants there.
-    fn scene(&mut self, world: &World, by: Option<(u32, u32)>) -> (u32, [Who; PARTICIPANTS]) {
-        let (scene, names) = self.grain.scene(world).canonical();
+    /// The number of a canonical state's scene, and the names of the participants there.
+    fn scene(&mut self, state: &State, by: Option<(u32, u32)>) -> (u32, [Who; PARTICIPANTS]) {
+        let (scene, names) = self.grain.scene(state).canonical();
         let (number, new) = self.scenes.insert_full(scene);
         if new {
             self.found_by.push(by);
@@ -365,7 +365,7 @@ fn kind(grain: Grain, one: Move, names: &[Who; PARTICIPANTS], reply: Reply, to: 
 
 /// What the walkers share.
 struct Tour<'a> {
-    config: &'a Config,
+    scenario: &'a Scenario,
     graph: &'a Graph,
     slip: Option<&'a Slip>,
     /// How many of each scene's steps have been claimed by a walker.
@@ -384,7 +384,7 @@ impl Tour<'_> {
     fn walk(&self, parent: &Path) -> io::Result<Result<Conformed, Box<Disagreement>>> {
         let mut walker = Walker {
             tour: self,
-            kernel: Kernel::new(self.config, parent)?,
+            kernel: Kernel::new(self.scenario, parent)?,
             at: 0,
             moves: VecDeque::new(),
             walked: Conformed::default(),
@@ -468,26 +468,26 @@ impl Walker<'_> {
     fn begin(&mut self, at: u32) -> io::Result<()> {
         self.at = at;
         self.moves.clear();
-        let world = self.tour.graph.beginnings[&at];
-        self.kernel.begin(&world)?;
-        self.enter_scene(&world);
+        let state = self.tour.graph.beginnings[&at];
+        self.kernel.begin(&state)?;
+        self.enter_scene(&state);
         Ok(())
     }
 
-    /// The kernel's side numbers files and participants as the scene of `world` does.
-    fn enter_scene(&mut self, world: &World) {
-        let (scene, names) = self.tour.graph.grain.scene(world).canonical();
-        self.kernel.renumber(world, &scene, &names);
+    /// The kernel's side numbers files and participants as the scene of `state` does.
+    fn enter_scene(&mut self, state: &State) {
+        let (scene, names) = self.tour.graph.grain.scene(state).canonical();
+        self.kernel.renumber(state, &scene, &names);
     }
 
     /// The reverse of [`enter_scene`](Self::enter_scene).
-    fn leave_scene(&mut self, world: &World) {
-        let (scene, names) = self.tour.graph.grain.scene(world).canonical();
+    fn leave_scene(&mut self, state: &State) {
+        let (scene, names) = self.tour.graph.grain.scene(state).canonical();
         let mut back = [0; PARTICIPANTS];
         for (old, &new) in names.iter().enumerate() {
             back[usize::from(new)] = old as Who;
         }
-        self.kernel.renumber(&scene, world, &back);
+        self.kernel.renumber(&scene, state, &back);
     }
 
     fn follow(&mut self, way: &[u32]) -> Result<(), Box<Disagreement>> {
@@ -512,15 +512,15 @@ impl Walker<'_> {
     /// Makes a step in the model and on the kernel. The replies are compared every time, and all
     /// that can be seen the first time.
     fn make(&mut self, number: u32, first_time: bool) -> Result<(), Box<Disagreement>> {
-        let Tour { config, graph, slip, .. } = *self.tour;
-        let Step { to, world, one } = graph.steps[self.at as usize][number as usize];
-        let before = graph.worlds[world as usize];
+        let Tour { scenario, graph, slip, .. } = *self.tour;
+        let Step { to, state, one } = graph.steps[self.at as usize][number as usize];
+        let before = graph.scenarios[state as usize];
         self.walked.moves += 1;
         if self.moves.len() == SHOWN {
             self.moves.pop_front();
         }
         self.moves.push_back(one);
-        let Some(mut outcome) = apply(config, &SHIPPED, &before, one) else {
+        let Some(mut outcome) = apply(scenario, &SHIPPED, &before, one) else {
             return Err(self.disagree(&before, "the model makes no such move".to_owned()));
         };
         if let Some(slip) = slip {
@@ -529,19 +529,19 @@ impl Walker<'_> {
         self.leave_scene(&before);
         let mut made = self.kernel.make(&before, one, &outcome);
         if made.is_ok() && first_time {
-            made = self.kernel.compare(&outcome.world);
+            made = self.kernel.compare(&outcome.state);
         }
         made.map_err(|differs| self.disagree(&before, differs))?;
-        let (after, names) = outcome.world.canonical();
-        self.kernel.renumber(&outcome.world, &after, &names);
+        let (after, names) = outcome.state.canonical();
+        self.kernel.renumber(&outcome.state, &after, &names);
         self.enter_scene(&after);
         self.at = to;
         Ok(())
     }
 
-    fn disagree(&self, before: &World, differs: Differs) -> Box<Disagreement> {
+    fn disagree(&self, before: &State, differs: Differs) -> Box<Disagreement> {
         Box::new(Disagreement {
-            world: self.tour.config.name,
+            scenario: self.tour.scenario.name,
             differs,
             moves: self.moves.iter().copied().collect(),
             before: Box::new(*before),

@@ -10,11 +10,11 @@ use portlock::protocol::{Create, FileSystem};
 use super::kernel::{Calls, Differs, Kernel};
 use super::slips::Slip;
 use super::{Disagreement, SHOWN};
+use crate::scenario::catalogue::Scenario;
 use crate::scenario::machines::{Op, Reply};
 use crate::scenario::moves::{Outcome, apply};
+use crate::scenario::state::{Activity, Kind, Listens, Look, Move, State, Who};
 use crate::scenario::view::View;
-use crate::scenario::world::{Doing, Kind, Listens, Look, Move, Who, World};
-use crate::scenario::worlds::Config;
 use crate::variants::SHIPPED;
 
 /// A forking process, two others, and the child.
@@ -27,18 +27,18 @@ pub fn run(
     seed: u64,
     slip: Option<&Slip>,
 ) -> io::Result<Result<Calls, Box<Disagreement>>> {
-    let base = Config::all(2).swap_remove(0);
-    let config = Config { name: "random", kinds: KINDS.to_vec(), ..base };
-    let beginnings = config.beginnings();
+    let base = Scenario::all(2).swap_remove(0);
+    let scenario = Scenario { name: "random", kinds: KINDS.to_vec(), ..base };
+    let beginnings = scenario.beginnings();
     let mut random = fastrand::Rng::with_seed(seed);
-    let world = beginnings[random.usize(..beginnings.len())];
-    let mut kernel = Kernel::new(&config, parent)?;
-    kernel.begin(&world)?;
-    let mut run = Random { config: &config, kernel, world, random, may_write: [false; 4] };
+    let state = beginnings[random.usize(..beginnings.len())];
+    let mut kernel = Kernel::new(&scenario, parent)?;
+    kernel.begin(&state)?;
+    let mut run = Random { scenario: &scenario, kernel, state, random, may_write: [false; 4] };
     let mut shown = VecDeque::new();
     let names = std::array::from_fn(|name| name as Who);
     for _ in 0..moves {
-        let (one, before) = (run.choose(), run.world);
+        let (one, before) = (run.choose(), run.state);
         let Some((one, mut outcome)) = one else { continue };
         if let Some(slip) = slip {
             (slip.spoil)(&before, one, &mut outcome);
@@ -48,20 +48,20 @@ pub fn run(
         }
         shown.push_back(one);
         let made = run.make(&before, one, &outcome);
-        if let Err(differs) = made.and_then(|()| run.kernel.compare(&outcome.world)) {
+        if let Err(differs) = made.and_then(|()| run.kernel.compare(&outcome.state)) {
             let (moves, before) = (shown.into(), Box::new(before));
-            return Ok(Err(Box::new(Disagreement { world: "random", differs, moves, before })));
+            return Ok(Err(Box::new(Disagreement { scenario: "random", differs, moves, before })));
         }
-        run.kernel.renumber(&outcome.world, &outcome.world, &names);
-        run.world = outcome.world;
+        run.kernel.renumber(&outcome.state, &outcome.state, &names);
+        run.state = outcome.state;
     }
     Ok(Ok(run.kernel.calls))
 }
 
 struct Random<'a> {
-    config: &'a Config,
+    scenario: &'a Scenario,
     kernel: Kernel<'a>,
-    world: World,
+    state: State,
     random: fastrand::Rng,
     /// Who has created the file that it has open, and not written to it.
     may_write: [bool; 4],
@@ -70,7 +70,7 @@ struct Random<'a> {
 impl Random<'_> {
     /// Something that is possible, and what it leads to in the model.
     fn choose(&mut self) -> Option<(Move, Outcome)> {
-        let who = self.random.u8(..self.world.count);
+        let who = self.random.u8(..self.state.count);
         let happens = match self.random.u8(..40) {
             0 => Some(Move::Crash(who, Look::Gone)),
             1 => Some(Move::Remove),
@@ -85,29 +85,29 @@ impl Random<'_> {
 
     fn happen(&mut self, one: Move) -> Option<Outcome> {
         if let Move::Crash(who, look) = one {
-            let mut world = self.world;
-            let child = world.participant(who).kind == Kind::Child;
-            let there = !child || world.participant(who).doing != Doing::Absent;
-            world.crash(who, look);
+            let mut state = self.state;
+            let child = state.participant(who).kind == Kind::Child;
+            let there = !child || state.participant(who).activity != Activity::Absent;
+            state.crash(who, look);
             self.may_write[usize::from(who)] = false;
-            return there.then(|| outcome(world, Reply::Other("")));
+            return there.then(|| outcome(state, Reply::Other("")));
         }
-        let world = World { removals_left: 1, ..self.world };
-        apply(self.config, &SHIPPED, &world, one)
+        let state = State { removals_left: 1, ..self.state };
+        apply(self.scenario, &SHIPPED, &state, one)
     }
 
     fn call(&mut self, who: Who) -> Option<(Move, Outcome)> {
         let op = OPS[self.random.usize(..OPS.len())];
-        let mut world = self.world;
-        let open = world.open_inode(who).and_then(|inode| world.file(inode)).copied();
-        let is_child = world.participant(who).kind == Kind::Child;
+        let mut state = self.state;
+        let open = state.open_inode(who).and_then(|inode| state.file(inode)).copied();
+        let is_child = state.participant(who).kind == Kind::Child;
         let possible = match op {
             Op::Create | Op::Open => open.is_none() && !is_child,
             Op::Unlink => !is_child,
             Op::Leave => open.is_some(),
             Op::Write => open.is_some() && self.may_write[usize::from(who)],
             Op::Listen => {
-                open.is_some_and(|_| !is_child && world.participant(who).listens == Listens::Event)
+                open.is_some_and(|_| !is_child && state.participant(who).listens == Listens::Event)
             }
             _ => open.is_some() && !is_child,
         };
@@ -116,11 +116,11 @@ impl Random<'_> {
         }
         // An empty file may look young or old.
         let choice = if op == Op::Age { self.random.u8(..2) } else { 0 };
-        let mut view = View::new(&mut world, self.config, who, choice);
+        let mut view = View::new(&mut state, self.scenario, who, choice);
         ask(op, &mut view);
         let reply = view.reply;
         if is_child {
-            world.participant_mut(who).doing = Doing::Absent;
+            state.participant_mut(who).activity = Activity::Absent;
         }
         match reply {
             Reply::Create(Create::Created) => self.may_write[usize::from(who)] = true,
@@ -129,12 +129,12 @@ impl Random<'_> {
             }
             _ => {}
         }
-        Some((Move::Call(who, choice), outcome(world, reply)))
+        Some((Move::Call(who, choice), outcome(state, reply)))
     }
 
-    fn make(&mut self, before: &World, one: Move, outcome: &Outcome) -> Result<(), Differs> {
+    fn make(&mut self, before: &State, one: Move, outcome: &Outcome) -> Result<(), Differs> {
         let Move::Call(who, _) = one else { return self.kernel.make(before, one, outcome) };
-        let mut fs = self.kernel.in_lock_step(before, who, outcome.reply, &outcome.world);
+        let mut fs = self.kernel.in_lock_step(before, who, outcome.reply, &outcome.state);
         ask(outcome.reply.op(), &mut fs);
         fs.end()
     }
@@ -178,6 +178,6 @@ fn ask(op: Op, fs: &mut impl FileSystem) {
     }
 }
 
-fn outcome(world: World, reply: Reply) -> Outcome {
-    Outcome { world, reply, removal: None, by: None, choices: 1, ended: Doing::Idle }
+fn outcome(state: State, reply: Reply) -> Outcome {
+    Outcome { state, reply, removal: None, by: None, choices: 1, ended: Activity::Idle }
 }

@@ -5,31 +5,31 @@ use portlock::protocol::{Confirm, Create, Done, LockReply, OpenReply, ReadReply,
 
 use crate::scenario::machines::Reply;
 use crate::scenario::moves::Outcome;
-use crate::scenario::world::{Content, Inode, Kind, Listens, Move, Who, World};
+use crate::scenario::state::{Content, Inode, Kind, Listens, Move, State, Who};
 
 /// A slip.
 pub struct Slip {
     pub name: &'static str,
-    /// A world in which it makes a difference.
-    pub world: &'static str,
-    /// Whether the calls in random order notice it too: all but those of the rarer worlds.
+    /// A scenario in which it makes a difference.
+    pub scenario: &'static str,
+    /// Whether the calls in random order notice it too: all but those of the rarer scenarios.
     pub in_random_calls: bool,
     /// How the difference is put, in part.
     pub noticed: &'static str,
     /// Changes what a move led to into what it would lead to with the slip.
-    pub spoil: fn(&World, Move, &mut Outcome),
+    pub spoil: fn(&State, Move, &mut Outcome),
 }
 
-/// For random calls alone: in canonical worlds, who has an event stands before who has none, so that
+/// For random calls alone: in canonical states, who has an event stands before who has none, so that
 /// the tour of the transitions would take the two for one another.
 pub const EVENT_FOR_NOTHING: Slip = Slip {
     name: "event-for-nothing",
-    world: "listening",
+    scenario: "listening",
     in_random_calls: true,
     noticed: "the system tells of no event",
     spoil: |_, one, outcome| {
         if let (Reply::Arm, Some(who)) = (outcome.reply, caller(one)) {
-            outcome.world.participant_mut(who).listens = Listens::Event;
+            outcome.state.participant_mut(who).listens = Listens::Event;
         }
     },
 };
@@ -38,7 +38,7 @@ pub const EVENT_FOR_NOTHING: Slip = Slip {
 pub const SLIPS: &[Slip] = &[
     Slip {
         name: "create-does-not-exclude",
-        world: "base",
+        scenario: "base",
         in_random_calls: true,
         noticed: "the reply is Create(Exists), and Create(Created)",
         spoil: |_, _, outcome| {
@@ -47,18 +47,18 @@ pub const SLIPS: &[Slip] = &[
     },
     Slip {
         name: "create-opens-without-making",
-        world: "base",
+        scenario: "base",
         in_random_calls: true,
         noticed: "the path names a file, and nothing in the model",
         spoil: |_, _, outcome| {
             if outcome.reply == Reply::Create(Create::Created) {
-                outcome.world.path = None;
+                outcome.state.path = None;
             }
         },
     },
     Slip {
         name: "open-finds-what-was-removed",
-        world: "base",
+        scenario: "base",
         in_random_calls: true,
         noticed: "the reply is Open(Absent), and Open(Opened)",
         spoil: |_, _, outcome| {
@@ -67,7 +67,7 @@ pub const SLIPS: &[Slip] = &[
     },
     Slip {
         name: "lock-does-not-exclude",
-        world: "base",
+        scenario: "base",
         in_random_calls: true,
         noticed: "the reply is Lock(Busy), and Lock(Ours)",
         spoil: |_, _, outcome| {
@@ -76,7 +76,7 @@ pub const SLIPS: &[Slip] = &[
     },
     Slip {
         name: "lock-is-the-process's",
-        world: "threads",
+        scenario: "threads",
         in_random_calls: false,
         noticed: "the reply is Lock(Busy), and Lock(Ours)",
         spoil: |before, one, outcome| {
@@ -89,7 +89,7 @@ pub const SLIPS: &[Slip] = &[
     },
     Slip {
         name: "lock-is-the-name's",
-        world: "outside-rm",
+        scenario: "external-unlink",
         in_random_calls: true,
         noticed: "has the kernel lock of file",
         spoil: |before, one, outcome| {
@@ -98,14 +98,14 @@ pub const SLIPS: &[Slip] = &[
                 .filter(|_| before.path.is_some());
             if let Some(orphan) = orphan.filter(|_| outcome.reply == Reply::Lock(LockReply::Ours)) {
                 if before.path != Some(orphan) {
-                    hand_lock(&mut outcome.world, orphan, before.path);
+                    hand_lock(&mut outcome.state, orphan, before.path);
                 }
             }
         },
     },
     Slip {
         name: "lock-of-an-orphan-is-refused",
-        world: "outside-rm",
+        scenario: "external-unlink",
         in_random_calls: true,
         noticed: "the reply is Lock(Ours), and Lock(Busy)",
         spoil: |before, one, outcome| {
@@ -116,7 +116,7 @@ pub const SLIPS: &[Slip] = &[
     },
     Slip {
         name: "confirm-compares-with-itself",
-        world: "base",
+        scenario: "base",
         in_random_calls: true,
         noticed: "the reply is Confirm(Changed), and Confirm(Same)",
         spoil: |_, _, outcome| {
@@ -125,7 +125,7 @@ pub const SLIPS: &[Slip] = &[
     },
     Slip {
         name: "confirm-asks-only-whether-a-file-stands-there",
-        world: "base",
+        scenario: "base",
         in_random_calls: true,
         noticed: "the reply is Confirm(Changed), and Confirm(Same)",
         spoil: |before, _, outcome| {
@@ -136,7 +136,7 @@ pub const SLIPS: &[Slip] = &[
     },
     Slip {
         name: "read-reads-what-the-path-names",
-        world: "base",
+        scenario: "base",
         in_random_calls: true,
         noticed: "the reply is Read(",
         spoil: |before, _, outcome| {
@@ -155,13 +155,13 @@ pub const SLIPS: &[Slip] = &[
     },
     Slip {
         name: "write-is-a-part",
-        world: "base",
+        scenario: "base",
         in_random_calls: true,
         noticed: "the content of file",
         spoil: |before, one, outcome| {
             if outcome.reply == Reply::Write(Done::Done) {
                 fill(
-                    &mut outcome.world,
+                    &mut outcome.state,
                     caller(one).and_then(|who| before.open_inode(who)),
                     Content::Unreadable,
                 );
@@ -170,55 +170,55 @@ pub const SLIPS: &[Slip] = &[
     },
     Slip {
         name: "write-goes-to-what-the-path-names",
-        world: "base",
+        scenario: "base",
         in_random_calls: true,
         noticed: "the content of file",
         spoil: |before, one, outcome| {
             let written = caller(one).and_then(|who| before.open_inode(who));
             if outcome.reply == Reply::Write(Done::Done) && before.path != written {
-                fill(&mut outcome.world, written, Content::Empty);
+                fill(&mut outcome.state, written, Content::Empty);
             }
         },
     },
     Slip {
         name: "void-voids-nothing",
-        world: "faults",
+        scenario: "faults",
         in_random_calls: true,
         noticed: "the content of file",
         spoil: |before, one, outcome| {
             let voided = caller(one).and_then(|who| before.open_inode(who));
             if let Some(file) = voided.and_then(|inode| before.file(inode)) {
                 if outcome.reply == Reply::Void(Done::Done) {
-                    fill(&mut outcome.world, voided, file.content);
+                    fill(&mut outcome.state, voided, file.content);
                 }
             }
         },
     },
     Slip {
         name: "unlink-drops-the-lock",
-        world: "base",
+        scenario: "base",
         in_random_calls: true,
         noticed: "somebody has the kernel lock of file",
         spoil: |before, _, outcome| {
             if outcome.reply == Reply::Unlink(Unlink::Unlinked) {
-                free(&mut outcome.world, before.path);
+                free(&mut outcome.state, before.path);
             }
         },
     },
     Slip {
         name: "unlink-waits-for-the-last-close",
-        world: "base",
+        scenario: "base",
         in_random_calls: true,
         noticed: "the path names nothing, and a file in the model",
         spoil: |before, _, outcome| {
             if outcome.reply == Reply::Unlink(Unlink::Unlinked) {
-                outcome.world.path = before.path;
+                outcome.state.path = before.path;
             }
         },
     },
     Slip {
         name: "unlink-removes-nothing-of-others",
-        world: "outside-rm",
+        scenario: "external-unlink",
         in_random_calls: true,
         noticed: "the reply is Unlink(Unlinked), and Unlink(Absent)",
         spoil: |before, one, outcome| {
@@ -229,40 +229,40 @@ pub const SLIPS: &[Slip] = &[
     },
     Slip {
         name: "unlink-empties-the-file",
-        world: "base",
+        scenario: "base",
         in_random_calls: true,
         noticed: "the content of file",
         spoil: |before, _, outcome| {
             if outcome.reply == Reply::Unlink(Unlink::Unlinked) {
-                fill(&mut outcome.world, before.path, Content::Empty);
+                fill(&mut outcome.state, before.path, Content::Empty);
             }
         },
     },
     Slip {
         name: "removal-from-outside-frees-the-lock",
-        world: "outside-rm",
+        scenario: "external-unlink",
         in_random_calls: true,
         noticed: "somebody has the kernel lock of file",
         spoil: |before, one, outcome| {
             if one == Move::Remove {
-                free(&mut outcome.world, before.path);
+                free(&mut outcome.state, before.path);
             }
         },
     },
     Slip {
         name: "close-keeps-the-lock",
-        world: "base",
+        scenario: "base",
         in_random_calls: true,
         noticed: "nobody has the kernel lock of file",
         spoil: |before, one, outcome| {
             if outcome.reply == Reply::Close {
-                keep_lock(before, caller(one), &mut outcome.world);
+                keep_lock(before, caller(one), &mut outcome.state);
             }
         },
     },
     Slip {
         name: "close-leaves-the-lock-to-who-shares-it",
-        world: "fork",
+        scenario: "fork",
         in_random_calls: true,
         noticed: "nobody has the kernel lock of file",
         spoil: |before, one, outcome| {
@@ -271,67 +271,67 @@ pub const SLIPS: &[Slip] = &[
                     .is_some_and(|opened| opened.shared_by.count_ones() > 1)
             });
             if shared.is_some() && outcome.reply == Reply::Close {
-                keep_lock(before, caller(one), &mut outcome.world);
+                keep_lock(before, caller(one), &mut outcome.state);
             }
         },
     },
     Slip {
         name: "leave-drops-the-lock",
-        world: "fork",
+        scenario: "fork",
         in_random_calls: true,
         noticed: "somebody has the kernel lock of file",
         spoil: |before, one, outcome| {
             if outcome.reply == Reply::Leave {
-                free(&mut outcome.world, caller(one).and_then(|who| before.open_inode(who)));
+                free(&mut outcome.state, caller(one).and_then(|who| before.open_inode(who)));
             }
         },
     },
     Slip {
         name: "death-keeps-the-lock",
-        world: "base",
+        scenario: "base",
         in_random_calls: true,
         noticed: "nobody has the kernel lock of file",
         spoil: |before, one, outcome| {
             if let Move::Crash(who, _) = one {
-                keep_lock(before, Some(who), &mut outcome.world);
+                keep_lock(before, Some(who), &mut outcome.state);
             }
         },
     },
     Slip {
         name: "death-frees-the-lock-that-a-child-shares",
-        world: "fork",
+        scenario: "fork",
         in_random_calls: true,
         noticed: "somebody has the kernel lock of file",
         spoil: |before, one, outcome| {
             if let Move::Crash(who, _) = one {
                 if before.participant(who).kind == Kind::Parent {
-                    free(&mut outcome.world, before.open_inode(who));
+                    free(&mut outcome.state, before.open_inode(who));
                 }
             }
         },
     },
     Slip {
         name: "death-removes-the-file",
-        world: "base",
+        scenario: "base",
         in_random_calls: true,
         noticed: "the path names a file, and nothing in the model",
         spoil: |before, one, outcome| {
             if let Move::Crash(who, _) = one {
                 if before.open_inode(who) == before.path {
-                    outcome.world.path = None;
+                    outcome.state.path = None;
                 }
             }
         },
     },
     Slip {
         name: "watch-takes-the-lock",
-        world: "queries",
+        scenario: "queries",
         in_random_calls: true,
         noticed: "nobody has the kernel lock of file",
         spoil: |before, one, outcome| {
             if let (Reply::Watch(_), Some(who)) = (outcome.reply, caller(one)) {
                 let open = before.participant(who).open;
-                let file = before.open_inode(who).and_then(|inode| outcome.world.file_mut(inode));
+                let file = before.open_inode(who).and_then(|inode| outcome.state.file_mut(inode));
                 if let Some(file) = file {
                     file.lock = file.lock.or(open);
                 }
@@ -354,33 +354,33 @@ fn replies(outcome: &mut Outcome, right: Reply, wrong: Reply) {
 }
 
 /// Who has the kernel lock of a file.
-fn owner_of(world: &World, inode: Inode) -> Option<Who> {
-    let lock = world.file(inode)?.lock?;
-    world.everyone().find(|&who| world.participant(who).open == Some(lock))
+fn owner_of(state: &State, inode: Inode) -> Option<Who> {
+    let lock = state.file(inode)?.lock?;
+    state.everyone().find(|&who| state.participant(who).open == Some(lock))
 }
 
-fn free(world: &mut World, inode: Option<Inode>) {
-    if let Some(file) = inode.and_then(|inode| world.file_mut(inode)) {
+fn free(state: &mut State, inode: Option<Inode>) {
+    if let Some(file) = inode.and_then(|inode| state.file_mut(inode)) {
         file.lock = None;
     }
 }
 
-fn fill(world: &mut World, inode: Option<Inode>, content: Content) {
-    if let Some(file) = inode.and_then(|inode| world.file_mut(inode)) {
+fn fill(state: &mut State, inode: Option<Inode>, content: Content) {
+    if let Some(file) = inode.and_then(|inode| state.file_mut(inode)) {
         file.content = content;
     }
 }
 
 /// What was locked is not, and another file is.
-fn hand_lock(world: &mut World, from: Inode, to: Option<Inode>) {
-    let lock = world.file_mut(from).and_then(|file| file.lock.take());
-    if let Some(file) = to.and_then(|inode| world.file_mut(inode)) {
+fn hand_lock(state: &mut State, from: Inode, to: Option<Inode>) {
+    let lock = state.file_mut(from).and_then(|file| file.lock.take());
+    if let Some(file) = to.and_then(|inode| state.file_mut(inode)) {
         file.lock = lock;
     }
 }
 
 /// The kernel lock that `who` had before is still taken.
-fn keep_lock(before: &World, who: Option<Who>, after: &mut World) {
+fn keep_lock(before: &State, who: Option<Who>, after: &mut State) {
     let Some((who, inode)) = who.and_then(|who| Some((who, before.open_inode(who)?))) else {
         return;
     };

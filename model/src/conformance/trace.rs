@@ -28,10 +28,10 @@ use portlock::protocol::{
 use rustc_hash::FxHashSet;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::scenario::catalogue::{Scenario, Start};
 use crate::scenario::machines::{Answer, Op, Reply, Script};
 use crate::scenario::moves::{Outcome, apply};
-use crate::scenario::world::{Doing, Kind, Listens, Look, Move, Who, World};
-use crate::scenario::worlds::{Config, Start};
+use crate::scenario::state::{Activity, Kind, Listens, Look, Move, State, Who};
 use crate::search::fingerprint::{Fingerprint, fingerprint};
 use crate::search::reduce::Reduction;
 use crate::variants::SHIPPED;
@@ -303,10 +303,10 @@ const PATIENCE: usize = 500_000;
 pub fn explain(trace: &Trace) -> Result<Explained, Unexplained> {
     let mut search = Search::new(trace);
     let lanes = trace.lanes.len() + trace.outside.len();
-    let mut open = vec![(vec![0_usize; lanes], search.config.beginnings()[0])];
+    let mut open = vec![(vec![0_usize; lanes], search.scenario.beginnings()[0])];
     let total: usize = (0..lanes).map(|lane| trace.lane(lane).len()).sum();
     let mut best: (usize, Vec<String>) = (0, Vec::new());
-    while let Some((done, world)) = open.pop() {
+    while let Some((done, state)) = open.pop() {
         let explained: usize = done.iter().sum();
         if explained == total {
             return Ok(Explained { events: total, tried: search.tried });
@@ -322,16 +322,16 @@ pub fn explain(trace: &Trace) -> Result<Explained, Unexplained> {
         candidates.sort_by_key(|&lane| std::cmp::Reverse(trace.lane(lane)[done[lane]].to));
         for lane in candidates {
             let event = trace.lane(lane)[done[lane]];
-            let followed = search.follow(&world, lane as Who, event);
+            let followed = search.follow(&state, lane as Who, event);
             if furthest {
-                let in_model = search.model_says(&world, lane as Who, event);
+                let in_model = search.model_says(&state, lane as Who, event);
                 next.push(format!("{lane}: {:?}, and in the model {in_model}", event.what));
             }
-            for world in followed {
+            for state in followed {
                 let mut done = done.clone();
                 done[lane] += 1;
-                if search.known.insert((done.clone(), fingerprint(&world))) {
-                    open.push((done, world));
+                if search.known.insert((done.clone(), fingerprint(&state))) {
+                    open.push((done, state));
                 }
             }
         }
@@ -345,7 +345,7 @@ pub fn explain(trace: &Trace) -> Result<Explained, Unexplained> {
 
 struct Search<'a> {
     trace: &'a Trace,
-    config: Config,
+    scenario: Scenario,
     reduction: Reduction,
     known: FxHashSet<(Vec<usize>, Fingerprint)>,
     tried: usize,
@@ -353,8 +353,8 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     fn new(trace: &'a Trace) -> Self {
-        let base = Config::all(2).swap_remove(0);
-        let config = Config {
+        let base = Scenario::all(2).swap_remove(0);
+        let scenario = Scenario {
             name: "trace",
             kinds: trace.lanes.iter().map(|&(kind, _)| kind).collect(),
             starts: &[Start::Absent],
@@ -362,12 +362,12 @@ impl<'a> Search<'a> {
             looks: &[Look::Gone],
             asks_may_be_denied: false,
             listens: true,
-            // It is no search for a broken promise.
-            owed: &[],
+            // It is no search for a broken property.
+            properties: &[],
             ..base
         };
-        let reduction = Reduction::of(&config, &SHIPPED);
-        Self { trace, config, reduction, known: FxHashSet::default(), tried: 0 }
+        let reduction = Reduction::of(&scenario, &SHIPPED);
+        Self { trace, scenario, reduction, known: FxHashSet::default(), tried: 0 }
     }
 
     /// The lanes whose next event may come next: nothing that is left ended before it began.
@@ -378,68 +378,68 @@ impl<'a> Search<'a> {
         (0..done.len()).filter(may).collect()
     }
 
-    /// The worlds that can follow an event, if it can come next.
-    fn follow(&mut self, world: &World, who: Who, event: Event) -> Vec<World> {
+    /// The states that can follow an event, if it can come next.
+    fn follow(&mut self, state: &State, who: Who, event: Event) -> Vec<State> {
         self.tried += 1;
-        let mut worlds = match event.what {
-            What::Begins => self.moved(world, Move::Begin(who)),
-            What::Answers(answer) => self.moved(world, Move::Answer(who, answer)),
-            What::Releases => self.moved(world, Move::Release(who)),
+        let mut scenarios = match event.what {
+            What::Begins => self.moved(state, Move::Begin(who)),
+            What::Answers(answer) => self.moved(state, Move::Answer(who, answer)),
+            What::Releases => self.moved(state, Move::Release(who)),
             // Not as a move, which only one makes that has something to lose.
             What::Ends => {
-                let mut world = *world;
-                world.crash(who, Look::Gone);
-                vec![world]
+                let mut state = *state;
+                state.crash(who, Look::Gone);
+                vec![state]
             }
-            What::Removes => self.moved(world, Move::Remove),
-            What::Calls(_, Some(reply)) => self.replied(world, who, event, reply),
+            What::Removes => self.moved(state, Move::Remove),
+            What::Calls(_, Some(reply)) => self.replied(state, who, event, reply),
             What::Fails(reply) => {
-                let world = World { faults_left: 1, ..*world };
+                let state = State { faults_left: 1, ..*state };
                 let failed =
-                    |outcome: &Outcome| outcome.reply == reply && outcome.world.faults_left == 0;
-                let outcomes = self.outcomes(&world, who).into_iter().filter(failed);
-                outcomes.map(|outcome| outcome.world).collect()
+                    |outcome: &Outcome| outcome.reply == reply && outcome.state.faults_left == 0;
+                let outcomes = self.outcomes(&state, who).into_iter().filter(failed);
+                outcomes.map(|outcome| outcome.state).collect()
             }
-            What::Calls(op, None) if asks(world, who) != Some(op) => Vec::new(),
+            What::Calls(op, None) if asks(state, who) != Some(op) => Vec::new(),
             What::Calls(op, None) => {
-                let outcomes = self.outcomes(world, who);
+                let outcomes = self.outcomes(state, who);
                 let made = outcomes.into_iter().filter(|outcome| outcome.reply.op() == op);
-                made.map(|outcome| outcome.world).chain([*world]).collect()
+                made.map(|outcome| outcome.state).chain([*state]).collect()
             }
         };
-        worlds.iter_mut().for_each(|world| self.forget(world));
-        worlds
+        scenarios.iter_mut().for_each(|state| self.forget(state));
+        scenarios
     }
 
     /// Leaves out what no move depends on, so that orders that lead to the same are known as such.
-    fn forget(&self, world: &mut World) {
-        (world.crashes_left, world.faults_left, world.removals_left) = (1, 0, 0);
-        world.participants.iter_mut().for_each(|participant| participant.in_window = false);
-        self.reduction.reduce(world);
+    fn forget(&self, state: &mut State) {
+        (state.crashes_left, state.faults_left, state.removals_left) = (1, 0, 0);
+        state.participants.iter_mut().for_each(|participant| participant.in_window = false);
+        self.reduction.reduce(state);
     }
 
-    fn moved(&self, world: &World, one: Move) -> Vec<World> {
-        let world = World { crashes_left: 1, removals_left: 1, ..*world };
-        let outcome = apply(&self.config, &SHIPPED, &world, one);
-        outcome.map(|outcome| outcome.world).into_iter().collect()
+    fn moved(&self, state: &State, one: Move) -> Vec<State> {
+        let state = State { crashes_left: 1, removals_left: 1, ..*state };
+        let outcome = apply(&self.scenario, &SHIPPED, &state, one);
+        outcome.map(|outcome| outcome.state).into_iter().collect()
     }
 
     /// Every way in which the one call of `who` can end in the model.
-    fn outcomes(&self, world: &World, who: Who) -> Vec<Outcome> {
-        let mut world = *world;
-        let participant = world.participant_mut(who);
-        if matches!(participant.doing, Doing::Acquiring(Acquire::Listening(_))) {
+    fn outcomes(&self, state: &State, who: Who) -> Vec<Outcome> {
+        let mut state = *state;
+        let participant = state.participant_mut(who);
+        if matches!(participant.activity, Activity::Acquiring(Acquire::Listening(_))) {
             participant.listens = Listens::Event;
         }
-        let make = |choice| apply(&self.config, &SHIPPED, &world, Move::Call(who, choice));
+        let make = |choice| apply(&self.scenario, &SHIPPED, &state, Move::Call(who, choice));
         let first = make(0);
         let choices = first.as_ref().map_or(0, |outcome| outcome.choices);
         first.into_iter().chain((1..choices).filter_map(make)).collect()
     }
 
-    fn replied(&self, world: &World, who: Who, event: Event, reply: Reply) -> Vec<World> {
+    fn replied(&self, state: &State, who: Who, event: Event, reply: Reply) -> Vec<State> {
         let wanted = settled(reply);
-        let outcomes = self.outcomes(world, who);
+        let outcomes = self.outcomes(state, who);
         let may_be_dying = outcomes.first().is_some_and(|outcome| {
             let answer = |free, probe| Reply::Probe(Probed::Known(Author::Here(free, probe)));
             [FreeLock::ProvesDeath, FreeLock::ProvesNothing].into_iter().any(|free| {
@@ -447,20 +447,20 @@ impl<'a> Search<'a> {
             })
         });
         if may_be_dying && self.another_ends_during(event, who) {
-            let mut world = *world;
-            let participant = world.participant_mut(who);
+            let mut state = *state;
+            let participant = state.participant_mut(who);
             let mut script = Script::new(reply);
-            participant.doing = match participant.doing {
-                Doing::Acquiring(state) => Doing::Acquiring(state.step(&mut script)),
-                Doing::Asking(state) => Doing::Asking(state.step(&mut script)),
+            participant.activity = match participant.activity {
+                Activity::Acquiring(state) => Activity::Acquiring(state.step(&mut script)),
+                Activity::Asking(state) => Activity::Asking(state.step(&mut script)),
                 other => other,
             };
-            return vec![world];
+            return vec![state];
         }
         outcomes
             .into_iter()
             .filter(|outcome| outcome.reply == wanted)
-            .map(|outcome| outcome.world)
+            .map(|outcome| outcome.state)
             .collect()
     }
 
@@ -472,26 +472,27 @@ impl<'a> Search<'a> {
         events.any(|event| event.what == What::Ends && event.overlaps(&call))
     }
 
-    fn model_says(&self, world: &World, who: Who, event: Event) -> String {
-        let doing = world.participants.get(usize::from(who)).map(|participant| participant.doing);
+    fn model_says(&self, state: &State, who: Who, event: Event) -> String {
+        let activity =
+            state.participants.get(usize::from(who)).map(|participant| participant.activity);
         match event.what {
             What::Calls(..) | What::Fails(_) => {
                 let replies: Vec<_> =
-                    self.outcomes(world, who).iter().map(|outcome| outcome.reply).collect();
-                format!("{replies:?} at {doing:?}")
+                    self.outcomes(state, who).iter().map(|outcome| outcome.reply).collect();
+                format!("{replies:?} at {activity:?}")
             }
-            _ => format!("at {doing:?}"),
+            _ => format!("at {activity:?}"),
         }
     }
 }
 
 /// The operation that a participant's machine asks for next.
-fn asks(world: &World, who: Who) -> Option<Op> {
+fn asks(state: &State, who: Who) -> Option<Op> {
     let mut script = Script::new(Reply::Close);
-    match world.participant(who).doing {
-        Doing::Acquiring(state) => _ = state.step(&mut script),
-        Doing::Releasing(state) => _ = state.step(&mut script),
-        Doing::Asking(state) => _ = state.step(&mut script),
+    match state.participant(who).activity {
+        Activity::Acquiring(state) => _ = state.step(&mut script),
+        Activity::Releasing(state) => _ = state.step(&mut script),
+        Activity::Asking(state) => _ = state.step(&mut script),
         _ => {}
     }
     script.asked.first().copied()

@@ -1,4 +1,4 @@
-//! The promises, as checks of a move and of the world that it leads to.
+//! The properties, as checks of a move and of the state that it leads to.
 
 pub mod solo;
 
@@ -8,70 +8,72 @@ use portlock::protocol::{
 };
 
 use self::solo::{EverySolo, Solo};
-use crate::scenario::moves::{Alone, Manner, Outcome, apply, is_blocked, patiently};
+use crate::scenario::catalogue::{Property, Scenario};
+use crate::scenario::moves::{Manner, Outcome, SoloEnd, apply, fair_run, is_blocked};
 use crate::scenario::other::Percy;
-use crate::scenario::world::{Content, Creator, Doing, Kind, Move, Participant, Who, World};
-use crate::scenario::worlds::{Config, Promise};
+use crate::scenario::state::{Activity, Content, Creator, Kind, Move, Participant, State, Who};
 use crate::variants::Protocol;
 
-/// Whether every promise that the world owes is kept by this move.
+/// Whether every property that the scenario owes is kept by this move.
 pub fn check_move(
-    config: &Config,
-    before: &World,
+    scenario: &Scenario,
+    before: &State,
     one: Move,
     outcome: &Outcome,
-) -> Result<(), Promise> {
-    let owes = |promise| config.owed.contains(&promise);
-    let after = &outcome.world;
-    if owes(Promise::P1) && !(excludes(config, after) && knows_its_guarantee(config, outcome)) {
-        return Err(Promise::P1);
+) -> Result<(), Property> {
+    let owes = |property| scenario.properties.contains(&property);
+    let after = &outcome.state;
+    if owes(Property::P1) && !(excludes(scenario, after) && knows_its_guarantee(scenario, outcome))
+    {
+        return Err(Property::P1);
     }
-    if owes(Promise::P1) && takes_a_used_lock(before, one, after) == Some(Kind::Command) {
-        return Err(Promise::P1);
+    if owes(Property::P1) && takes_a_used_lock(before, one, after) == Some(Kind::Command) {
+        return Err(Property::P1);
     }
-    if owes(Promise::P2) && !removes_its_own(config, outcome) {
-        return Err(Promise::P2);
+    if owes(Property::P2) && !removes_its_own(scenario, outcome) {
+        return Err(Property::P2);
     }
-    if owes(Promise::P4) && !tells_the_truth(before, one, outcome) {
-        return Err(Promise::P4);
+    if owes(Property::P4) && !tells_the_truth(before, one, outcome) {
+        return Err(Property::P4);
     }
-    if owes(Promise::Query) && !asks_unseen(before, one, after) {
-        return Err(Promise::Query);
+    if owes(Property::Query) && !asks_unseen(before, one, after) {
+        return Err(Property::Query);
     }
-    if owes(Promise::P6) && !leaves_nothing(after) {
-        return Err(Promise::P6);
+    if owes(Property::P6) && !leaves_nothing(after) {
+        return Err(Property::P6);
     }
     Ok(())
 }
 
-/// P1. Where others may remove the path, it is owed for who is still current; where an old agent has
+/// P1. Where others may remove the path, it is checked for those who are still current; where an old agent has
 /// robbed somebody, or force has where there are no kernel locks, no longer.
-fn excludes(config: &Config, world: &World) -> bool {
-    if world.robbed {
+fn excludes(scenario: &Scenario, state: &State) -> bool {
+    if state.robbed {
         return true;
     }
-    let was_removed = world.removals_left < config.removals;
-    let is_ours = |who| !matches!(world.participant(who).kind, Kind::OldAgent);
+    let was_removed = state.removals_left < scenario.removals;
+    let is_ours = |who| !matches!(state.participant(who).kind, Kind::OldAgent);
     let mut holders = 0;
-    for who in world.everyone() {
-        if world.uses_the_lock_of_the_dead(who) {
+    for who in state.everyone() {
+        if state.uses_the_lock_of_the_dead(who) {
             holders += 1;
             continue;
         }
-        if !is_ours(who) || !world.believes(who) {
+        if !is_ours(who) || !state.believes(who) {
             continue;
         }
         // Who follows another protocol closes its file and has no kernel lock.
-        let ours = !matches!(world.participant(who).doing, Doing::Percy(_) | Doing::Aside(_));
-        let current = world.open_inode(who) == world.path;
+        let ours =
+            !matches!(state.participant(who).activity, Activity::Percy(_) | Activity::Aside(_));
+        let current = state.open_inode(who) == state.path;
         if was_removed && ours && !current {
             continue;
         }
         holders += 1;
         if ours {
-            let recorded = world.named().is_some_and(|file| file.content == Content::Of(who));
-            let needs_lock = config.kernel_locks && world.participant(who).kind != Kind::Unlocked;
-            let locked = world.has_lock(who) || !needs_lock;
+            let recorded = state.named().is_some_and(|file| file.content == Content::Of(who));
+            let needs_lock = scenario.kernel_locks && state.participant(who).kind != Kind::Unlocked;
+            let locked = state.has_lock(who) || !needs_lock;
             if !(current && recorded && locked) {
                 return false;
             }
@@ -83,19 +85,19 @@ fn excludes(config: &Config, world: &World) -> bool {
 /// P1, towards agents of the old format, which look at the recorded process alone: none takes a file
 /// for stale while a participant uses its lock. Returns the kind of the participant that uses it.
 ///
-/// It is owed to a command, whose record names the command itself. It is not owed to a child that a
+/// It is checked for a command, whose record names the command itself. It is not checked for a child that a
 /// guard was passed to, whose record goes on naming the parent.
-pub fn takes_a_used_lock(before: &World, one: Move, after: &World) -> Option<Kind> {
+pub fn takes_a_used_lock(before: &State, one: Move, after: &State) -> Option<Kind> {
     let Move::Call(who, _) = one else { return None };
-    let looks = before.participant(who).doing == Doing::Percy(Percy::Reading);
-    let takes = after.participant(who).doing == Doing::Percy(Percy::Unlinking);
+    let looks = before.participant(who).activity == Activity::Percy(Percy::Reading);
+    let takes = after.participant(who).activity == Activity::Percy(Percy::Unlinking);
     if before.participant(who).kind != Kind::OldAgent || !looks || !takes {
         return None;
     }
     let uses = |&user: &Who| {
-        let holds = match before.participant(user).doing {
-            Doing::Holding => before.participant(user).kind == Kind::Command,
-            Doing::Inherited { guard } => guard,
+        let holds = match before.participant(user).activity {
+            Activity::Holding => before.participant(user).kind == Kind::Command,
+            Activity::Inherited { guard } => guard,
             _ => false,
         };
         holds && before.has_lock(user) && before.open_inode(user) == before.path
@@ -105,13 +107,13 @@ pub fn takes_a_used_lock(before: &World, one: Move, after: &World) -> Option<Kin
 
 /// P1, as the guard tells it: who is told that the kernel lock protects it has the kernel lock, and
 /// who is told otherwise is on a filesystem without.
-fn knows_its_guarantee(config: &Config, outcome: &Outcome) -> bool {
+fn knows_its_guarantee(scenario: &Scenario, outcome: &Outcome) -> bool {
     match outcome.ended {
-        Doing::Acquiring(Acquire::Held(guarantee)) => {
-            let has_locks = config.kernel_locks
+        Activity::Acquiring(Acquire::Held(guarantee)) => {
+            let has_locks = scenario.kernel_locks
                 && outcome
                     .by
-                    .is_none_or(|who| outcome.world.participant(who).kind != Kind::Unlocked);
+                    .is_none_or(|who| outcome.state.participant(who).kind != Kind::Unlocked);
             has_locks == (guarantee == Guarantee::KernelLock)
         }
         _ => true,
@@ -120,9 +122,9 @@ fn knows_its_guarantee(config: &Config, outcome: &Outcome) -> bool {
 
 /// P2. A removal from outside, an old agent's, and a forced one without kernel locks may each fall
 /// between the confirm and the unlink of another participant, whose unlink is then excused.
-fn removes_its_own(config: &Config, outcome: &Outcome) -> bool {
+fn removes_its_own(scenario: &Scenario, outcome: &Outcome) -> bool {
     let Some(removal) = outcome.removal else { return true };
-    if outcome.world.participant(removal.by).kind == Kind::OldAgent || removal.in_window {
+    if outcome.state.participant(removal.by).kind == Kind::OldAgent || removal.in_window {
         return true;
     }
     if removal.of_foreign_data {
@@ -133,13 +135,13 @@ fn removes_its_own(config: &Config, outcome: &Outcome) -> bool {
     }
     // Force without kernel locks may remove a holder's file, or a successor that was created since
     // its confirm. What it leads others to remove is `in_window`.
-    let may_force = config.forces && outcome.world.participant(removal.by).kind == Kind::Clearer;
-    if may_force && !config.kernel_locks {
+    let may_force = scenario.forces && outcome.state.participant(removal.by).kind == Kind::Clearer;
+    if may_force && !scenario.kernel_locks {
         return true;
     }
-    // P8: where the probe lies, the lock alone is owed, between those who take it.
-    let of_live_other = removal.of_live_other && !config.probe_lies;
-    let of_live_old_agent = removal.of_live_old_agent && !(config.probe_lies || may_force);
+    // P8: where the probe lies, only the lock is checked, between those who take it.
+    let of_live_other = removal.of_live_other && !scenario.probe_lies;
+    let of_live_old_agent = removal.of_live_old_agent && !(scenario.probe_lies || may_force);
     removal.is_ours && removal.locked && !of_live_other && !of_live_old_agent
 }
 
@@ -150,18 +152,19 @@ fn removes_its_own(config: &Config, outcome: &Outcome) -> bool {
 /// path named, with its record in it. A creator that has not confirmed its file yet is one: P1 does
 /// not count it as a holder, and it may still fail to hold. In the old format, and without kernel
 /// locks, named is the recorded author, alive while its record was in the file.
-fn tells_the_truth(before: &World, one: Move, outcome: &Outcome) -> bool {
+fn tells_the_truth(before: &State, one: Move, outcome: &Outcome) -> bool {
     let (Move::Call(who, _) | Move::Answer(who, _)) = one else { return true };
-    let was = before.participant(who).doing;
-    let after = &outcome.world;
-    let now = after.participant(who).doing;
+    let was = before.participant(who).activity;
+    let after = &outcome.state;
+    let now = after.participant(who).activity;
     if names(now) && !names(was) {
         return after
             .open_inode(who)
             .is_some_and(|inode| after.participant(who).witnessed & (1 << inode) != 0);
     }
     // "Stale" is true of the instant in which nobody was seen to have the lock.
-    let stale = Doing::Asking(Query::Confirming(QueryConfirming { assessment: Assessment::Stale }));
+    let stale =
+        Activity::Asking(Query::Confirming(QueryConfirming { assessment: Assessment::Stale }));
     if now == stale && after.open_inode(who) == after.path {
         return after.named().is_some_and(|file| match file.content {
             Content::Of(author) | Content::OldOf(author) => after.same_process(author, who),
@@ -173,14 +176,14 @@ fn tells_the_truth(before: &World, one: Move, outcome: &Outcome) -> bool {
 }
 
 /// Whether who is at this says who holds, or is about to.
-pub fn names(doing: Doing) -> bool {
-    match doing {
-        Doing::Acquiring(state) | Doing::Clearing(Clear::At(state)) => matches!(
+pub fn names(activity: Activity) -> bool {
+    match activity {
+        Activity::Acquiring(state) | Activity::Clearing(Clear::At(state)) => matches!(
             state,
             Acquire::Blocked(Blocked { disposition: Disposition::Final(Refusal::Holder), .. })
                 | Acquire::Closing(Closing { then: Then::Refuse(Refusal::Holder) })
         ),
-        Doing::Asking(state) => matches!(
+        Activity::Asking(state) => matches!(
             state,
             Query::Closing(QueryClosing { then: QueryThen::Answer(Assessment::Held) })
         ),
@@ -189,12 +192,12 @@ pub fn names(doing: Doing) -> bool {
 }
 
 /// A query changes nothing that others can see: the path, the files, the kernel locks.
-fn asks_unseen(before: &World, one: Move, after: &World) -> bool {
+fn asks_unseen(before: &State, one: Move, after: &State) -> bool {
     let Move::Call(who, _) = one else { return true };
     if before.participant(who).kind != Kind::Asker {
         return true;
     }
-    let locks = |world: &World| world.files.map(|file| file.map(|file| (file.content, file.lock)));
+    let locks = |state: &State| state.files.map(|file| file.map(|file| (file.content, file.lock)));
     // A name that is being deleted goes with the last file that is open, and that may be ours.
     let pending = before.named().is_some_and(|file| file.pending);
     let named_alike = before.path == after.path || (pending && after.path.is_none());
@@ -207,25 +210,25 @@ fn asks_unseen(before: &World, one: Move, after: &World) -> bool {
 }
 
 /// P6: when everybody is idle, the path names nothing that a living participant made.
-fn leaves_nothing(world: &World) -> bool {
-    let at_rest = world
+fn leaves_nothing(state: &State) -> bool {
+    let at_rest = state
         .everyone()
-        .all(|who| matches!(world.participant(who).doing, Doing::Idle | Doing::Absent));
+        .all(|who| matches!(state.participant(who).activity, Activity::Idle | Activity::Absent));
     if !at_rest {
         return true;
     }
-    world.aside.iter().all(Option::is_none)
-        && world.named().is_none_or(|file| {
+    state.aside.iter().all(Option::is_none)
+        && state.named().is_none_or(|file| {
             let litter = matches!(file.creator, Creator::Alive(_)) && !file.abandoned;
             // What could not be removed is voided, so that it refuses nobody.
-            !litter || (world.removal_failed && !file.content.is_record())
+            !litter || (state.removal_failed && !file.content.is_record())
         })
 }
 
-/// A participant that did not fare as it is owed when it ran alone.
+/// A participant that did not reach what P3 or P5 asks when it ran alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fared {
-    pub broken: Promise,
+pub struct LivenessViolation {
+    pub broken: Property,
     pub who: Who,
     /// Whether it waited, and the others then ended what they were at.
     pub manner: Manner,
@@ -234,49 +237,56 @@ pub struct Fared {
 /// P5, and with it P3: each living participant, run alone from here, ends; one that is idle gets
 /// the lock if nobody keeps it rightly; and one that waits gets it when the others have ended.
 /// Tells the longest run, in calls.
-pub fn check_alone(config: &Config, protocol: &Protocol, world: &World) -> Result<u32, Fared> {
-    check_alone_by(config, protocol, world, &mut |begun, who| {
-        solo::run(config, protocol, begun, who)
+pub fn check_solo(
+    scenario: &Scenario,
+    protocol: &Protocol,
+    state: &State,
+) -> Result<u32, LivenessViolation> {
+    check_solo_by(scenario, protocol, state, &mut |begun, who| {
+        solo::run(scenario, protocol, begun, who)
     })
 }
 
 /// Same as [`check_alone`], except that `solo` makes the solo runs, or remembers them.
-pub fn check_alone_by(
-    config: &Config,
+pub fn check_solo_by(
+    scenario: &Scenario,
     protocol: &Protocol,
-    world: &World,
-    solo: &mut impl FnMut(&World, Who) -> Solo,
-) -> Result<u32, Fared> {
-    let owes_recovery = config.owed.contains(&Promise::P3);
-    let owes_bounds = config.owed.contains(&Promise::P5);
+    state: &State,
+    solo: &mut impl FnMut(&State, Who) -> Solo,
+) -> Result<u32, LivenessViolation> {
+    let owes_recovery = scenario.properties.contains(&Property::P3);
+    let owes_bounds = scenario.properties.contains(&Property::P5);
     if !owes_recovery && !owes_bounds {
         return Ok(0);
     }
     let mut longest = 0;
-    for who in world.everyone() {
-        let participant = world.participant(who);
+    for who in state.everyone() {
+        let participant = state.participant(who);
         if participant.suspended {
             continue;
         }
-        let alone = match participant.doing {
-            Doing::Acquiring(_) | Doing::Releasing(_) | Doing::Asking(_) | Doing::Clearing(_)
+        let solo = match participant.activity {
+            Activity::Acquiring(_)
+            | Activity::Releasing(_)
+            | Activity::Asking(_)
+            | Activity::Clearing(_)
                 if owes_bounds =>
             {
-                ends(solo(world, who))
+                ends(solo(state, who))
             }
-            Doing::Idle if participant.open.is_some() || participant.out_of_reach => Ok(0),
-            Doing::Idle if is_acquirer(participant.kind) => {
-                gets_it(config, world, who, solo(&begun(config, protocol, world, who), who))
+            Activity::Idle if participant.open.is_some() || participant.out_of_reach => Ok(0),
+            Activity::Idle if is_acquirer(participant.kind) => {
+                gets_it(scenario, state, who, solo(&begun(scenario, protocol, state, who), who))
             }
-            Doing::Idle if participant.kind == Kind::Clearer => {
-                clears_it(config, world, who, solo(&begun(config, protocol, world, who), who))
+            Activity::Idle if participant.kind == Kind::Clearer => {
+                clears_it(scenario, state, who, solo(&begun(scenario, protocol, state, who), who))
             }
             _ => Ok(0),
         };
-        let fared = |manner| move |broken| Fared { broken, who, manner };
-        longest = longest.max(alone.map_err(fared(Manner::Leaves))?);
-        for manner in manners(config).filter(|_| may_wait(participant)) {
-            is_served(config, protocol, world, who, manner).map_err(fared(manner))?;
+        let violation = |manner| move |broken| LivenessViolation { broken, who, manner };
+        longest = longest.max(solo.map_err(violation(Manner::Leaves))?);
+        for manner in manners(scenario).filter(|_| may_wait(participant)) {
+            is_served(scenario, protocol, state, who, manner).map_err(violation(manner))?;
         }
     }
     Ok(longest)
@@ -285,54 +295,57 @@ pub fn check_alone_by(
 /// Same as [`check_alone`], of every reply that a call can give and with as many tries as ship. Of
 /// calls whose callers leave: `every` makes the runs of one participant that has begun.
 pub fn check_every_reply(
-    config: &Config,
+    scenario: &Scenario,
     protocol: &Protocol,
-    world: &World,
-    mut every: impl FnMut(&World, Who) -> EverySolo,
-) -> Result<u32, Fared> {
-    let owes_bounds = config.owed.contains(&Promise::P5);
+    state: &State,
+    mut every: impl FnMut(&State, Who) -> EverySolo,
+) -> Result<u32, LivenessViolation> {
+    let owes_bounds = scenario.properties.contains(&Property::P5);
     let mut longest = 0;
-    for who in world.everyone() {
-        let participant = world.participant(who);
+    for who in state.everyone() {
+        let participant = state.participant(who);
         let may_begin = participant.open.is_none() && !participant.out_of_reach;
         let is_clearer = participant.kind == Kind::Clearer;
-        let run = match participant.doing {
+        let run = match participant.activity {
             _ if participant.suspended => continue,
-            Doing::Acquiring(_) | Doing::Releasing(_) | Doing::Asking(_) | Doing::Clearing(_)
+            Activity::Acquiring(_)
+            | Activity::Releasing(_)
+            | Activity::Asking(_)
+            | Activity::Clearing(_)
                 if owes_bounds =>
             {
-                every(world, who)
+                every(state, who)
             }
-            Doing::Idle if may_begin && (is_clearer || is_acquirer(participant.kind)) => {
-                every(&begun(config, protocol, world, who), who)
+            Activity::Idle if may_begin && (is_clearer || is_acquirer(participant.kind)) => {
+                every(&begun(scenario, protocol, state, who), who)
             }
             _ => continue,
         };
-        let fared = |broken| Fared { broken, who, manner: Manner::Leaves };
-        if participant.doing != Doing::Idle {
-            longest = longest.max(run.longest.ok_or(fared(Promise::P5))?);
+        let violation = |broken| LivenessViolation { broken, who, manner: Manner::Leaves };
+        if participant.activity != Activity::Idle {
+            longest = longest.max(run.longest.ok_or(violation(Property::P5))?);
             continue;
         }
         // Only an empty file may be one that its creator is about to write to.
         let has_to_pause =
-            world.named().is_some_and(|file| file.content == Content::Empty || file.pending);
+            state.named().is_some_and(|file| file.content == Content::Empty || file.pending);
         let gets_it = if is_clearer {
             run.all_leave_the_path_free
         } else {
             run.all_hold && (has_to_pause || !run.some_pause)
         };
-        let is_blocked = is_blocked(config, world, who);
+        let is_blocked = is_blocked(scenario, state, who);
         match run.longest {
             Some(calls) if gets_it || is_blocked => longest = longest.max(calls),
-            _ => longest = longest.max(owed_by(config, world).map_err(fared)?),
+            _ => longest = longest.max(checked_in(scenario, state).map_err(violation)?),
         }
     }
     Ok(longest)
 }
 
-/// The manner of waiting that a world allows for.
-fn manners(config: &Config) -> impl Iterator<Item = Manner> + use<> {
-    config.listens.then_some(Manner::Listens).into_iter()
+/// The manner of waiting that a scenario allows for.
+fn manners(scenario: &Scenario) -> impl Iterator<Item = Manner> + use<> {
+    scenario.listens.then_some(Manner::Listens).into_iter()
 }
 
 fn is_acquirer(kind: Kind) -> bool {
@@ -349,12 +362,12 @@ fn is_acquirer(kind: Kind) -> bool {
 
 /// Whether it may still answer that it waits: it has not been refused, and no call of it failed.
 fn may_wait(participant: &Participant) -> bool {
-    match participant.doing {
-        Doing::Idle => {
+    match participant.activity {
+        Activity::Idle => {
             let may_begin = participant.open.is_none() && !participant.out_of_reach;
             is_acquirer(participant.kind) && may_begin
         }
-        Doing::Acquiring(state) => !matches!(
+        Activity::Acquiring(state) => !matches!(
             state,
             Acquire::Closing(Closing { then: Then::Refuse(_) | Then::Fail(_) })
                 | Acquire::CleanupLocking(_)
@@ -366,64 +379,64 @@ fn may_wait(participant: &Participant) -> bool {
     }
 }
 
-fn ends(run: Solo) -> Result<u32, Promise> {
-    match run.alone {
-        Alone::Held(calls) | Alone::Ended(calls) => Ok(calls),
-        Alone::Endless => Err(Promise::P5),
+fn ends(run: Solo) -> Result<u32, Property> {
+    match run.solo {
+        SoloEnd::Held(calls) | SoloEnd::Ended(calls) => Ok(calls),
+        SoloEnd::Endless => Err(Property::P5),
     }
 }
 
-fn gets_it(config: &Config, world: &World, who: Who, run: Solo) -> Result<u32, Promise> {
+fn gets_it(scenario: &Scenario, state: &State, who: Who, run: Solo) -> Result<u32, Property> {
     // Only an empty file may be one that its creator is about to write to.
     let has_to_pause =
-        world.named().is_some_and(|file| file.content == Content::Empty || file.pending);
-    match run.alone {
-        Alone::Held(_) if run.paused && !has_to_pause && !is_blocked(config, world, who) => {
-            owed_by(config, world)
+        state.named().is_some_and(|file| file.content == Content::Empty || file.pending);
+    match run.solo {
+        SoloEnd::Held(_) if run.paused && !has_to_pause && !is_blocked(scenario, state, who) => {
+            checked_in(scenario, state)
         }
-        Alone::Held(calls) => Ok(calls),
-        Alone::Ended(calls) if is_blocked(config, world, who) => Ok(calls),
-        Alone::Ended(_) | Alone::Endless => owed_by(config, world),
+        SoloEnd::Held(calls) => Ok(calls),
+        SoloEnd::Ended(calls) if is_blocked(scenario, state, who) => Ok(calls),
+        SoloEnd::Ended(_) | SoloEnd::Endless => checked_in(scenario, state),
     }
 }
 
 /// A clear that runs alone leaves nothing that an acquire would reclaim.
-fn clears_it(config: &Config, world: &World, who: Who, run: Solo) -> Result<u32, Promise> {
-    match run.alone {
-        Alone::Ended(calls) if run.leaves_the_path_free || is_blocked(config, world, who) => {
+fn clears_it(scenario: &Scenario, state: &State, who: Who, run: Solo) -> Result<u32, Property> {
+    match run.solo {
+        SoloEnd::Ended(calls) if run.leaves_the_path_free || is_blocked(scenario, state, who) => {
             Ok(calls)
         }
-        Alone::Held(_) | Alone::Ended(_) | Alone::Endless => owed_by(config, world),
+        SoloEnd::Held(_) | SoloEnd::Ended(_) | SoloEnd::Endless => checked_in(scenario, state),
     }
 }
 
 /// Who waits, and whose others end what they are at, gets it.
 fn is_served(
-    config: &Config,
+    scenario: &Scenario,
     protocol: &Protocol,
-    world: &World,
+    state: &State,
     who: Who,
     manner: Manner,
-) -> Result<(), Promise> {
-    let begun = begun(config, protocol, world, who);
-    match patiently(config, protocol, &begun, who, manner, |_, _, _| {}) {
-        (Alone::Held(_), _) => Ok(()),
-        (Alone::Ended(_), end) if is_blocked(config, &end, who) => Ok(()),
-        (Alone::Ended(_), end) => owed_by(config, &end).map(|_| ()),
-        (Alone::Endless, _) if config.owed.contains(&Promise::P5) => Err(Promise::P5),
-        (Alone::Endless, _) => Ok(()),
+) -> Result<(), Property> {
+    let begun = begun(scenario, protocol, state, who);
+    match fair_run(scenario, protocol, &begun, who, manner, |_, _, _| {}) {
+        (SoloEnd::Held(_), _) => Ok(()),
+        (SoloEnd::Ended(_), end) if is_blocked(scenario, &end, who) => Ok(()),
+        (SoloEnd::Ended(_), end) => checked_in(scenario, &end).map(|_| ()),
+        (SoloEnd::Endless, _) if scenario.properties.contains(&Property::P5) => Err(Property::P5),
+        (SoloEnd::Endless, _) => Ok(()),
     }
 }
 
-/// The world in which a participant that was idle has begun.
-pub fn begun(config: &Config, protocol: &Protocol, world: &World, who: Who) -> World {
-    apply(config, protocol, world, Move::Begin(who)).map_or(*world, |outcome| outcome.world)
+/// The state in which a participant that was idle has begun.
+pub fn begun(scenario: &Scenario, protocol: &Protocol, state: &State, who: Who) -> State {
+    apply(scenario, protocol, state, Move::Begin(who)).map_or(*state, |outcome| outcome.state)
 }
 
 /// What is broken when a file stands in the way of one that nobody keeps from it: recovery, if it
 /// is not a living participant's.
-fn owed_by(config: &Config, world: &World) -> Result<u32, Promise> {
-    let died = world.named().is_some_and(|file| !matches!(file.creator, Creator::Alive(_)));
-    let broken = if died { Promise::P3 } else { Promise::P5 };
-    if config.owed.contains(&broken) { Err(broken) } else { Ok(0) }
+fn checked_in(scenario: &Scenario, state: &State) -> Result<u32, Property> {
+    let died = state.named().is_some_and(|file| !matches!(file.creator, Creator::Alive(_)));
+    let broken = if died { Property::P3 } else { Property::P5 };
+    if scenario.properties.contains(&broken) { Err(broken) } else { Ok(0) }
 }

@@ -2,24 +2,24 @@
 //! the few things that it can reach, and most states have these in common.
 //!
 //! It is of runs in which the others stand still. Where a participant waits until the others have
-//! ended what they are at ([`patiently`](crate::scenario::moves::patiently)), their states matter as well, and
+//! ended what they are at ([`fair_run`](crate::scenario::moves::fair_run)), their states matter as well, and
 //! nothing is remembered.
 
 use portlock::protocol::{Acquire, Clear, Release, TRIES};
 use rustc_hash::FxHashMap;
 
+use crate::scenario::catalogue::Scenario;
 use crate::scenario::machines::Answer;
-use crate::scenario::moves::{Alone, Outcome, alone, apply, asks_the_driver, dates};
-use crate::scenario::world::{
-    Content, Creator, Doing, File, Inode, Kind, Move, OpenFile, Participant, Who, World,
+use crate::scenario::moves::{Outcome, SoloEnd, apply, asks_the_driver, dates, solo};
+use crate::scenario::state::{
+    Activity, Content, Creator, File, Inode, Kind, Move, OpenFile, Participant, State, Who,
 };
-use crate::scenario::worlds::Config;
 use crate::variants::Protocol;
 
 /// How a solo run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Solo {
-    pub alone: Alone,
+    pub solo: SoloEnd,
     /// The path names nothing at its end.
     pub leaves_the_path_free: bool,
     /// It has tried again after a pause.
@@ -27,13 +27,13 @@ pub struct Solo {
 }
 
 /// Runs a participant that has begun, with nothing in between.
-pub fn run(config: &Config, protocol: &Protocol, world: &World, who: Who) -> Solo {
-    let (mut end, mut paused) = (world.path, false);
-    let alone = alone(config, protocol, world, who, |_, one, outcome| {
-        end = outcome.world.path;
+pub fn run(scenario: &Scenario, protocol: &Protocol, state: &State, who: Who) -> Solo {
+    let (mut end, mut paused) = (state.path, false);
+    let solo = solo(scenario, protocol, state, who, |_, one, outcome| {
+        end = outcome.state.path;
         paused |= matches!(one, Move::Answer(_, Answer::Again));
     });
-    Solo { alone, leaves_the_path_free: end.is_none(), paused }
+    Solo { solo, leaves_the_path_free: end.is_none(), paused }
 }
 
 /// What is true of every solo run of a participant, whichever replies its calls get, without a failure
@@ -67,64 +67,64 @@ impl EverySolo {
 /// Makes every run of a participant that has begun, with nothing in between.
 ///
 /// A file without a record looks old after the first pause, if it may: the grace has passed.
-pub fn every_run(config: &Config, protocol: &Protocol, world: &World, who: Who) -> EverySolo {
+pub fn every_run(scenario: &Scenario, protocol: &Protocol, state: &State, who: Who) -> EverySolo {
     let known = FxHashMap::default();
-    let world = World { faults_left: 0, ..*world };
-    Every { config, protocol, who, known }.from(world, 0)
+    let state = State { faults_left: 0, ..*state };
+    Every { scenario, protocol, who, known }.from(state, 0)
 }
 
 struct Every<'a> {
-    config: &'a Config,
+    scenario: &'a Scenario,
     protocol: &'a Protocol,
     who: Who,
-    /// By world and pauses so far. `None` while its runs are being made: to come back is a circle.
-    known: FxHashMap<(World, u32), Option<EverySolo>>,
+    /// By state and pauses so far. `None` while its runs are being made: to come back is a circle.
+    known: FxHashMap<(State, u32), Option<EverySolo>>,
 }
 
 impl Every<'_> {
-    fn from(&mut self, world: World, pauses: u32) -> EverySolo {
-        if let Some(known) = self.known.get(&(world, pauses)) {
+    fn from(&mut self, state: State, pauses: u32) -> EverySolo {
+        if let Some(known) = self.known.get(&(state, pauses)) {
             return known.unwrap_or(EverySolo::ENDLESS);
         }
-        self.known.insert((world, pauses), None);
-        let doing = world.participant(self.who).doing;
-        let (next, now) = self.moves(&world, pauses);
-        let runs = next.into_iter().map(|outcome| self.from(outcome.world, now));
+        self.known.insert((state, pauses), None);
+        let activity = state.participant(self.who).activity;
+        let (next, now) = self.moves(&state, pauses);
+        let runs = next.into_iter().map(|outcome| self.from(outcome.state, now));
         let every = match runs.reduce(EverySolo::and) {
             Some(every) => EverySolo { longest: every.longest.map(|calls| calls + 1), ..every },
             None => EverySolo {
                 longest: Some(0),
-                all_hold: doing == Doing::Holding,
-                all_leave_the_path_free: world.path.is_none(),
-                some_pause: doing == Doing::Holding && pauses > 0,
+                all_hold: activity == Activity::Holding,
+                all_leave_the_path_free: state.path.is_none(),
+                some_pause: activity == Activity::Holding && pauses > 0,
             },
         };
-        self.known.insert((world, pauses), Some(every));
+        self.known.insert((state, pauses), Some(every));
         every
     }
 
     /// The moves that the participant may make, and how often it has paused then. None at an end.
-    fn moves(&self, world: &World, pauses: u32) -> (Vec<Outcome>, u32) {
+    fn moves(&self, state: &State, pauses: u32) -> (Vec<Outcome>, u32) {
         let who = self.who;
-        let make = |one| apply(self.config, self.protocol, world, one);
+        let make = |one| apply(self.scenario, self.protocol, state, one);
         let only = |one| Vec::from_iter(make(one));
-        match world.participant(who).doing {
-            Doing::Idle | Doing::Absent | Doing::Holding => (Vec::new(), pauses),
+        match state.participant(who).activity {
+            Activity::Idle | Activity::Absent | Activity::Holding => (Vec::new(), pauses),
             // Its time is over.
-            Doing::Acquiring(Acquire::Listening(_)) => (only(Move::Call(who, 1)), pauses),
-            Doing::Acquiring(Acquire::Blocked(_))
-            | Doing::Clearing(Clear::At(Acquire::Blocked(_))) => {
+            Activity::Acquiring(Acquire::Listening(_)) => (only(Move::Call(who, 1)), pauses),
+            Activity::Acquiring(Acquire::Blocked(_))
+            | Activity::Clearing(Clear::At(Acquire::Blocked(_))) => {
                 (only(Move::Answer(who, Answer::Leave)), pauses)
             }
-            Doing::Releasing(Release::ReleaseFailed(_)) => {
+            Activity::Releasing(Release::ReleaseFailed(_)) => {
                 (only(Move::Answer(who, Answer::Abandon)), pauses)
             }
-            doing if asks_the_driver(doing) => {
+            activity if asks_the_driver(activity) => {
                 let again = pauses + 1 < TRIES;
                 let answer = if again { Answer::Again } else { Answer::GiveUp };
                 (only(Move::Answer(who, answer)), pauses + u32::from(again))
             }
-            doing if dates(doing) && pauses > 0 && world.may_look_old(who) => {
+            activity if dates(activity) && pauses > 0 && state.may_look_old(who) => {
                 (only(Move::Call(who, 1)), pauses)
             }
             _ => {
@@ -137,7 +137,7 @@ impl Every<'_> {
     }
 }
 
-/// The solo runs of one world under one protocol.
+/// The solo runs of one state under one protocol.
 #[derive(Debug, Default)]
 pub struct Memo {
     known: FxHashMap<Reached, Solo>,
@@ -145,12 +145,18 @@ pub struct Memo {
 
 impl Memo {
     /// Same as [`run`], from memory if it can.
-    pub fn run(&mut self, config: &Config, protocol: &Protocol, world: &World, who: Who) -> Solo {
-        match Reached::by(config, world, who) {
+    pub fn run(
+        &mut self,
+        scenario: &Scenario,
+        protocol: &Protocol,
+        state: &State,
+        who: Who,
+    ) -> Solo {
+        match Reached::by(scenario, state, who) {
             Some(reached) => {
-                *self.known.entry(reached).or_insert_with(|| run(config, protocol, world, who))
+                *self.known.entry(reached).or_insert_with(|| run(scenario, protocol, state, who))
             }
-            None => run(config, protocol, world, who),
+            None => run(scenario, protocol, state, who),
         }
     }
 
@@ -168,7 +174,7 @@ impl Memo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Reached {
     pub kind: Kind,
-    pub doing: Doing,
+    pub activity: Activity,
     pub seen: Content,
     pub out_of_reach: bool,
     /// Of its open file: whether others share it.
@@ -217,8 +223,8 @@ pub enum Owner {
 
 impl Reached {
     /// `None` where a call reaches more: a guard, or a file set aside, of another protocol.
-    pub fn by(config: &Config, world: &World, who: Who) -> Option<Self> {
-        let World {
+    pub fn by(scenario: &Scenario, state: &State, who: Who) -> Option<Self> {
+        let State {
             path,
             files: _,
             opened,
@@ -235,13 +241,13 @@ impl Reached {
             // Read by properties alone.
             removal_failed: _,
             robbed: _,
-        } = world;
+        } = state;
         if guard.is_some() || aside.iter().any(Option::is_some) {
             return None;
         }
         let Participant {
             kind,
-            doing,
+            activity,
             open,
             // A solo run does not wait for events.
             listens: _,
@@ -252,42 +258,42 @@ impl Reached {
             // A suspended participant makes no run.
             suspended: _,
             out_of_reach,
-        } = *world.participant(who);
-        let mine = world.open_inode(who);
+        } = *state.participant(who);
+        let mine = state.open_inode(who);
         let sharers =
             open.and_then(|open| opened[usize::from(open)]).map_or(0, |one| one.shared_by);
         let shared = sharers & !(1 << who) != 0;
         let of_others = |inode: &Inode| {
             let is_of_others = |(number, one): (usize, &Option<_>)| {
-                one.is_some_and(|one: crate::scenario::world::Opened| one.file == *inode)
+                one.is_some_and(|one: crate::scenario::state::Opened| one.file == *inode)
                     && (shared || open.map(usize::from) != Some(number))
             };
             opened.iter().enumerate().any(is_of_others)
         };
-        let file = |inode| world.file(inode).map(|file| ReachedFile::of(world, who, open, *file));
+        let file = |inode| state.file(inode).map(|file| ReachedFile::of(state, who, open, *file));
         Some(Self {
             kind,
-            doing,
-            seen: seen_by(world, who, seen),
+            activity,
+            seen: seen_by(state, who, seen),
             out_of_reach,
             shared,
             named: path.and_then(file),
             orphan: mine.filter(|_| mine != *path).and_then(file),
             has_named_open: mine.is_some() && mine == *path,
-            kept: config.delete_pending && path.as_ref().is_some_and(of_others),
+            kept: scenario.delete_pending && path.as_ref().is_some_and(of_others),
         })
     }
 }
 
 impl ReachedFile {
-    fn of(world: &World, who: Who, open: Option<OpenFile>, file: File) -> Self {
+    fn of(state: &State, who: Who, open: Option<OpenFile>, file: File) -> Self {
         // Whether it was abandoned is read by a property alone.
         let File { content, creator, lock, pending, abandoned: _ } = file;
         Self {
-            content: seen_by(world, who, content),
+            content: seen_by(state, who, content),
             creator: match creator {
                 Creator::Alive(one) if one == who => Maker::Myself,
-                Creator::Alive(one) if world.writes_in_time(one, who) => Maker::WritesInTime,
+                Creator::Alive(one) if state.writes_in_time(one, who) => Maker::WritesInTime,
                 Creator::Alive(_) | Creator::Start | Creator::Dead => Maker::Other,
             },
             lock: match lock {
@@ -301,14 +307,14 @@ impl ReachedFile {
 }
 
 /// The content, with its author as a call of `who` distinguishes authors.
-fn seen_by(world: &World, who: Who, content: Content) -> Content {
+fn seen_by(state: &State, who: Who, content: Content) -> Content {
     let author = |author| {
         if author == who {
             MYSELF
-        } else if world.same_process(author, who) {
+        } else if state.same_process(author, who) {
             MY_PROCESS
         } else {
-            match world.participant(author).kind {
+            match state.participant(author).kind {
                 Kind::Remote => REMOTE,
                 Kind::Unlocked => UNLOCKED,
                 Kind::Process

@@ -1,5 +1,5 @@
 //! What other programs read, one JSON object a line: the table of a protocol, and the steps of a
-//! world. `model/smt` proves the one and holds its own semantics of the calls to the other.
+//! scenario. `model/smt` proves the one and holds its own semantics of the calls to the other.
 
 use std::collections::VecDeque;
 
@@ -10,18 +10,18 @@ use serde_json::{Value, json};
 use portlock::protocol::{Acquire, Clear, Guarantee, Query, Release, Released};
 
 use crate::render::table::name;
+use crate::scenario::catalogue::Scenario;
 use crate::scenario::machines::{Follows, Machine, Script, graph_of};
 use crate::scenario::moves::{Outcome, successors};
+use crate::scenario::state::{Activity, Content, Creator, Inode, Look, Move, State, Who};
 use crate::scenario::view::View;
-use crate::scenario::world::{Content, Creator, Doing, Inode, Look, Move, Who, World};
-use crate::scenario::worlds::Config;
 use crate::variants::{Caught, Protocol, Variant};
 
-/// A wrong protocol: its name, and what it breaks in which world.
+/// A wrong protocol: its name, and what it breaks in which scenario.
 pub fn named(variant: &Variant) -> Value {
     match variant.caught {
-        Caught::Breaks { promise, world, .. } => {
-            json!({ "variant": variant.name, "breaks": promise.to_string(), "world": world })
+        Caught::Breaks { property, scenario, .. } => {
+            json!({ "variant": variant.name, "breaks": property.to_string(), "scenario": scenario })
         }
         Caught::Harmless { .. } => json!({ "variant": variant.name }),
     }
@@ -29,7 +29,7 @@ pub fn named(variant: &Variant) -> Value {
 
 /// The table of a protocol: an object for each start, and one for each state and reply.
 pub fn cells(protocol: &Protocol) -> Result<Vec<Value>, String> {
-    let Doing::Acquiring(begin) = protocol.begin else {
+    let Activity::Acquiring(begin) = protocol.begin else {
         return Err("it is another machine, which has no table".to_owned());
     };
     let releases = [protocol.release_start, protocol.forked_start, protocol.forked_attempt];
@@ -85,81 +85,82 @@ fn add_cells<'a, M: Machine>(
 /// Runs the steps of a protocol on scripted replies.
 pub struct Bench<'a> {
     protocol: &'a Protocol,
-    config: Config,
-    world: World,
+    scenario: Scenario,
+    state: State,
 }
 
 impl<'a> Bench<'a> {
     pub fn new(protocol: &'a Protocol, opened: bool) -> Self {
-        let config = Config::named("base", 2).expect("the world that all others are made from");
-        let mut world = config.beginnings()[0];
+        let scenario =
+            Scenario::named("base", 2).expect("the scenario that all others are made from");
+        let mut state = scenario.beginnings()[0];
         if opened {
-            let inode = world.place(Content::Empty, Creator::Start);
-            world.open(0, inode);
+            let inode = state.place(Content::Empty, Creator::Start);
+            state.open(0, inode);
         }
-        Self { protocol, config, world }
+        Self { protocol, scenario, state }
     }
 
     pub fn with<S>(&self, script: &mut Script, step: impl FnOnce(&mut View<'_>) -> S) -> S {
-        let mut world = self.world;
-        let mut view = View::new(&mut world, &self.config, 0, 0);
-        view.doctor = self.protocol.doctor;
+        let mut state = self.state;
+        let mut view = View::new(&mut state, &self.scenario, 0, 0);
+        view.rewrite_evidence = self.protocol.rewrite_evidence;
         view.script = Some(script);
         step(&mut view)
     }
 }
 
-/// Every step of a world, as far as `model/smt` has words for it: first an object that tells what
+/// Every step of a scenario, as far as `model/smt` has words for it: first an object that tells what
 /// kind of filesystem it is, then the beginnings, then each step that differs from all before,
 /// the first ones first. Beyond `limit` steps no further state is looked at.
 pub fn steps(
-    config: &Config,
+    scenario: &Scenario,
     protocol: &Protocol,
     limit: usize,
     each: &mut impl FnMut(Value),
 ) -> Result<(), String> {
     each(json!({
-        "world": config.name,
-        "locks": config.kernel_locks,
-        "late": config.delete_pending,
+        "scenario": scenario.name,
+        "locks": scenario.kernel_locks,
+        "late": scenario.delete_pending,
     }));
-    let mut words = Words { config, states: FxHashMap::default() };
-    let mut open: VecDeque<World> =
-        config.beginnings().iter().map(|world| world.canonical().0).collect();
-    for world in &open {
-        each(json!({ "start": words.world(world)? }));
+    let mut words = Words { scenario, states: FxHashMap::default() };
+    let mut open: VecDeque<State> =
+        scenario.beginnings().iter().map(|state| state.canonical().0).collect();
+    for state in &open {
+        each(json!({ "start": words.snapshot(state)? }));
     }
-    let mut worlds: FxHashSet<World> = FxHashSet::default();
+    let mut seen: FxHashSet<State> = FxHashSet::default();
     let mut told = FxHashSet::default();
     let mut next = Vec::new();
-    while let Some(world) = open.pop_front() {
+    while let Some(state) = open.pop_front() {
         if told.len() >= limit {
             break;
         }
-        if !worlds.insert(world) {
+        if !seen.insert(state) {
             continue;
         }
-        successors(config, protocol, &world, &mut next);
+        successors(scenario, protocol, &state, &mut next);
         for (one, outcome) in &next {
-            let (before, after) = (bare(&world), bare(&outcome.world));
+            let (before, after) = (bare(&state), bare(&outcome.state));
             let one = match *one {
                 Move::Crash(who, _) => Move::Crash(who, Look::Gone),
                 other => other,
             };
             let untold = matches!(one, Move::Suspend(_)) && before == after;
             if !untold && told.insert((before, one, outcome.reply, after)) {
-                each(words.step(&world, one, outcome)?);
+                each(words.step(&state, one, outcome)?);
             }
-            open.push_back(outcome.world.canonical().0);
+            open.push_back(outcome.state.canonical().0);
         }
     }
     Ok(())
 }
 
-/// The world without most of what [`Words`] has no word for: worlds that are alike then are told
+/// The state without most of what [`Words`] has no word for: states that are alike then are written
 /// alike.
-fn bare(world: &World) -> World {
-    let mut bare = *world;
+fn bare(state: &State) -> State {
+    let mut bare = *state;
     for file in bare.files.iter_mut().flatten() {
         file.abandoned = false;
         file.content = match file.content {
@@ -178,41 +179,42 @@ fn bare(world: &World) -> World {
     bare
 }
 
-/// Says a world in the words of `model/smt`.
+/// Writes a state in the words of `model/smt`.
 struct Words<'a> {
-    config: &'a Config,
+    scenario: &'a Scenario,
     /// The names of states, which take longer to make than all else.
-    states: FxHashMap<Doing, String>,
+    states: FxHashMap<Activity, String>,
 }
 
 impl Words<'_> {
-    fn step(&mut self, world: &World, one: Move, outcome: &Outcome) -> Result<Value, String> {
+    fn step(&mut self, state: &State, one: Move, outcome: &Outcome) -> Result<Value, String> {
         let (what, who) = match one {
             Move::Begin(who) => ("begin".to_owned(), vec![who]),
             Move::Call(who, _) => (name(&outcome.reply), vec![who]),
             Move::Answer(who, answer) => (answer.words().to_owned(), vec![who]),
             Move::Release(who) => ("release".to_owned(), vec![who]),
             Move::Crash(who, _) => {
-                let dies = |&one: &Who| world.same_process(who, one);
-                ("crash".to_owned(), world.everyone().filter(dies).collect())
+                let dies = |&one: &Who| state.same_process(who, one);
+                ("crash".to_owned(), state.everyone().filter(dies).collect())
             }
             Move::Fork(_) => {
-                let is_child = |&one: &Who| world.participant(one).doing == Doing::Absent;
-                let forked = |&one: &Who| outcome.world.participant(one).doing != Doing::Absent;
-                let children = world.everyone().filter(is_child).filter(forked);
+                let is_child = |&one: &Who| state.participant(one).activity == Activity::Absent;
+                let forked =
+                    |&one: &Who| outcome.state.participant(one).activity != Activity::Absent;
+                let children = state.everyone().filter(is_child).filter(forked);
                 ("fork".to_owned(), children.collect())
             }
             Move::Suspend(_) | Move::LoseReach(_) | Move::Remove => {
                 return Err(no_word(&one));
             }
         };
-        let before = self.world(world)?;
-        let mut after = self.world(&outcome.world)?;
+        let before = self.snapshot(state)?;
+        let mut after = self.snapshot(&outcome.state)?;
         // What it is told when it gets the lock or keeps it, which a holder does not remember.
         if let (
             Move::Call(who, _) | Move::Answer(who, _),
-            Doing::Acquiring(Acquire::Held(_))
-            | Doing::Releasing(Release::Ended(Released::Kept(_))),
+            Activity::Acquiring(Acquire::Held(_))
+            | Activity::Releasing(Release::Ended(Released::Kept(_))),
         ) = (one, outcome.ended)
         {
             after["participants"][usize::from(who)]["state"] = json!(self.state(outcome.ended)?);
@@ -220,31 +222,31 @@ impl Words<'_> {
         Ok(json!({ "before": before, "what": what, "who": who, "after": after }))
     }
 
-    fn world(&mut self, world: &World) -> Result<Value, String> {
+    fn snapshot(&mut self, state: &State) -> Result<Value, String> {
         let mut participants = Vec::new();
-        for who in world.everyone() {
-            let state = self.state(world.participant(who).doing)?;
-            let handle = world.participant(who).open;
+        for who in state.everyone() {
+            let at = self.state(state.participant(who).activity)?;
+            let handle = state.participant(who).open;
             participants
-                .push(json!({ "state": state, "open": world.open_inode(who), "handle": handle }));
+                .push(json!({ "state": at, "open": state.open_inode(who), "handle": handle }));
         }
-        let files = (0..world.files.len() as Inode).filter_map(|inode| file(world, inode));
+        let files = (0..state.files.len() as Inode).filter_map(|inode| file(state, inode));
         let files: Vec<Value> = files.collect();
         // A name that is being deleted names nothing.
-        let path = world.path.filter(|_| world.named().is_some_and(|file| !file.pending));
+        let path = state.path.filter(|_| state.named().is_some_and(|file| !file.pending));
         Ok(json!({ "participants": participants, "path": path, "files": files }))
     }
 
-    fn state(&mut self, doing: Doing) -> Result<&str, String> {
-        if !self.states.contains_key(&doing) {
-            self.states.insert(doing, state(self.config, doing)?);
+    fn state(&mut self, activity: Activity) -> Result<&str, String> {
+        if !self.states.contains_key(&activity) {
+            self.states.insert(activity, state(self.scenario, activity)?);
         }
-        Ok(&self.states[&doing])
+        Ok(&self.states[&activity])
     }
 }
 
-fn file(world: &World, inode: Inode) -> Option<Value> {
-    let file = world.file(inode)?;
+fn file(state: &State, inode: Inode) -> Option<Value> {
+    let file = state.file(inode)?;
     let author = match file.content {
         Content::Of(who) | Content::OldOf(who) => Some(who),
         Content::Empty
@@ -267,25 +269,25 @@ fn file(world: &World, inode: Inode) -> Option<Value> {
     }))
 }
 
-fn state(config: &Config, doing: Doing) -> Result<String, String> {
-    Ok(match doing {
-        Doing::Idle | Doing::Absent => "Idle".to_owned(),
-        Doing::Inherited { .. } => "Child".to_owned(),
-        Doing::Holding if config.kernel_locks => state(config, HELD_BY_KERNEL_LOCK)?,
-        Doing::Holding => state(config, HELD_BY_CREATE)?,
-        Doing::Acquiring(state) => format!("Acquire {}", name(&state)),
-        Doing::Releasing(state) => format!("Release {}", name(&state)),
-        Doing::Asking(state) => format!("Query {}", name(&state)),
-        Doing::Clearing(state) => format!("Clear {}", state.label()),
-        Doing::Percy(_) | Doing::Aside(_) => {
-            return Err(no_word(&doing));
+fn state(scenario: &Scenario, activity: Activity) -> Result<String, String> {
+    Ok(match activity {
+        Activity::Idle | Activity::Absent => "Idle".to_owned(),
+        Activity::Inherited { .. } => "Child".to_owned(),
+        Activity::Holding if scenario.kernel_locks => state(scenario, HELD_BY_KERNEL_LOCK)?,
+        Activity::Holding => state(scenario, HELD_BY_CREATE)?,
+        Activity::Acquiring(state) => format!("Acquire {}", name(&state)),
+        Activity::Releasing(state) => format!("Release {}", name(&state)),
+        Activity::Asking(state) => format!("Query {}", name(&state)),
+        Activity::Clearing(state) => format!("Clear {}", state.label()),
+        Activity::Percy(_) | Activity::Aside(_) => {
+            return Err(no_word(&activity));
         }
     })
 }
 
-const HELD_BY_KERNEL_LOCK: Doing = Doing::Acquiring(Acquire::Held(Guarantee::KernelLock));
-const HELD_BY_CREATE: Doing = Doing::Acquiring(Acquire::Held(Guarantee::ExclusiveCreate));
+const HELD_BY_KERNEL_LOCK: Activity = Activity::Acquiring(Acquire::Held(Guarantee::KernelLock));
+const HELD_BY_CREATE: Activity = Activity::Acquiring(Acquire::Held(Guarantee::ExclusiveCreate));
 
 fn no_word(what: &impl std::fmt::Debug) -> String {
-    format!("model/smt has no word for {what:?}, which happens in this world")
+    format!("model/smt has no word for {what:?}, which happens in this scenario")
 }

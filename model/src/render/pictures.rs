@@ -4,10 +4,10 @@ use std::fmt;
 
 use crate::render::diagram;
 use crate::render::sequence::{self, Story};
+use crate::scenario::catalogue::{Property, Scenario, Start};
 use crate::scenario::schedule::{Run, Schedule, run};
+use crate::scenario::state::{Content, Look, Move, Who};
 use crate::scenario::walk::Walk;
-use crate::scenario::world::{Content, Look, Move, Who};
-use crate::scenario::worlds::{Config, Promise, Start};
 use crate::variants;
 
 /// A committed picture.
@@ -77,18 +77,18 @@ const DOUBLE_RECLAIM: &[Move] = &[
 /// The double reclaim, as `replay` takes it and as it goes.
 pub fn double_reclaim() -> Result<(Schedule, Run), String> {
     let naive = variants::named("naive").ok_or("there is no naive variant")?;
-    let base = Config::named("base", 2).ok_or("there is no base world")?;
+    let base = Scenario::named("base", 2).ok_or("there is no base scenario")?;
     // P2 breaks on the way, two calls earlier; this is the story of two holders.
-    let config = Config { owed: Promise::P1.alone(), ..base };
+    let scenario = Scenario { properties: Property::P1.only(), ..base };
     let dead = Start::File(Content::Dead(Look::Gone));
-    let start = config.starts.iter().position(|&start| start == dead);
-    let start = start.ok_or("no world begins with a dead record")?;
-    let mut walk = Walk::begin(&config, &naive.protocol, start as u8);
+    let start = scenario.starts.iter().position(|&start| start == dead);
+    let start = start.ok_or("no scenario begins with a dead record")?;
+    let mut walk = Walk::begin(&scenario, &naive.protocol, start as u8);
     for &one in DOUBLE_RECLAIM {
         // What is broken is told by the run.
         let _ = walk.make(one).ok_or_else(|| format!("{one:?} is not possible any more"))?;
     }
     let schedule = walk.schedule();
-    let run = run(&config, &naive.protocol, &schedule, false);
+    let run = run(&scenario, &naive.protocol, &schedule, false);
     Ok((schedule, run))
 }

@@ -1,4 +1,4 @@
-//! A failure that can be read: the promise as a sentence, a table with a column for each
+//! A failure that can be read: the property as a sentence, a table with a column for each
 //! participant and a line for each move, and the line that replays it.
 
 use std::fmt::Write;
@@ -10,10 +10,10 @@ use portlock::protocol::{
 use serde_json::{Value, json};
 
 use crate::render::sequence::Story;
+use crate::scenario::catalogue::Scenario;
 use crate::scenario::machines::Reply;
 use crate::scenario::schedule::{Made, Run, run};
-use crate::scenario::world::{Doing, Look, Move, OpenFile, Who, World};
-use crate::scenario::worlds::Config;
+use crate::scenario::state::{Activity, Look, Move, OpenFile, State, Who};
 use crate::search::explore::Found;
 use crate::variants::Protocol;
 
@@ -26,11 +26,11 @@ pub struct Origin<'a> {
 
 impl Origin<'_> {
     /// What stands above the picture of a run.
-    pub fn story(&self, config: &Config) -> Story {
+    pub fn story(&self, scenario: &Scenario) -> Story {
         let protocol = self.protocol();
-        let participants = config.kinds.len();
+        let participants = scenario.kinds.len();
         Story {
-            title: format!("{protocol} · world {} · {participants} participants", config.name),
+            title: format!("{protocol} · scenario {} · {participants} participants", scenario.name),
             told: Vec::new(),
         }
     }
@@ -40,29 +40,34 @@ impl Origin<'_> {
     }
 }
 
-/// The report of a broken promise.
-pub fn report(config: &Config, protocol: &Protocol, found: &Found, origin: Origin<'_>) -> String {
-    let run = run(config, protocol, &found.schedule, found.alone);
+/// The report of a broken property.
+pub fn report(
+    scenario: &Scenario,
+    protocol: &Protocol,
+    found: &Found,
+    origin: Origin<'_>,
+) -> String {
+    let run = run(scenario, protocol, &found.schedule, found.solo);
     let calls = calls(&run);
-    let mut text = format!("✗ {}.\n", found.promise.sentence());
+    let mut text = format!("✗ {}.\n", found.property.sentence());
     let _ = writeln!(
         text,
-        "  {} · world {} · {} participants · {calls} calls",
+        "  {} · scenario {} · {} participants · {calls} calls",
         origin.protocol(),
-        config.name,
-        config.kinds.len(),
+        scenario.name,
+        scenario.kinds.len(),
     );
     let variant = origin.variant.map_or(String::new(), |name| format!("--variant {name} "));
     let _ = writeln!(
         text,
-        "  replay: cargo run -p portlock-model -- replay {variant}--world {} --participants {} {}{}\n",
-        config.name,
+        "  replay: cargo run -p portlock-model -- replay {variant}--scenario {} --participants {} {}{}\n",
+        scenario.name,
         origin.participants,
-        unusual(config, origin.participants),
+        unusual(scenario, origin.participants),
         found.schedule
     );
-    text += &history(config, &run);
-    if found.alone {
+    text += &history(scenario, &run);
+    if found.solo {
         text += "\n  The last to act ran alone, or waited until the others had ended, and did not \
                  end itself or\n  was kept from a lock that nobody holds.\n";
     }
@@ -76,7 +81,7 @@ pub fn lines(run: &Run) -> Vec<Value> {
         .iter()
         .map(|made| {
             let (actor, words) = describe(made);
-            let blocked = blocked(&made.outcome.world, &made.names);
+            let blocked = blocked(&made.outcome.state, &made.names);
             json!({
                 "participant": actor.map(|who| name(who).to_string()),
                 "move": words,
@@ -86,23 +91,23 @@ pub fn lines(run: &Run) -> Vec<Value> {
         .collect();
     lines.push(json!({
         "calls": calls(run),
-        "broken": run.broken.map(|promise| promise.to_string()),
+        "broken": run.broken.map(|property| property.to_string()),
     }));
     lines
 }
 
-/// The options for what is not as usual in this world.
-fn unusual(config: &Config, participants: usize) -> String {
-    let budgets = |config: &Config| {
+/// The options for what is not as usual in this scenario.
+fn unusual(scenario: &Scenario, participants: usize) -> String {
+    let budgets = |scenario: &Scenario| {
         [
-            ("crashes", config.crashes),
-            ("faults", config.faults),
-            ("removals", config.removals),
-            ("suspensions", config.suspensions),
+            ("crashes", scenario.crashes),
+            ("faults", scenario.faults),
+            ("removals", scenario.removals),
+            ("suspensions", scenario.suspensions),
         ]
     };
-    let usual = Config::named(config.name, participants).map(|usual| budgets(&usual));
-    budgets(config)
+    let usual = Scenario::named(scenario.name, participants).map(|usual| budgets(&usual));
+    budgets(scenario)
         .into_iter()
         .filter(|budget| !usual.is_some_and(|usual| usual.contains(budget)))
         .map(|(name, number)| format!("--{name} {number} "))
@@ -115,9 +120,9 @@ pub fn calls(run: &Run) -> usize {
 }
 
 /// A run: a line for each move and a column for each participant.
-pub fn history(config: &Config, run: &Run) -> String {
+pub fn history(scenario: &Scenario, run: &Run) -> String {
     let mut text = String::new();
-    let columns = config.kinds.len();
+    let columns = scenario.kinds.len();
     let _ = write!(text, "  {:>4}  ", "call");
     for who in 0..columns {
         let _ = write!(text, "{:<27}", name(who as Who));
@@ -144,7 +149,7 @@ pub fn history(config: &Config, run: &Run) -> String {
             let cell = if actor == Some(who as Who) { words.as_str() } else { "" };
             let _ = write!(text, "{cell:<27}");
         }
-        let _ = write!(text, "{}", blocked(&made.outcome.world, &made.names));
+        let _ = write!(text, "{}", blocked(&made.outcome.state, &made.names));
         let _ = writeln!(
             text,
             "{}",
@@ -166,11 +171,11 @@ pub fn describe(made: &Made) -> (Option<Who>, String) {
         Move::Begin(who) => (named(who), "begins".into()),
         Move::Call(who, _) => {
             let end = match made.outcome.ended {
-                Doing::Acquiring(portlock::protocol::Acquire::Held(_)) => " HOLDS",
-                Doing::Acquiring(portlock::protocol::Acquire::Refused(_)) => " refused",
-                Doing::Acquiring(portlock::protocol::Acquire::Failed(_)) => " fails",
-                Doing::Percy(crate::scenario::other::Percy::Holding)
-                | Doing::Aside(crate::scenario::other::Aside::Holding) => " HOLDS",
+                Activity::Acquiring(portlock::protocol::Acquire::Held(_)) => " HOLDS",
+                Activity::Acquiring(portlock::protocol::Acquire::Refused(_)) => " refused",
+                Activity::Acquiring(portlock::protocol::Acquire::Failed(_)) => " fails",
+                Activity::Percy(crate::scenario::other::Percy::Holding)
+                | Activity::Aside(crate::scenario::other::Aside::Holding) => " HOLDS",
                 _ => "",
             };
             (named(who), format!("{}{end}", words(made.outcome.reply)))
@@ -233,23 +238,23 @@ fn lower(value: impl std::fmt::Debug) -> String {
 }
 
 /// The letters of those who share an open file.
-pub fn sharers(world: &World, names: &[Who], open: OpenFile) -> String {
-    let shared_by = world.opened[usize::from(open)].map_or(0, |opened| opened.shared_by);
-    (0..world.count)
+pub fn sharers(state: &State, names: &[Who], open: OpenFile) -> String {
+    let shared_by = state.opened[usize::from(open)].map_or(0, |opened| opened.shared_by);
+    (0..state.count)
         .filter(|who| shared_by & (1 << who) != 0)
         .map(|who| name(names[usize::from(who)]))
         .collect()
 }
 
 /// What the path names, and who has which kernel lock.
-fn blocked(world: &World, names: &[Who]) -> String {
-    let path = match (world.path, world.named()) {
+fn blocked(state: &State, names: &[Who]) -> String {
+    let path = match (state.path, state.named()) {
         (Some(inode), Some(file)) => {
             let content = match file.content {
-                crate::scenario::world::Content::Of(who) => {
+                crate::scenario::state::Content::Of(who) => {
                     format!("of {}", name(names[usize::from(who)]))
                 }
-                crate::scenario::world::Content::OldOf(who) => {
+                crate::scenario::state::Content::OldOf(who) => {
                     format!("old, of {}", name(names[usize::from(who)]))
                 }
                 other => lower(other),
@@ -258,13 +263,13 @@ fn blocked(world: &World, names: &[Who]) -> String {
         }
         (_, _) => "·".into(),
     };
-    let locks: Vec<String> = world
+    let locks: Vec<String> = state
         .files
         .iter()
         .enumerate()
         .filter_map(|(inode, file)| {
             file.and_then(|file| file.lock)
-                .map(|open| format!("ino{inode}:{}", sharers(world, names, open)))
+                .map(|open| format!("ino{inode}:{}", sharers(state, names, open)))
         })
         .collect();
     format!("{path:<22}{}", locks.join(" "))

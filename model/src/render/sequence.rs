@@ -1,5 +1,5 @@
 //! A run as a sequence diagram: a column for each participant, time downwards, a lane for what the
-//! path names and one for the kernel locks; who holds, and for how long; and the broken promise.
+//! path names and one for the kernel locks; who holds, and for how long; and the broken property.
 
 mod sheet;
 
@@ -7,7 +7,7 @@ use crate::render::report::{describe, name, sharers};
 use crate::render::svg::Svg;
 use crate::scenario::machines::Reply;
 use crate::scenario::schedule::{Made, Run};
-use crate::scenario::world::{Content, Doing, FILES, Inode, Move, PARTICIPANTS, Who, World};
+use crate::scenario::state::{Activity, Content, FILES, Inode, Move, PARTICIPANTS, State, Who};
 use sheet::Sheet;
 
 /// What stands above a diagram.
@@ -18,7 +18,7 @@ pub struct Story {
     pub told: Vec<String>,
 }
 
-/// Draws a run of a world with so many participants.
+/// Draws a run of a scenario with so many participants.
 pub fn draw(participants: usize, run: &Run, story: &Story) -> String {
     let rows = rows(participants, run);
     let sheet = Sheet::measure(participants, &rows, run, story);
@@ -80,7 +80,7 @@ fn rows(participants: usize, run: &Run) -> Vec<Row> {
     let mut rows = vec![blocked(participants, first.0, first.1, &files)];
     let mut number = 0;
     for (at, made) in run.made.iter().enumerate() {
-        let after = &made.outcome.world;
+        let after = &made.outcome.state;
         let mut row = {
             let mut later = files.clone();
             later.see(after);
@@ -107,27 +107,27 @@ fn rows(participants: usize, run: &Run) -> Vec<Row> {
     rows
 }
 
-/// What is true in a world.
-fn blocked(participants: usize, world: &World, names: &[Who], files: &Numbers) -> Row {
+/// What is true in a state.
+fn blocked(participants: usize, state: &State, names: &[Who], files: &Numbers) -> Row {
     let place =
         |who: Who| names.iter().position(|&other| other == who).unwrap_or(who.into()) as Who;
     let being = |who| {
         let place = place(who);
-        let participant = world.participant(place);
-        match participant.doing {
+        let participant = state.participant(place);
+        match participant.activity {
             _ if participant.suspended => Being::Stopped,
-            _ if world.believes(place) => Being::Holds,
-            Doing::Idle | Doing::Absent => Being::Idle,
+            _ if state.believes(place) => Being::Holds,
+            Activity::Idle | Activity::Absent => Being::Idle,
             _ => Being::Busy,
         }
     };
-    let path = world.path.and_then(|inode| {
-        let content = world.file(inode)?.content;
+    let path = state.path.and_then(|inode| {
+        let content = state.file(inode)?.content;
         Some((files.of(inode), content_words(content, names)))
     });
     let lock = |inode: usize| {
-        let open = world.files[inode]?.lock?;
-        Some((files.of(inode as Inode), sharers(world, names, open)))
+        let open = state.files[inode]?.lock?;
+        Some((files.of(inode as Inode), sharers(state, names, open)))
     };
     Row {
         number: None,
@@ -203,7 +203,7 @@ fn note(made: &Made, files: &Numbers) -> (String, bool) {
     (found.to_owned(), false)
 }
 
-/// The number of each file, by its inode: an inode's own number changes from world to world.
+/// The number of each file, by its inode: an inode's own number changes from state to state.
 #[derive(Clone, Default)]
 struct Numbers {
     by_inode: [Option<FileNumber>; FILES],
@@ -216,8 +216,8 @@ impl Numbers {
     }
 
     /// Forgets the files that are gone, and numbers those that have come.
-    fn see(&mut self, world: &World) {
-        for (inode, file) in world.files.iter().enumerate() {
+    fn see(&mut self, state: &State) {
+        for (inode, file) in state.files.iter().enumerate() {
             if file.is_none() {
                 self.by_inode[inode] = None;
             } else if self.by_inode[inode].is_none() {
@@ -228,7 +228,7 @@ impl Numbers {
     }
 
     /// The same files in another numbering of inodes and participants.
-    fn follow(&mut self, old: (&World, &[Who]), new: (&World, &[Who; PARTICIPANTS])) {
+    fn follow(&mut self, old: (&State, &[Who]), new: (&State, &[Who; PARTICIPANTS])) {
         let mut by_inode = [None; FILES];
         let mut same = |before: Option<Inode>, after: Option<Inode>| {
             if let (Some(before), Some(after)) = (before, after) {
@@ -254,8 +254,8 @@ fn described(rows: &[Row], run: &Run) -> String {
         text += &format!("{actor}{}{note}. ", row.words);
     }
     let end = match run.broken {
-        Some(promise) => format!("Broken: {}.", promise.sentence()),
-        None => "No promise is broken.".to_owned(),
+        Some(property) => format!("Broken: {}.", property.sentence()),
+        None => "No property is broken.".to_owned(),
     };
     text + &end
 }

@@ -25,11 +25,11 @@ follows in the cell. A state takes every reply of its operation, so no cell is e
   op -> Kind   every state that follows is Kind(cell)
   a table too wide goes on below, with the same states
 
-Every cell is reached in some world of the model (tests/model.rs), but for:
+Every cell is reached in some scenario of the model (tests/model.rs), but for:
 
 ";
 
-/// Cells that no world of the model reaches, each by how it begins, and with the reason.
+/// Cells that no scenario of the model reaches, each by how it begins, and with the reason.
 pub const UNREACHED: &[Unreached] = &[
     Unreached {
         begins: "Acquire Reading(",
@@ -63,7 +63,7 @@ pub const UNREACHED: &[Unreached] = &[
     },
 ];
 
-/// Cells that no world of the model reaches.
+/// Cells that no scenario of the model reaches.
 pub struct Unreached {
     begins: &'static str,
     goes_on: &'static str,

@@ -36,7 +36,7 @@ pub trait Machine: Copy + Ord + Debug + 'static {
 
 /// What a driver can answer where a machine asks, whichever machine it is. The machines have an enum
 /// each; a new answer of theirs does not compile here until it is listed and has its place in this
-/// one, and then not in the explorer until its worlds decide on it. The tables and the proofs in
+/// one, and then not in the explorer until its scenarios decide on it. The tables and the proofs in
 /// logic are made from what is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Answer {

@@ -1,10 +1,10 @@
-//! What is modelled: the kernel's part of the world, the processes, and what can happen next.
+//! What is modelled: the path, the files and the kernel, the processes, and what can happen next.
 
+pub mod catalogue;
 pub mod machines;
 pub mod moves;
 pub mod other;
 pub mod schedule;
+pub mod state;
 pub mod view;
 pub mod walk;
-pub mod world;
-pub mod worlds;

@@ -1,11 +1,11 @@
 //! Protocols with other calls than ours: the old agent's, its repairs by others, rename aside.
 //!
-//! They have machines of their own, over the same world. The old agent's also takes part as a
-//! participant in the world of old agents.
+//! They have machines of their own, over the same state. The old agent's also takes part as a
+//! participant in the scenario of old agents.
 
 use crate::scenario::machines::Reply;
+use crate::scenario::state::{Content, Creator, State};
 use crate::scenario::view::View;
-use crate::scenario::world::{Content, Creator, World};
 
 /// Percy's protocol: exclusive create, write, close; read, probe, unlink by name, create once more;
 /// release by name. With `reread` and `guard` it is two of the repairs that others ship.
@@ -45,15 +45,15 @@ impl Percy {
         let me = view.me;
         match self {
             Self::Creating { again } => {
-                if view.world.path.is_some() {
+                if view.state.path.is_some() {
                     view.reply = Reply::Other("wx: exists");
                     if again {
-                        view.world.release_guard(me);
+                        view.state.release_guard(me);
                         return None;
                     }
                     return Some(if repairs.guard { Self::Guarding } else { Self::Reading });
                 }
-                view.world.release_guard(me);
+                view.state.release_guard(me);
                 view.create_by_wx();
                 Some(Self::Writing)
             }
@@ -68,7 +68,7 @@ impl Percy {
             }
             Self::Rereading => {
                 view.reply = Reply::Other("read again");
-                let mine = view.world.named().is_some_and(
+                let mine = view.state.named().is_some_and(
                     |file| matches!(file.content, Content::Of(who) | Content::OldOf(who) if who == me),
                 );
                 mine.then_some(Self::Holding)
@@ -76,11 +76,11 @@ impl Percy {
             Self::Guarding => {
                 view.reply = Reply::Other("guard");
                 // Without the guard it is refused: another reclaimer is at work.
-                view.world.take_guard(me).then_some(Self::Reading)
+                view.state.take_guard(me).then_some(Self::Reading)
             }
             Self::Reading => {
                 view.reply = Reply::Other("read, kill(pid, 0)");
-                let alive = match view.world.named().map(|file| file.content) {
+                let alive = match view.state.named().map(|file| file.content) {
                     // Absent, empty and unreadable are all taken for stale.
                     None | Some(Content::Empty | Content::Unreadable | Content::Foreign) => false,
                     Some(Content::Of(who) | Content::OldOf(who)) => who != me,
@@ -88,7 +88,7 @@ impl Percy {
                     Some(Content::Dead(_) | Content::OldDead(_)) => false,
                 };
                 if alive {
-                    view.world.release_guard(me);
+                    view.state.release_guard(me);
                     return None;
                 }
                 Some(Self::Unlinking)
@@ -134,7 +134,7 @@ impl Aside {
         let me = view.me;
         match self {
             Self::Creating => {
-                if view.world.path.is_some() {
+                if view.state.path.is_some() {
                     view.reply = Reply::Other("wx: exists");
                     return Some(Self::Reading);
                 }
@@ -147,7 +147,7 @@ impl Aside {
             }
             Self::Reading => {
                 view.reply = Reply::Other("read, kill(pid, 0)");
-                match view.world.named().map(|file| file.content) {
+                match view.state.named().map(|file| file.content) {
                     None => Some(Self::Creating),
                     Some(Content::Dead(_) | Content::OldDead(_)) => Some(Self::Renaming),
                     Some(
@@ -162,15 +162,15 @@ impl Aside {
             }
             Self::Renaming => {
                 view.reply = Reply::Other("rename aside");
-                let Some(inode) = view.world.path.take() else { return Some(Self::Creating) };
-                view.world.aside[usize::from(me)] = Some(inode);
+                let Some(inode) = view.state.path.take() else { return Some(Self::Creating) };
+                view.state.aside[usize::from(me)] = Some(inode);
                 Some(Self::Checking)
             }
             Self::Checking => {
                 view.reply = Reply::Other("is it the judged one?");
                 // A live one was put there since; the judged one is dead for ever.
-                let same = view.world.aside[usize::from(me)]
-                    .and_then(|inode| view.world.file(inode))
+                let same = view.state.aside[usize::from(me)]
+                    .and_then(|inode| view.state.file(inode))
                     .is_some_and(|file| {
                         matches!(file.content, Content::Dead(_) | Content::OldDead(_))
                     });
@@ -178,15 +178,15 @@ impl Aside {
             }
             Self::PuttingBack => {
                 view.reply = Reply::Other("link back");
-                if view.world.path.is_none() {
-                    view.world.path = view.world.aside[usize::from(me)].take();
+                if view.state.path.is_none() {
+                    view.state.path = view.state.aside[usize::from(me)].take();
                 }
                 Some(Self::Creating)
             }
             Self::Removing => {
                 view.reply = Reply::Other("unlink the one aside");
-                view.world.aside[usize::from(me)] = None;
-                view.world.sweep();
+                view.state.aside[usize::from(me)] = None;
+                view.state.sweep();
                 Some(Self::Creating)
             }
             Self::Holding => Some(Self::Releasing),
@@ -203,8 +203,8 @@ impl View<'_> {
     /// The exclusive create of these protocols, where nothing stands at the path.
     fn create_by_wx(&mut self) {
         self.reply = Reply::Other("wx: created");
-        let inode = self.world.place(Content::Empty, Creator::Alive(self.me));
-        self.world.open(self.me, inode);
+        let inode = self.state.place(Content::Empty, Creator::Alive(self.me));
+        self.state.open(self.me, inode);
     }
 
     /// Whether its one write is cut short, which may happen at any time.
@@ -216,14 +216,14 @@ impl View<'_> {
     /// Nothing is locked, and the file does not stay open.
     fn write_and_close(&mut self, record: Content) {
         self.reply = Reply::Other("write, close");
-        if let Some(file) = self.world.open_file_mut(self.me) {
+        if let Some(file) = self.state.open_file_mut(self.me) {
             file.content = record;
         }
-        self.world.close(self.me);
+        self.state.close(self.me);
     }
 }
 
-impl World {
+impl State {
     fn take_guard(&mut self, who: u8) -> bool {
         if self.guard.is_none() {
             self.guard = Some(who);

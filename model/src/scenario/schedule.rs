@@ -6,19 +6,19 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::properties::{Fared, check_alone, check_move};
-use crate::scenario::moves::{Manner, Outcome, alone, apply, patiently, successors};
-use crate::scenario::world::{Move, PARTICIPANTS, Who, World};
-use crate::scenario::worlds::{Config, Promise};
+use crate::properties::{LivenessViolation, check_move, check_solo};
+use crate::scenario::catalogue::{Property, Scenario};
+use crate::scenario::moves::{Manner, Outcome, apply, fair_run, solo, successors};
+use crate::scenario::state::{Move, PARTICIPANTS, State, Who};
 use crate::variants::Protocol;
 
-/// A run of a world: how it begins, and which move is made each time.
+/// A run of a scenario: how it begins, and which move is made each time.
 ///
-/// Each number counts among the moves that are possible in the canonical world, modulo how many
+/// Each number counts among the moves that are possible in the canonical state, modulo how many
 /// there are: any numbers are a schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Schedule {
-    /// Which beginning of the world, modulo how many there are.
+    /// Which beginning of the scenario, modulo how many there are.
     pub start: u8,
     pub steps: Vec<u8>,
 }
@@ -58,7 +58,7 @@ impl FromStr for Schedule {
 /// One move of a run, with the names that its participants had at the beginning.
 #[derive(Debug, Clone, Copy)]
 pub struct Made {
-    pub before: World,
+    pub before: State,
     pub one: Move,
     pub outcome: Outcome,
     /// The beginning's name of each participant of `before`.
@@ -69,77 +69,77 @@ pub struct Made {
 #[derive(Debug, Clone)]
 pub struct Run {
     pub made: Vec<Made>,
-    /// The canonical world at the end, and the names of its participants.
-    pub end: World,
+    /// The canonical state at the end, and the names of its participants.
+    pub end: State,
     pub names: [Who; PARTICIPANTS],
-    /// The promise that broke, which ends the run.
-    pub broken: Option<Promise>,
+    /// The property that broke, which ends the run.
+    pub broken: Option<Property>,
 }
 
-/// Runs a schedule, and checks every promise of its world after every move.
+/// Runs a schedule, and checks every property of its scenario after every move.
 ///
-/// `alone` also runs every participant alone from the last world, as the explorer does from each;
+/// `alone` also runs every participant alone from the last state, as the explorer does from each;
 /// the moves of one that fares badly are then made, too.
-pub fn run(config: &Config, protocol: &Protocol, schedule: &Schedule, alone: bool) -> Run {
-    let beginnings = config.beginnings();
+pub fn run(scenario: &Scenario, protocol: &Protocol, schedule: &Schedule, solo: bool) -> Run {
+    let beginnings = scenario.beginnings();
     let begin = beginnings[usize::from(schedule.start) % beginnings.len()];
-    let (mut world, went) = begin.canonical();
+    let (mut state, went) = begin.canonical();
     let mut names = [0; PARTICIPANTS];
     for (old, &new) in went.iter().enumerate() {
         names[usize::from(new)] = old as Who;
     }
-    let mut run = Run { made: Vec::new(), end: world, names, broken: None };
+    let mut run = Run { made: Vec::new(), end: state, names, broken: None };
     let mut possible = Vec::new();
     for &step in &schedule.steps {
-        successors(config, protocol, &world, &mut possible);
+        successors(scenario, protocol, &state, &mut possible);
         if possible.is_empty() {
             break;
         }
         let (one, outcome) = possible[usize::from(step) % possible.len()];
-        run.made.push(Made { before: world, one, outcome, names: run.names });
-        let broken = check_move(config, &world, one, &outcome).err();
-        let (next, went) = outcome.world.canonical();
+        run.made.push(Made { before: state, one, outcome, names: run.names });
+        let broken = check_move(scenario, &state, one, &outcome).err();
+        let (next, went) = outcome.state.canonical();
         let before = run.names;
         for (old, &new) in went.iter().enumerate() {
             run.names[usize::from(new)] = before[old];
         }
-        (world, run.end) = (next, next);
+        (state, run.end) = (next, next);
         if broken.is_some() {
             run.broken = broken;
             return run;
         }
     }
-    let fares = if alone { check_alone(config, protocol, &world) } else { Ok(0) };
-    if let Err(fared) = fares {
-        run.broken = Some(fared.broken);
-        run.made.extend(lonely(config, protocol, &world, fared, run.names));
+    let fares = if solo { check_solo(scenario, protocol, &state) } else { Ok(0) };
+    if let Err(violation) = fares {
+        run.broken = Some(violation.broken);
+        run.made.extend(lonely(scenario, protocol, &state, violation, run.names));
     }
     run
 }
 
 /// How a participant fares that runs alone, from the start of its call if it is idle.
 fn lonely(
-    config: &Config,
+    scenario: &Scenario,
     protocol: &Protocol,
-    world: &World,
-    Fared { who, manner, .. }: Fared,
+    state: &State,
+    LivenessViolation { who, manner, .. }: LivenessViolation,
     names: [Who; PARTICIPANTS],
 ) -> Vec<Made> {
     let mut made = Vec::new();
-    let mut from = *world;
-    if let Some(outcome) = apply(config, protocol, world, Move::Begin(who)) {
+    let mut from = *state;
+    if let Some(outcome) = apply(scenario, protocol, state, Move::Begin(who)) {
         made.push(Made { before: from, one: Move::Begin(who), outcome, names });
-        from = outcome.world;
+        from = outcome.state;
     }
-    let watch = |before: &World, one, outcome: &Outcome| {
+    let watch = |before: &State, one, outcome: &Outcome| {
         made.push(Made { before: *before, one, outcome: *outcome, names });
     };
     match manner {
         Manner::Leaves => {
-            alone(config, protocol, &from, who, watch);
+            solo(scenario, protocol, &from, who, watch);
         }
         Manner::Listens => {
-            patiently(config, protocol, &from, who, manner, watch);
+            fair_run(scenario, protocol, &from, who, manner, watch);
         }
     }
     made

@@ -1,4 +1,4 @@
-//! One participant's view of the world: the filesystem that the shipped machines are run on.
+//! One participant's view of the state: the filesystem that the shipped machines are run on.
 
 use std::sync::LazyLock;
 
@@ -8,9 +8,9 @@ use portlock::protocol::{
     ReadReply, Unlink, Watch, judge,
 };
 
+use crate::scenario::catalogue::Scenario;
 use crate::scenario::machines::{Reply, Script, authors};
-use crate::scenario::world::{Content, Creator, Doing, Inode, Kind, Listens, Look, Who, World};
-use crate::scenario::worlds::Config;
+use crate::scenario::state::{Activity, Content, Creator, Inode, Kind, Listens, Look, State, Who};
 
 /// A file lost its name, and what P2 asks about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,37 +36,37 @@ pub struct Removal {
 
 /// What a participant sees and does; made for one step.
 pub struct View<'a> {
-    pub world: &'a mut World,
-    pub config: &'a Config,
+    pub state: &'a mut State,
+    pub scenario: &'a Scenario,
     pub me: Who,
     /// Which of the possible replies to give.
     pub choice: u8,
     /// How many replies were possible: set by the call.
     pub choices: u8,
     pub reply: Reply,
-    /// The call does not return in this world: nothing happens.
+    /// The call does not return in this state: nothing happens.
     pub blocked: bool,
     pub removal: Option<Removal>,
     /// How a wrong protocol sees the evidence.
-    pub doctor: fn(Author) -> Author,
+    pub rewrite_evidence: fn(Author) -> Author,
     /// How a wrong protocol sees a confirm.
     pub confirms_itself: bool,
-    /// Gives the replies instead of the world, to which nothing happens.
+    /// Gives the replies instead of the state, to which nothing happens.
     pub script: Option<&'a mut Script>,
 }
 
 impl<'a> View<'a> {
-    pub fn new(world: &'a mut World, config: &'a Config, me: Who, choice: u8) -> Self {
+    pub fn new(state: &'a mut State, scenario: &'a Scenario, me: Who, choice: u8) -> Self {
         Self {
-            world,
-            config,
+            state,
+            scenario,
             me,
             choice,
             choices: 1,
             reply: Reply::Other("none"),
             blocked: false,
             removal: None,
-            doctor: |author| author,
+            rewrite_evidence: |author| author,
             confirms_itself: false,
             script: None,
         }
@@ -75,32 +75,32 @@ impl<'a> View<'a> {
     /// Chooses among `ways` to succeed and, while there are faults left, `faults` to fail.
     /// `Err` is which fault.
     fn choose(&mut self, ways: u8, faults: u8) -> Result<u8, u8> {
-        let faults = if self.world.faults_left > 0 { faults } else { 0 };
+        let faults = if self.state.faults_left > 0 { faults } else { 0 };
         self.choices = ways + faults;
         let choice = self.choice.min(self.choices - 1);
         if choice < ways {
             return Ok(choice);
         }
-        self.world.faults_left -= 1;
+        self.state.faults_left -= 1;
         if self
-            .world
+            .state
             .open_inode(self.me)
-            .and_then(|inode| self.world.file(inode))
+            .and_then(|inode| self.state.file(inode))
             .is_some_and(|file| file.creator != Creator::Alive(self.me))
         {
-            self.world.abandon(self.me);
+            self.state.abandon(self.me);
         }
         Err(choice - ways)
     }
 
     fn inode(&self) -> Inode {
-        self.world.open_inode(self.me).expect("the machines call this with a file open")
+        self.state.open_inode(self.me).expect("the machines call this with a file open")
     }
 
     /// Takes the kernel lock; where somebody else has it, the call does not return.
     fn lock_or_block(&mut self) {
-        let (open, inode) = (self.world.participant(self.me).open, self.inode());
-        let file = self.world.file_mut(inode).expect("open files exist");
+        let (open, inode) = (self.state.participant(self.me).open, self.inode());
+        let file = self.state.file_mut(inode).expect("open files exist");
         // Whoever moves first gets it: who waits has no claim.
         self.blocked = file.lock.is_some() && file.lock != open;
         if !self.blocked {
@@ -125,16 +125,16 @@ impl<'a> View<'a> {
 
     /// Removes the path, whatever it names, and says what P2 asks.
     pub fn remove_path(&mut self) -> Option<Removal> {
-        let inode = self.world.path?;
-        let file = *self.world.file(inode)?;
+        let inode = self.state.path?;
+        let file = *self.state.file(inode)?;
         if file.pending {
             return None;
         }
-        let (world, me) = (&*self.world, self.me);
+        let (state, me) = (&*self.state, self.me);
         let old_agent = match file.content {
             Content::OldAlive | Content::OldOf(_) => true,
             Content::Empty => match file.creator {
-                Creator::Alive(who) => world.participant(who).kind == Kind::OldAgent,
+                Creator::Alive(who) => state.participant(who).kind == Kind::OldAgent,
                 Creator::Start | Creator::Dead => false,
             },
             // What it has cut short it will not complete.
@@ -146,29 +146,29 @@ impl<'a> View<'a> {
         };
         let removal = Removal {
             by: me,
-            is_ours: world.open_inode(me) == Some(inode),
-            locked: world.has_lock(me) || !self.has_kernel_locks(),
+            is_ours: state.open_inode(me) == Some(inode),
+            locked: state.has_lock(me) || !self.has_kernel_locks(),
             created: file.creator == Creator::Alive(me),
             of_live_old_agent: old_agent,
             of_live_other: matches!(
                 file.content,
-                Content::Of(who) if !world.same_process(who, me)
-                    && world.open_inode(who) == Some(inode)
-                    && !is_contender(world.participant(who).doing)
+                Content::Of(who) if !state.same_process(who, me)
+                    && state.open_inode(who) == Some(inode)
+                    && !is_contender(state.participant(who).activity)
             ),
             creator_lives: matches!(file.creator, Creator::Alive(who) if who != me),
             of_foreign_data: file.content == Content::Foreign,
-            in_window: world.participant(me).in_window,
+            in_window: state.participant(me).in_window,
         };
-        let is_open = world.opened.iter().flatten().any(|opened| opened.file == inode);
-        self.world.tell(inode);
-        if self.config.delete_pending && is_open {
-            if let Some(file) = self.world.file_mut(inode) {
+        let is_open = state.opened.iter().flatten().any(|opened| opened.file == inode);
+        self.state.tell(inode);
+        if self.scenario.delete_pending && is_open {
+            if let Some(file) = self.state.file_mut(inode) {
                 file.pending = true;
             }
         } else {
-            self.world.path = None;
-            self.world.sweep();
+            self.state.path = None;
+            self.state.sweep();
         }
         self.removal = Some(removal);
         self.removal
@@ -176,23 +176,23 @@ impl<'a> View<'a> {
 
     /// Whether the kernel gives this participant locks.
     fn has_kernel_locks(&self) -> bool {
-        self.config.kernel_locks && self.world.participant(self.me).kind != Kind::Unlocked
+        self.scenario.kernel_locks && self.state.participant(self.me).kind != Kind::Unlocked
     }
 
     /// What there is to know about the author of a record that was read: of several possibilities
     /// the one that `choice` says.
     fn truth(&self, content: Content, choice: u8) -> Author {
         // Each machine takes the other's for another one.
-        let mine = self.world.participant(self.me).kind == Kind::Remote;
-        let is_remote = |author| self.world.participant(author).kind == Kind::Remote;
+        let mine = self.state.participant(self.me).kind == Kind::Remote;
+        let is_remote = |author| self.state.participant(author).kind == Kind::Remote;
         let unlocked = FreeLock::of(Guarantee::ExclusiveCreate, LockDomain::Shared);
-        let shared = if self.config.kernel_locks {
+        let shared = if self.scenario.kernel_locks {
             FreeLock::of(Guarantee::KernelLock, LockDomain::Shared)
         } else {
             unlocked
         };
         let here = |free, probe| {
-            let unprobed = self.config.probe_fails || choice == 1;
+            let unprobed = self.scenario.probe_fails || choice == 1;
             Author::Here(free, if unprobed { Probe::Unknown } else { probe })
         };
         let dead = |look| match look {
@@ -207,11 +207,11 @@ impl<'a> View<'a> {
             Look::OnOtherMachine => Author::OtherMachine,
         };
         match content {
-            Content::Of(author) if self.world.same_process(author, self.me) => {
+            Content::Of(author) if self.state.same_process(author, self.me) => {
                 Author::Here(shared, Probe::Ourselves)
             }
             Content::Of(author) if mine != is_remote(author) => Author::OtherMachine,
-            Content::Of(author) if self.world.participant(author).kind == Kind::Unlocked => {
+            Content::Of(author) if self.state.participant(author).kind == Kind::Unlocked => {
                 if choice == 0 {
                     here(unlocked, Probe::Alive)
                 } else {
@@ -245,12 +245,12 @@ impl<'a> View<'a> {
     fn ways(&self, content: Content) -> u8 {
         let two = match content {
             Content::Of(author) => {
-                let kind = self.world.participant(author).kind;
-                (self.config.asks_may_be_denied || kind == Kind::Unlocked)
-                    && !self.world.same_process(author, self.me)
+                let kind = self.state.participant(author).kind;
+                (self.scenario.asks_may_be_denied || kind == Kind::Unlocked)
+                    && !self.state.same_process(author, self.me)
                     && kind != Kind::Remote
             }
-            Content::OldOf(_) | Content::OldAlive => self.config.asks_may_be_denied,
+            Content::OldOf(_) | Content::OldAlive => self.scenario.asks_may_be_denied,
             Content::Dead(Look::Unlocked) => true,
             Content::Empty
             | Content::Unreadable
@@ -261,15 +261,15 @@ impl<'a> View<'a> {
         if two { 2 } else { 1 }
     }
 
-    fn probe_the_world(&mut self) -> Probed {
-        if self.config.probe_lies {
-            let lies = if self.config.every_lie { every_author() } else { lies() };
+    fn probe_the_scenario(&mut self) -> Probed {
+        if self.scenario.probe_lies {
+            let lies = if self.scenario.every_lie { every_author() } else { lies() };
             return match self.choose(lies.len() as u8, 1) {
                 Ok(choice) => Probed::Known(lies[usize::from(choice)]),
                 Err(_) => Probed::Failed,
             };
         }
-        let seen = self.world.participant(self.me).seen;
+        let seen = self.state.participant(self.me).seen;
         if !seen.is_record() {
             // Of a wrong protocol: as the adapters answer it.
             return Probed::Failed;
@@ -288,18 +288,20 @@ impl<'a> View<'a> {
     /// Whether a probe is spared: whoever waits without end is not refused, whatever it finds.
     fn spares_the_probe(&self) -> bool {
         let judges_a_busy_lock = matches!(
-            self.world.participant(self.me).doing,
-            Doing::Acquiring(Acquire::Judging(Judging { lock: KernelLock::Busy }))
-                | Doing::Clearing(Clear::At(Acquire::Judging(Judging { lock: KernelLock::Busy })))
+            self.state.participant(self.me).activity,
+            Activity::Acquiring(Acquire::Judging(Judging { lock: KernelLock::Busy }))
+                | Activity::Clearing(Clear::At(Acquire::Judging(Judging {
+                    lock: KernelLock::Busy
+                })))
         );
-        self.config.waits_without_end && judges_a_busy_lock
+        self.scenario.waits_without_end && judges_a_busy_lock
     }
 }
 
 /// Whether it looks at a file that is in its way: one of its own would be a leftover.
-fn is_contender(doing: Doing) -> bool {
-    let (Doing::Acquiring(state) | Doing::Clearing(Clear::At(state))) = doing else {
-        return matches!(doing, Doing::Asking(_));
+fn is_contender(activity: Activity) -> bool {
+    let (Activity::Acquiring(state) | Activity::Clearing(Clear::At(state))) = activity else {
+        return matches!(activity, Activity::Asking(_));
     };
     match state {
         Acquire::Opening(_)
@@ -371,15 +373,15 @@ macro_rules! scripted {
 impl FileSystem for View<'_> {
     fn create(&mut self) -> Create {
         scripted!(self.create: Create);
-        let stands = self.world.named().copied();
+        let stands = self.state.named().copied();
         // A fault is an error, or a denial that passes: see `Create::Denied`.
         let fault = |fault| if fault == 0 { Create::Failed } else { Create::Denied };
         let reply = match stands {
             None => match self.choose(1, 2) {
                 Ok(_) => {
                     let me = self.me;
-                    let inode = self.world.place(Content::Empty, Creator::Alive(me));
-                    self.world.open(me, inode);
+                    let inode = self.state.place(Content::Empty, Creator::Alive(me));
+                    self.state.open(me, inode);
                     Create::Created
                 }
                 Err(which) => fault(which),
@@ -401,16 +403,16 @@ impl FileSystem for View<'_> {
 
     fn open(&mut self) -> OpenReply {
         scripted!(self.open: Open);
-        self.world.participant_mut(self.me).seen = Content::Empty;
+        self.state.participant_mut(self.me).seen = Content::Empty;
         // What denied it may be gone by the time of the next call, and even of the reply.
         let fault = |fault| if fault == 0 { OpenReply::Failed } else { OpenReply::Denied };
-        let reply = match (self.world.path, self.world.named().copied()) {
+        let reply = match (self.state.path, self.state.named().copied()) {
             (Some(inode), Some(file)) => {
                 // A name that is being deleted is denied by some systems and opened by others.
-                let ways = if file.pending && !self.config.windows { 2 } else { 1 };
+                let ways = if file.pending && !self.scenario.windows { 2 } else { 1 };
                 match self.choose(ways, 2) {
                     Ok(0) if !file.pending || ways == 2 => {
-                        self.world.open(self.me, inode);
+                        self.state.open(self.me, inode);
                         OpenReply::Opened
                     }
                     Ok(_) => OpenReply::Denied,
@@ -428,7 +430,7 @@ impl FileSystem for View<'_> {
 
     fn age(&mut self) -> Dated {
         scripted!(self.age: Age);
-        let ways = if self.world.may_look_old(self.me) { 2 } else { 1 };
+        let ways = if self.state.may_look_old(self.me) { 2 } else { 1 };
         let reply = match self.choose(ways, 1) {
             Ok(0) => Dated::Known(Age::Young),
             Ok(_) => Dated::Known(Age::Old),
@@ -440,9 +442,9 @@ impl FileSystem for View<'_> {
 
     fn lock(&mut self) -> LockReply {
         scripted!(self.lock: Lock);
-        let open = self.world.participant(self.me).open;
+        let open = self.state.participant(self.me).open;
         let inode = self.inode();
-        let reply = if self.world.participant(self.me).kind == Kind::Remote {
+        let reply = if self.state.participant(self.me).kind == Kind::Remote {
             // No other participant is on its mount.
             match self.choose(1, 1) {
                 Ok(_) => LockReply::Ours,
@@ -458,7 +460,7 @@ impl FileSystem for View<'_> {
             match self.choose(1, 1) {
                 Err(_) => LockReply::Failed,
                 Ok(_) => {
-                    let file = self.world.file_mut(inode).expect("open files exist");
+                    let file = self.state.file_mut(inode).expect("open files exist");
                     if file.lock.is_none() || file.lock == open {
                         file.lock = open;
                         LockReply::Ours
@@ -476,21 +478,21 @@ impl FileSystem for View<'_> {
         if let Some(script) = &mut self.script {
             return script.subscribe();
         }
-        if !self.config.windows {
-            self.world.participant_mut(self.me).listens = Listens::Armed;
+        if !self.scenario.windows {
+            self.state.participant_mut(self.me).listens = Listens::Armed;
         }
         self.reply = Reply::Arm;
     }
 
     fn wait_event(&mut self) -> Listen {
         scripted!(self.wait_event: Listen);
-        if self.config.windows {
+        if self.scenario.windows {
             return self.listen_by_lock();
         }
         // The time may be over at any time.
         let reply = match self.choose(2, 1) {
             Ok(0) => {
-                let participant = self.world.participant_mut(self.me);
+                let participant = self.state.participant_mut(self.me);
                 self.blocked = participant.listens != Listens::Event;
                 participant.listens = Listens::Armed;
                 Listen::Event
@@ -511,17 +513,17 @@ impl FileSystem for View<'_> {
             Err(0) => (Content::Empty, Done::Failed),
             Err(_) => (Content::Unreadable, Done::Failed),
         };
-        self.world.file_mut(inode).expect("open files exist").content = content;
+        self.state.file_mut(inode).expect("open files exist").content = content;
         self.reply = Reply::Write(reply);
         reply
     }
 
     fn read(&mut self) -> ReadReply {
         scripted!(self.read: Read);
-        let content = self.world.file(self.inode()).expect("open files exist").content;
+        let content = self.state.file(self.inode()).expect("open files exist").content;
         let reply = match self.choose(1, 1) {
             Ok(_) => {
-                let participant = self.world.participant_mut(self.me);
+                let participant = self.state.participant_mut(self.me);
                 participant.seen = if content.is_record() { content } else { Content::Empty };
                 match content {
                     Content::Empty => ReadReply::Empty,
@@ -544,10 +546,10 @@ impl FileSystem for View<'_> {
         let reply = if let Some(script) = &mut self.script {
             script.probe()
         } else {
-            self.probe_the_world()
+            self.probe_the_scenario()
         };
         let reply = match reply {
-            Probed::Known(author) => Probed::Known((self.doctor)(author)),
+            Probed::Known(author) => Probed::Known((self.rewrite_evidence)(author)),
             Probed::Failed => Probed::Failed,
         };
         self.reply = Reply::Probe(reply);
@@ -556,11 +558,11 @@ impl FileSystem for View<'_> {
 
     fn confirm(&mut self) -> Confirm {
         scripted!(self.confirm: Confirm);
-        let reached = !self.world.participant(self.me).out_of_reach;
+        let reached = !self.state.participant(self.me).out_of_reach;
         let same = self.confirms_itself
             || (reached
-                && self.world.path == Some(self.inode())
-                && !self.world.named().is_some_and(|file| file.pending));
+                && self.state.path == Some(self.inode())
+                && !self.state.named().is_some_and(|file| file.pending));
         let reply = match self.choose(1, 1) {
             Ok(_) if same => Confirm::Same,
             Ok(_) => Confirm::Changed,
@@ -588,7 +590,7 @@ impl FileSystem for View<'_> {
         let inode = self.inode();
         let reply = match self.choose(1, 1) {
             Ok(_) => {
-                self.world.file_mut(inode).expect("open files exist").content = Content::Unreadable;
+                self.state.file_mut(inode).expect("open files exist").content = Content::Unreadable;
                 Done::Done
             }
             Err(_) => Done::Failed,
@@ -599,7 +601,7 @@ impl FileSystem for View<'_> {
 
     fn query_lock(&mut self) -> Watch {
         scripted!(self.query_lock: Watch);
-        let locked = self.world.file(self.inode()).is_some_and(|file| file.lock.is_some());
+        let locked = self.state.file(self.inode()).is_some_and(|file| file.lock.is_some());
         let reply = match self.choose(2, 0) {
             Ok(0) if locked => Watch::Held,
             Ok(0) => Watch::Free,
@@ -613,8 +615,8 @@ impl FileSystem for View<'_> {
         if let Some(script) = &mut self.script {
             return script.close();
         }
-        self.world.unlock(self.me);
-        self.world.close(self.me);
+        self.state.unlock(self.me);
+        self.state.close(self.me);
         self.reply = Reply::Close;
     }
 
@@ -622,7 +624,7 @@ impl FileSystem for View<'_> {
         if let Some(script) = &mut self.script {
             return script.close_without_unlock();
         }
-        self.world.close(self.me);
+        self.state.close(self.me);
         self.reply = Reply::Leave;
     }
 }

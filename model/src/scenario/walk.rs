@@ -1,37 +1,37 @@
 //! Runs whose moves are chosen one by one: by loom's threads, by weights, or by whoever shortens a
-//! schedule that breaks a promise. What they did is a [`Schedule`] in the end.
+//! schedule that breaks a property. What they did is a [`Schedule`] in the end.
 
 use std::sync::LazyLock;
 
-use crate::properties::{check_alone, check_move};
+use crate::properties::{check_move, check_solo};
+use crate::scenario::catalogue::{Property, Scenario};
 use crate::scenario::moves::{Outcome, apply, successors};
 use crate::scenario::schedule::{Schedule, run};
-use crate::scenario::world::{Move, PARTICIPANTS, Who, World};
-use crate::scenario::worlds::{Config, Promise};
+use crate::scenario::state::{Move, PARTICIPANTS, State, Who};
 use crate::search::explore::Found;
 use crate::variants::Protocol;
 
 /// A run under way.
 #[derive(Clone)]
 pub struct Walk<'a> {
-    pub config: &'a Config,
+    pub scenario: &'a Scenario,
     pub protocol: &'a Protocol,
     start: u8,
-    /// The canonical world at this point.
-    pub world: World,
+    /// The canonical state at this point.
+    pub state: State,
     /// The beginning's name of each of its participants.
     pub names: [Who; PARTICIPANTS],
-    /// What was done, each move in the canonical world of its time.
+    /// What was done, each move in the canonical state of its time.
     moves: Vec<Move>,
 }
 
 impl<'a> Walk<'a> {
     /// Where a schedule with this beginning starts.
-    pub fn begin(config: &'a Config, protocol: &'a Protocol, start: u8) -> Self {
-        let beginnings = config.beginnings();
+    pub fn begin(scenario: &'a Scenario, protocol: &'a Protocol, start: u8) -> Self {
+        let beginnings = scenario.beginnings();
         let begin = beginnings[usize::from(start) % beginnings.len()];
         let names = std::array::from_fn(|who| who as Who);
-        let mut walk = Self { config, protocol, start, world: begin, names, moves: Vec::new() };
+        let mut walk = Self { scenario, protocol, start, state: begin, names, moves: Vec::new() };
         walk.follow(begin);
         walk
     }
@@ -42,7 +42,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Makes a move, told in the names of the beginning, if it is possible; and checks it.
-    pub fn make(&mut self, one: Move) -> Option<Result<Outcome, Promise>> {
+    pub fn make(&mut self, one: Move) -> Option<Result<Outcome, Property>> {
         let one = renamed(one, |name| self.place_of(name));
         // As `successors` has it: who is suspended only dies, and a call has so many replies.
         let (acts, choice) = match one {
@@ -51,10 +51,10 @@ impl<'a> Walk<'a> {
             Move::Suspend(who) | Move::LoseReach(who) | Move::Fork(who) => (Some(who), 0),
             Move::Crash(..) | Move::Remove => (None, 0),
         };
-        if acts.is_some_and(|who| self.world.participant(who).suspended) {
+        if acts.is_some_and(|who| self.state.participant(who).suspended) {
             return None;
         }
-        let outcome = apply(self.config, self.protocol, &self.world, one)?;
+        let outcome = apply(self.scenario, self.protocol, &self.state, one)?;
         if choice >= outcome.choices {
             return None;
         }
@@ -62,38 +62,38 @@ impl<'a> Walk<'a> {
     }
 
     /// Makes a move that [`successors`] found to be possible here, and checks it.
-    pub fn take(&mut self, one: Move, outcome: Outcome) -> Result<(), Promise> {
-        let checked = check_move(self.config, &self.world, one, &outcome);
+    pub fn take(&mut self, one: Move, outcome: Outcome) -> Result<(), Property> {
+        let checked = check_move(self.scenario, &self.state, one, &outcome);
         self.moves.push(one);
-        self.follow(outcome.world);
+        self.follow(outcome.state);
         checked
     }
 
     /// Whether every participant, run alone from here, ends and gets what is free.
-    pub fn alone(&self) -> Result<u32, Promise> {
-        check_alone(self.config, self.protocol, &self.world).map_err(|fared| fared.broken)
+    pub fn solo(&self) -> Result<u32, Property> {
+        check_solo(self.scenario, self.protocol, &self.state).map_err(|violation| violation.broken)
     }
 
-    fn follow(&mut self, world: World) {
-        let (next, went) = world.canonical();
+    fn follow(&mut self, state: State) {
+        let (next, went) = state.canonical();
         let before = self.names;
         for (old, &new) in went.iter().enumerate() {
             self.names[usize::from(new)] = before[old];
         }
-        self.world = next;
+        self.state = next;
     }
 
     /// What was done, each move by its number.
     pub fn schedule(&self) -> Schedule {
-        let mut again = Self::begin(self.config, self.protocol, self.start);
+        let mut again = Self::begin(self.scenario, self.protocol, self.start);
         let mut schedule = Schedule { start: self.start, steps: Vec::new() };
         let mut possible = Vec::new();
         for &one in &self.moves {
-            successors(self.config, self.protocol, &again.world, &mut possible);
+            successors(self.scenario, self.protocol, &again.state, &mut possible);
             let number = possible.iter().position(|(other, _)| *other == one);
             let number = number.expect("what was possible is possible again");
             schedule.steps.push(number as u8);
-            again.follow(possible[number].1.world);
+            again.follow(possible[number].1.state);
         }
         schedule
     }
@@ -114,56 +114,56 @@ fn renamed(one: Move, to: impl Fn(Who) -> Who) -> Move {
     }
 }
 
-/// A schedule that breaks a promise, as moves told in the names of the beginning: there, one can
+/// A schedule that breaks a property, as moves told in the names of the beginning: there, one can
 /// be left out without changing what the others mean.
 #[derive(Clone)]
 pub struct Script {
     start: u8,
     pub moves: Vec<Move>,
-    promise: Promise,
-    alone: bool,
+    property: Property,
+    solo: bool,
 }
 
 impl Script {
-    /// The script of a schedule, if it breaks a promise.
+    /// The script of a schedule, if it breaks a property.
     pub fn of(
-        config: &Config,
+        scenario: &Scenario,
         protocol: &Protocol,
         schedule: &Schedule,
-        alone: bool,
+        solo: bool,
     ) -> Option<Self> {
-        let run = run(config, protocol, schedule, alone);
+        let run = run(scenario, protocol, schedule, solo);
         // Beyond the schedule is how one fared that ran alone.
         let made = run.made.iter().take(schedule.steps.len());
         let moves = made.map(|made| renamed(made.one, |who| made.names[usize::from(who)]));
-        Some(Self { start: schedule.start, moves: moves.collect(), promise: run.broken?, alone })
+        Some(Self { start: schedule.start, moves: moves.collect(), property: run.broken?, solo })
     }
 
-    /// Whether it still breaks the promise when what has become impossible is passed over.
-    pub fn plays(&self, config: &Config, protocol: &Protocol) -> Option<Found> {
-        let mut walk = Walk::begin(config, protocol, self.start);
-        let found = |walk: &Walk<'_>, alone| {
-            Some(Found { promise: self.promise, schedule: walk.schedule(), alone })
+    /// Whether it still breaks the property when what has become impossible is passed over.
+    pub fn plays(&self, scenario: &Scenario, protocol: &Protocol) -> Option<Found> {
+        let mut walk = Walk::begin(scenario, protocol, self.start);
+        let found = |walk: &Walk<'_>, solo| {
+            Some(Found { property: self.property, schedule: walk.schedule(), solo })
         };
         for &one in &self.moves {
             if let Some(Err(broken)) = walk.make(one) {
-                return if broken == self.promise { found(&walk, false) } else { None };
+                return if broken == self.property { found(&walk, false) } else { None };
             }
         }
-        let lonely = self.alone && walk.alone().err() == Some(self.promise);
+        let lonely = self.solo && walk.solo().err() == Some(self.property);
         if lonely { found(&walk, true) } else { None }
     }
 }
 
 /// What a schedule breaks, in so few moves that it takes them all, and any two of them.
 pub fn shorten(
-    config: &Config,
+    scenario: &Scenario,
     protocol: &Protocol,
     schedule: &Schedule,
-    alone: bool,
+    solo: bool,
 ) -> Option<Found> {
-    let mut script = Script::of(config, protocol, schedule, alone)?;
-    let mut found = script.plays(config, protocol)?;
+    let mut script = Script::of(scenario, protocol, schedule, solo)?;
+    let mut found = script.plays(scenario, protocol)?;
     let mut chunk = script.moves.len();
     loop {
         let before = script.moves.len();
@@ -172,7 +172,7 @@ pub fn shorten(
             let from = end.saturating_sub(chunk);
             let mut fewer = script.clone();
             fewer.moves.drain(from..end);
-            if let Some(shorter) = fewer.plays(config, protocol) {
+            if let Some(shorter) = fewer.plays(scenario, protocol) {
                 (script, found) = (fewer, shorter);
             }
             end = from;
@@ -181,7 +181,7 @@ pub fn shorten(
             chunk /= 2;
         } else if script.moves.len() == before {
             // A call and its pause, an acquire and its death: neither goes alone.
-            match script.without_two(config, protocol) {
+            match script.without_two(scenario, protocol) {
                 Some(shorter) => (script, found) = shorter,
                 None => return Some(found),
             }
@@ -190,14 +190,14 @@ pub fn shorten(
 }
 
 impl Script {
-    /// Without some two of its moves, if it still breaks the promise.
-    fn without_two(&self, config: &Config, protocol: &Protocol) -> Option<(Self, Found)> {
+    /// Without some two of its moves, if it still breaks the property.
+    fn without_two(&self, scenario: &Scenario, protocol: &Protocol) -> Option<(Self, Found)> {
         let pairs = (1..self.moves.len()).flat_map(|later| (0..later).map(move |one| (one, later)));
         for (one, later) in pairs {
             let mut fewer = self.clone();
             fewer.moves.remove(later);
             fewer.moves.remove(one);
-            if let Some(found) = fewer.plays(config, protocol) {
+            if let Some(found) = fewer.plays(scenario, protocol) {
                 return Some((fewer, found));
             }
         }
@@ -205,13 +205,13 @@ impl Script {
     }
 }
 
-/// What a fuzzer's bytes stand for: the world, how many participants, and the schedule.
-pub fn from_fuzz(bytes: &[u8]) -> (&'static Config, usize, Schedule) {
-    static WORLDS: LazyLock<Vec<(usize, Config)>> = LazyLock::new(|| {
-        let of = |participants| move |config| (participants, config);
-        (2..=3).flat_map(|count| Config::all(count).into_iter().map(of(count))).collect()
+/// What a fuzzer's bytes stand for: the scenario, how many participants, and the schedule.
+pub fn from_fuzz(bytes: &[u8]) -> (&'static Scenario, usize, Schedule) {
+    static WORLDS: LazyLock<Vec<(usize, Scenario)>> = LazyLock::new(|| {
+        let of = |participants| move |scenario| (participants, scenario);
+        (2..=3).flat_map(|count| Scenario::all(count).into_iter().map(of(count))).collect()
     });
-    let (world, rest) = bytes.split_first().map_or((0, bytes), |(&world, rest)| (world, rest));
-    let (participants, config) = &WORLDS[usize::from(world) % WORLDS.len()];
-    (config, *participants, Schedule::from_bytes(rest))
+    let (state, rest) = bytes.split_first().map_or((0, bytes), |(&state, rest)| (state, rest));
+    let (participants, scenario) = &WORLDS[usize::from(state) % WORLDS.len()];
+    (scenario, *participants, Schedule::from_bytes(rest))
 }

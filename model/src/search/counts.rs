@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::scenario::worlds::Config;
+use crate::scenario::catalogue::Scenario;
 use crate::search::explore::Seen;
 
 /// What a search saw.
@@ -28,7 +28,7 @@ impl Counts {
             states: seen.states,
             transitions: seen.transitions,
             depth: seen.depth,
-            longest_solo_run: seen.longest_alone,
+            longest_solo_run: seen.longest_solo,
         }
     }
 }
@@ -40,32 +40,32 @@ impl fmt::Display for Counts {
     }
 }
 
-/// The searches whose counts are committed, each with how many participants its world is made for:
+/// The searches whose counts are committed, each with how many participants its scenario is made for:
 /// those of every `check`, and with `long` those that take minutes.
-pub fn searches(long: bool) -> Vec<(Config, usize)> {
-    let of = |participants| move |config| (config, participants);
-    let base = |participants| (Config::base(participants), participants);
-    let short = Config::all(2).into_iter().chain(Config::of_windows(2)).map(of(2));
+pub fn searches(long: bool) -> Vec<(Scenario, usize)> {
+    let of = |participants| move |scenario| (scenario, participants);
+    let base = |participants| (Scenario::base(participants), participants);
+    let short = Scenario::all(2).into_iter().chain(Scenario::of_windows(2)).map(of(2));
     let mut searches: Vec<_> = short.chain([base(3)]).collect();
     if long {
-        let others = Config::all(3).into_iter().filter(|config| config.name != "base");
+        let others = Scenario::all(3).into_iter().filter(|scenario| scenario.name != "base");
         searches.extend(others.map(of(3)).chain([base(4)]));
     }
     searches
 }
 
-/// A world by its name, and how many participants it is made for.
-pub type World = (String, usize);
+/// A scenario by its name, and how many participants it is made for.
+pub type Searched = (String, usize);
 
-/// The counts of many worlds.
+/// The counts of many scenarios.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pinned(BTreeMap<World, Counts>);
+pub struct Pinned(BTreeMap<Searched, Counts>);
 
 const HEAD: &str = "\
-# What a search of each world to its end finds. `cargo run --release -p portlock-model -- check --pin`
+# What a search of each scenario to its end finds. `cargo run --release -p portlock-model -- check --pin`
 # writes this file; `check` and tests/model.rs compare with it.
 #
-# world                      participants      states  transitions  depth   solo
+# scenario                   participants      states  transitions  depth   solo
 ";
 
 impl Pinned {
@@ -88,32 +88,37 @@ impl Pinned {
         std::fs::write(&path, self.to_string()).map_err(|why| format!("{}: {why}", path.display()))
     }
 
-    pub fn pin(&mut self, world: &str, participants: usize, counts: Counts) {
-        self.0.insert((world.to_owned(), participants), counts);
+    pub fn pin(&mut self, scenario: &str, participants: usize, counts: Counts) {
+        self.0.insert((scenario.to_owned(), participants), counts);
     }
 
-    pub fn has(&self, world: &str, participants: usize) -> bool {
-        self.0.contains_key(&(world.to_owned(), participants))
+    pub fn has(&self, scenario: &str, participants: usize) -> bool {
+        self.0.contains_key(&(scenario.to_owned(), participants))
     }
 
     /// Whether a search found what is committed.
-    pub fn compare(&self, world: &str, participants: usize, counts: Counts) -> Result<(), String> {
-        let pinned = self.0.get(&(world.to_owned(), participants));
+    pub fn compare(
+        &self,
+        scenario: &str,
+        participants: usize,
+        counts: Counts,
+    ) -> Result<(), String> {
+        let pinned = self.0.get(&(scenario.to_owned(), participants));
         let pinned = pinned.ok_or_else(|| {
-            format!("{world} with {participants} has no counts in model/counts.txt")
+            format!("{scenario} with {participants} has no counts in model/counts.txt")
         })?;
         if *pinned == counts {
             return Ok(());
         }
         Err(format!(
-            "{world} with {participants}: states, transitions, depth and longest solo run are not \
+            "{scenario} with {participants}: states, transitions, depth and longest solo run are not \
              those of model/counts.txt\n  found  {counts}\n  pinned {pinned}\n\
              If the change is meant: cargo run --release -p portlock-model -- check --pin"
         ))
     }
 
-    /// The worlds that have counts.
-    pub fn worlds(&self) -> impl Iterator<Item = &World> {
+    /// The scenarios that have counts.
+    pub fn scenarios(&self) -> impl Iterator<Item = &Searched> {
         self.0.keys()
     }
 }
@@ -121,8 +126,8 @@ impl Pinned {
 impl fmt::Display for Pinned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(HEAD)?;
-        self.0.iter().try_for_each(|((world, participants), counts)| {
-            writeln!(f, "{world:<33} {participants:>7} {counts}")
+        self.0.iter().try_for_each(|((scenario, participants), counts)| {
+            writeln!(f, "{scenario:<33} {participants:>7} {counts}")
         })
     }
 }
@@ -135,7 +140,7 @@ impl FromStr for Pinned {
         for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let bad = || format!("not a line of counts: {line:?}");
             let fields: Vec<&str> = line.split_whitespace().collect();
-            let &[world, participants, states, transitions, depth, solo] = fields.as_slice() else {
+            let &[state, participants, states, transitions, depth, solo] = fields.as_slice() else {
                 return Err(bad());
             };
             let number = |text: &str| text.parse::<usize>().map_err(|_| bad());
@@ -145,7 +150,7 @@ impl FromStr for Pinned {
                 depth: number(depth)?,
                 longest_solo_run: solo.parse().map_err(|_| bad())?,
             };
-            pinned.pin(world, number(participants)?, counts);
+            pinned.pin(state, number(participants)?, counts);
         }
         Ok(pinned)
     }

@@ -1,9 +1,9 @@
-//! Exhaustive breadth-first search over reduced, canonical worlds: the first violation is a shortest
+//! Exhaustive breadth-first search over reduced, canonical states: the first violation is a shortest
 //! one.
 //!
 //! The search goes level by level. Of the states of earlier levels it keeps a fingerprint, which
 //! says that a state is known, and the move that led there first, which gives a shortest schedule.
-//! The worlds themselves are kept of two levels, packed.
+//! The states themselves are kept of two levels, packed.
 //!
 //! Each level is expanded in batches, by as many threads as are asked for. What they find is put in
 //! the order of one thread that goes through the level from the front, so states, counts and
@@ -20,12 +20,12 @@ use portlock::protocol::{
 };
 
 use crate::properties::solo::Memo;
-use crate::properties::{check_alone, check_alone_by, check_move, names, takes_a_used_lock};
+use crate::properties::{check_move, check_solo, check_solo_by, names, takes_a_used_lock};
+use crate::scenario::catalogue::{Property, Scenario};
 use crate::scenario::machines::{Answer, Reply};
 use crate::scenario::moves::{Outcome, successors};
 use crate::scenario::schedule::Schedule;
-use crate::scenario::world::{Content, Doing, Kind, Move, Who, World};
-use crate::scenario::worlds::{Config, Promise};
+use crate::scenario::state::{Activity, Content, Kind, Move, State, Who};
 use crate::search::fingerprint::{ByPart, Fingerprint, fingerprint};
 use crate::search::packed::Packed;
 use crate::search::reduce::Reduction;
@@ -39,29 +39,29 @@ pub struct Seen {
     /// Moves of the longest shortest way to a state.
     pub depth: usize,
     /// Calls of the longest call that ran alone.
-    pub longest_alone: u32,
+    pub longest_solo: u32,
     pub took: Duration,
-    /// The first promise found broken, with a shortest schedule.
+    /// The first property found broken, with a shortest schedule.
     pub found: Option<Found>,
     pub coverage: Coverage,
 }
 
-/// A broken promise.
+/// A broken property.
 #[derive(Debug, Clone)]
 pub struct Found {
-    pub promise: Promise,
+    pub property: Property,
     pub schedule: Schedule,
     /// It breaks when a participant runs alone from where the schedule ends.
-    pub alone: bool,
+    pub solo: bool,
 }
 
 /// What happened somewhere, so that no check passes for want of anything to check.
 #[derive(Debug, Clone, Default)]
 pub struct Coverage {
     /// State, call and reply, state that followed; of the machines alone.
-    pub steps: FxHashSet<(Doing, Reply, Doing)>,
+    pub steps: FxHashSet<(Activity, Reply, Activity)>,
     /// States in which a process died.
-    pub crashed_in: FxHashSet<Doing>,
+    pub crashed_in: FxHashSet<Activity>,
     pub sometimes: BTreeSet<&'static str>,
 }
 
@@ -73,18 +73,21 @@ impl Coverage {
         self.sometimes.extend(&other.sometimes);
     }
 
-    fn note(&mut self, before: &World, one: Move, outcome: &Outcome) {
-        let Outcome { world: after, reply, ended, .. } = *outcome;
+    fn note(&mut self, before: &State, one: Move, outcome: &Outcome) {
+        let Outcome { state: after, reply, ended, .. } = *outcome;
         let after = &after;
         match one {
             Move::Call(who, _) => {
-                let was = before.participant(who).doing;
-                if names(after.participant(who).doing) && !names(was) {
+                let was = before.participant(who).activity;
+                if names(after.participant(who).activity) && !names(was) {
                     let named = after.named().map(|file| file.content);
                     let confirms = |one: Who| {
-                        let doing = after.participant(one).doing;
+                        let activity = after.participant(one).activity;
                         named == Some(Content::Of(one))
-                            && matches!(doing, Doing::Acquiring(Acquire::ConfirmingCreated(_)))
+                            && matches!(
+                                activity,
+                                Activity::Acquiring(Acquire::ConfirmingCreated(_))
+                            )
                     };
                     if after.everyone().any(confirms) {
                         self.sometimes.insert("a refusal names one that has still to confirm");
@@ -102,13 +105,13 @@ impl Coverage {
                 if reply == Reply::Open(OpenReply::Denied) && before.path.is_none() {
                     self.sometimes.insert("a name is denied that is gone");
                 }
-                if !matches!(was, Doing::Percy(_) | Doing::Aside(_)) {
+                if !matches!(was, Activity::Percy(_) | Activity::Aside(_)) {
                     self.steps.insert((was, reply, ended));
                     self.note_end(was, ended);
                 }
             }
             Move::Answer(who, answer) => {
-                let was = before.participant(who).doing;
+                let was = before.participant(who).activity;
                 self.steps.insert((was, reply, ended));
                 self.note_end(was, ended);
                 match answer {
@@ -120,7 +123,7 @@ impl Coverage {
                 };
             }
             Move::Crash(who, _) => {
-                self.crashed_in.insert(before.participant(who).doing);
+                self.crashed_in.insert(before.participant(who).activity);
                 self.sometimes.insert("a process dies");
             }
             Move::Remove => {
@@ -139,34 +142,34 @@ impl Coverage {
         }
     }
 
-    fn note_end(&mut self, was: Doing, ended: Doing) {
+    fn note_end(&mut self, was: Activity, ended: Activity) {
         const CREATE: Acquire = Acquire::Closing(Closing { then: Then::Create });
         let what = match (was, ended) {
-            (Doing::Acquiring(Acquire::Unlinking(_)), Doing::Acquiring(CREATE)) => {
+            (Activity::Acquiring(Acquire::Unlinking(_)), Activity::Acquiring(CREATE)) => {
                 "a dead holder's file is reclaimed"
             }
-            (Doing::Acquiring(Acquire::Rechecking(_)), Doing::Acquiring(CREATE)) => {
+            (Activity::Acquiring(Acquire::Rechecking(_)), Activity::Acquiring(CREATE)) => {
                 "who listens notices a release"
             }
             (
-                Doing::Acquiring(Acquire::Retrying(_)),
-                Doing::Acquiring(Acquire::Revalidating(_)),
+                Activity::Acquiring(Acquire::Retrying(_)),
+                Activity::Acquiring(Acquire::Revalidating(_)),
             ) => "who listens gets the lock of one who died",
-            (_, Doing::Acquiring(Acquire::Held(_))) => "somebody holds",
-            (_, Doing::Acquiring(Acquire::Refused(Refusal::Holder))) => {
+            (_, Activity::Acquiring(Acquire::Held(_))) => "somebody holds",
+            (_, Activity::Acquiring(Acquire::Refused(Refusal::Holder))) => {
                 "a refusal names the holder"
             }
-            (_, Doing::Acquiring(Acquire::Refused(_))) => {
+            (_, Activity::Acquiring(Acquire::Refused(_))) => {
                 "a refusal says that the holder is unknown"
             }
-            (_, Doing::Acquiring(Acquire::Failed(_))) => "an acquire fails",
-            (_, Doing::Releasing(Release::Ended(Released::Removed))) => "a holder releases",
-            (_, Doing::Releasing(Release::Ended(Released::Lost))) => {
+            (_, Activity::Acquiring(Acquire::Failed(_))) => "an acquire fails",
+            (_, Activity::Releasing(Release::Ended(Released::Removed))) => "a holder releases",
+            (_, Activity::Releasing(Release::Ended(Released::Lost))) => {
                 "a release finds its lock lost"
             }
-            (_, Doing::Asking(Query::Answered(_))) => "a query is answered",
-            (_, Doing::Clearing(Clear::Ended(Cleared::Removed))) => "a clear removes a file",
-            (_, Doing::Clearing(Clear::Ended(Cleared::Refused(_)))) => "a clear is refused",
+            (_, Activity::Asking(Query::Answered(_))) => "a query is answered",
+            (_, Activity::Clearing(Clear::Ended(Cleared::Removed))) => "a clear removes a file",
+            (_, Activity::Clearing(Clear::Ended(Cleared::Refused(_)))) => "a clear is refused",
             _ => return,
         };
         self.sometimes.insert(what);
@@ -182,7 +185,7 @@ pub struct Limits {
     pub progress: bool,
     /// How many threads expand states.
     pub threads: usize,
-    /// Searches the worlds as they are, with their dead variables.
+    /// Searches the states as they are, with their dead variables.
     pub whole: bool,
 }
 
@@ -206,20 +209,24 @@ pub struct Incomplete {
     pub states: usize,
 }
 
-/// Searches a world to the end, or to the first broken promise.
-pub fn explore(config: &Config, protocol: &Protocol, limits: Limits) -> Result<Seen, Incomplete> {
-    search(config, protocol, limits, vec![|_: &World, _, _: &Outcome| {}; limits.threads.max(1)])
+/// Searches a scenario to the end, or to the first broken property.
+pub fn explore(
+    scenario: &Scenario,
+    protocol: &Protocol,
+    limits: Limits,
+) -> Result<Seen, Incomplete> {
+    search(scenario, protocol, limits, vec![|_: &State, _, _: &Outcome| {}; limits.threads.max(1)])
 }
 
 /// Same as [`explore`], except that it searches on this thread alone, and shows `watch` every move
-/// with the world before it.
+/// with the state before it.
 pub fn explore_watched(
-    config: &Config,
+    scenario: &Scenario,
     protocol: &Protocol,
     limits: Limits,
-    watch: impl FnMut(&World, Move, &Outcome) + Send,
+    watch: impl FnMut(&State, Move, &Outcome) + Send,
 ) -> Result<Seen, Incomplete> {
-    search(config, protocol, limits, vec![watch])
+    search(scenario, protocol, limits, vec![watch])
 }
 
 /// How many states are expanded before what was found is put in order.
@@ -228,25 +235,27 @@ const BATCH: usize = 1 << 14;
 const SHARE: usize = 1 << 8;
 
 /// One search, with a thread for each of `watches`.
-fn search<W: FnMut(&World, Move, &Outcome) + Send>(
-    config: &Config,
+fn search<W: FnMut(&State, Move, &Outcome) + Send>(
+    scenario: &Scenario,
     protocol: &Protocol,
     limits: Limits,
     watches: Vec<W>,
 ) -> Result<Seen, Incomplete> {
     let began = Instant::now();
     let mut told = began;
-    let reduction = (!limits.whole).then(|| Reduction::of(config, protocol));
+    let reduction = (!limits.whole).then(|| Reduction::of(scenario, protocol));
     let reduction = reduction.as_ref();
-    let mut workers: Vec<_> =
-        watches.into_iter().map(|watch| Worker::new(config, protocol, reduction, watch)).collect();
+    let mut workers: Vec<_> = watches
+        .into_iter()
+        .map(|watch| Worker::new(scenario, protocol, reduction, watch))
+        .collect();
     let mut known = Known::new(workers.len());
     let mut levels = vec![Level::default()];
     let mut level = Packed::default();
-    for (start, mut world) in config.beginnings().into_iter().enumerate() {
-        let fingerprint = settle(reduction, &mut world);
+    for (start, mut state) in scenario.beginnings().into_iter().enumerate() {
+        let fingerprint = settle(reduction, &mut state);
         if known.insert(fingerprint) {
-            level.push(&world);
+            level.push(&state);
             levels[0].push(0, number(start));
         }
     }
@@ -264,7 +273,7 @@ fn search<W: FnMut(&World, Move, &Outcome) + Send>(
             }
             for (share, number) in known.insert_all(&mut shares) {
                 let candidate = &shares[share].candidates[number];
-                next.push_from(&shares[share].worlds, number);
+                next.push_from(&shares[share].states, number);
                 came.push(candidate.before, candidate.step);
             }
             if states + next.len() > limits.states {
@@ -275,9 +284,9 @@ fn search<W: FnMut(&World, Move, &Outcome) + Send>(
                 let found = states + next.len();
                 let rate = found as f64 / began.elapsed().as_secs_f64();
                 let to_go = next.len() + level.len() - batch.end;
-                let (world, depth) = (config.name, levels.len() - 1);
+                let (name, depth) = (scenario.name, levels.len() - 1);
                 eprintln!(
-                    "  {world}: {found} states, {to_go} to go, {rate:.0} a second, depth {depth}"
+                    "  {name}: {found} states, {to_go} to go, {rate:.0} a second, depth {depth}"
                 );
             }
         }
@@ -290,26 +299,26 @@ fn search<W: FnMut(&World, Move, &Outcome) + Send>(
     let mut seen = Seen { states, depth: levels.len() - 1, ..Seen::default() };
     for worker in workers {
         seen.transitions += worker.transitions;
-        seen.longest_alone = seen.longest_alone.max(worker.longest_alone);
+        seen.longest_solo = seen.longest_solo.max(worker.longest_solo);
         seen.coverage.add(&worker.coverage);
     }
-    seen.found = find.map(|find| find.found(config, protocol, reduction, &levels));
+    seen.found = find.map(|find| find.found(scenario, protocol, reduction, &levels));
     seen.took = began.elapsed();
     Ok(seen)
 }
 
-/// Reduces a world, makes it canonical, and takes its fingerprint.
-fn settle(reduction: Option<&Reduction>, world: &mut World) -> Fingerprint {
+/// Reduces a state, makes it canonical, and takes its fingerprint.
+fn settle(reduction: Option<&Reduction>, state: &mut State) -> Fingerprint {
     if let Some(reduction) = reduction {
-        reduction.reduce(world);
+        reduction.reduce(state);
     }
-    *world = world.canonical().0;
-    fingerprint(world)
+    *state = state.canonical().0;
+    fingerprint(state)
 }
 
 /// A number of a schedule.
 fn number(number: usize) -> u8 {
-    u8::try_from(number).expect("fewer than 256 moves are possible in a world")
+    u8::try_from(number).expect("fewer than 256 moves are possible in a scenario")
 }
 
 /// How each state of a level was reached first: the place in the level before, and the number of the
@@ -407,20 +416,20 @@ struct Candidate {
 #[derive(Default)]
 struct Share {
     candidates: Vec<Candidate>,
-    worlds: Packed,
+    states: Packed,
     find: Option<Find>,
 }
 
-/// A broken promise: in which state of the level, and by which move if it was one.
+/// A broken property: in which state of the level, and by which move if it was one.
 #[derive(Debug, Clone, Copy)]
 struct Find {
     state: u32,
     step: Option<u8>,
-    promise: Promise,
+    property: Property,
 }
 
 /// Expands a batch of a level, a share at a time. The shares are in the order of the level.
-fn expand<W: FnMut(&World, Move, &Outcome) + Send>(
+fn expand<W: FnMut(&State, Move, &Outcome) + Send>(
     workers: &mut [Worker<'_, W>],
     level: &Packed,
     batch: std::ops::Range<usize>,
@@ -447,42 +456,42 @@ fn expand<W: FnMut(&World, Move, &Outcome) + Send>(
 
 /// One thread of a search, and what it saw.
 struct Worker<'a, W> {
-    config: &'a Config,
+    scenario: &'a Scenario,
     protocol: &'a Protocol,
     reduction: Option<&'a Reduction>,
     watch: W,
     memo: Memo,
     possible: Vec<(Move, Outcome)>,
     transitions: usize,
-    longest_alone: u32,
+    longest_solo: u32,
     coverage: Coverage,
 }
 
-impl<'a, W: FnMut(&World, Move, &Outcome)> Worker<'a, W> {
+impl<'a, W: FnMut(&State, Move, &Outcome)> Worker<'a, W> {
     fn new(
-        config: &'a Config,
+        scenario: &'a Scenario,
         protocol: &'a Protocol,
         reduction: Option<&'a Reduction>,
         watch: W,
     ) -> Self {
         Self {
-            config,
+            scenario,
             protocol,
             reduction,
             watch,
             memo: Memo::default(),
             possible: Vec::new(),
             transitions: 0,
-            longest_alone: 0,
+            longest_solo: 0,
             coverage: Coverage::default(),
         }
     }
 
     fn expand(&mut self, level: &Packed, states: std::ops::Range<usize>, known: &Known) -> Share {
         let mut share = Share::default();
-        for state in states {
-            let world = level.get(state);
-            share.find = self.expand_one(state as u32, &world, known, &mut share);
+        for index in states {
+            let state = level.get(index);
+            share.find = self.expand_one(index as u32, &state, known, &mut share);
             if share.find.is_some() {
                 break;
             }
@@ -493,29 +502,31 @@ impl<'a, W: FnMut(&World, Move, &Outcome)> Worker<'a, W> {
     /// Checks a state and every move from it, and adds what it leads to.
     fn expand_one(
         &mut self,
-        state: u32,
-        world: &World,
+        index: u32,
+        state: &State,
         known: &Known,
         share: &mut Share,
     ) -> Option<Find> {
-        let Self { config, protocol, .. } = *self;
-        let mut solo = |begun: &World, who| self.memo.run(config, protocol, begun, who);
-        match check_alone_by(config, protocol, world, &mut solo) {
-            Ok(calls) => self.longest_alone = self.longest_alone.max(calls),
-            Err(fared) => return Some(Find { state, step: None, promise: fared.broken }),
+        let Self { scenario, protocol, .. } = *self;
+        let mut solo = |begun: &State, who| self.memo.run(scenario, protocol, begun, who);
+        match check_solo_by(scenario, protocol, state, &mut solo) {
+            Ok(calls) => self.longest_solo = self.longest_solo.max(calls),
+            Err(violation) => {
+                return Some(Find { state: index, step: None, property: violation.broken });
+            }
         }
-        successors(config, protocol, world, &mut self.possible);
+        successors(scenario, protocol, state, &mut self.possible);
         for (step, (one, outcome)) in self.possible.iter_mut().enumerate() {
             self.transitions += 1;
-            (self.watch)(world, *one, outcome);
-            self.coverage.note(world, *one, outcome);
-            if let Err(promise) = check_move(config, world, *one, outcome) {
-                return Some(Find { state, step: Some(number(step)), promise });
+            (self.watch)(state, *one, outcome);
+            self.coverage.note(state, *one, outcome);
+            if let Err(property) = check_move(scenario, state, *one, outcome) {
+                return Some(Find { state: index, step: Some(number(step)), property });
             }
-            let fingerprint = settle(self.reduction, &mut outcome.world);
+            let fingerprint = settle(self.reduction, &mut outcome.state);
             if !known.contains(fingerprint) {
-                share.worlds.push(&outcome.world);
-                share.candidates.push(Candidate { fingerprint, before: state, step: number(step) });
+                share.states.push(&outcome.state);
+                share.candidates.push(Candidate { fingerprint, before: index, step: number(step) });
             }
         }
         None
@@ -523,43 +534,43 @@ impl<'a, W: FnMut(&World, Move, &Outcome)> Worker<'a, W> {
 }
 
 impl Find {
-    /// The same with a shortest schedule, which leads through whole worlds.
+    /// The same with a shortest schedule, which leads through whole states.
     fn found(
         self,
-        config: &Config,
+        scenario: &Scenario,
         protocol: &Protocol,
         reduction: Option<&Reduction>,
         levels: &[Level],
     ) -> Found {
-        let Self { state: _, step, promise } = self;
-        let (start, way) = self.way(config, protocol, reduction, levels);
+        let Self { state: _, step, property } = self;
+        let (start, way) = self.way(scenario, protocol, reduction, levels);
         let mut schedule = Schedule { start, steps: Vec::new() };
-        let mut world = config.beginnings()[usize::from(start)].canonical().0;
+        let mut state = scenario.beginnings()[usize::from(start)].canonical().0;
         let mut possible = Vec::new();
         for wanted in way {
-            successors(config, protocol, &world, &mut possible);
+            successors(scenario, protocol, &state, &mut possible);
             let leads = |(_, outcome): &(Move, Outcome)| {
-                settle(reduction, &mut outcome.world.clone()) == wanted
+                settle(reduction, &mut outcome.state.clone()) == wanted
             };
             let step = possible.iter().position(leads);
-            let step = step.expect("a whole world has the moves of the reduced one");
+            let step = step.expect("a whole scenario has the moves of the reduced one");
             schedule.steps.push(number(step));
-            world = possible[step].1.world.canonical().0;
+            state = possible[step].1.state.canonical().0;
         }
         match step {
             None => {
-                let fared = check_alone(config, protocol, &world);
-                assert_eq!(fared.err().map(|fared| fared.broken), Some(promise));
-                Found { promise, schedule, alone: true }
+                let violation = check_solo(scenario, protocol, &state);
+                assert_eq!(violation.err().map(|violation| violation.broken), Some(property));
+                Found { property, schedule, solo: true }
             }
             Some(_) => {
-                successors(config, protocol, &world, &mut possible);
+                successors(scenario, protocol, &state, &mut possible);
                 let breaks = |(one, outcome): &(Move, Outcome)| {
-                    check_move(config, &world, *one, outcome) == Err(promise)
+                    check_move(scenario, &state, *one, outcome) == Err(property)
                 };
                 let step = possible.iter().position(breaks);
-                schedule.steps.push(number(step.expect("it breaks in the whole world as well")));
-                Found { promise, schedule, alone: false }
+                schedule.steps.push(number(step.expect("it breaks in the whole scenario as well")));
+                Found { property, schedule, solo: false }
             }
         }
     }
@@ -567,7 +578,7 @@ impl Find {
     /// The beginning, and the fingerprints of the states that a shortest way goes through.
     fn way(
         self,
-        config: &Config,
+        scenario: &Scenario,
         protocol: &Protocol,
         reduction: Option<&Reduction>,
         levels: &[Level],
@@ -578,13 +589,13 @@ impl Find {
             state = level.before[state] as usize;
         }
         let start = steps.pop().unwrap_or_default();
-        let mut world = config.beginnings()[usize::from(start)];
-        settle(reduction, &mut world);
+        let mut state = scenario.beginnings()[usize::from(start)];
+        settle(reduction, &mut state);
         let mut possible = Vec::new();
         let way = steps.into_iter().rev().map(|step| {
-            successors(config, protocol, &world, &mut possible);
-            world = possible[usize::from(step)].1.world;
-            settle(reduction, &mut world)
+            successors(scenario, protocol, &state, &mut possible);
+            state = possible[usize::from(step)].1.state;
+            settle(reduction, &mut state)
         });
         let way = way.collect();
         (start, way)

@@ -1,25 +1,25 @@
-//! Fingerprints: 128 bits of a hash stand for a world.
+//! Fingerprints: 128 bits of a hash stand for a state.
 //!
-//! Two different worlds share one by chance alone: among a thousand million worlds with a
-//! probability of 10^-21. `tests/search.rs` compares the counts with a search that keeps the worlds.
+//! Two different states share one by chance alone: among a thousand million states with a
+//! probability of 10^-21. `tests/search.rs` compares the counts with a search that keeps the states.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use twox_hash::XxHash3_128;
 
-use crate::scenario::world::World;
+use crate::scenario::state::State;
 
 /// A fingerprint.
 pub type Fingerprint = u128;
 
-/// The fingerprint of a world.
-pub fn fingerprint(world: &World) -> Fingerprint {
+/// The fingerprint of a state.
+pub fn fingerprint(state: &State) -> Fingerprint {
     let mut bytes = Bytes { all: [0; ROOM], end: 0 };
-    world.hash(&mut bytes);
+    state.hash(&mut bytes);
     XxHash3_128::oneshot(&bytes.all[..bytes.end])
 }
 
-/// More than the largest world has.
+/// More than the largest state has.
 const ROOM: usize = 768;
 
 /// Collects the bytes that a value feeds to a hasher. Different values feed different bytes.
@@ -52,7 +52,7 @@ impl Hasher for Bytes {
 
     /// How long a slice is.
     fn write_usize(&mut self, length: usize) {
-        self.one(u8::try_from(length).expect("no list of a world has 256 entries"));
+        self.one(u8::try_from(length).expect("no list of a scenario has 256 entries"));
     }
 
     fn finish(&self) -> u64 {

@@ -1,8 +1,8 @@
-//! Canonical worlds, packed: of each only the participants, files and open files that there are.
+//! Canonical states, packed: of each only the participants, files and open files that there are.
 
-use crate::scenario::world::{File, Inode, Kind, Opened, PARTICIPANTS, Participant, Who, World};
+use crate::scenario::state::{File, Inode, Kind, Opened, PARTICIPANTS, Participant, State, Who};
 
-/// A list of canonical worlds.
+/// A list of canonical states.
 #[derive(Debug, Default)]
 pub struct Packed {
     heads: Vec<Head>,
@@ -12,7 +12,7 @@ pub struct Packed {
     opened: Vec<Opened>,
 }
 
-/// What each world has once, and where the rest of it begins.
+/// What each state has once, and where the rest of it begins.
 #[derive(Debug, Clone, Copy)]
 struct Head {
     path: Option<Inode>,
@@ -41,9 +41,9 @@ impl Packed {
         self.heads.is_empty()
     }
 
-    /// Adds a world.
-    pub fn push(&mut self, world: &World) {
-        let World {
+    /// Adds a state.
+    pub fn push(&mut self, state: &State) {
+        let State {
             path,
             files,
             opened,
@@ -58,7 +58,7 @@ impl Packed {
             chroots_left,
             removal_failed,
             robbed,
-        } = *world;
+        } = *state;
         let (participants_at, files_at, opened_at) = self.ends();
         self.participants.extend(&participants[..usize::from(count)]);
         self.asides.extend(&aside[..usize::from(count)]);
@@ -84,7 +84,7 @@ impl Packed {
         });
     }
 
-    /// Adds a world of another list.
+    /// Adds a state of another list.
     pub fn push_from(&mut self, other: &Self, number: usize) {
         let (participants_at, files_at, opened_at) = self.ends();
         let head = other.heads[number];
@@ -95,10 +95,10 @@ impl Packed {
         self.heads.push(Head { participants_at, files_at, opened_at, ..head });
     }
 
-    /// The world with this number.
-    pub fn get(&self, number: usize) -> World {
+    /// The state with this number.
+    pub fn get(&self, number: usize) -> State {
         let head = self.heads[number];
-        let mut world = World {
+        let mut state = State {
             path: head.path,
             files: Default::default(),
             opened: Default::default(),
@@ -115,19 +115,19 @@ impl Packed {
             robbed: head.robbed,
         };
         let count = usize::from(head.count);
-        world.participants[..count].copy_from_slice(self.participants_of(&head));
-        world.aside[..count].copy_from_slice(self.asides_of(&head));
-        for (slot, file) in world.files.iter_mut().zip(self.files_of(&head)) {
+        state.participants[..count].copy_from_slice(self.participants_of(&head));
+        state.aside[..count].copy_from_slice(self.asides_of(&head));
+        for (slot, file) in state.files.iter_mut().zip(self.files_of(&head)) {
             *slot = Some(*file);
         }
-        for (slot, opened) in world.opened.iter_mut().zip(self.opened_of(&head)) {
+        for (slot, opened) in state.opened.iter_mut().zip(self.opened_of(&head)) {
             *slot = Some(*opened);
         }
-        world
+        state
     }
 
     fn ends(&self) -> (u32, u32, u32) {
-        let end = |length| u32::try_from(length).expect("a level has room for its worlds");
+        let end = |length| u32::try_from(length).expect("a level has room for its scenarios");
         (end(self.participants.len()), end(self.files.len()), end(self.opened.len()))
     }
 

@@ -9,7 +9,7 @@
 //!   backwards, along every reply and every answer of the driver. A new state needs no decision,
 //!   and a wrong protocol gets a table of its own.
 //! - Of files, and of what only a property reads: [`Reduction::reduce`] takes every structure of the
-//!   world apart by name, so that a new field does not compile until it is decided on.
+//!   state apart by name, so that a new field does not compile until it is decided on.
 //!
 //! `tests/reduction.rs` compares every state with its reduced one: the moves that are possible, the
 //! replies, what every property says, and what follows. `PROOF.md` says why the same is true of any
@@ -24,12 +24,12 @@ use portlock::protocol::{Clear, Query, ReadReply};
 
 use crate::properties::names;
 use crate::render::export::Bench;
+use crate::scenario::catalogue::{Property, Scenario};
 use crate::scenario::machines::{Follows, Machine, Op, Reply, graph_of};
-use crate::scenario::world::{
-    Content, Creator, Doing, File, FileSet, Inode, Kind, Listens, PARTICIPANTS, Participant, Who,
-    World,
+use crate::scenario::state::{
+    Activity, Content, Creator, File, FileSet, Inode, Kind, Listens, PARTICIPANTS, Participant,
+    State, Who,
 };
-use crate::scenario::worlds::{Config, Promise};
 use crate::variants::Protocol;
 
 /// What a participant may still read in the present call, one bit each.
@@ -127,10 +127,10 @@ fn overwrites(reply: Reply) -> Live {
     }
 }
 
-/// What is dead in a world, under a protocol.
+/// What is dead in a state, under a protocol.
 #[derive(Debug, Clone)]
 pub struct Reduction {
-    live: FxHashMap<Doing, Live>,
+    live: FxHashMap<Activity, Live>,
     /// A probe answers by what was read, and not with anything.
     probes_what_was_read: bool,
     owes_exclusion: bool,
@@ -139,48 +139,48 @@ pub struct Reduction {
 }
 
 impl Reduction {
-    pub fn of(config: &Config, protocol: &Protocol) -> Self {
-        let owes = |promise| config.owed.contains(&promise);
+    pub fn of(scenario: &Scenario, protocol: &Protocol) -> Self {
+        let owes = |property| scenario.properties.contains(&property);
         Self {
             live: live_states(protocol),
-            probes_what_was_read: !config.probe_lies,
-            owes_exclusion: owes(Promise::P1),
-            owes_truth: owes(Promise::P4),
-            owes_no_litter: owes(Promise::P6),
+            probes_what_was_read: !scenario.probe_lies,
+            owes_exclusion: owes(Property::P1),
+            owes_truth: owes(Property::P4),
+            owes_no_litter: owes(Property::P6),
         }
     }
 
     /// What a participant may still read.
-    fn live(&self, doing: Doing) -> Live {
-        match doing {
+    fn live(&self, activity: Activity) -> Live {
+        match activity {
             // A participant that has left a file open does not return. A call starts with no memory.
-            Doing::Absent | Doing::Idle => Live::NOTHING,
+            Activity::Absent | Activity::Idle => Live::NOTHING,
             // These protocols have calls of their own, which read the named file and nothing else.
-            Doing::Percy(_) | Doing::Aside(_) => Live::NOTHING,
-            doing @ (Doing::Acquiring(_)
-            | Doing::Holding
-            | Doing::Releasing(_)
-            | Doing::Asking(_)
-            | Doing::Clearing(_)
-            | Doing::Inherited { .. }) => {
-                self.live.get(&doing).copied().unwrap_or(Live::EVERYTHING)
+            Activity::Percy(_) | Activity::Aside(_) => Live::NOTHING,
+            activity @ (Activity::Acquiring(_)
+            | Activity::Holding
+            | Activity::Releasing(_)
+            | Activity::Asking(_)
+            | Activity::Clearing(_)
+            | Activity::Inherited { .. }) => {
+                self.live.get(&activity).copied().unwrap_or(Live::EVERYTHING)
             }
         }
     }
 
     /// Whether a participant at this may still probe by what it read last.
-    pub fn will_probe(&self, doing: Doing) -> bool {
-        self.probes_what_was_read && self.live(doing).has(Live::SEEN)
+    pub fn will_probe(&self, activity: Activity) -> bool {
+        self.probes_what_was_read && self.live(activity).has(Live::SEEN)
     }
 
     /// Clears what is dead.
-    pub fn reduce(&self, world: &mut World) {
+    pub fn reduce(&self, state: &mut State) {
         let mut live = [Live::NOTHING; PARTICIPANTS];
-        for who in world.everyone() {
-            live[usize::from(who)] = self.live(world.participant(who).doing);
+        for who in state.everyone() {
+            live[usize::from(who)] = self.live(state.participant(who).activity);
         }
-        self.reduce_files(world, &live);
-        let World {
+        self.reduce_files(state, &live);
+        let State {
             path,
             files: _,
             opened: _,
@@ -195,17 +195,17 @@ impl Reduction {
             chroots_left: _,
             removal_failed,
             robbed,
-        } = world;
+        } = state;
         *removal_failed &= self.owes_no_litter;
         *robbed &= self.owes_exclusion;
         // Files that may be opened, now or once they have their name back.
         let bit = |inode: Inode| -> FileSet { 1 << inode };
         let nameable = aside.iter().flatten().chain(path.iter());
         let nameable = nameable.fold(0, |files, &inode| files | bit(inode));
-        for who in world.everyone() {
-            let open = world.open_inode(who).map_or(0, bit);
+        for who in state.everyone() {
+            let open = state.open_inode(who).map_or(0, bit);
             self.reduce_participant(
-                world.participant_mut(who),
+                state.participant_mut(who),
                 live[usize::from(who)],
                 nameable,
                 open,
@@ -222,7 +222,7 @@ impl Reduction {
     ) {
         let Participant {
             kind: _,
-            doing: _,
+            activity: _,
             open: _,
             listens,
             seen,
@@ -247,16 +247,16 @@ impl Reduction {
         *witnessed &= if self.owes_truth { remembered } else { 0 };
     }
 
-    fn reduce_files(&self, world: &mut World, live: &[Live; PARTICIPANTS]) {
-        for inode in 0..world.files.len() as Inode {
-            let Some(mut file) = world.file(inode).copied() else { continue };
-            let named = world.path == Some(inode) || world.aside.contains(&Some(inode));
+    fn reduce_files(&self, state: &mut State, live: &[Live; PARTICIPANTS]) {
+        for inode in 0..state.files.len() as Inode {
+            let Some(mut file) = state.file(inode).copied() else { continue };
+            let named = state.path == Some(inode) || state.aside.contains(&Some(inode));
             if named {
                 self.reduce_named(&mut file);
             } else {
-                reduce_orphan(world, inode, &mut file, live);
+                reduce_orphan(state, inode, &mut file, live);
             }
-            world.files[usize::from(inode)] = Some(file);
+            state.files[usize::from(inode)] = Some(file);
         }
     }
 
@@ -272,11 +272,11 @@ impl Reduction {
 }
 
 /// Only participants that have an orphan open can read it.
-fn reduce_orphan(world: &World, inode: Inode, file: &mut File, live: &[Live; PARTICIPANTS]) {
+fn reduce_orphan(state: &State, inode: Inode, file: &mut File, live: &[Live; PARTICIPANTS]) {
     let (mut read, mut tried) = (Live::NOTHING, Live::NOTHING);
-    for (open, opened) in world.opened.iter().enumerate() {
+    for (open, opened) in state.opened.iter().enumerate() {
         let Some(opened) = opened.filter(|opened| opened.file == inode) else { continue };
-        for who in world.everyone().filter(|who| opened.shared_by & (1 << who) != 0) {
+        for who in state.everyone().filter(|who| opened.shared_by & (1 << who) != 0) {
             read |= live[usize::from(who)];
             // Its own lock does not stand in the way of an open file.
             if file.lock.is_none_or(|owner| usize::from(owner) != open) {
@@ -291,7 +291,7 @@ fn reduce_orphan(world: &World, inode: Inode, file: &mut File, live: &[Live; PAR
     }
     // It does not look old where its creator is about to write and only the grace protects it.
     let may_write = matches!(*creator, Creator::Alive(who)
-        if dated && *content == Content::Empty && takes_no_lock(world, who, inode));
+        if dated && *content == Content::Empty && takes_no_lock(state, who, inode));
     if !may_write {
         *creator = Creator::Dead;
     }
@@ -302,26 +302,26 @@ fn reduce_orphan(world: &World, inode: Inode, file: &mut File, live: &[Live; PAR
 }
 
 /// Whether the creator of a file takes no kernel lock that excludes those of all who have it open.
-fn takes_no_lock(world: &World, creator: Who, inode: Inode) -> bool {
-    let shares_with_all = world
+fn takes_no_lock(state: &State, creator: Who, inode: Inode) -> bool {
+    let shares_with_all = state
         .everyone()
-        .filter(|&who| world.open_inode(who) == Some(inode))
-        .all(|who| world.share_locks(creator, who));
-    world.participant(creator).kind == Kind::OldAgent || !shares_with_all
+        .filter(|&who| state.open_inode(who) == Some(inode))
+        .all(|who| state.share_locks(creator, who));
+    state.participant(creator).kind == Kind::OldAgent || !shares_with_all
 }
 
 /// What may still be read in each state of a protocol's machines.
-fn live_states(protocol: &Protocol) -> FxHashMap<Doing, Live> {
+fn live_states(protocol: &Protocol) -> FxHashMap<Activity, Live> {
     let mut live = FxHashMap::default();
     // A wrong protocol may look whether it has a file open, and then goes another way.
     let benches = [false, true].map(|opened| Bench::new(protocol, opened));
-    if let Doing::Acquiring(begin) = protocol.begin {
+    if let Activity::Acquiring(begin) = protocol.begin {
         let graphs = benches.each_ref().map(|bench| {
             graph_of(&[begin], |state, script| {
                 bench.with(script, |view| (protocol.acquire)(state, view))
             })
         });
-        spread(&mut live, Doing::Acquiring, &graphs);
+        spread(&mut live, Activity::Acquiring, &graphs);
     }
     let releases = [protocol.release_start, protocol.forked_start, protocol.forked_attempt];
     let graphs = benches.each_ref().map(|bench| {
@@ -329,44 +329,44 @@ fn live_states(protocol: &Protocol) -> FxHashMap<Doing, Live> {
             bench.with(script, |view| (protocol.release)(state, view))
         })
     });
-    spread(&mut live, Doing::Releasing, &graphs);
+    spread(&mut live, Activity::Releasing, &graphs);
     let graphs = benches.each_ref().map(|bench| {
         graph_of(Query::STARTS, |state, script| {
             bench.with(script, |view| (protocol.query)(state, view))
         })
     });
-    spread(&mut live, Doing::Asking, &graphs);
+    spread(&mut live, Activity::Asking, &graphs);
     let graphs = benches.each_ref().map(|bench| {
         graph_of(Clear::STARTS, |state, script| {
             bench.with(script, |view| (protocol.clear)(state, view))
         })
     });
-    spread(&mut live, Doing::Clearing, &graphs);
+    spread(&mut live, Activity::Clearing, &graphs);
     // What comes next is a release.
-    for (doing, start) in [
-        (Doing::Holding, protocol.release_start),
-        (Doing::Inherited { guard: true }, protocol.forked_start),
-        (Doing::Inherited { guard: false }, protocol.forked_attempt),
+    for (activity, start) in [
+        (Activity::Holding, protocol.release_start),
+        (Activity::Inherited { guard: true }, protocol.forked_start),
+        (Activity::Inherited { guard: false }, protocol.forked_attempt),
     ] {
-        let of_the_release = live[&Doing::Releasing(start)];
-        live.insert(doing, of_the_release);
+        let of_the_release = live[&Activity::Releasing(start)];
+        live.insert(activity, of_the_release);
     }
     live
 }
 
 /// Goes backwards along the edges until nothing is added.
 fn spread<M: Machine>(
-    live: &mut FxHashMap<Doing, Live>,
-    doing: impl Fn(M) -> Doing,
+    live: &mut FxHashMap<Activity, Live>,
+    activity: impl Fn(M) -> Activity,
     graphs: &[BTreeMap<M, Follows<M>>],
 ) {
-    let mut edges: Vec<(Doing, Option<Reply>, Doing)> = Vec::new();
+    let mut edges: Vec<(Activity, Option<Reply>, Activity)> = Vec::new();
     for (&state, follows) in graphs.iter().flatten() {
-        live.entry(doing(state)).or_default();
+        live.entry(activity(state)).or_default();
         let replied = follows.replies.iter().map(|(&reply, &next)| (Some(reply), next));
         let answered = follows.driver.values().map(|&next| (None, next));
         let next = replied.chain(answered);
-        edges.extend(next.map(|(reply, next)| (doing(state), reply, doing(next))));
+        edges.extend(next.map(|(reply, next)| (activity(state), reply, activity(next))));
     }
     loop {
         let mut quiet = true;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
+use crate::scenario::catalogue::{Property, Scenario};
 use crate::scenario::schedule::run;
-use crate::scenario::worlds::{Config, Promise};
 use crate::search::explore::{Found, Incomplete, Limits, explore};
 use crate::variants::{Caught, Protocol, Variant, all};
 
@@ -20,17 +20,17 @@ pub struct Row {
 
 impl Row {
     pub fn to_json(&self) -> Value {
-        let (promise, world, participants, why) = match self.variant.caught {
-            Caught::Breaks { promise, world, participants } => {
-                (Some(promise.to_string()), Some(world), Some(participants), None)
+        let (property, scenario, participants, why) = match self.variant.caught {
+            Caught::Breaks { property, scenario, participants } => {
+                (Some(property.to_string()), Some(scenario), Some(participants), None)
             }
             Caught::Harmless { why, .. } => (None, None, None, Some(why)),
         };
         json!({
             "variant": self.variant.name,
             "shippedBy": self.variant.shipped_by,
-            "promise": promise,
-            "world": world,
+            "property": property,
+            "scenario": scenario,
             "participants": participants,
             "calls": self.calls,
             "schedule": self.schedule,
@@ -40,38 +40,38 @@ impl Row {
     }
 }
 
-/// Searches for one promise alone, so that its own shortest trace is found.
+/// Searches for one property alone, so that its own shortest trace is found.
 pub fn find(
     protocol: &Protocol,
-    promise: Promise,
-    world: &str,
+    property: Property,
+    name: &str,
     participants: usize,
-) -> Result<(Config, Found), String> {
-    let config =
-        Config::named(world, participants).ok_or_else(|| format!("there is no world {world:?}"))?;
-    let config = Config { owed: promise.alone(), ..config };
-    let seen = explore(&config, protocol, Limits::default())
+) -> Result<(Scenario, Found), String> {
+    let scenario = Scenario::named(name, participants)
+        .ok_or_else(|| format!("there is no scenario {name:?}"))?;
+    let scenario = Scenario { properties: property.only(), ..scenario };
+    let seen = explore(&scenario, protocol, Limits::default())
         .map_err(|Incomplete { states }| format!("incomplete at {states} states"))?;
     match seen.found {
-        Some(found) => Ok((config, found)),
+        Some(found) => Ok((scenario, found)),
         None => Err(format!(
-            "not caught: {promise} holds in the world {world} with {participants} participants, \
+            "not caught: {property} holds in the scenario {name} with {participants} participants, \
              in all {} states",
             seen.states
         )),
     }
 }
 
-/// Catches one variant, or shows that it is harmless in every world at 2 and in base at 3 with
+/// Catches one variant, or shows that it is harmless in every scenario at 2 and in base at 3 with
 /// one crash.
 pub fn catch(&variant: &Variant) -> Result<Row, String> {
     let failed = |why: String| format!("variant {}: {why}", variant.name);
     match variant.caught {
-        Caught::Breaks { promise, world, participants } => {
-            let (config, found) =
-                find(&variant.protocol, promise, world, participants).map_err(failed)?;
-            let made = run(&config, &variant.protocol, &found.schedule, found.alone);
-            if made.broken != Some(promise) {
+        Caught::Breaks { property, scenario, participants } => {
+            let (scenario, found) =
+                find(&variant.protocol, property, scenario, participants).map_err(failed)?;
+            let made = run(&scenario, &variant.protocol, &found.schedule, found.solo);
+            if made.broken != Some(property) {
                 return Err(failed(format!("its schedule replays as {:?}", made.broken)));
             }
             let calls = crate::render::report::calls(&made);
@@ -81,16 +81,16 @@ pub fn catch(&variant: &Variant) -> Result<Row, String> {
             if !all().iter().any(|other| other.name == both) {
                 return Err(failed(format!("there is no variant {both:?} that leaves out both")));
             }
-            let three = Config::named("base", 3).map(|config| config.with_crashes(1));
-            let worlds = Config::all(2).into_iter().chain(three);
-            for config in worlds {
-                let seen = explore(&config, &variant.protocol, Limits::default())
+            let three = Scenario::named("base", 3).map(|scenario| scenario.with_crashes(1));
+            let scenarios = Scenario::all(2).into_iter().chain(three);
+            for scenario in scenarios {
+                let seen = explore(&scenario, &variant.protocol, Limits::default())
                     .map_err(|Incomplete { states }| failed(format!("incomplete at {states}")))?;
                 if let Some(found) = seen.found {
-                    let promise = found.promise;
+                    let property = found.property;
                     return Err(failed(format!(
-                        "not harmless: breaks {promise} in {}",
-                        config.name
+                        "not harmless: breaks {property} in {}",
+                        scenario.name
                     )));
                 }
             }
@@ -127,7 +127,7 @@ pub fn on_all_processors<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R +
 /// The table, in Markdown.
 pub fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| variant | shipped by | breaks | world | participants | calls | found by |\n\
+        "| variant | shipped by | breaks | scenario | participants | calls | found by |\n\
          | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for row in rows {
@@ -136,9 +136,9 @@ pub fn table(rows: &[Row]) -> String {
         let engines = engines.join(", ");
         let calls = row.calls.map_or_else(String::new, |calls| calls.to_string());
         let _ = match row.variant.caught {
-            Caught::Breaks { promise, world, participants } => writeln!(
+            Caught::Breaks { property, scenario, participants } => writeln!(
                 text,
-                "| {name} | {shipped_by} | {promise} | {world} | {participants} | {calls} | {engines} |"
+                "| {name} | {shipped_by} | {property} | {scenario} | {participants} | {calls} | {engines} |"
             ),
             Caught::Harmless { why, both } => writeln!(
                 text,

@@ -12,16 +12,16 @@ use portlock::protocol::{
     Subscribing, Then, UnknownReason, Unlinking,
 };
 
+use crate::scenario::catalogue::Property;
 use crate::scenario::machines::Reply;
 use crate::scenario::other::{Aside, Percy, Repairs};
+use crate::scenario::state::Activity;
 use crate::scenario::view::View;
-use crate::scenario::world::Doing;
-use crate::scenario::worlds::Promise;
 
 /// How participants act: the shipped machines, or a wrong protocol around them.
 #[derive(Clone, Copy)]
 pub struct Protocol {
-    pub begin: Doing,
+    pub begin: Activity,
     pub acquire: fn(Acquire, &mut View<'_>) -> Acquire,
     pub release: fn(Release, &mut View<'_>) -> Release,
     pub query: fn(Query, &mut View<'_>) -> Query,
@@ -31,7 +31,7 @@ pub struct Protocol {
     pub forked_start: Release,
     /// Where a forked child starts that drops its copy of an acquire under way.
     pub forked_attempt: Release,
-    pub doctor: fn(Author) -> Author,
+    pub rewrite_evidence: fn(Author) -> Author,
     pub confirms_itself: bool,
     /// A call may end with its file open, which then stays open.
     pub leaks: bool,
@@ -42,7 +42,7 @@ pub struct Protocol {
 
 /// What ships.
 pub const SHIPPED: Protocol = Protocol {
-    begin: Doing::Acquiring(Acquire::START),
+    begin: Activity::Acquiring(Acquire::START),
     acquire: |state, fs| state.step(fs),
     release: |state, fs| state.step(fs),
     query: |state, fs| state.step(fs),
@@ -50,7 +50,7 @@ pub const SHIPPED: Protocol = Protocol {
     release_start: Release::START,
     forked_start: Release::FORKED,
     forked_attempt: Release::FORKED,
-    doctor: |author| author,
+    rewrite_evidence: |author| author,
     confirms_itself: false,
     leaks: false,
     repairs: Repairs { reread: false, guard: false },
@@ -60,14 +60,14 @@ pub const SHIPPED: Protocol = Protocol {
 /// Where a variant is caught.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caught {
-    /// This promise breaks in this world, with so many participants.
-    Breaks { promise: Promise, world: &'static str, participants: usize },
-    /// No promise breaks in any world, since another step covers for it: the reason, and the
+    /// This property breaks in this scenario, with so many participants.
+    Breaks { property: Property, scenario: &'static str, participants: usize },
+    /// No property breaks in any scenario, since another step covers for it: the reason, and the
     /// variant that leaves out both.
     Harmless { why: &'static str, both: &'static str },
 }
 
-/// A way to find a broken promise.
+/// A way to find a broken property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Engine {
     /// Exhaustive search (`explore.rs`).
@@ -102,8 +102,8 @@ pub struct Variant {
     pub protocol: Protocol,
 }
 
-const fn breaks(promise: Promise, world: &'static str, participants: usize) -> Caught {
-    Caught::Breaks { promise, world, participants }
+const fn breaks(property: Property, scenario: &'static str, participants: usize) -> Caught {
+    Caught::Breaks { property, scenario, participants }
 }
 
 const EVERY_ENGINE: &[Engine] = &[Engine::Explorer, Engine::Random];
@@ -182,20 +182,20 @@ pub fn all() -> Vec<Variant> {
     let acquire = |acquire| Protocol { acquire, ..SHIPPED };
     let release = |release| Protocol { release, ..SHIPPED };
     let clear = |clear| Protocol { clear, ..SHIPPED };
-    let evidence = |doctor| Protocol { doctor, ..SHIPPED };
+    let evidence = |rewrite_evidence| Protocol { rewrite_evidence, ..SHIPPED };
     vec![
         Variant {
             name: "naive",
             shipped_by: "Percy, pidlock",
-            caught: breaks(Promise::P1, "base", 2),
+            caught: breaks(Property::P1, "base", 2),
             calls: 7,
             engines: &[Engine::Explorer, Engine::Random, Engine::Loom],
-            protocol: own(Doing::Percy(Percy::START), false, false),
+            protocol: own(Activity::Percy(Percy::START), false, false),
         },
         Variant {
             name: "empty-is-stale-without-lock",
             shipped_by: "Percy, pidlock",
-            caught: breaks(Promise::P2, "base", 2),
+            caught: breaks(Property::P2, "base", 2),
             calls: 6,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
@@ -214,13 +214,13 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "absent-is-stale",
             shipped_by: "Percy",
-            caught: breaks(Promise::P2, "base", 2),
+            caught: breaks(Property::P2, "base", 2),
             calls: 11,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Opening(_), Acquire::Pausing(_)) => UNLINK,
                 // Nothing is open to close.
-                (Acquire::Unlinking(_), _) if fs.world.participant(fs.me).open.is_none() => {
+                (Acquire::Unlinking(_), _) if fs.state.participant(fs.me).open.is_none() => {
                     Acquire::START
                 }
                 (_, next) => next,
@@ -229,7 +229,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "no-confirm-before-unlink",
             shipped_by: "",
-            caught: breaks(Promise::P2, "base", 2),
+            caught: breaks(Property::P2, "base", 2),
             calls: 16,
             engines: EVERY_ENGINE,
             protocol: acquire(no_confirm_before_unlink),
@@ -237,7 +237,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "confirm-before-lock",
             shipped_by: "",
-            caught: breaks(Promise::P2, "base", 2),
+            caught: breaks(Property::P2, "base", 2),
             calls: 18,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
@@ -250,7 +250,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "confirm-before-verdict-unlock-before-unlink",
             shipped_by: "the obvious repair",
-            caught: breaks(Promise::P1, "base", 3),
+            caught: breaks(Property::P1, "base", 3),
             calls: 20,
             // Random histories find it too, but it takes many more of them than the others.
             engines: &[Engine::Explorer],
@@ -282,7 +282,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "read-once-no-confirm",
             shipped_by: "",
-            caught: breaks(Promise::P2, "base", 2),
+            caught: breaks(Property::P2, "base", 2),
             calls: 14,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match read_once(state, fs) {
@@ -293,7 +293,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "unlink-twice",
             shipped_by: "",
-            caught: breaks(Promise::P2, "base", 2),
+            caught: breaks(Property::P2, "base", 2),
             calls: 10,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
@@ -304,31 +304,31 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "rename-aside-then-check",
             shipped_by: "",
-            caught: breaks(Promise::P1, "base", 3),
+            caught: breaks(Property::P1, "base", 3),
             calls: 10,
             engines: EVERY_ENGINE,
-            protocol: own(Doing::Aside(Aside::START), false, false),
+            protocol: own(Activity::Aside(Aside::START), false, false),
         },
         Variant {
             name: "unlink-create-reread-stand-down",
             shipped_by: "",
-            caught: breaks(Promise::P1, "base", 2),
+            caught: breaks(Property::P1, "base", 2),
             calls: 9,
             engines: EVERY_ENGINE,
-            protocol: own(Doing::Percy(Percy::START), true, false),
+            protocol: own(Activity::Percy(Percy::START), true, false),
         },
         Variant {
             name: "guard-for-reclaimers-only",
             shipped_by: "",
-            caught: breaks(Promise::P1, "base", 2),
+            caught: breaks(Property::P1, "base", 2),
             calls: 8,
             engines: EVERY_ENGINE,
-            protocol: own(Doing::Percy(Percy::START), false, true),
+            protocol: own(Activity::Percy(Percy::START), false, true),
         },
         Variant {
             name: "not-permitted-is-dead",
             shipped_by: "pidlock",
-            caught: breaks(Promise::P2, "base", 2),
+            caught: breaks(Property::P2, "base", 2),
             calls: 9,
             engines: EVERY_ENGINE,
             protocol: evidence(|author| match author {
@@ -339,12 +339,12 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "unreadable-is-stale",
             shipped_by: "Percy",
-            caught: breaks(Promise::P2, "faults", 2),
+            caught: breaks(Property::P2, "faults", 2),
             calls: 3,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Opening(_), Acquire::Failed(Op::Open)) => UNLINK,
-                (Acquire::Unlinking(_), _) if fs.world.participant(fs.me).open.is_none() => {
+                (Acquire::Unlinking(_), _) if fs.state.participant(fs.me).open.is_none() => {
                     Acquire::START
                 }
                 (_, next) => next,
@@ -353,12 +353,12 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "denied-is-stale",
             shipped_by: "",
-            caught: breaks(Promise::P2, "faults", 2),
+            caught: breaks(Property::P2, "faults", 2),
             calls: 3,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
                 (Acquire::Opening(_), Acquire::Pausing(Pausing::Denied(_))) => UNLINK,
-                (Acquire::Unlinking(_), _) if fs.world.participant(fs.me).open.is_none() => {
+                (Acquire::Unlinking(_), _) if fs.state.participant(fs.me).open.is_none() => {
                     Acquire::START
                 }
                 (_, next) => next,
@@ -367,7 +367,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "own-pid-is-stale-without-lock",
             shipped_by: "Percy",
-            caught: breaks(Promise::P2, "threads", 2),
+            caught: breaks(Property::P2, "threads", 2),
             calls: 11,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| {
@@ -382,7 +382,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "old-age-is-dead",
             shipped_by: "proper-lockfile",
-            caught: breaks(Promise::P2, "base", 2),
+            caught: breaks(Property::P2, "base", 2),
             calls: 10,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
@@ -397,7 +397,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "zombie-is-alive",
             shipped_by: "Percy, filelock",
-            caught: breaks(Promise::P3, "base", 2),
+            caught: breaks(Property::P3, "base", 2),
             calls: 9,
             engines: EVERY_ENGINE,
             protocol: evidence(|author| {
@@ -410,7 +410,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "start-time-ignored",
             shipped_by: "Percy",
-            caught: breaks(Promise::P3, "base", 2),
+            caught: breaks(Property::P3, "base", 2),
             calls: 9,
             engines: EVERY_ENGINE,
             protocol: evidence(|author| {
@@ -423,7 +423,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "no-confirm-after-create",
             shipped_by: "",
-            caught: breaks(Promise::P1, "base", 2),
+            caught: breaks(Property::P1, "base", 2),
             calls: 12,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match state.step(fs) {
@@ -434,7 +434,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "write-before-lock",
             shipped_by: "",
-            caught: breaks(Promise::P4, "base", 2),
+            caught: breaks(Property::P4, "base", 2),
             calls: 10,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
@@ -455,7 +455,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "new-file-left-when-write-fails",
             shipped_by: "",
-            caught: breaks(Promise::P6, "faults", 2),
+            caught: breaks(Property::P6, "faults", 2),
             calls: 4,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
@@ -468,7 +468,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "new-file-left-when-lock-fails",
             shipped_by: "",
-            caught: breaks(Promise::P6, "faults", 2),
+            caught: breaks(Property::P6, "faults", 2),
             calls: 3,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
@@ -481,7 +481,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "new-file-left-when-confirm-fails",
             shipped_by: "",
-            caught: breaks(Promise::P6, "faults", 2),
+            caught: breaks(Property::P6, "faults", 2),
             calls: 5,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
@@ -495,7 +495,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "go-on-without-lock-on-enolck",
             shipped_by: "",
-            caught: breaks(Promise::P1, "faults", 2),
+            caught: breaks(Property::P1, "faults", 2),
             calls: 4,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
@@ -508,7 +508,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "release-by-name",
             shipped_by: "Percy, pidlock, proper-lockfile",
-            caught: breaks(Promise::P2, "outside-rm", 2),
+            caught: breaks(Property::P2, "external-unlink", 2),
             calls: 6,
             engines: EVERY_ENGINE,
             protocol: Protocol { release_start: Release::Unlinking(ReleaseUnlinking), ..SHIPPED },
@@ -516,7 +516,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "drop-lock-then-unlink",
             shipped_by: "",
-            caught: breaks(Promise::P2, "base", 2),
+            caught: breaks(Property::P2, "base", 2),
             calls: 7,
             engines: EVERY_ENGINE,
             protocol: Protocol { release: unlock_then_unlink, ..SHIPPED },
@@ -524,7 +524,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "unlink-in-forked-child",
             shipped_by: "fd-lock (its unlock)",
-            caught: breaks(Promise::P2, "fork", 2),
+            caught: breaks(Property::P2, "fork", 2),
             calls: 6,
             engines: EVERY_ENGINE,
             protocol: Protocol { forked_start: Release::Confirming(ReleaseConfirming), ..SHIPPED },
@@ -532,7 +532,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "compare-open-file-with-itself",
             shipped_by: "",
-            caught: breaks(Promise::P2, "base", 2),
+            caught: breaks(Property::P2, "base", 2),
             calls: 15,
             engines: EVERY_ENGINE,
             protocol: Protocol { confirms_itself: true, ..SHIPPED },
@@ -540,7 +540,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "name-the-dead-while-reclaimer-works",
             shipped_by: "",
-            caught: breaks(Promise::P4, "base", 2),
+            caught: breaks(Property::P4, "base", 2),
             calls: 12,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
@@ -559,7 +559,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "refuse-on-an-orphans-record",
             shipped_by: "",
-            caught: breaks(Promise::P4, "base", 3),
+            caught: breaks(Property::P4, "base", 3),
             calls: 18,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match state.step(fs) {
@@ -574,7 +574,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "lock-a-new-file-to-look",
             shipped_by: "",
-            caught: breaks(Promise::P6, "base", 2),
+            caught: breaks(Property::P6, "base", 2),
             calls: 11,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
@@ -589,7 +589,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "clock-after-content",
             shipped_by: "",
-            caught: breaks(Promise::P2, "old-agents", 2),
+            caught: breaks(Property::P2, "legacy-agents", 2),
             calls: 10,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
@@ -612,7 +612,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "hold-after-wait-without-confirm",
             shipped_by: "",
-            caught: breaks(Promise::P1, "listening", 2),
+            caught: breaks(Property::P1, "listening", 2),
             calls: 16,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
@@ -630,7 +630,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "listen-to-a-new-file",
             shipped_by: "",
-            caught: breaks(Promise::P6, "listening", 2),
+            caught: breaks(Property::P6, "listening", 2),
             calls: 14,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
@@ -647,7 +647,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "listen-though-nobody-has-the-lock",
             shipped_by: "",
-            caught: breaks(Promise::P5, "listening", 2),
+            caught: breaks(Property::P5, "listening", 2),
             calls: 22,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match state.step(fs) {
@@ -660,7 +660,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "refused-when-the-holder-releases",
             shipped_by: "",
-            caught: breaks(Promise::P5, "listening", 2),
+            caught: breaks(Property::P5, "listening", 2),
             calls: 23,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
@@ -673,7 +673,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "timed-out-waiter-stays",
             shipped_by: "",
-            caught: breaks(Promise::P3, "listening", 2),
+            caught: breaks(Property::P3, "listening", 2),
             calls: 10,
             engines: EVERY_ENGINE,
             protocol: Protocol {
@@ -691,7 +691,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "listen-without-a-look",
             shipped_by: "",
-            caught: breaks(Promise::P5, "listening", 2),
+            caught: breaks(Property::P5, "listening", 2),
             calls: 13,
             engines: EVERY_ENGINE,
             // It looked before, and what came between the look and the arming is no event.
@@ -705,7 +705,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "an-event-is-the-lock",
             shipped_by: "",
-            caught: breaks(Promise::P2, "listening", 2),
+            caught: breaks(Property::P2, "listening", 2),
             calls: 17,
             engines: EVERY_ENGINE,
             // It may be of somebody who only looked at the file.
@@ -719,7 +719,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "foreign-data-is-stale",
             shipped_by: "portlock 0.1, Percy",
-            caught: breaks(Promise::P2, "base", 2),
+            caught: breaks(Property::P2, "base", 2),
             calls: 8,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| {
@@ -736,7 +736,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "cut-short-is-a-new-file",
             shipped_by: "portlock 0.1",
-            caught: breaks(Promise::P3, "base", 2),
+            caught: breaks(Property::P3, "base", 2),
             calls: 18,
             engines: &[Engine::Explorer, Engine::Random],
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
@@ -750,7 +750,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "free-lock-proves-all-dead",
             shipped_by: "portlock 0.1",
-            caught: breaks(Promise::P2, "author-without-locks", 2),
+            caught: breaks(Property::P2, "author-without-locks", 2),
             calls: 12,
             engines: &[Engine::Explorer, Engine::Random],
             protocol: evidence(|author| match author {
@@ -763,7 +763,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "equal-name-is-the-same-machine",
             shipped_by: "portlock 0.1",
-            caught: breaks(Promise::P2, "machines-that-look-alike", 2),
+            caught: breaks(Property::P2, "machines-that-look-alike", 2),
             calls: 12,
             engines: EVERY_ENGINE,
             protocol: evidence(|author| match author {
@@ -774,7 +774,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "unprobed-is-refused-though-its-lock-is-free",
             shipped_by: "portlock 0.1",
-            caught: breaks(Promise::P3, "no-probe", 2),
+            caught: breaks(Property::P3, "no-probe", 2),
             calls: 9,
             engines: &[Engine::Explorer, Engine::Random],
             protocol: evidence(|author| match author {
@@ -787,7 +787,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "number-identifies-the-process",
             shipped_by: "portlock 0.1, Percy",
-            caught: breaks(Promise::P4, "no-probe", 2),
+            caught: breaks(Property::P4, "no-probe", 2),
             calls: 8,
             engines: EVERY_ENGINE,
             protocol: evidence(|author| {
@@ -800,7 +800,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "failed-probe-is-alive",
             shipped_by: "portlock 0.1",
-            caught: breaks(Promise::P4, "faults", 2),
+            caught: breaks(Property::P4, "faults", 2),
             calls: 8,
             engines: EVERY_ENGINE,
             protocol: acquire(|state, fs| match (state, state.step(fs)) {
@@ -816,7 +816,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "lost-lock-keeps-its-record",
             shipped_by: "portlock 0.1",
-            caught: breaks(Promise::P5, "out-of-reach", 2),
+            caught: breaks(Property::P5, "out-of-reach", 2),
             calls: 15,
             engines: &[Engine::Explorer, Engine::Random],
             protocol: release(|state, fs| match state.step(fs) {
@@ -829,7 +829,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "forked-child-gives-up-for-its-parent",
             shipped_by: "portlock 0.1",
-            caught: breaks(Promise::P1, "fork", 2),
+            caught: breaks(Property::P1, "fork", 2),
             calls: 5,
             engines: &[Engine::Explorer, Engine::Random],
             protocol: Protocol {
@@ -840,7 +840,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "forked-child-keeps-the-file-open",
             shipped_by: "portlock 0.1",
-            caught: breaks(Promise::P3, "fork", 2),
+            caught: breaks(Property::P3, "fork", 2),
             calls: 20,
             engines: &[Engine::Explorer, Engine::Random],
             protocol: Protocol {
@@ -858,7 +858,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "keep-after-void",
             shipped_by: "",
-            caught: breaks(Promise::P1, "faults", 2),
+            caught: breaks(Property::P1, "faults", 2),
             calls: 7,
             engines: EVERY_ENGINE,
             protocol: release(|state, fs| match state.step(fs) {
@@ -871,7 +871,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "abandon-without-void",
             shipped_by: "",
-            caught: breaks(Promise::P6, "faults", 2),
+            caught: breaks(Property::P6, "faults", 2),
             calls: 6,
             engines: EVERY_ENGINE,
             protocol: release(|state, fs| match state {
@@ -885,7 +885,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "clear-without-lock",
             shipped_by: "",
-            caught: breaks(Promise::P2, "clears", 2),
+            caught: breaks(Property::P2, "clears", 2),
             calls: 6,
             engines: EVERY_ENGINE,
             protocol: clear(|state, fs| match (state, state.step(fs)) {
@@ -899,7 +899,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "clear-without-confirm",
             shipped_by: "",
-            caught: breaks(Promise::P2, "clears", 2),
+            caught: breaks(Property::P2, "clears", 2),
             calls: 16,
             engines: EVERY_ENGINE,
             protocol: clear(|state, fs| match state.step(fs) {
@@ -910,7 +910,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "clear-leaves-the-dead",
             shipped_by: "",
-            caught: breaks(Promise::P3, "clears", 2),
+            caught: breaks(Property::P3, "clears", 2),
             calls: 7,
             engines: EVERY_ENGINE,
             protocol: clear(|state, fs| match state.step(fs) {
@@ -923,7 +923,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "force-without-the-lock",
             shipped_by: "",
-            caught: breaks(Promise::P2, "forced", 2),
+            caught: breaks(Property::P2, "forced-removal", 2),
             calls: 8,
             engines: EVERY_ENGINE,
             protocol: clear(|state, fs| match state.step(fs) {
@@ -936,7 +936,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "record-names-the-runner",
             shipped_by: "",
-            caught: breaks(Promise::P1, "command", 2),
+            caught: breaks(Property::P1, "command", 2),
             calls: 6,
             engines: EVERY_ENGINE,
             protocol: Protocol { runner_holds: true, ..SHIPPED },
@@ -944,7 +944,7 @@ pub fn all() -> Vec<Variant> {
         Variant {
             name: "query-takes-the-lock",
             shipped_by: "",
-            caught: breaks(Promise::Query, "queries", 2),
+            caught: breaks(Property::Query, "queries", 2),
             calls: 4,
             engines: EVERY_ENGINE,
             protocol: Protocol {

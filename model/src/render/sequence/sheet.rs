@@ -3,9 +3,9 @@
 use super::{Being, FileNumber, HOLDS, Locked, Row, Story};
 use crate::render::report::{calls, name};
 use crate::render::svg::{Anchor, Style, Svg, pale};
+use crate::scenario::catalogue::Property;
 use crate::scenario::schedule::Run;
-use crate::scenario::world::Who;
-use crate::scenario::worlds::Promise;
+use crate::scenario::state::Who;
 
 const MARGIN: i32 = 16;
 /// From a column's left edge to its lifeline, and on to its words.
@@ -137,7 +137,7 @@ impl Sheet {
     }
 
     /// Every second row is tinted, so that the eye finds from a call to the lanes; and the row
-    /// that breaks the promise is red.
+    /// that breaks the property is red.
     fn draw_stripes(&self, svg: &mut Svg, rows: &[Row], run: &Run) {
         let last = rows.len() - 1;
         for (at, row) in rows.iter().enumerate().skip(1) {
@@ -258,15 +258,15 @@ fn lock_words((file, owner): &Locked) -> String {
     format!("{owner}: file {file}")
 }
 
-/// What the run shows: a headline and, of a broken promise, the rest of its sentence.
+/// What the run shows: a headline and, of a broken property, the rest of its sentence.
 fn verdict(run: &Run) -> Vec<String> {
     let calls = calls(run);
-    match run.broken.map(Promise::sentence) {
+    match run.broken.map(Property::sentence) {
         Some(sentence) => {
-            let (promise, rest) = sentence.split_once(": ").unwrap_or((sentence, ""));
-            vec![format!("✗ broken after {calls} calls: {promise}"), rest.to_owned()]
+            let (property, rest) = sentence.split_once(": ").unwrap_or((sentence, ""));
+            vec![format!("✗ broken after {calls} calls: {property}"), rest.to_owned()]
         }
-        None => vec![format!("No promise is broken in these {calls} calls.")],
+        None => vec![format!("No property is broken in these {calls} calls.")],
     }
 }
 

@@ -1,14 +1,14 @@
-//! The worlds to explore: each is one value of [`Config`].
+//! The scenarios to explore: each is one value of [`Scenario`].
 
 use std::fmt;
 
-use crate::scenario::world::{
-    Content, Creator, FILES, Kind, Look, PARTICIPANTS, Participant, World,
+use crate::scenario::state::{
+    Content, Creator, FILES, Kind, Look, PARTICIPANTS, Participant, State,
 };
 
-/// A promise that the checks can find broken.
+/// A property that the checks can find broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Promise {
+pub enum Property {
     P1,
     P2,
     P3,
@@ -19,9 +19,9 @@ pub enum Promise {
     Query,
 }
 
-impl Promise {
-    /// A list of this promise alone.
-    pub fn alone(self) -> &'static [Self] {
+impl Property {
+    /// A list of this property alone.
+    pub fn only(self) -> &'static [Self] {
         match self {
             Self::P1 => &[Self::P1],
             Self::P2 => &[Self::P2],
@@ -33,7 +33,7 @@ impl Promise {
         }
     }
 
-    /// The promise as a sentence.
+    /// The property as a sentence.
     pub fn sentence(self) -> &'static str {
         match self {
             Self::P1 => {
@@ -56,7 +56,7 @@ impl Promise {
     }
 }
 
-impl fmt::Display for Promise {
+impl fmt::Display for Property {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Query => f.write_str("query"),
@@ -67,7 +67,7 @@ impl fmt::Display for Promise {
     }
 }
 
-/// What stands at the path when a world begins.
+/// What stands at the path when a scenario begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     Absent,
@@ -75,9 +75,9 @@ pub enum Start {
     File(Content),
 }
 
-/// A world: who takes part, what can happen, and what is owed.
+/// A scenario: who takes part, what can happen, and which properties are checked.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct Scenario {
     pub name: &'static str,
     pub kinds: Vec<Kind>,
     pub starts: &'static [Start],
@@ -113,14 +113,14 @@ pub struct Config {
     pub windows: bool,
     /// Who clears may do so by force.
     pub forces: bool,
-    pub owed: &'static [Promise],
+    pub properties: &'static [Property],
 }
 
-const ALL: &[Promise] =
-    &[Promise::P1, Promise::P2, Promise::P3, Promise::P4, Promise::P5, Promise::P6];
-const SAFETY: &[Promise] = &[Promise::P1, Promise::P2];
+const ALL: &[Property] =
+    &[Property::P1, Property::P2, Property::P3, Property::P4, Property::P5, Property::P6];
+const SAFETY: &[Property] = &[Property::P1, Property::P2];
 
-/// The starts of the base world: absent, stale in both formats, empty, a record cut short, another
+/// The starts of the base scenario: absent, stale in both formats, empty, a record cut short, another
 /// program's data, a live old agent.
 const STARTS: &[Start] = &[
     Start::Absent,
@@ -154,7 +154,7 @@ const ALL_STARTS: &[Start] = &[
 
 const FEW_STARTS: &[Start] = &[Start::Absent, Start::File(Content::Dead(Look::Gone))];
 
-/// The starts of a world in which no process can be probed.
+/// The starts of a scenario in which no process can be probed.
 const UNPROBED_STARTS: &[Start] = &[
     Start::Absent,
     Start::File(Content::Dead(Look::Gone)),
@@ -166,8 +166,8 @@ const UNPROBED_STARTS: &[Start] = &[
     Start::File(Content::OldAlive),
 ];
 
-impl Config {
-    /// The world that all others are made from.
+impl Scenario {
+    /// The scenario that all others are made from.
     pub fn base(participants: usize) -> Self {
         Self {
             name: "base",
@@ -193,11 +193,11 @@ impl Config {
             waits_without_end: false,
             windows: false,
             forces: false,
-            owed: ALL,
+            properties: ALL,
         }
     }
 
-    /// Every world of the design, for so many participants that acquire. The child of a fork, an
+    /// Every scenario of the design, for so many participants that acquire. The child of a fork, an
     /// old agent, an asker and one that clears come on top of them, where there is room.
     pub fn all(participants: usize) -> Vec<Self> {
         let base = Self::base(participants);
@@ -217,9 +217,9 @@ impl Config {
         forked[0] = Kind::Parent;
         let mut threads = vec![Kind::Thread; 2];
         threads.resize(participants, Kind::Process);
-        let mut worlds = vec![
+        let mut scenarios = vec![
             base.clone(),
-            Self { name: "lying-probe", probe_lies: true, owed: SAFETY, ..base.clone() },
+            Self { name: "lying-probe", probe_lies: true, properties: SAFETY, ..base.clone() },
             Self { name: "threads", kinds: threads, ..base.clone() },
             Self {
                 name: "fork",
@@ -228,25 +228,25 @@ impl Config {
                 crashes: 1,
                 looks: &[Look::Gone],
                 asks_may_be_denied: false,
-                owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P5],
+                properties: &[Property::P1, Property::P2, Property::P3, Property::P5],
                 ..base.clone()
             },
             Self {
-                name: "outside-rm",
+                name: "external-unlink",
                 removals: 2,
                 crashes: 1,
                 starts: FEW_STARTS,
-                owed: SAFETY,
+                properties: SAFETY,
                 ..base.clone()
             },
             Self {
-                name: "old-agents",
+                name: "legacy-agents",
                 // Two of ours at 3 as well; there, two processes die.
                 kinds: vec![Kind::Process, Kind::Process, Kind::OldAgent],
                 starts: &[Start::Absent, Start::File(Content::OldDead(Look::Gone))],
                 crashes: if few { 2 } else { 1 },
                 looks: &[Look::Gone],
-                owed: SAFETY,
+                properties: SAFETY,
                 ..base.clone()
             },
             Self {
@@ -257,7 +257,7 @@ impl Config {
                 starts: &[Start::Absent, Start::File(Content::OldDead(Look::Gone))],
                 crashes: if few { 2 } else { 1 },
                 looks: &[Look::Gone],
-                owed: SAFETY,
+                properties: SAFETY,
                 ..base.clone()
             },
             Self {
@@ -267,29 +267,34 @@ impl Config {
                 starts: &[Start::Absent, Start::File(Content::OldDead(Look::Gone))],
                 crashes: if few { 2 } else { 1 },
                 looks: &[Look::Gone],
-                owed: SAFETY,
+                properties: SAFETY,
                 ..base.clone()
             },
             Self {
                 name: "delete-pending",
                 delete_pending: true,
                 crashes: 1,
-                owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P4, Promise::P5],
+                properties: &[Property::P1, Property::P2, Property::P3, Property::P4, Property::P5],
                 ..base.clone()
             },
-            Self { name: "no-kernel-locks", kernel_locks: false, owed: SAFETY, ..base.clone() },
+            Self {
+                name: "no-kernel-locks",
+                kernel_locks: false,
+                properties: SAFETY,
+                ..base.clone()
+            },
             Self {
                 name: "faults",
                 faults: 1,
                 crashes: 1,
-                owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P4, Promise::P6],
+                properties: &[Property::P1, Property::P2, Property::P3, Property::P4, Property::P6],
                 ..base.clone()
             },
             Self {
-                name: "suspended",
+                name: "stopped-process",
                 suspensions: 1,
                 crashes: 1,
-                owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P5],
+                properties: &[Property::P1, Property::P2, Property::P3, Property::P5],
                 ..base.clone()
             },
             Self {
@@ -308,14 +313,14 @@ impl Config {
                 starts: if few { FEW_STARTS } else { STARTS },
                 looks: &[Look::Gone],
                 asks_may_be_denied: false,
-                owed: &[
-                    Promise::P1,
-                    Promise::P2,
-                    Promise::P3,
-                    Promise::P4,
-                    Promise::P5,
-                    Promise::P6,
-                    Promise::Query,
+                properties: &[
+                    Property::P1,
+                    Property::P2,
+                    Property::P3,
+                    Property::P4,
+                    Property::P5,
+                    Property::P6,
+                    Property::Query,
                 ],
                 ..base.clone()
             },
@@ -341,7 +346,7 @@ impl Config {
                 starts: FEW_STARTS,
                 looks: &[Look::Gone],
                 asks_may_be_denied: false,
-                owed: &[Promise::P1, Promise::P2, Promise::P4],
+                properties: &[Property::P1, Property::P2, Property::P4],
                 ..base.clone()
             },
             Self {
@@ -356,7 +361,7 @@ impl Config {
                 ],
                 looks: &[Look::Gone],
                 asks_may_be_denied: false,
-                owed: &[Promise::P1, Promise::P2, Promise::P4],
+                properties: &[Property::P1, Property::P2, Property::P4],
                 ..base.clone()
             },
             Self {
@@ -370,7 +375,7 @@ impl Config {
             },
             Self {
                 // The one live agent of the old format does not act: it is what force may rob.
-                name: "forced",
+                name: "forced-removal",
                 kinds: and_clearer,
                 forces: true,
                 crashes: 0,
@@ -385,18 +390,18 @@ impl Config {
             },
             // Much at once, so that every transition of the table is reached.
             Self {
-                name: "trouble",
+                name: "combined-faults",
                 probe_lies: true,
                 faults: 3,
                 removals: 1,
                 crashes: 1,
                 looks: &[Look::Gone],
                 starts: FEW_STARTS,
-                owed: SAFETY,
+                properties: SAFETY,
                 ..base.clone()
             },
             Self {
-                name: "trouble-without-locks",
+                name: "combined-faults-no-locks",
                 kernel_locks: false,
                 probe_lies: true,
                 faults: 2,
@@ -404,11 +409,11 @@ impl Config {
                 crashes: 1,
                 looks: &[Look::Gone],
                 starts: FEW_STARTS,
-                owed: SAFETY,
+                properties: SAFETY,
                 ..base.clone()
             },
             Self {
-                name: "trouble-for-listeners",
+                name: "combined-faults-listeners",
                 listens: true,
                 probe_lies: true,
                 faults: 1,
@@ -420,11 +425,11 @@ impl Config {
                     Start::File(Content::Dead(Look::Gone)),
                     Start::File(Content::Unreadable),
                 ],
-                owed: SAFETY,
+                properties: SAFETY,
                 ..base.clone()
             },
             Self {
-                name: "trouble-for-clears",
+                name: "combined-faults-clears",
                 kinds: and_among(Kind::Clearer),
                 forces: true,
                 delete_pending: true,
@@ -434,11 +439,11 @@ impl Config {
                 crashes: 1,
                 looks: &[Look::Gone],
                 starts: FEW_STARTS,
-                owed: SAFETY,
+                properties: SAFETY,
                 ..base.clone()
             },
             Self {
-                name: "trouble-for-clears-without-locks",
+                name: "combined-faults-clears-no-locks",
                 kinds: and_among(Kind::Clearer),
                 forces: true,
                 kernel_locks: false,
@@ -446,11 +451,11 @@ impl Config {
                 faults: 1,
                 crashes: 1,
                 looks: &[Look::Gone],
-                owed: SAFETY,
+                properties: SAFETY,
                 ..base.clone()
             },
             Self {
-                name: "trouble-for-queries",
+                name: "combined-faults-queries",
                 kinds: and_among(Kind::Asker),
                 delete_pending: true,
                 every_lie: true,
@@ -458,12 +463,12 @@ impl Config {
                 faults: 1,
                 crashes: 1,
                 looks: &[Look::Gone],
-                owed: &[Promise::P1, Promise::P2, Promise::Query],
+                properties: &[Property::P1, Property::P2, Property::Query],
                 ..base
             },
         ];
-        worlds.retain(|config| config.kinds.len() <= PARTICIPANTS);
-        worlds
+        scenarios.retain(|scenario| scenario.kinds.len() <= PARTICIPANTS);
+        scenarios
     }
 
     /// Everything that can happen to participants with kernel locks, at once: with processes, with a
@@ -481,7 +486,7 @@ impl Config {
             probe_lies: true,
             listens: true,
             forces: true,
-            owed: SAFETY,
+            properties: SAFETY,
             ..Self::base(2)
         };
         vec![
@@ -491,10 +496,10 @@ impl Config {
         ]
     }
 
-    /// The world of this name.
+    /// The scenario of this name.
     pub fn named(name: &str, participants: usize) -> Option<Self> {
         let all = Self::all(participants).into_iter().chain(Self::of_windows(participants));
-        all.into_iter().find(|config| config.name == name)
+        all.into_iter().find(|scenario| scenario.name == name)
     }
 
     /// The waits of Windows, where the event is that the kernel lock has come: with names that are
@@ -505,7 +510,7 @@ impl Config {
         let stays = Self {
             name: "windows-waits-late-names",
             delete_pending: true,
-            owed: &[Promise::P1, Promise::P2, Promise::P3, Promise::P4, Promise::P5],
+            properties: &[Property::P1, Property::P2, Property::P3, Property::P4, Property::P5],
             ..at_once.clone()
         };
         [at_once, stays]
@@ -525,17 +530,17 @@ impl Config {
         self
     }
 
-    /// The worlds in which it can begin.
-    pub fn beginnings(&self) -> Vec<World> {
+    /// The scenarios in which it can begin.
+    pub fn beginnings(&self) -> Vec<State> {
         self.starts.iter().map(|&start| self.begin(start)).collect()
     }
 
-    fn begin(&self, start: Start) -> World {
+    fn begin(&self, start: Start) -> State {
         let mut participants = [Participant::at_rest(Kind::Process); PARTICIPANTS];
         for (slot, &kind) in participants.iter_mut().zip(&self.kinds) {
             *slot = Participant::at_rest(kind);
         }
-        let mut world = World {
+        let mut state = State {
             path: None,
             files: [None; FILES],
             opened: [None; FILES],
@@ -554,9 +559,9 @@ impl Config {
         match start {
             Start::Absent => {}
             Start::File(content) => {
-                world.place(content, Creator::Start);
+                state.place(content, Creator::Start);
             }
         }
-        world
+        state
     }
 }

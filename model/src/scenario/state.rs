@@ -1,8 +1,8 @@
-//! The world in which the shipped machines run: one path, its files, open files, kernel locks,
+//! The state in which the shipped machines run: one path, its files, open files, kernel locks,
 //! records and processes, as one small value that can be hashed and compared.
 //!
-//! A [`World`] changes only by a [`Move`]. What is possible is decided by the
-//! [`Config`](crate::scenario::worlds::Config), which is plain data: every world is one value of it.
+//! A [`State`] changes only by a [`Move`]. What is possible is decided by the
+//! [`Scenario`](crate::scenario::states::Scenario), which is plain data: every state is one value of it.
 
 use std::hash::{Hash, Hasher};
 
@@ -11,8 +11,8 @@ use portlock::protocol::{Acquire, Clear, Query, Release};
 use crate::scenario::machines::Answer;
 use crate::scenario::other::{Aside, Percy};
 
-/// The most participants of a world. A world has so many places, and those that it does not use cost
-/// little: only a search keeps many worlds, and it packs them.
+/// The most participants of a state. A state has so many places, and those that it does not use cost
+/// little: only a search keeps many states, and it packs them.
 pub const PARTICIPANTS: usize = 8;
 /// The most files that can be named or open at once: one a participant, one at the path, and some
 /// set aside.
@@ -109,7 +109,7 @@ pub struct Opened {
 
 /// What a participant is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Doing {
+pub enum Activity {
     /// Not there: a child that has not been forked, or has ended.
     Absent,
     Idle,
@@ -174,7 +174,7 @@ pub enum Listens {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Participant {
     pub kind: Kind,
-    pub doing: Doing,
+    pub activity: Activity,
     pub open: Option<OpenFile>,
     pub listens: Listens,
     /// What it read last.
@@ -194,8 +194,8 @@ impl Participant {
     pub const fn at_rest(kind: Kind) -> Self {
         Self {
             kind,
-            doing: match kind {
-                Kind::Child => Doing::Absent,
+            activity: match kind {
+                Kind::Child => Activity::Absent,
                 Kind::Process
                 | Kind::Thread
                 | Kind::Parent
@@ -205,7 +205,7 @@ impl Participant {
                 | Kind::Runner
                 | Kind::Command
                 | Kind::Unlocked
-                | Kind::Remote => Doing::Idle,
+                | Kind::Remote => Activity::Idle,
             },
             open: None,
             listens: Listens::No,
@@ -220,7 +220,7 @@ impl Participant {
 
 /// Everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct World {
+pub struct State {
     pub path: Option<Inode>,
     pub files: [Option<File>; FILES],
     pub opened: [Option<Opened>; FILES],
@@ -240,7 +240,7 @@ pub struct World {
     /// A release that could not remove its file was abandoned, which excuses an empty file at rest.
     pub removal_failed: bool,
     /// An old agent, or force where there are no kernel locks, has removed a file of ours, or one that
-    /// we were about to unlink. P1 is no longer owed.
+    /// we were about to unlink. P1 is no longer checked.
     pub robbed: bool,
 }
 
@@ -267,9 +267,9 @@ pub enum Move {
     Remove,
 }
 
-/// Leaves out unused places. Different worlds still feed different bytes: the numbers of files and open
+/// Leaves out unused places. Different states still feed different bytes: the numbers of files and open
 /// files appear where they are referred to, and a file without a reference does not exist.
-impl Hash for World {
+impl Hash for State {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self {
             path,
@@ -300,7 +300,7 @@ impl Hash for World {
     }
 }
 
-impl World {
+impl State {
     pub fn participant(&self, who: Who) -> &Participant {
         &self.participants[usize::from(who)]
     }
@@ -353,8 +353,8 @@ impl World {
 
     /// Whether the kernel locks of two participants exclude each other.
     pub fn share_locks(&self, one: Who, other: Who) -> bool {
-        let alone = |who| matches!(self.participant(who).kind, Kind::Remote | Kind::Unlocked);
-        one == other || !(alone(one) || alone(other))
+        let solo = |who| matches!(self.participant(who).kind, Kind::Remote | Kind::Unlocked);
+        one == other || !(solo(one) || solo(other))
     }
 
     /// Whether the file that a participant has open may look as old as one whose creator has died.
@@ -369,9 +369,9 @@ impl World {
 
     /// Whether only the grace keeps what `creator` has created from `who`, and it is about to write.
     pub fn writes_in_time(&self, creator: Who, who: Who) -> bool {
-        match self.participant(creator).doing {
-            Doing::Percy(Percy::Writing) => self.participant(creator).kind == Kind::OldAgent,
-            Doing::Acquiring(_) => !self.share_locks(creator, who),
+        match self.participant(creator).activity {
+            Activity::Percy(Percy::Writing) => self.participant(creator).kind == Kind::OldAgent,
+            Activity::Acquiring(_) => !self.share_locks(creator, who),
             _ => false,
         }
     }
@@ -386,20 +386,20 @@ impl World {
     /// Whether a participant believes that it holds: from the step that confirms its file to the
     /// step in which its release unlinks it (P1).
     pub fn believes(&self, who: Who) -> bool {
-        match self.participant(who).doing {
-            Doing::Holding => self.participant(who).kind != Kind::Child,
-            Doing::Releasing(
+        match self.participant(who).activity {
+            Activity::Holding => self.participant(who).kind != Kind::Child,
+            Activity::Releasing(
                 Release::Confirming(_) | Release::Unlinking(_) | Release::ReleaseFailed(_),
             ) => self.participant(who).kind != Kind::Child,
-            Doing::Percy(percy) => percy.believes(),
-            Doing::Aside(aside) => aside.believes(),
-            Doing::Absent
-            | Doing::Idle
-            | Doing::Acquiring(_)
-            | Doing::Releasing(_)
-            | Doing::Asking(_)
-            | Doing::Clearing(_)
-            | Doing::Inherited { .. } => false,
+            Activity::Percy(percy) => percy.believes(),
+            Activity::Aside(aside) => aside.believes(),
+            Activity::Absent
+            | Activity::Idle
+            | Activity::Acquiring(_)
+            | Activity::Releasing(_)
+            | Activity::Asking(_)
+            | Activity::Clearing(_)
+            | Activity::Inherited { .. } => false,
         }
     }
 
@@ -408,7 +408,7 @@ impl World {
     pub fn uses_the_lock_of_the_dead(&self, who: Who) -> bool {
         let participant = self.participant(who);
         let shares = |other: Who| other != who && self.participant(other).open == participant.open;
-        participant.doing == (Doing::Inherited { guard: true })
+        participant.activity == (Activity::Inherited { guard: true })
             && self.has_lock(who)
             && self.open_inode(who) == self.path
             && !self.everyone().any(shares)
@@ -517,8 +517,8 @@ impl World {
                 self.guard = None;
             }
             let participant = self.participant_mut(one);
-            participant.doing = match participant.kind {
-                Kind::Child => Doing::Absent,
+            participant.activity = match participant.kind {
+                Kind::Child => Activity::Absent,
                 Kind::Process
                 | Kind::Thread
                 | Kind::Parent
@@ -528,7 +528,7 @@ impl World {
                 | Kind::Runner
                 | Kind::Command
                 | Kind::Unlocked
-                | Kind::Remote => Doing::Idle,
+                | Kind::Remote => Activity::Idle,
             };
             let look = match participant.kind {
                 Kind::Unlocked => Look::Unlocked,
@@ -580,8 +580,8 @@ impl World {
         if held {
             for participant in &mut self.participants {
                 if matches!(
-                    participant.doing,
-                    Doing::Acquiring(_) | Doing::Asking(_) | Doing::Clearing(_)
+                    participant.activity,
+                    Activity::Acquiring(_) | Activity::Asking(_) | Activity::Clearing(_)
                 ) {
                     participant.witnessed |= 1 << inode;
                 }
@@ -589,10 +589,10 @@ impl World {
         }
     }
 
-    /// The same world with participants of a kind sorted and files numbered in order of mention:
+    /// The same state with participants of a kind sorted and files numbered in order of mention:
     /// which participant is which, and which number an inode has, makes no difference.
     ///
-    /// Also tells where each participant went. Worlds that sort alike but for ties are counted
+    /// Also tells where each participant went. Scenarios that sort alike but for ties are counted
     /// apart, which costs states and loses none.
     pub fn canonical(&self) -> (Self, [Who; PARTICIPANTS]) {
         let count = usize::from(self.count);
@@ -695,7 +695,7 @@ impl World {
         });
         (
             participant.kind,
-            participant.doing,
+            participant.activity,
             (participant.suspended, participant.out_of_reach),
             (participant.in_window, participant.listens, seen),
             (at_path, self.has_lock(who), mine, named),
