@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::error::held::Subject;
 use crate::error::{InvalidName, LockDirError};
 use crate::lock::Lock;
+use crate::subject::Subject;
 use crate::{percy, sys};
 
 /// A directory of lock files.

@@ -1,5 +1,7 @@
 //! The guard: a lock that is held, and its release.
 
+mod release_error;
+
 use std::fmt;
 use std::io;
 #[cfg(unix)]
@@ -9,12 +11,13 @@ use std::os::windows::io::{AsHandle, BorrowedHandle};
 use std::path::Path;
 use std::process::Command;
 
-use crate::error::ReleaseError;
 use crate::exit::{self, Left, Registered};
 use crate::protocol::{Guarantee, Release, ReleaseFailed, Released};
 use crate::record::Holder;
 use crate::sys::{self, LockFile};
 use crate::trace;
+
+pub use release_error::ReleaseError;
 
 /// A lock that is held. Dropping it releases the lock; [`release`](Self::release) also reports how
 /// that went.

@@ -215,6 +215,7 @@ pub mod protocol;
 mod record;
 #[cfg(feature = "serde")]
 mod serial;
+mod subject;
 mod sys;
 pub mod testing;
 mod trace;
@@ -224,8 +225,8 @@ pub use acquire::cancel::CancelToken;
 pub use acquire::wait::WaitOptions;
 pub use dir::{LockDir, LockKey};
 pub use error::held::Held;
-pub use error::{AcquireError, InvalidName, LockDirError, ReleaseError};
-pub use guard::{Guard, Reclaimed};
+pub use error::{AcquireError, InvalidName, LockDirError};
+pub use guard::{Guard, Reclaimed, ReleaseError};
 pub use inspect::list::{ListError, LockEntry};
 pub use inspect::status::Status;
 pub use inspect::sweep::SweepOutcome;

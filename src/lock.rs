@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::AcquireError;
-use crate::error::held::{Held, Subject};
+use crate::error::held::Held;
 use crate::protocol::{Op, Refusal, UnknownReason};
 use crate::record::Holder;
+use crate::subject::Subject;
 use crate::sys::{self, LockFile};
 
 /// A lock that can be acquired: a path, and whose it is. It holds nothing.
@@ -129,5 +130,13 @@ impl Lock {
                 AcquireError::Io { op, path, owner, source }
             }
         }
+    }
+}
+
+impl Held {
+    /// A refusal of `lock`, as an acquire makes it: for the tests of a program that shows one, or
+    /// branches on it ([`testing`](crate::testing)).
+    pub fn new(lock: &Lock, holder: Option<Holder>, reason: Refusal) -> Self {
+        Self::of(lock.subject.clone(), lock.path().to_owned(), holder, reason)
     }
 }

@@ -4,11 +4,11 @@
 
 #![cfg_attr(not(feature = "tracing"), allow(unused_variables))]
 
+use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
 use crate::error::held::Held;
-use crate::guard::Guard;
 use crate::protocol::Op;
 
 /// Whether a wait would be heard of.
@@ -19,12 +19,11 @@ pub(crate) fn hears_of_waits() -> bool {
     false
 }
 
-/// A lock was acquired: says so if it was taken over from a dead holder.
-pub(crate) fn acquired(guard: &Guard) {
+/// The lock of a dead holder was acquired.
+pub(crate) fn reclaimed(path: &Path, pid: Option<u32>, from: &impl Display) {
     #[cfg(feature = "tracing")]
-    if let Some(from) = guard.recovered_from() {
-        let pid = from.holder.as_ref().map(|holder| holder.pid);
-        let path = guard.path().display();
+    {
+        let path = path.display();
         tracing::info!(target: "portlock", %path, pid, "reclaimed the lock of {from}, which is gone");
     }
 }

@@ -171,7 +171,10 @@ impl<'a> Driver<'a> {
                     let guard = Guard::new(self.file, guarantee, self.reclaimed);
                     // The exit finds it registered.
                     drop(self.within);
-                    trace::acquired(&guard);
+                    if let Some(from) = guard.recovered_from() {
+                        let pid = from.holder.as_ref().map(|holder| holder.pid);
+                        trace::reclaimed(guard.path(), pid, from);
+                    }
                     return Step::Ended(Ok(guard));
                 }
                 // Not a permission error: a program keeps a removed file open, and its name taken.

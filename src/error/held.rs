@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::lock::Lock;
 use crate::percy;
 use crate::protocol::{Refusal, UnknownReason};
 use crate::record::{Holder, printable};
+use crate::subject::Subject;
 
 /// Another participant holds the lock, or may hold it (S4).
 ///
@@ -32,12 +32,6 @@ pub struct Held {
 }
 
 impl Held {
-    /// A refusal of `lock`, as an acquire makes it: for the tests of a program that shows one, or
-    /// branches on it ([`testing`](crate::testing)).
-    pub fn new(lock: &Lock, holder: Option<Holder>, reason: Refusal) -> Self {
-        Self::of(lock.subject().clone(), lock.path().to_owned(), holder, reason)
-    }
-
     pub(crate) fn of(
         subject: Subject,
         path: PathBuf,
@@ -120,41 +114,6 @@ impl fmt::Display for Held {
             write!(f, "{headline}\n  lock file: {path}\n  next step: {}", self.next_step())
         } else {
             write!(f, "{headline} (lock file {path})")
-        }
-    }
-}
-
-/// What is locked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Subject {
-    Port(u16),
-    Name(String),
-    /// A file that its caller named.
-    Path,
-}
-
-impl Subject {
-    pub(crate) fn port(&self) -> Option<u16> {
-        match self {
-            Self::Port(port) => Some(*port),
-            Self::Name(_) | Self::Path => None,
-        }
-    }
-
-    pub(crate) fn name(&self) -> Option<&str> {
-        match self {
-            Self::Name(name) => Some(name),
-            Self::Port(_) | Self::Path => None,
-        }
-    }
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Port(port) => write!(f, "port {port}"),
-            Self::Name(name) => write!(f, "lock {name}"),
-            Self::Path => f.write_str("the lock"),
         }
     }
 }

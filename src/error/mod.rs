@@ -10,13 +10,11 @@
 mod acquire;
 mod dir;
 pub(crate) mod held;
-mod release;
 #[cfg(test)]
 mod tests;
 
 pub use acquire::AcquireError;
 pub use dir::{InvalidName, LockDirError};
-pub use release::ReleaseError;
 
 use std::error::Error;
 use std::{fmt, io};

@@ -1,9 +1,11 @@
 use std::error::Error;
 use std::time::Duration;
 
-use super::held::{Held, Subject};
+use super::held::Held;
 use super::*;
+use crate::ReleaseError;
 use crate::protocol::{Op, Refusal};
+use crate::subject::Subject;
 
 fn held() -> Held {
     Held::of(Subject::Port(5338), "/h/agent-5338.lock".into(), None, Refusal::Holder)

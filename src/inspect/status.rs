@@ -4,10 +4,11 @@ use std::fmt;
 
 use crate::acquire::backoff::RetryPolicy;
 use crate::error::AcquireError;
-use crate::error::held::{Headline, On, Recorded, Subject};
+use crate::error::held::{Headline, On, Recorded};
 use crate::lock::Lock;
 use crate::protocol::{Assessment, Query, Refusal, UnknownReason, Watch, depends_on_watch};
 use crate::record::Holder;
+use crate::subject::Subject;
 use crate::sys::LockFile;
 
 /// Whether a lock is held, as [`Lock::status`] found it. True of some instant of the call.

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-use super::end;
-use crate::guard::Guard;
+use super::Guard;
+use crate::error::end;
 use crate::protocol::Op;
 
 /// Why a release did not remove the lock file.
