@@ -4,6 +4,7 @@
 //!
 //! Give the program its [`LockDir`](crate::LockDir) as a value, or set `PORTLOCK_DIR` for a process
 //! that a test starts. Then tests neither see each other nor touch the user's locks.
+//! `examples/testing.rs` is such a program with its tests.
 //!
 //! # A lock that is held
 //!
