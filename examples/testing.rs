@@ -45,7 +45,7 @@ mod tests {
         let (_directory, locks) = empty_dir();
         let guard = start(&locks).expect("the lock is free");
         drop(guard);
-        start(&locks).expect("the lock is free again");
+        let _guard = start(&locks).expect("the lock is free again");
     }
 
     #[test]
