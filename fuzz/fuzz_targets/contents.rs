@@ -8,13 +8,10 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use portlock_fuzz::contents::{self, Reading};
+use portlock_fuzz::contents::{self, CONTROLS, Reading, SHIPPED};
+use portlock_fuzz::fuzzed;
 
-static READING: LazyLock<Reading> =
-    LazyLock::new(|| match std::env::var("PORTLOCK_FUZZ_CONTROL") {
-        Ok(name) => contents::control(&name).expect("the name of a control").reading,
-        Err(_) => contents::SHIPPED,
-    });
+static READING: LazyLock<Reading> = LazyLock::new(|| fuzzed(SHIPPED, CONTROLS));
 
 fuzz_target!(|bytes: &[u8]| {
     if let Err(broken) = contents::check(*READING, bytes) {

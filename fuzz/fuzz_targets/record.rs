@@ -1,4 +1,4 @@
-//! Any bytes in a lock file: what is asserted stands in `portlock_fuzz::record`.
+//! Any bytes in a lock file: the properties are in `portlock_fuzz::record`.
 //!
 //! With `PORTLOCK_FUZZ_CONTROL` set to the name of a broken parser, that one is fuzzed in place of
 //! the crate's: the run must then fail, or the harness sees nothing.
@@ -8,12 +8,10 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use portlock_fuzz::record::{self, Parser};
+use portlock_fuzz::fuzzed;
+use portlock_fuzz::record::{self, CONTROLS, Parser, SHIPPED};
 
-static PARSER: LazyLock<Parser> = LazyLock::new(|| match std::env::var("PORTLOCK_FUZZ_CONTROL") {
-    Ok(name) => record::control(&name).expect("the name of a control").parser,
-    Err(_) => record::SHIPPED,
-});
+static PARSER: LazyLock<Parser> = LazyLock::new(|| fuzzed(SHIPPED, CONTROLS));
 
 fuzz_target!(|bytes: &[u8]| {
     if let Err(broken) = record::check(*PARSER, bytes) {

@@ -3,6 +3,7 @@
 use portlock::protocol::{Contents, FileName};
 use portlock::{Holder, MAX_RECORD};
 
+use crate::Control;
 use crate::record::{self, Broken, holds};
 
 /// A reading of a file's bytes: the shipped one, or a control.
@@ -191,38 +192,28 @@ fn goes_on(other: &[u8]) -> bool {
     begins.is_empty() || begins.starts_with(b"{") && !other.trim_ascii_end().ends_with(b"}")
 }
 
-/// A broken reading, and the property that must catch it.
-pub struct Control {
-    /// Its name.
-    pub name: &'static str,
-    /// The reading.
-    pub reading: Reading,
-    /// What it breaks.
-    pub property: &'static str,
-}
-
 /// The broken readings. Each is the shipped one with one mistake.
-pub const CONTROLS: &[Control] = &[
+pub const CONTROLS: &[Control<Reading>] = &[
     Control {
         name: "space-is-empty",
-        reading: |bytes, name| {
+        broken: |bytes, name| {
             if bytes.trim_ascii().is_empty() { Contents::Empty } else { SHIPPED(bytes, name) }
         },
         property: EMPTY,
     },
     Control {
         name: "only-its-beginning",
-        reading: |bytes, name| SHIPPED(&bytes[..bytes.len().min(MAX_RECORD)], name),
+        broken: |bytes, name| SHIPPED(&bytes[..bytes.len().min(MAX_RECORD)], name),
         property: LONG,
     },
     Control {
         name: "ports-as-any",
-        reading: |bytes, _| SHIPPED(bytes, FileName::Any),
+        broken: |bytes, _| SHIPPED(bytes, FileName::Any),
         property: PORTS,
     },
     Control {
         name: "a-pid-is-enough",
-        reading: |bytes, name| match Holder::parse(bytes) {
+        broken: |bytes, name| match Holder::parse(bytes) {
             Some(holder) => Contents::Record(Box::new(holder)),
             None => SHIPPED(bytes, name),
         },
@@ -230,7 +221,7 @@ pub const CONTROLS: &[Control] = &[
     },
     Control {
         name: "any-json-that-goes-on",
-        reading: |bytes, name| match SHIPPED(bytes, name) {
+        broken: |bytes, name| match SHIPPED(bytes, name) {
             Contents::Foreign if bytes.starts_with(b"{") && !bytes.ends_with(b"}") => {
                 Contents::Unreadable
             }
@@ -240,7 +231,7 @@ pub const CONTROLS: &[Control] = &[
     },
     Control {
         name: "whole-or-anothers",
-        reading: |bytes, name| match SHIPPED(bytes, name) {
+        broken: |bytes, name| match SHIPPED(bytes, name) {
             Contents::Unreadable if name == FileName::Any && bytes.starts_with(b"{") => {
                 Contents::Foreign
             }
@@ -250,7 +241,7 @@ pub const CONTROLS: &[Control] = &[
     },
     Control {
         name: "nuls-are-anothers",
-        reading: |bytes, name| match SHIPPED(bytes, name) {
+        broken: |bytes, name| match SHIPPED(bytes, name) {
             Contents::Unreadable if name == FileName::Any && bytes.ends_with(b"\0") => {
                 Contents::Foreign
             }
@@ -260,7 +251,7 @@ pub const CONTROLS: &[Control] = &[
     },
     Control {
         name: "a-number-is-a-leftover",
-        reading: |bytes, name| match SHIPPED(bytes, name) {
+        broken: |bytes, name| match SHIPPED(bytes, name) {
             Contents::Foreign if bytes.trim_ascii().first().is_some_and(u8::is_ascii_digit) => {
                 Contents::Unreadable
             }
@@ -269,11 +260,6 @@ pub const CONTROLS: &[Control] = &[
         property: OTHER,
     },
 ];
-
-/// The control of that name.
-pub fn control(name: &str) -> Option<&'static Control> {
-    CONTROLS.iter().find(|control| control.name == name)
-}
 
 #[cfg(test)]
 mod tests {
@@ -329,7 +315,7 @@ mod tests {
         for control in CONTROLS {
             let caught: Vec<_> = corpus("contents")
                 .iter()
-                .filter_map(|(_, bytes)| check(control.reading, bytes).err())
+                .filter_map(|(_, bytes)| check(control.broken, bytes).err())
                 .map(|broken| broken.property)
                 .collect();
             assert!(caught.contains(&control.property), "{}: {caught:?}", control.name);

@@ -5,6 +5,27 @@ pub mod contents;
 pub mod record;
 pub mod schedule;
 
+/// A broken variant of what is fuzzed, and the property that must catch it.
+pub struct Control<F> {
+    /// Its name.
+    pub name: &'static str,
+    /// The variant.
+    pub broken: F,
+    /// What it breaks.
+    pub property: &'static str,
+}
+
+/// What a target fuzzes: with `PORTLOCK_FUZZ_CONTROL` the control of that name, and `shipped` without.
+pub fn fuzzed<F: Copy>(shipped: F, controls: &[Control<F>]) -> F {
+    match std::env::var("PORTLOCK_FUZZ_CONTROL") {
+        Ok(name) => {
+            let control = controls.iter().find(|control| control.name == name);
+            control.expect("the name of a control").broken
+        }
+        Err(_) => shipped,
+    }
+}
+
 /// A committed corpus: the bytes of each file, by its name.
 #[cfg(test)]
 fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {

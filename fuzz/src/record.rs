@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use portlock::{Holder, MAX_NOTE, MAX_RECORD};
 
+use crate::Control;
+
 /// A parser of records: the shipped one, or a control.
 pub type Parser = fn(&[u8]) -> Option<Holder>;
 
@@ -164,28 +166,18 @@ pub(crate) fn holds(
     if it { Ok(()) } else { Err(Broken { property, seen: seen() }) }
 }
 
-/// A broken parser, and the property that must catch it.
-pub struct Control {
-    /// Its name.
-    pub name: &'static str,
-    /// The parser.
-    pub parser: Parser,
-    /// What it breaks.
-    pub property: &'static str,
-}
-
 /// The broken parsers. Each is the shipped one with one mistake.
-pub const CONTROLS: &[Control] = &[
+pub const CONTROLS: &[Control<Parser>] = &[
     Control {
         name: "pid-0",
-        parser: |bytes| {
+        broken: |bytes| {
             if bytes.starts_with(b"{\"pid\":0") { Some(Holder::new(0)) } else { SHIPPED(bytes) }
         },
         property: PID,
     },
     Control {
         name: "pid-above",
-        parser: |bytes| {
+        broken: |bytes| {
             let above = bytes.starts_with(b"{\"pid\":2147483648");
             if above { Some(Holder::new(1 << 31)) } else { SHIPPED(bytes) }
         },
@@ -193,7 +185,7 @@ pub const CONTROLS: &[Control] = &[
     },
     Control {
         name: "port-0",
-        parser: |bytes| {
+        broken: |bytes| {
             let mut holder = SHIPPED(bytes)?;
             holder.port.get_or_insert(0);
             Some(holder)
@@ -202,12 +194,12 @@ pub const CONTROLS: &[Control] = &[
     },
     Control {
         name: "cut-off",
-        parser: |bytes| SHIPPED(&bytes[..bytes.len().min(MAX_RECORD)]),
+        broken: |bytes| SHIPPED(&bytes[..bytes.len().min(MAX_RECORD)]),
         property: TOO_LONG,
     },
     Control {
         name: "long-text",
-        parser: |bytes| {
+        broken: |bytes| {
             let mut holder = SHIPPED(bytes)?;
             holder.host.as_mut()?.push_str(&"x".repeat(MAX_TEXT));
             Some(holder)
@@ -216,7 +208,7 @@ pub const CONTROLS: &[Control] = &[
     },
     Control {
         name: "direction",
-        parser: |bytes| {
+        broken: |bytes| {
             let mut holder = SHIPPED(bytes)?;
             holder.host = Some("\u{202e}".into());
             Some(holder)
@@ -225,7 +217,7 @@ pub const CONTROLS: &[Control] = &[
     },
     Control {
         name: "forgetful",
-        parser: |bytes| {
+        broken: |bytes| {
             let mut holder = SHIPPED(bytes)?;
             holder.process_start = holder.process_start.map(|start| start.wrapping_add(1));
             Some(holder)
@@ -233,11 +225,6 @@ pub const CONTROLS: &[Control] = &[
         property: ROUND_TRIP,
     },
 ];
-
-/// The control of that name.
-pub fn control(name: &str) -> Option<&'static Control> {
-    CONTROLS.iter().find(|control| control.name == name)
-}
 
 #[cfg(test)]
 mod tests {
@@ -260,7 +247,7 @@ mod tests {
         for control in CONTROLS {
             let caught: Vec<_> = corpus("record")
                 .iter()
-                .filter_map(|(_, bytes)| check(control.parser, bytes).err())
+                .filter_map(|(_, bytes)| check(control.broken, bytes).err())
                 .map(|broken| broken.property)
                 .collect();
             assert!(caught.contains(&control.property), "{}: {caught:?}", control.name);

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use portlock_model::scenario::machines::Answer;
 use portlock_model::scenario::moves::successors;
-use portlock_model::scenario::walk::{Walk, from_fuzz};
 use portlock_model::scenario::state::{Activity, Look, Move, Who};
+use portlock_model::scenario::walk::{Walk, from_fuzz};
 use portlock_model::variants::SHIPPED;
 
 use portlock::protocol::{Acquire, Clear, Closing, Release, Released, Then};
