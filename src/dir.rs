@@ -18,7 +18,7 @@ use crate::{percy, sys};
 ///
 /// **Two processes exclude each other only if they use the same directory.**
 ///
-/// Use a local disk where you can: see the README for network filesystems and FUSE.
+/// Use a local disk where you can: docs/platforms.md says what network filesystems and FUSE do.
 ///
 /// Two values are equal if they have the same path.
 #[derive(Debug, Clone)]
@@ -317,6 +317,13 @@ fn is_device(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn directories_are_equal_by_their_path() {
+        let dir = LockDir { path: "/a".into(), instead_of: Some(Arc::new(LockDirError::AnyPort)) };
+        assert_eq!(dir, LockDir { path: "/a".into(), instead_of: None });
+        assert_ne!(dir, LockDir { path: "/b".into(), ..dir.clone() });
+    }
 
     #[test]
     fn the_names_of_apps_are_plain_file_names() {

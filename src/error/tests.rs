@@ -114,6 +114,8 @@ fn advice_fits_the_cause() {
         (Op::Write, libc::EFBIG, "ulimit -f"),
         (Op::Write, libc::ENOSPC, "free some space"),
         (Op::Write, libc::EDQUOT, "free some space"),
+        (Op::Create, libc::EROFS, "that can be written"),
+        (Op::Create, libc::ENOTDIR, "move away what is there"),
         (Op::Read, libc::EIO, "fix the problem"),
     ] {
         let advice = of(op, io::Error::from_raw_os_error(code));
