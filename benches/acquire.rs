@@ -1,4 +1,4 @@
-//! What an acquire costs, beside the floor, and beside what others do.
+//! What an acquire costs, next to the floor and to other crates.
 //!
 //! `cargo bench -p portlock-bench --bench acquire`. Three tables for each filesystem, of paired rounds
 //! (`src/rounds.rs`), and then criterion's estimates, which `-- FILTER` chooses from.
@@ -86,7 +86,7 @@ mod measured {
             });
             let stays = path.exists();
             if stays {
-                std::fs::remove_file(&path).expect("it stands");
+                std::fs::remove_file(&path).expect("it is there");
             }
             (record, stays)
         }
@@ -101,7 +101,7 @@ mod measured {
         let naive = |name, record: Record| {
             Peer::new(name, move |path, held| {
                 let naive = Naive::new(path, record.clone());
-                naive.acquire_and_release(held).expect("nobody has it");
+                naive.acquire_and_release(held).expect("the lock is free");
             })
         };
         vec![
@@ -134,7 +134,7 @@ mod measured {
             }),
             Peer::new("fs4 1.1: flock alone", |path, held| {
                 let file = open(path);
-                fs4::FileExt::try_lock(&file).expect("nobody has it");
+                fs4::FileExt::try_lock(&file).expect("the lock is free");
                 held();
             }),
         ]
@@ -183,7 +183,7 @@ mod measured {
 
     // ---- what each call adds ----------------------------------------------------------------------
 
-    /// Each against the one before it, so that what is told is what it adds.
+    /// Each against the one before it, so that each row shows what it adds.
     fn attribution(place: &Place, rounds: usize) {
         println!(
             "\n| from the floor to portlock, {place} | ns more | the median surely | µs in all \
@@ -202,7 +202,7 @@ mod measured {
         rungs.push(("the record, put together each time", made.with(all)));
         let contender = |naive: &Naive| {
             let naive = naive.clone();
-            Contender::new(move || naive.acquire_and_release(&mut || ()).expect("nobody has it"))
+            Contender::new(move || naive.acquire_and_release(&mut || ()).expect("the lock is free"))
         };
         let row = |name: &str, compared: &Compared| {
             let Compared { more, other, .. } = compared;
@@ -226,7 +226,7 @@ mod measured {
         row("portlock: the rest of it, no call", &compare(&mut before, &mut shipped, rounds));
     }
 
-    // ---- somebody is in the way -------------------------------------------------------------------
+    // ---- the lock is held or stale -------------------------------------------------------------------
 
     /// A process that lives until it is dropped, and is reaped then.
     struct Live(Child);
@@ -268,7 +268,7 @@ mod measured {
         fn held(&self, path: &Path) -> File {
             std::fs::write(path, self.ours.to_bytes()).expect("writes");
             let file = open(path);
-            fs4::FileExt::try_lock(&file).expect("nobody has it");
+            fs4::FileExt::try_lock(&file).expect("the lock is free");
             file
         }
     }
@@ -289,7 +289,7 @@ mod measured {
         let mut naive_refusal =
             Contender::new(|| assert_eq!(naive.refusal().expect("it is held"), pid));
         let mut naive_status =
-            Contender::new(|| assert_eq!(live_holder(&path).expect("it stands"), Some(pid)));
+            Contender::new(|| assert_eq!(live_holder(&path).expect("it is there"), Some(pid)));
         let mut again = Contender::new(|| assert_eq!(naive.refusal().expect("it is held"), pid));
         row(
             "refusal, naive: create, open, read, kill(pid, 0)",
@@ -308,20 +308,23 @@ mod measured {
             let mut lock = pidlock::Pidlock::new_validated(&bare).expect("a path");
             assert_eq!(lock.acquire(), Err(pidlock::PidlockError::LockExists));
         });
-        row("refusal, pidlock: names nobody", &compare(&mut naive_refusal, &mut pidlock, rounds));
+        row(
+            "refusal, pidlock: names no holder",
+            &compare(&mut naive_refusal, &mut pidlock, rounds),
+        );
         let mut fs4 = Contender::new(|| {
             let refused = fs4::FileExt::try_lock(&open(&path));
             assert!(matches!(refused, Err(fs4::TryLockError::WouldBlock)));
         });
-        row("refusal, fs4: names nobody", &compare(&mut naive_refusal, &mut fs4, rounds));
+        row("refusal, fs4: names no holder", &compare(&mut naive_refusal, &mut fs4, rounds));
         let mut fslock = Contender::new(|| {
             let mut lock = fslock::LockFile::open(&path).expect("opens");
             assert!(!lock.try_lock_with_pid().expect("asks"));
         });
-        row("refusal, fslock: names nobody", &compare(&mut naive_refusal, &mut fslock, rounds));
+        row("refusal, fslock: names no holder", &compare(&mut naive_refusal, &mut fslock, rounds));
 
         let mut again =
-            Contender::new(|| assert_eq!(live_holder(&path).expect("it stands"), Some(pid)));
+            Contender::new(|| assert_eq!(live_holder(&path).expect("it is there"), Some(pid)));
         row(
             "status of a held lock, naive: open, read, kill(pid, 0)",
             &compare(&mut naive_status, &mut again, rounds),
@@ -331,11 +334,11 @@ mod measured {
         });
         row("status of a held lock, **portlock**", &compare(&mut naive_status, &mut ours, rounds));
         drop(held);
-        std::fs::remove_file(&path).expect("it stands");
+        std::fs::remove_file(&path).expect("it is there");
 
         let mut naive_free = Contender::new(|| assert!(File::open(&path).is_err()));
         let mut ours = Contender::new(|| {
-            assert_eq!(lock.status().expect("is told"), Status::Free);
+            assert_eq!(lock.status().expect("the status is known"), Status::Free);
         });
         row(
             "status of a free lock, **portlock**, of an open that fails",

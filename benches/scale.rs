@@ -286,15 +286,15 @@ mod measured {
 
     impl Answers {
         fn of(pipe: PipeReader) -> Self {
-            let (tell, told) = std::sync::mpsc::channel();
+            let (sender, receiver) = std::sync::mpsc::channel();
             std::thread::spawn(move || {
                 for _ in BufReader::new(pipe).lines().map_while(Result::ok) {
-                    if tell.send(()).is_err() {
+                    if sender.send(()).is_err() {
                         return;
                     }
                 }
             });
-            Self(told)
+            Self(receiver)
         }
 
         fn wait_for(&mut self, count: usize, end: Option<Instant>) -> usize {
@@ -392,7 +392,7 @@ mod measured {
             match what {
                 "list" => assert_eq!(dir.list().expect("can be listed").len(), count),
                 "sweep" => drop(dir.sweep().expect("can be listed")),
-                "status" => assert_ne!(middle.status().expect("is told"), Status::Free),
+                "status" => assert_ne!(middle.status().expect("the status is known"), Status::Free),
                 _ => panic!("no operation: {what}"),
             }
             times.push(began.elapsed().as_secs_f64() * 1e3);

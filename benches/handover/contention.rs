@@ -120,28 +120,28 @@ fn contend(contender: Contender, processes: usize, hold: u64, seconds: f64, coun
     all.phase.store(1, SeqCst);
     std::thread::sleep(Duration::from_secs_f64(seconds));
     all.phase.store(2, SeqCst);
-    let told: Vec<Told> = parts.into_iter().map(Told::by).collect();
-    let sum = |of: fn(&Told) -> f64| told.iter().map(of).sum::<f64>();
-    let held = sum(|told| told.held);
+    let reports: Vec<Report> = parts.into_iter().map(Report::by).collect();
+    let sum = |of: fn(&Report) -> f64| reports.iter().map(of).sum::<f64>();
+    let held = sum(|report| report.held);
     let mut handovers: Vec<f64> =
-        told.iter().flat_map(|told| &told.handovers).map(|&one| one / 1e3).collect();
+        reports.iter().flat_map(|report| &report.handovers).map(|&one| one / 1e3).collect();
     handovers.sort_by(f64::total_cmp);
     let at = |part: f64| handovers.get((handovers.len() as f64 * part) as usize).copied();
     Row {
         throughput: held / seconds,
         median: at(0.5).unwrap_or(f64::NAN),
         high: at(0.99).unwrap_or(f64::NAN),
-        jain: held * held / (processes as f64 * sum(|told| told.held * told.held)),
-        longest: told.iter().map(|told| told.longest).fold(0.0, f64::max) / 1e6,
-        calls: sum(|told| told.calls) / held,
-        processor: sum(|told| told.processor) / held - hold as f64,
-        switches: sum(|told| told.switches) / held,
+        jain: held * held / (processes as f64 * sum(|report| report.held * report.held)),
+        longest: reports.iter().map(|report| report.longest).fold(0.0, f64::max) / 1e6,
+        calls: sum(|report| report.calls) / held,
+        processor: sum(|report| report.processor) / held - hold as f64,
+        switches: sum(|report| report.switches) / held,
     }
 }
 
 /// What one process tells at the end.
 #[derive(Debug)]
-struct Told {
+struct Report {
     held: f64,
     /// In nanoseconds.
     longest: f64,
@@ -153,7 +153,7 @@ struct Told {
     handovers: Vec<f64>,
 }
 
-impl Told {
+impl Report {
     fn by(mut part: Child) -> Self {
         let mut line = String::new();
         BufReader::new(part.stdout.take().expect("a pipe")).read_line(&mut line).expect("text");

@@ -1,4 +1,4 @@
-//! The processes that take part: what they are told, and what all of them see.
+//! The processes that take part: what they are asked to do, and what all of them see.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -21,7 +21,7 @@ pub(crate) enum Role {
     Wait,
 }
 
-/// One process, as it is told by its environment.
+/// One process, as its environment describes it.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     pub(crate) role: Role,
@@ -36,8 +36,8 @@ pub(crate) struct Part {
 
 impl Part {
     pub(crate) fn of_environment() -> Option<Self> {
-        let told = std::env::var(ENVIRONMENT).ok()?;
-        let words: Vec<&str> = told.splitn(6, ' ').collect();
+        let text = std::env::var(ENVIRONMENT).ok()?;
+        let words: Vec<&str> = text.splitn(6, ' ').collect();
         let number = |at: usize| words[at].parse().expect("a number");
         Some(Self {
             role: match words[0] {
@@ -58,9 +58,9 @@ impl Part {
         let Self { role, contender, number, hold, counts, dir } = self;
         let counts = u8::from(*counts);
         let contender = contender.name();
-        let told = format!("{role:?} {contender} {number} {hold} {counts} {}", dir.display());
+        let text = format!("{role:?} {contender} {number} {hold} {counts} {}", dir.display());
         Command::new(std::env::current_exe().expect("a path"))
-            .env(ENVIRONMENT, told)
+            .env(ENVIRONMENT, text)
             .stdout(Stdio::piped())
             .spawn()
             .expect("starts")

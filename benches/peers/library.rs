@@ -27,11 +27,11 @@ mod participant {
 
     pub(crate) fn main(role: &str, kind: &str, file: &Path, hold: u64) {
         println!("ready");
-        let mut told = String::new();
-        std::io::stdin().read_line(&mut told).expect("a line");
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).expect("a line");
         let acquire = || acquire(kind, file);
         match role {
-            "contend" => contend(acquire, told.trim().parse().expect("a time"), hold * 1000),
+            "contend" => contend(acquire, line.trim().parse().expect("a time"), hold * 1000),
             "hold" => {
                 let _guard = acquire();
                 println!("held");

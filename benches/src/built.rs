@@ -18,8 +18,8 @@ pub fn portlock() -> PathBuf {
         .output()
         .expect("cargo runs");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let told = String::from_utf8(done.stdout).expect("UTF-8");
-    let built = told
+    let output = String::from_utf8(done.stdout).expect("UTF-8");
+    let built = output
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)));

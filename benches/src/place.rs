@@ -30,9 +30,9 @@ impl Place {
             None => vec![target.into(), "/dev/shm".into()],
         };
         let places: Vec<Self> = dirs.iter().map(|dir| Self::below(dir)).collect();
-        let told: Vec<&str> = places.iter().map(|place| &*place.filesystem).collect();
-        if named.is_none() && told != ["ext4", "tmpfs"] {
-            println!("NOT ext4 AND tmpfs, BUT {}: {DIRS}=DIR:DIR names others", told.join(" AND "));
+        let found: Vec<&str> = places.iter().map(|place| &*place.filesystem).collect();
+        if named.is_none() && found != ["ext4", "tmpfs"] {
+            println!("NOT ext4 AND tmpfs, BUT {}: {DIRS}=DIR:DIR names others", found.join(" AND "));
         }
         places
     }

@@ -72,7 +72,7 @@ struct Panel {
     curves: Vec<(String, Vec<(f64, f64)>)>,
     /// Of the marks across.
     base: f64,
-    /// Of what goes up, where it is not told by the figures, on a scale that is not logarithmic.
+    /// Of what goes up, where the figures do not give it, on a scale that is not logarithmic.
     linear: Option<Range<f64>>,
 }
 

@@ -238,7 +238,7 @@ mod tests {
         let mut asked = Asked::new(lock.clone()).read();
         assert!(asked.needs_look());
         asked.file.watch_in(older);
-        let wrong = asked.answered().status.expect("is told");
+        let wrong = asked.answered().status.expect("the status is known");
         // Where not all kernel locks are listed, the absence of one proves nothing.
         assert!(
             matches!(wrong, Status::Stale { .. } | Status::Unknown { .. }),
@@ -257,7 +257,7 @@ mod tests {
         // As after a pause: the machine starts again, and so must the look.
         let mut asked = Asked::new(lock);
         asked.file.watch_in(older);
-        let status = asked.answered().status.expect("is told");
+        let status = asked.answered().status.expect("the status is known");
         assert!(matches!(status, Status::Held { .. }), "{status:?}");
     }
 }

@@ -474,18 +474,18 @@ impl Acquire {
     /// holder, is not worth a call.
     pub(super) fn judged(lock: KernelLock, evidence: Evidence) -> Self {
         let confirm = |claim| Self::Confirming(Confirming { claim });
-        let stands = |disposition| Blocked { lock, disposition };
-        let refuse = |refusal| confirm(Claim::Blocks(stands(Disposition::Final(refusal))));
+        let blocked = |disposition| Blocked { lock, disposition };
+        let refuse = |refusal| confirm(Claim::Blocks(blocked(Disposition::Final(refusal))));
         match judge(lock, evidence) {
             Verdict::Dead => confirm(Claim::Dead),
             Verdict::Alive => refuse(Refusal::Holder),
             Verdict::Unknown(unsure) => refuse(Refusal::Unknown(unsure)),
             // It may be refused by name when the tries are used up.
             Verdict::NotFinal(UnknownReason::CannotProbe) => {
-                confirm(Claim::Blocks(stands(Disposition::NotFinal(UnknownReason::CannotProbe))))
+                confirm(Claim::Blocks(blocked(Disposition::NotFinal(UnknownReason::CannotProbe))))
             }
             Verdict::NotFinal(unsure) => match lock {
-                KernelLock::Busy => Self::Blocked(stands(Disposition::NotFinal(unsure))),
+                KernelLock::Busy => Self::Blocked(blocked(Disposition::NotFinal(unsure))),
                 // A creator is active, and must not find its lock busy, or its name taken.
                 KernelLock::Ours | KernelLock::Unsupported => Self::close(Then::Pause(unsure)),
             },

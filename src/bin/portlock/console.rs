@@ -26,10 +26,10 @@ pub(crate) struct Watch {
 impl Watch {
     fn new() -> io::Result<Self> {
         let (cancel, came) = (CancelToken::new()?, Arc::new(AtomicBool::new(false)));
-        let (told, noted) = (cancel.clone(), came.clone());
+        let (token, noted) = (cancel.clone(), came.clone());
         let on_event = move || {
             noted.store(true, Ordering::SeqCst);
-            told.cancel();
+            token.cancel();
         };
         ctrlc::set_handler(on_event).map_err(io::Error::other)?;
         Ok(Self { cancel, came })

@@ -41,11 +41,11 @@ impl Child {
     ///
     /// The exit status, if the argument is not one of portlock's.
     pub(crate) fn taken_from(arguments: &mut Vec<OsString>) -> Result<Option<Self>, u8> {
-        let told = arguments.get(1).and_then(|argument| argument.to_str());
-        let Some(told) = told.and_then(|argument| argument.strip_prefix(AS_CHILD)) else {
+        let received = arguments.get(1).and_then(|argument| argument.to_str());
+        let Some(received) = received.and_then(|argument| argument.strip_prefix(AS_CHILD)) else {
             return Ok(None);
         };
-        let child = Self::parse(told).filter(Self::has_its_parent);
+        let child = Self::parse(received).filter(Self::has_its_parent);
         arguments.remove(1);
         child.map(Some).ok_or_else(|| {
             say("--as-child is what portlock itself starts its child with");
@@ -53,8 +53,8 @@ impl Child {
         })
     }
 
-    fn parse(told: &str) -> Option<Self> {
-        let mut parts = told.split(':');
+    fn parse(received: &str) -> Option<Self> {
+        let mut parts = received.split(':');
         let (parent, unblock, ignored) = (parts.next()?, parts.next()?, parts.next()?);
         let signal =
             |number: &str| HANDLED.into_iter().find(|&known| (known as i32).to_string() == number);

@@ -75,7 +75,7 @@ fn look(pid: u32) -> Option<libc::proc_bsdinfo> {
     // With 1 zombies are looked at too (bsd/kern/proc_info.c, `proc_pidinfo`).
     let zombies_too = 1;
     // SAFETY: `found` has the room that is said.
-    let told = unsafe {
+    let returned = unsafe {
         libc::proc_pidinfo(
             pid,
             libc::PROC_PIDTBSDINFO,
@@ -85,5 +85,5 @@ fn look(pid: u32) -> Option<libc::proc_bsdinfo> {
         )
     };
     // SAFETY: the call filled in as much as it says.
-    (told == size).then(|| unsafe { found.assume_init() })
+    (returned == size).then(|| unsafe { found.assume_init() })
 }

@@ -68,14 +68,14 @@ impl Events {
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let mut event = no_event();
         // There is one watch, and all that happened to it is one event, which is gone once read.
-        let told = retried(|| {
+        let returned = retried(|| {
             // SAFETY: the descriptor is open, no change is read, and there is room for one event.
             match unsafe { libc::kevent(queue, null(), 0, &raw mut event, 1, &raw const now) } {
                 -1 => Err(io::Error::last_os_error()),
-                told => Ok(told),
+                returned => Ok(returned),
             }
         })?;
-        Ok(told > 0)
+        Ok(returned > 0)
     }
 }
 

@@ -72,14 +72,14 @@ fn look(pid: u32) -> Option<libc::kinfo_proc> {
     let name = [libc::CTL_KERN, libc::KERN_PROC, libc::KERN_PROC_PID, pid];
     let mut found = MaybeUninit::<libc::kinfo_proc>::uninit();
     let mut length = size_of::<libc::kinfo_proc>();
-    let told = {
+    let returned = {
         let (count, room) = (name.len() as libc::c_uint, found.as_mut_ptr().cast());
         // SAFETY: the name has so many numbers, and `found` the room that is said.
         unsafe {
             libc::sysctl(name.as_ptr(), count, room, &raw mut length, std::ptr::null_mut(), 0)
         }
     };
-    let filled = told == 0 && length == size_of::<libc::kinfo_proc>();
+    let filled = returned == 0 && length == size_of::<libc::kinfo_proc>();
     // SAFETY: the call filled in as much as it says.
     filled.then(|| unsafe { found.assume_init() })
 }
@@ -89,11 +89,11 @@ fn named<T: Copy>(name: &CStr) -> Option<T> {
     let mut found = MaybeUninit::<T>::uninit();
     let mut length = size_of::<T>();
     let room = found.as_mut_ptr().cast();
-    let told = {
+    let returned = {
         let (length, none) = (&raw mut length, std::ptr::null_mut());
         // SAFETY: the name is a C string, and `found` has the room that is said.
         unsafe { libc::sysctlbyname(name.as_ptr(), room, length, none, 0) }
     };
     // SAFETY: the call filled in as much as it says.
-    (told == 0 && length == size_of::<T>()).then(|| unsafe { found.assume_init() })
+    (returned == 0 && length == size_of::<T>()).then(|| unsafe { found.assume_init() })
 }

@@ -117,7 +117,7 @@ pub(crate) fn probe(
         return Ok(None);
     }
     let mut room = [0; 4096];
-    let stat = told(&format!("/proc/{pid}/stat"), &mut room)?.and_then(Stat::parse);
+    let stat = proc_file(&format!("/proc/{pid}/stat"), &mut room)?.and_then(Stat::parse);
     let Some(stat) = stat else { return Ok(None) };
     let as_recorded = match (start, view.unshifted(stat.start)) {
         (Some(recorded), Some(found)) => Some(recorded == found),
@@ -127,7 +127,7 @@ pub(crate) fn probe(
     // What began in the same tick as the recorded process, with its number, is that process: a
     // number is not given out again so soon. So no more is asked of it.
     if as_recorded != Some(true) {
-        match told(&format!("/proc/{pid}/status"), &mut room)?.and_then(tgid) {
+        match proc_file(&format!("/proc/{pid}/status"), &mut room)?.and_then(tgid) {
             // 0 is said of a process that has been reaped since its files were opened.
             None | Some(0) => return Ok(None),
             Some(leader) if leader != pid => return Ok(Some(Probe::Thread)),
@@ -148,7 +148,7 @@ pub(crate) fn probe(
 
 /// What one read of a file of /proc returns. It is not read to its end, which takes as long again:
 /// what matters is at its beginning, and the first read makes up the whole of it.
-fn told<'a>(path: &str, room: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+fn proc_file<'a>(path: &str, room: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
     let length = match retried(|| File::open(path)) {
         Ok(mut file) => retried(|| file.read(room)).ok(),
         // No answer about the process, but about us.
@@ -257,15 +257,15 @@ mod tests {
 
     #[test]
     fn a_shift_of_whole_ticks_is_read_and_undone_and_any_other_is_not_known() {
-        let told = |boottime: &str| {
+        let offset = |boottime: &str| {
             parse_shift(&format!("monotonic           0         0\n{boottime}\n"), 100)
         };
-        assert_eq!(told("boottime            0         0"), Some(0));
-        assert_eq!(told("boottime        86400         0"), Some(8_640_000));
-        assert_eq!(told("boottime           -7 500000000"), Some(-650));
-        assert_eq!(told("boottime            1   1000000"), None, "a tenth of a tick");
-        assert_eq!(told("boottime"), None);
-        assert_eq!(told(""), None);
+        assert_eq!(offset("boottime            0         0"), Some(0));
+        assert_eq!(offset("boottime        86400         0"), Some(8_640_000));
+        assert_eq!(offset("boottime           -7 500000000"), Some(-650));
+        assert_eq!(offset("boottime            1   1000000"), None, "a tenth of a tick");
+        assert_eq!(offset("boottime"), None);
+        assert_eq!(offset(""), None);
         for shift in [0, 8_640_000, -650] {
             let view = View { is_of_our_namespace: Some(true), shift: Some(shift) };
             let shown = 1_000_u64.checked_add_signed(shift).expect("positive");

@@ -70,7 +70,7 @@ impl Cancellation {
         self.0.is_cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// Until it is cancelled, in a task. For ever, if there is no descriptor left to wait with: then
+    /// Until it is cancelled, in a task. Forever, if there is no descriptor left to wait with: then
     /// the waiter finds out when it looks next.
     #[cfg(feature = "tokio")]
     pub(crate) async fn in_task(&self) {
@@ -128,7 +128,7 @@ pub(super) fn readable<const N: usize>(
 fn poll(files: &mut [libc::pollfd], limit: Option<Duration>) -> io::Result<()> {
     let count = libc::nfds_t::try_from(files.len()).unwrap_or(0);
     #[cfg(any(target_os = "linux", target_os = "freebsd"))]
-    let told = {
+    let returned = {
         let limit = limit.map(|limit| libc::timespec {
             tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
             tv_nsec: limit.subsec_nanos() as libc::c_long,
@@ -138,11 +138,11 @@ fn poll(files: &mut [libc::pollfd], limit: Option<Duration>) -> io::Result<()> {
         unsafe { libc::ppoll(files.as_mut_ptr(), count, limit, std::ptr::null()) }
     };
     #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
-    let told = {
+    let returned = {
         let up = |limit: Duration| limit.as_nanos().div_ceil(1_000_000);
         let limit = limit.map_or(-1, |limit| i32::try_from(up(limit)).unwrap_or(i32::MAX));
         // SAFETY: the slice is valid for its length.
         unsafe { libc::poll(files.as_mut_ptr(), count, limit) }
     };
-    if told < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

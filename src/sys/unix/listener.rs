@@ -133,7 +133,7 @@ impl Listener {
 async fn readable_in_task(queue: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
     let queue = awaited(queue)?;
     match tokio::time::timeout(limit, queue.readable()).await {
-        Ok(told) => told.map(|_| true),
+        Ok(returned) => returned.map(|_| true),
         Err(_) => Ok(false),
     }
 }

@@ -222,7 +222,7 @@ impl LockFile {
     /// which on NFS show a removed file for seconds.
     ///
     /// Two opens, by the promise that NFS keeps (close-to-open): that of the directory brings up
-    /// to date what is known of its names, that of the file what the name stands for. The second
+    /// to date what is known of its names, that of the file what the name names. The second
     /// alone is enough for NFS 4.0, and neither for 3, where a client that has the file open
     /// renames it instead of removing it, nor for 4.2, as measured by `.ci/filesystems`. What even
     /// both do not show is a change of the name in the same tick of the server's clock, some
@@ -250,7 +250,7 @@ impl LockFile {
     #[cfg(feature = "tokio")]
     pub(crate) async fn listen_in_task(&mut self) -> Listen {
         match self.listener.listen_in_task().await {
-            Ok(told) => told,
+            Ok(returned) => returned,
             Err(error) => self.failed(error, Listen::Failed),
         }
     }

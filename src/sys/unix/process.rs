@@ -165,19 +165,19 @@ pub(crate) fn probe(
     }
     let its_lock_is_free = is_its_lock_free(holder, has_its_lock);
     #[cfg(target_os = "linux")]
-    let told = system::probe(&myself.view, holder.pid, start, written, its_lock_is_free)?;
+    let returned = system::probe(&myself.view, holder.pid, start, written, its_lock_is_free)?;
     #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
-    let told = system::probe(holder.pid, start, written);
+    let returned = system::probe(holder.pid, start, written);
     #[cfg(not(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd")))]
-    let told = {
+    let returned = {
         let _ = written;
         None
     };
     #[cfg(not(target_os = "linux"))]
     let _ = its_lock_is_free;
-    let probe = told.unwrap_or_else(|| signal_zero(holder.pid));
+    let probe = returned.unwrap_or_else(|| signal_zero(holder.pid));
     // By its number alone a process is found, and not identified.
-    let is_identified = start.is_some() && told.is_some();
+    let is_identified = start.is_some() && returned.is_some();
     Ok(match (probe, identify) {
         (Probe::Alive | Probe::NotPermitted, Identify::ByStart) if !is_identified => Probe::Unknown,
         (probe, Identify::ByStart | Identify::ByNumber) => probe,

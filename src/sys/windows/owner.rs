@@ -94,11 +94,11 @@ fn user() -> io::Result<String> {
     let room: *mut c_void = found.as_mut_ptr().cast();
     let mut length = 0;
     // SAFETY: the handle is open, and `found` has the room that is said.
-    let told = unsafe {
+    let returned = unsafe {
         let size = size_of_val(&found) as u32;
         GetTokenInformation(token.as_raw_handle(), TokenUser, room, size, &raw mut length)
     };
-    if told == 0 {
+    if returned == 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the call filled it in with this structure.

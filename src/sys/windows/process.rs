@@ -90,10 +90,10 @@ fn host() -> Option<String> {
     let mut name = [0_u16; 256];
     let mut length = name.len() as u32;
     // SAFETY: the pointer and the length are those of `name`.
-    let told = unsafe {
+    let returned = unsafe {
         GetComputerNameExW(ComputerNamePhysicalDnsHostname, name.as_mut_ptr(), &raw mut length)
     };
-    let name = name.get(..length as usize).filter(|_| told != 0)?;
+    let name = name.get(..length as usize).filter(|_| returned != 0)?;
     crate::record::printable(&String::from_utf16_lossy(name))
 }
 
@@ -115,16 +115,16 @@ fn boot() -> Option<String> {
         boot_bias: i64,
         sleep_bias: i64,
     }
-    let mut told = TimeOfDay::default();
-    let (room, size) = ((&raw mut told).cast(), size_of::<TimeOfDay>() as u32);
-    // SAFETY: `told` has the room that is said.
+    let mut returned = TimeOfDay::default();
+    let (room, size) = ((&raw mut returned).cast(), size_of::<TimeOfDay>() as u32);
+    // SAFETY: `returned` has the room that is said.
     let status = unsafe {
         let mut length = 0;
         NtQuerySystemInformation(SystemTimeOfDayInformation, room, size, &raw mut length)
     };
     // The name distinguishes it from a boot of another system on the same machine.
-    (status >= 0 && told.boot != 0)
-        .then(|| format!("windows-{}", told.boot.wrapping_sub(told.boot_bias)))
+    (status >= 0 && returned.boot != 0)
+        .then(|| format!("windows-{}", returned.boot.wrapping_sub(returned.boot_bias)))
 }
 
 /// The number that the system got when it was installed
@@ -133,7 +133,7 @@ fn machine() -> Option<String> {
     let mut number = [0_u16; 64];
     let mut bytes = size_of_val(&number) as u32;
     // SAFETY: the names end with NUL, and `number` has as many bytes as are said.
-    let told = unsafe {
+    let returned = unsafe {
         RegGetValueW(
             HKEY_LOCAL_MACHINE,
             w!("SOFTWARE\\Microsoft\\Cryptography"),
@@ -144,7 +144,7 @@ fn machine() -> Option<String> {
             &raw mut bytes,
         )
     };
-    let text = number.get(..bytes as usize / 2).filter(|_| told == ERROR_SUCCESS)?;
+    let text = number.get(..bytes as usize / 2).filter(|_| returned == ERROR_SUCCESS)?;
     let text = String::from_utf16_lossy(text);
     let text = text.trim_end_matches('\0');
     (!text.is_empty()).then(|| digest(text))
@@ -224,8 +224,8 @@ fn start_of(process: HANDLE) -> Option<u64> {
     let mut times = [FILETIME::default(); 4];
     let [start, end, kernel, user] = &mut times;
     // SAFETY: the handle is open, and each time has room.
-    let told = unsafe { GetProcessTimes(process, start, end, kernel, user) };
-    (told != 0).then(|| hundreds_of_ns(times[0]))
+    let returned = unsafe { GetProcessTimes(process, start, end, kernel, user) };
+    (returned != 0).then(|| hundreds_of_ns(times[0]))
 }
 
 fn started_after(start: u64, written: SystemTime) -> bool {
@@ -366,7 +366,7 @@ mod tests {
 
         drop(child.stdin.take());
         child.wait().expect("it ends");
-        // Our handle keeps it; where another has taken its number meanwhile, it is that other's.
+        // Our handle keeps it; where another has taken its number since, it is that other's.
         let ended = by_number(&old, now);
         assert_eq!(ended, Probe::Zombie);
         drop(child);

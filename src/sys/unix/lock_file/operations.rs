@@ -110,7 +110,7 @@ impl FileSystem for LockFile {
 
     fn wait_event(&mut self) -> Listen {
         match self.listener.wait_event() {
-            Ok(told) => told,
+            Ok(returned) => returned,
             Err(error) => self.failed(error, Listen::Failed),
         }
     }
@@ -257,10 +257,10 @@ impl FileSystem for LockFile {
 fn file_size_limit() -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` has room for the answer.
-    let told = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } == 0;
+    let returned = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } == 0;
     #[allow(clippy::useless_conversion, reason = "signed on some systems")]
     let bytes = u64::try_from(limit.rlim_cur).ok();
-    bytes.filter(|_| told && limit.rlim_cur != libc::RLIM_INFINITY)
+    bytes.filter(|_| returned && limit.rlim_cur != libc::RLIM_INFINITY)
 }
 
 /// Gives the owner of our new file the permissions that it was created with, if the umask has
