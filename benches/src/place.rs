@@ -32,7 +32,10 @@ impl Place {
         let places: Vec<Self> = dirs.iter().map(|dir| Self::below(dir)).collect();
         let found: Vec<&str> = places.iter().map(|place| &*place.filesystem).collect();
         if named.is_none() && found != ["ext4", "tmpfs"] {
-            println!("NOT ext4 AND tmpfs, BUT {}: {DIRS}=DIR:DIR names others", found.join(" AND "));
+            println!(
+                "NOT ext4 AND tmpfs, BUT {}: {DIRS}=DIR:DIR names others",
+                found.join(" AND ")
+            );
         }
         places
     }

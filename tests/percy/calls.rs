@@ -1,10 +1,12 @@
-//! The model's old agent against the published JavaScript: in the same situation both make the same
-//! calls on the lock file, in the same order.
+//! The model's old agent, and the one that makes its calls for real in the conformance, against the
+//! published JavaScript: in the same situation all make the same calls on the lock file, in the same
+//! order.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use portlock_model::conformance::legacy_agent::LegacyAgent;
 use portlock_model::scenario::catalogue::Scenario;
 use portlock_model::scenario::machines::Reply;
 use portlock_model::scenario::other::{Percy, Repairs};
@@ -23,7 +25,7 @@ const AGENT: &str = r"
     try { releaseLockSync(acquireLock({ port: Number(process.argv[2]) })); }
     catch (error) { if (!(error instanceof LockHeldError)) throw error; }";
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Found {
     Nothing,
     Dead,
@@ -51,10 +53,64 @@ fn model_with_one_call_more_is_noticed() {
     }
 }
 
+#[test]
+fn old_agent_of_the_conformance_makes_its_calls() {
+    if let Some(path) = std::env::var_os(AT) {
+        return run_alone(Path::new(&path));
+    }
+    let Some(lock) = lock_to_trace() else { return };
+    for found in SITUATIONS {
+        let mut published = published_calls(&lock, found);
+        // The model decides which process lives.
+        published.retain(|call| call != "kill");
+        assert_eq!(published, conformance_calls(found, "none"), "{found:?}");
+        // An agent that does not write, or does not read, is noticed.
+        let left_out = if found == Found::Alive { "Reading" } else { "Writing" };
+        assert_ne!(published, conformance_calls(found, left_out), "{found:?}");
+    }
+}
+
+/// Set in the process that strace looks at: where the lock file is, and what it finds there.
+const AT: &str = "PORTLOCK_TEST_OLD_AGENT_AT";
+const FOUND: &str = "PORTLOCK_TEST_OLD_AGENT_FINDS";
+/// Which of its states makes no call.
+const WITHOUT: &str = "PORTLOCK_TEST_OLD_AGENT_LEAVES_OUT";
+
+/// What the conformance's agent does to the lock file, as strace sees it.
+fn conformance_calls(found: Found, without: &str) -> Vec<String> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("x.lock");
+    place(&path, found);
+    let this = std::env::current_exe().expect("the test binary has a path");
+    let program = [this.to_str().expect("UTF-8"), "--exact", "--nocapture", "--test-threads=1"];
+    let program = [&program[..], &["calls::old_agent_of_the_conformance_makes_its_calls"]].concat();
+    traced(directory.path(), &path, &program, |strace| {
+        strace.env(AT, &path).env(FOUND, format!("{found:?}")).env(WITHOUT, without)
+    })
+}
+
+/// The model's agent takes its steps, and each is made on the real file.
+fn run_alone(path: &Path) {
+    let found = std::env::var(FOUND).expect("what it finds");
+    let found =
+        SITUATIONS.into_iter().find(|one| format!("{one:?}") == found).expect("one of these");
+    let without = std::env::var(WITHOUT).expect("what it leaves out");
+    let mut agent = LegacyAgent::default();
+    let record = old_record(std::process::id());
+    in_the_model(found, AS_PUBLISHED, |state, expected| {
+        if format!("{state:?}") == without {
+            return;
+        }
+        let made = agent.step(state, path, record.as_bytes()).expect("the system allows it");
+        assert_eq!(made, Some(expected));
+    });
+}
+
 /// The published module, where strace can see what it does.
 fn lock_to_trace() -> Option<Vec<u8>> {
     let version = Command::new("strace").arg("--version").output();
     if !version.is_ok_and(|version| version.status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "strace is missing: apt-get install strace");
         not_checked("the old agent's system calls: strace is missing; apt-get install strace");
         return None;
     }
@@ -67,8 +123,8 @@ fn lock_to_trace() -> Option<Vec<u8>> {
     }
 }
 
-/// What the model's agent does, by its own replies.
-fn model_calls(found: Found, repairs: Repairs) -> Vec<String> {
+/// Runs the model's agent, and shows `each` step with its reply.
+fn in_the_model(found: Found, repairs: Repairs, mut each: impl FnMut(Percy, &'static str)) {
     let scenario = Scenario::named("legacy-agents", 2).expect("there is such a scenario");
     let mut state = scenario
         .beginnings()
@@ -81,7 +137,6 @@ fn model_calls(found: Found, repairs: Repairs) -> Vec<String> {
         Found::Dead => _ = state.place(Content::OldDead(Look::Gone), Creator::Start),
         Found::Alive => _ = state.place(Content::OldAlive, Creator::Start),
     }
-    let mut calls = Vec::new();
     let mut agent = Some(Percy::START);
     while let Some(now) = agent {
         let mut view = View::new(&mut state, &scenario, 0, 0);
@@ -90,13 +145,29 @@ fn model_calls(found: Found, repairs: Repairs) -> Vec<String> {
             continue;
         }
         let Reply::Other(reply) = view.reply else { panic!("{now:?} replies as no old agent") };
+        each(now, reply);
+    }
+}
+
+/// What the model's agent does, by its own replies.
+fn model_calls(found: Found, repairs: Repairs) -> Vec<String> {
+    let mut calls = Vec::new();
+    in_the_model(found, repairs, |_, reply| {
         calls.extend(reply.split(", ").filter(|part| *part != "0)").map(|part| match part {
             "kill(pid" => "kill".to_owned(),
             "unlink by name" => "unlink".to_owned(),
             other => other.to_owned(),
         }));
-    }
+    });
     calls
+}
+
+fn place(path: &Path, found: Found) {
+    match found {
+        Found::Nothing => {}
+        Found::Dead => fs::write(path, old_record(NOBODY)).expect("written"),
+        Found::Alive => fs::write(path, old_record(std::process::id())).expect("written"),
+    }
 }
 
 /// What the published JavaScript does to the lock file, as strace sees it.
@@ -106,28 +177,35 @@ fn published_calls(lock: &[u8], found: Found) -> Vec<String> {
     fs::write(home.path().join("agent.mjs"), AGENT).expect("written");
     fs::create_dir(home.path().join(".percy")).expect("made");
     let path = home.path().join(format!(".percy/agent-{PORT}.lock"));
-    match found {
-        Found::Nothing => {}
-        Found::Dead => fs::write(&path, old_record(NOBODY)).expect("written"),
-        Found::Alive => fs::write(&path, old_record(std::process::id())).expect("written"),
-    }
+    place(&path, found);
+    let agent = home.path().join("agent.mjs");
+    let port = PORT.to_string();
+    let program = ["node", agent.to_str().expect("UTF-8"), &port];
+    traced(home.path(), &path, &program, |strace| strace.env("HOME", home.path()))
+}
+
+/// The calls that a program makes on the file `path`, as strace sees them.
+fn traced(
+    directory: &Path,
+    path: &Path,
+    program: &[&str],
+    prepare: impl FnOnce(&mut Command) -> &mut Command,
+) -> Vec<String> {
     // One file for each thread, so that no call is split in two lines.
-    let done = Command::new("strace")
+    let mut strace = Command::new("strace");
+    strace
         .args(["-ff", "-s", "256", "-e", "trace=%file,%desc,kill", "-o"])
-        .arg(home.path().join("trace"))
-        .args(["timeout", "60", "node"])
-        .arg(home.path().join("agent.mjs"))
-        .arg(PORT.to_string())
-        .env("HOME", home.path())
-        .stdin(Stdio::null())
-        .output()
-        .expect("strace runs");
+        .arg(directory.join("trace"))
+        .args(["timeout", "60"])
+        .args(program)
+        .stdin(Stdio::null());
+    let done = prepare(&mut strace).output().expect("strace runs");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let mut calls = Vec::new();
-    for entry in fs::read_dir(home.path()).expect("it can be listed") {
+    for entry in fs::read_dir(directory).expect("it can be listed") {
         let entry = entry.expect("it can be listed").path();
         if entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with("trace.")) {
-            calls.extend(on_the_lock(&fs::read_to_string(&entry).expect("a trace"), &path));
+            calls.extend(on_the_lock(&fs::read_to_string(&entry).expect("a trace"), path));
         }
     }
     calls
@@ -170,6 +248,8 @@ fn on_the_lock(trace: &str, path: &Path) -> Vec<String> {
                 // Part of reading a whole file.
                 "read" | "fstat" | "statx" | "fstatat" | "newfstatat" if reads => {}
                 "write" | "pwrite64" => calls.push("write".into()),
+                // How std checks, in a debug build, that what it closes is open.
+                "fcntl" if rest.contains("F_GETFD") => {}
                 other => calls.push(other.into()),
             }
         } else if name == "kill" && !calls.is_empty() && rest.contains(", 0)") {

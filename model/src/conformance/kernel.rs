@@ -8,8 +8,8 @@
 //! Each file has a *witness* (`witness.rs`), opened right after the file was made and closed when the
 //! model forgets the file.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,6 +21,7 @@ use portlock::{Adapter, Holder};
 
 #[cfg(not(windows))]
 use super::filesystem::quirks_of_time;
+use super::legacy_agent::{CREATED, LegacyAgent};
 use super::witness::{self, Witness};
 use crate::scenario::catalogue::Scenario;
 use crate::scenario::machines::Reply;
@@ -58,8 +59,8 @@ struct Real {
     pid: u32,
     /// Its end of the shipped adapter. A forked child has none.
     adapter: Option<Box<dyn Adapter>>,
-    /// The new file that an old agent is about to write.
-    new_file: Option<File>,
+    /// What makes its calls if it is an agent of the old format.
+    legacy: LegacyAgent,
     /// What a forked child has of its parent: the same open file.
     inherited: Option<File>,
 }
@@ -256,48 +257,24 @@ impl<'a> Kernel<'a> {
         outcome: &Outcome,
     ) -> Result<(), Differs> {
         let real = &mut self.participants[usize::from(who)];
-        match state {
-            Percy::Creating { .. } => {
-                let created = OpenOptions::new().write(true).create_new(true).open(&self.path);
-                let said = match created {
-                    Ok(new_file) => {
-                        real.new_file = Some(new_file);
-                        "wx: created"
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => "wx: exists",
-                    Err(error) => return Err(went_wrong("wx")(error)),
-                };
-                if outcome.reply != Reply::Other(said) {
-                    return Err(format!("{said}, and {:?} in the model", outcome.reply));
-                }
-                match (said, outcome.state.path) {
-                    ("wx: created", Some(inode)) => {
-                        self.see_new_file(inode).map_err(went_wrong("see the new file"))
-                    }
-                    _ => Ok(()),
-                }
+        let written = before
+            .open_inode(who)
+            .and_then(|inode| outcome.state.file(inode))
+            .map(|file| file.content);
+        let record = Holder::new(real.pid).to_bytes();
+        let record = if written == Some(Content::Unreadable) { CUT_SHORT } else { &record };
+        let made = real.legacy.step(state, &self.path, record);
+        let made = made
+            .map_err(went_wrong("a call of the old agent"))?
+            .ok_or_else(|| format!("{state:?} is no state of the old agent that makes a call"))?;
+        if outcome.reply != Reply::Other(made) {
+            return Err(format!("{made}, and {:?} in the model", outcome.reply));
+        }
+        match outcome.state.path {
+            Some(inode) if made == CREATED => {
+                self.see_new_file(inode).map_err(went_wrong("see the new file"))
             }
-            Percy::Writing => {
-                let mut new_file = real.new_file.take().ok_or("the old agent has nothing open")?;
-                let record = Holder::new(real.pid).to_bytes();
-                let written = before
-                    .open_inode(who)
-                    .and_then(|inode| outcome.state.file(inode))
-                    .map(|file| file.content);
-                let record = if written == Some(Content::Unreadable) { CUT_SHORT } else { &record };
-                new_file.write_all(record).map_err(went_wrong("write"))
-            }
-            // What it reads is compared with the model after every move.
-            Percy::Reading => Ok(()),
-            Percy::Unlinking | Percy::Releasing => match std::fs::remove_file(&self.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(went_wrong("unlink")(error))
-                }
-                _ => Ok(()),
-            },
-            Percy::Rereading | Percy::Guarding | Percy::Holding => {
-                Err(format!("{state:?} is no state of the old agent that makes a call"))
-            }
+            _ => Ok(()),
         }
     }
 

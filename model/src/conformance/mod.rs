@@ -22,6 +22,7 @@ pub mod command;
 #[cfg(not(windows))]
 pub mod filesystem;
 pub mod kernel;
+pub mod legacy_agent;
 pub mod random;
 pub mod slips;
 #[cfg_attr(windows, path = "witness_windows.rs")]
