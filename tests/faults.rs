@@ -67,7 +67,7 @@ const NOT_STRUCK: [&str; 20] = [
 ];
 
 #[test]
-fn any_one_call_that_fails_is_told_and_blocks_nobody_and_lets_no_second_one_in() {
+fn any_failed_call_is_reported_and_keeps_exclusion() {
     if !strace_is_there() {
         return;
     }
@@ -109,7 +109,7 @@ fn strike_each(calls: &[(Scenario, Vec<Call>)], (name, code): (&str, i32)) -> Su
 
 /// One that takes no notice of an error and says that it holds: the witness knows better.
 #[test]
-fn the_control_a_participant_that_claims_what_it_failed_to_get_is_caught() {
+fn control_false_claim_of_the_lock_is_caught() {
     if !strace_is_there() {
         return;
     }
@@ -524,7 +524,7 @@ impl Stage {
     }
 
     fn played_by(mut command: Command, dir: tempfile::TempDir, struck: usize) -> Self {
-        let entry = "a_process_is_struck_while_it_carries_out_its_orders";
+        let entry = "process_is_struck_while_following_orders";
         command.args([entry, "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, "1");
         let mut strace =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
@@ -1072,7 +1072,7 @@ fn short_write_is_a_failure_that_leaves_nothing() {
 }
 
 #[test]
-fn a_full_filesystem_is_told_and_what_was_begun_is_gone() {
+fn full_filesystem_is_reported_and_cleaned_up() {
     let script = "mount -t tmpfs -o size=64k none \"$DIR\" && \
                   ! head -c 1000000 /dev/zero 2>/dev/null > \"$DIR/fill\"";
     let Some(mounted) = Mounted::by(script) else { return };
@@ -1093,7 +1093,7 @@ fn a_full_filesystem_is_told_and_what_was_begun_is_gone() {
 }
 
 #[test]
-fn a_filesystem_without_a_free_inode_is_told() {
+fn missing_free_inode_is_reported() {
     let script = "mount -t tmpfs -o nr_inodes=2 none \"$DIR\" && : > \"$DIR/last\"";
     let Some(mounted) = Mounted::by(script) else { return };
     let lock = LockDir::at(&mounted.dir).port(5338).expect("a port");
@@ -1105,7 +1105,7 @@ fn a_filesystem_without_a_free_inode_is_told() {
 }
 
 #[test]
-fn on_a_read_only_mount_a_holder_is_seen_and_nothing_else_works() {
+fn read_only_mount_allows_queries_only() {
     let script = "mount --bind \"$DIR\" \"$DIR\" && mount -o remount,ro,bind \"$DIR\"";
     let Some(mounted) = Mounted::by(script) else { return };
     let within = LockDir::at(&mounted.dir).port(5338).expect("a port");
@@ -1131,7 +1131,7 @@ fn on_a_read_only_mount_a_holder_is_seen_and_nothing_else_works() {
 
 /// A sticky directory, as /tmp: what another user left may be opened by all and removed by nobody.
 #[test]
-fn a_dead_file_of_another_user_in_a_sticky_directory_is_told_and_stays() {
+fn unremovable_stale_file_is_reported_and_stays() {
     use std::os::unix::fs::PermissionsExt;
     // SAFETY: geteuid only returns a number.
     if unsafe { libc::geteuid() } != 0 {
@@ -1162,7 +1162,7 @@ fn a_dead_file_of_another_user_in_a_sticky_directory_is_told_and_stays() {
 /// Asked for the first time without a free descriptor, a process does not know its boot, nor when
 /// it started. That must not stay so.
 #[test]
-fn without_a_free_descriptor_it_is_told_and_with_one_it_works_and_the_record_is_whole() {
+fn descriptor_exhaustion_is_reported_and_recoverable() {
     let mut stage = Stage::untraced();
     let path = stage.dir.path().join("locks/x.lock");
     let whole: serde_json::Value = serde_json::from_slice(&stage.dead).expect("JSON");
@@ -1209,7 +1209,7 @@ const VOID_FLAGS: &str = "|0xfff7f7ff";
 const VOID_ADDRESS: &str = "0xffffffffffffffff";
 
 #[test]
-fn a_process_is_struck_while_it_carries_out_its_orders() {
+fn process_is_struck_while_following_orders() {
     if std::env::var_os(ROLE).is_none() {
         return;
     }

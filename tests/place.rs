@@ -137,7 +137,7 @@ fn stale() -> &'static str {
 }
 
 #[test]
-fn a_list_has_the_locks_in_order_and_nothing_else_and_changes_nothing() {
+fn list_is_ordered_exact_and_read_only() {
     let _quiet = kernel_locks_stay();
     let locks = Locks::new();
     let _live = [
@@ -191,7 +191,7 @@ fn a_list_has_the_locks_in_order_and_nothing_else_and_changes_nothing() {
 }
 
 #[test]
-fn a_list_tells_of_each_lock_what_its_status_tells() {
+fn list_agrees_with_the_status_of_each_lock() {
     let _quiet = kernel_locks_stay();
     let locks = Locks::new();
     let holder = locks.held("agent-1.lock");
@@ -216,7 +216,7 @@ fn a_list_tells_of_each_lock_what_its_status_tells() {
 }
 
 #[test]
-fn an_absent_directory_has_no_locks_and_what_is_no_directory_is_named() {
+fn absent_directory_lists_nothing_non_directory_is_named() {
     let locks = Locks::new();
     let absent = LockDir::at(locks.path("absent"));
     assert!(absent.list().expect("is told").is_empty());
@@ -233,7 +233,7 @@ fn an_absent_directory_has_no_locks_and_what_is_no_directory_is_named() {
 }
 
 #[test]
-fn a_directory_that_may_not_be_read_is_named() {
+fn error_names_the_unreadable_directory() {
     let locks = Locks::new();
     let said = if is_root() {
         fs::set_permissions(locks._home.path(), Permissions::from_mode(0o755)).expect("permits");
@@ -248,7 +248,7 @@ fn a_directory_that_may_not_be_read_is_named() {
 }
 
 #[test]
-fn a_sweep_removes_what_is_provably_stale_and_nothing_else() {
+fn sweep_removes_only_what_is_provably_stale() {
     let locks = Locks::new();
     let _live = [locks.held("agent-1.lock"), locks.held("build.lock")];
     let mut dead = locks.held("agent-2.lock");
@@ -290,7 +290,7 @@ fn a_sweep_removes_what_is_provably_stale_and_nothing_else() {
 }
 
 #[test]
-fn a_sweep_tells_of_each_file_that_it_could_not_remove_and_goes_on() {
+fn sweep_reports_each_failed_removal_and_continues() {
     let locks = Locks::new();
     locks.leave_of_dead("agent-1.lock");
     locks.leave_of_dead("agent-2.lock");
@@ -315,7 +315,7 @@ fn a_sweep_tells_of_each_file_that_it_could_not_remove_and_goes_on() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn where_kernel_locks_cannot_be_watched_a_sweep_tries_them() {
+fn sweep_tries_locks_it_cannot_watch() {
     let locks = Locks::new();
     let _live = locks.held("agent-1.lock");
     locks.leave_of_dead("agent-2.lock");
@@ -339,7 +339,7 @@ fn where_kernel_locks_cannot_be_watched_a_sweep_tries_them() {
 
 /// The kernel gives out its list of locks in pieces, between which it moves.
 #[test]
-fn locks_that_come_and_go_hide_none_that_is_held() {
+fn lock_churn_hides_no_held_lock() {
     let _alone = KERNEL_LOCKS.write().unwrap_or_else(PoisonError::into_inner);
     let locks = Locks::new();
     // Held by ourselves: only the kernel lock tells such a lock from a leftover.
@@ -450,7 +450,7 @@ impl Environment {
 }
 
 #[test]
-fn s15_the_users_directory_is_what_the_environment_names_or_else_in_the_home_directory() {
+fn s15_directory_is_from_environment_or_home() {
     let all = Environment::new();
     let home = all.path("home/.percy").display().to_string();
     let named = all.path("named").display().to_string();
@@ -468,7 +468,7 @@ fn s15_the_users_directory_is_what_the_environment_names_or_else_in_the_home_dir
 }
 
 #[test]
-fn environment_that_names_no_one_directory_is_an_error() {
+fn ambiguous_directory_in_environment_is_an_error() {
     let all = Environment::new();
     for order in ["user", "user-or-fallback"] {
         for (variable, value, words) in [
@@ -498,7 +498,7 @@ fn relative_directory_needs_a_working_directory() {
 }
 
 #[test]
-fn the_directory_that_the_environment_names_is_never_fallen_back_from() {
+fn directory_named_by_environment_never_falls_back() {
     let all = Environment::new();
     let named = "/dev/null/named";
     let child = all.homeless("user-or-fallback").env("PORTLOCK_DIR", Some(named));
@@ -507,7 +507,7 @@ fn the_directory_that_the_environment_names_is_never_fallen_back_from() {
 }
 
 #[test]
-fn without_a_home_that_can_be_written_a_runtime_directory_of_our_own_stands_in() {
+fn unwritable_home_falls_back_to_runtime_directory() {
     let all = Environment::new();
     let run = Some(all.path("run"));
     let stands_in = all.path("run/portlock").display().to_string();
@@ -531,7 +531,7 @@ fn without_a_home_that_can_be_written_a_runtime_directory_of_our_own_stands_in()
 }
 
 #[test]
-fn a_directory_for_temporary_files_stands_in_as_one_of_our_own() {
+fn temporary_directory_fallback_is_private() {
     let all = Environment::new();
     let stands_in = all.temporary().display().to_string();
     // As /tmp is.
@@ -548,7 +548,7 @@ fn a_directory_for_temporary_files_stands_in_as_one_of_our_own() {
 }
 
 #[test]
-fn s15_a_home_directory_that_we_may_not_write_to_is_fallen_back_from() {
+fn s15_unwritable_home_directory_falls_back() {
     let all = Environment::new();
     all.permit("tmp", 0o1777);
     all.permit("home", 0o555);
@@ -582,7 +582,7 @@ fn s15_a_home_directory_that_we_may_not_write_to_is_fallen_back_from() {
 }
 
 #[test]
-fn s15_without_any_home_directory_it_is_fallen_back_and_without_leave_it_is_an_error() {
+fn s15_missing_home_falls_back_only_when_allowed() {
     if !is_root() {
         return not_checked("a user without a home directory: it takes root to become one");
     }
@@ -601,7 +601,7 @@ fn s15_without_any_home_directory_it_is_fallen_back_and_without_leave_it_is_an_e
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_home_directory_on_a_read_only_filesystem_is_fallen_back_from() {
+fn home_on_read_only_filesystem_falls_back() {
     let all = Environment::new();
     let home = all.path("home").display().to_string();
     let mounted = format!(
@@ -615,7 +615,7 @@ fn a_home_directory_on_a_read_only_filesystem_is_fallen_back_from() {
 }
 
 #[test]
-fn what_stands_in_the_place_of_our_own_directory_is_refused_and_left_alone() {
+fn unsafe_fallback_directory_is_refused_and_left_alone() {
     let all = Environment::new();
     let name = all.temporary_name();
     let refused = |reason: &str| {
@@ -653,7 +653,7 @@ fn what_stands_in_the_place_of_our_own_directory_is_refused_and_left_alone() {
 }
 
 #[test]
-fn nothing_is_made_where_others_can_replace_it() {
+fn fallback_avoids_directories_others_can_replace() {
     let all = Environment::new();
     for mode in [0o777, 0o770] {
         all.permit("tmp", mode);
@@ -664,7 +664,7 @@ fn nothing_is_made_where_others_can_replace_it() {
 }
 
 #[test]
-fn a_name_has_its_lock_and_the_record_no_port() {
+fn named_lock_records_no_port() {
     let locks = Locks::new();
     let lock = locks.dir.name("build").expect("a name");
     let guard = lock.try_acquire().expect("free");

@@ -273,7 +273,7 @@ fn explained(trace: &Trace, what: &str) {
 }
 
 #[test]
-fn a_run_of_many_processes_that_are_killed_is_a_run_of_the_model() {
+fn trace_with_killed_processes_is_a_model_run() {
     let (mut seen, mut unfinished, mut removed) = (BTreeSet::new(), 0, 0);
     for seed in seeds() {
         let trace = record(Plan::rough(seed));
@@ -546,7 +546,7 @@ fn places_for(reply: Reply) -> usize {
 }
 
 #[test]
-fn a_reply_that_is_falsified_in_the_record_is_noticed_or_its_acceptance_explained() {
+fn falsified_reply_is_detected_or_its_acceptance_explained() {
     let mut traces: Vec<_> = seeds().map(|seed| record(Plan::to_be_falsified(seed))).collect();
     // What a falsehood meets depends on what follows, so that places are chosen by both.
     let mut places: BTreeMap<(Reply, Option<Reply>), Vec<_>> = BTreeMap::new();
@@ -587,7 +587,7 @@ const OCCASIONS: u64 = 12;
 const MORE_OCCASIONS: u64 = 120;
 
 #[test]
-fn a_reply_that_is_false_and_believed_is_noticed_or_its_acceptance_explained() {
+fn believed_false_reply_is_detected_or_explained() {
     let seed = number("PORTLOCK_SEED", 1);
     let mut findings = Findings::default();
     let mut untold = Vec::new();

@@ -32,7 +32,7 @@ fn exit_status_is_the_commands_own() {
 }
 
 #[test]
-fn portlock_ends_by_the_signal_that_ended_the_command() {
+fn portlock_dies_by_the_commands_signal() {
     let home = Home::new();
     for option in ["-n", "-o"] {
         for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGHUP, libc::SIGSEGV, libc::SIGPIPE] {
@@ -55,7 +55,7 @@ fn portlock_ends_by_the_signal_that_ended_the_command() {
 /// The kernel ends no first process by a signal that it sends itself.
 #[test]
 #[cfg(target_os = "linux")]
-fn first_process_of_a_container_exits_with_128_more() {
+fn pid_1_exits_with_128_plus_signal() {
     let home = Home::new();
     let Some(mut container) = container(&home) else { return };
     let done = finished(container.args(["run", PORT, "--", "sh", "-c", "kill -TERM $$"]));
@@ -422,7 +422,7 @@ fn without_permission_to_remove(home: &Home, option: &str) -> Finished {
 }
 
 #[test]
-fn lock_file_that_cannot_be_removed_is_a_warning() {
+fn unremovable_lock_file_is_a_warning() {
     let home = Home::new();
     let done = without_permission_to_remove(&home, "-n");
     assert_eq!(done.code(), 5, "{done:?}");
@@ -440,7 +440,7 @@ fn lock_file_that_cannot_be_removed_is_a_warning() {
 }
 
 #[test]
-fn lock_file_that_portlock_cannot_remove_names_nobody() {
+fn unremovable_lock_file_names_no_holder() {
     let home = Home::new();
     let done = without_permission_to_remove(&home, "-o");
     assert_eq!(done.code(), 5, "{done:?}");
@@ -455,7 +455,7 @@ fn lock_file_that_portlock_cannot_remove_names_nobody() {
 
 /// With `-o` portlock holds the lock and notices. Without it the holder is the command.
 #[test]
-fn removed_lock_file_is_a_warning_with_close_only() {
+fn only_close_warns_of_a_removed_file() {
     let home = Home::new();
     let script = format!("rm '{}'; exit 6", home.lock_file().display());
     let done = finished(&mut home.portlock(["run", "-o", PORT, "--", "sh", "-c", &script]));

@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const ANSWER: &str = "answer: ";
 
 #[test]
-fn a_participant_is_another_process_that_does_what_it_is_told() {
+fn a_participant_is_a_process_that_follows_orders() {
     if std::env::var_os(ROLE).is_some() {
         play();
     }
@@ -250,8 +250,7 @@ pub(crate) fn is_listening(pid: u32) -> bool {
 /// This test binary as a participant.
 pub(crate) fn this_test_binary() -> Command {
     let mut command = Command::new(std::env::current_exe().expect("the test binary has a path"));
-    let entry =
-        concat!("participant::", "a_participant_is_another_process_that_does_what_it_is_told");
+    let entry = concat!("participant::", "a_participant_is_a_process_that_follows_orders");
     // One test at a time: when it forks, the harness's own thread only waits for it.
     command.args([entry, "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, "1");
     command

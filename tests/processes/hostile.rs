@@ -192,7 +192,7 @@ fn is_left_alone(scene: &Scene, found: &str, opens: Option<(Opens, &dyn Fn())>) 
 }
 
 #[test]
-fn links_of_every_kind_are_left_alone_by_every_operation() {
+fn links_are_left_alone_by_every_operation() {
     let scene = Scene::new();
     let stale = scene.beside("stale");
     fs::write(&stale, old_record(NOBODY, SystemTime::now())).expect("writes");
@@ -222,7 +222,7 @@ fn open_of(path: &Path) -> impl Fn() {
 }
 
 #[test]
-fn what_is_no_file_is_left_alone_by_every_operation() {
+fn non_files_are_left_alone_by_every_operation() {
     let scene = Scene::new();
     let path = scene.lock.path();
     fs::create_dir(path).expect("creates");
@@ -254,7 +254,7 @@ fn what_is_no_file_is_left_alone_by_every_operation() {
 
 /// No more of it is read than a record may have.
 #[test]
-fn file_of_a_gibibyte_is_left_alone_and_costs_no_more_than_another() {
+fn gibibyte_file_is_left_alone_cheaply() {
     let scene = Scene::new();
     let began = Instant::now();
     scene.plant(b"{\"pid\":1,");
@@ -267,7 +267,7 @@ fn file_of_a_gibibyte_is_left_alone_and_costs_no_more_than_another() {
 }
 
 #[test]
-fn another_users_file_that_may_not_be_opened_is_left_alone_by_every_operation() {
+fn unopenable_file_of_another_user_stays_untouched() {
     if !as_root() {
         return not_checked("another user's file: it takes root to become another user");
     }
@@ -301,7 +301,7 @@ fn another_users_file_that_may_not_be_opened_is_left_alone_by_every_operation() 
 }
 
 #[test]
-fn a_directory_that_is_a_link_or_for_all_to_write_excludes_as_any_other() {
+fn linked_or_world_writable_directory_excludes() {
     let scene = Scene::new();
     fs::set_permissions(scene.dir.path(), Permissions::from_mode(0o777)).expect("permits");
     let link = scene.beside("link");
@@ -330,7 +330,7 @@ fn a_directory_that_is_a_link_or_for_all_to_write_excludes_as_any_other() {
 }
 
 #[test]
-fn a_path_with_odd_characters_is_a_path_and_one_with_a_nul_is_an_error() {
+fn odd_paths_lock_and_nul_is_an_error() {
     let scene = Scene::new();
     for name in ["a\nb.lock", "\u{1b}[31m.lock", " ", "é\u{202e}", &"n".repeat(255)] {
         let lock = Lock::at(scene.dir.path().join(name));
@@ -463,7 +463,7 @@ fn records(victim: u32) -> Vec<Record> {
 }
 
 #[test]
-fn every_hostile_record_gets_its_verdict_from_every_operation() {
+fn every_operation_agrees_on_every_hostile_record() {
     let mut victim = Participant::start();
     let scene = Scene::new();
     let others = scene.beside("locks").join("kept.txt");
@@ -515,7 +515,7 @@ fn every_hostile_record_gets_its_verdict_from_every_operation() {
 /// The subcommands too, under the eyes of strace: of all signals only 0 is ever sent, to a process.
 #[test]
 #[cfg(target_os = "linux")]
-fn no_subcommand_sends_a_signal_or_writes_anything_raw_for_any_record() {
+fn subcommands_send_no_signals_and_escape_records() {
     let mut victim = Participant::start();
     let scene = Scene::new();
     let traced = Command::new("strace").arg("--version").output().is_ok();

@@ -32,56 +32,56 @@ use crate::participant::{NOBODY, Participant, Place, ending, old_record, outcome
 use crate::refused_by;
 
 #[test]
-fn killed_at_any_call_it_blocks_nobody() {
+fn kill_at_any_call_never_blocks() {
     every_site_is_struck(Strike::Kill);
 }
 
 /// A stopped one is no dead one: who holds is not evicted (P7). Then it dies.
 #[test]
-fn stopped_at_any_call_and_then_killed_it_blocks_nobody_and_is_not_evicted_before() {
+fn stop_at_any_call_evicts_only_after_kill() {
     every_site_is_struck(Strike::StopAndKill);
 }
 
 /// Somebody else acts in the meantime, and has the lock if it was to be had.
 #[test]
-fn stopped_at_any_call_and_continued_it_never_holds_beside_another() {
+fn exclusion_survives_stop_and_continue_at_any_call() {
     every_site_is_struck(Strike::StopAndContinue);
 }
 
 #[test]
-fn ended_at_any_call_by_exit_it_blocks_nobody() {
+fn exit_at_any_call_never_blocks() {
     every_site_is_struck(Strike::End("exit"));
 }
 
 #[test]
-fn ended_at_any_call_by_another_threads_exit_it_blocks_nobody() {
+fn another_threads_exit_at_any_call_never_blocks() {
     every_site_is_struck(Strike::End("exit-in-a-thread"));
 }
 
 #[test]
-fn ended_at_any_call_by_a_panic_that_unwinds_it_blocks_nobody() {
+fn unwinding_panic_at_any_call_never_blocks() {
     every_site_is_struck(Strike::End("panic"));
 }
 
 #[test]
-fn ended_at_any_call_by_an_abort_it_blocks_nobody() {
+fn abort_at_any_call_never_blocks() {
     every_site_is_struck(Strike::End("abort"));
 }
 
 /// The process lives on, as another program: whoever is recorded is not evicted while it does.
 #[test]
-fn after_exec_at_any_call_it_blocks_nobody_for_longer_than_it_lives() {
+fn exec_at_any_call_blocks_only_until_death() {
     every_site_is_struck(Strike::Exec);
 }
 
 /// Another thread forks. The child shares the open file, and outlives the one that it came from.
 #[test]
-fn forked_at_any_call_and_killed_it_blocks_nobody_for_longer_than_the_child_lives() {
+fn fork_at_any_call_blocks_until_child_dies() {
     every_site_is_struck(Strike::Fork);
 }
 
 #[test]
-fn another_thread_that_acts_at_any_call_never_holds_beside_it() {
+fn exclusion_survives_another_thread_at_any_call() {
     every_site_is_struck(Strike::Thread);
 }
 

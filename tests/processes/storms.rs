@@ -38,7 +38,7 @@ const PROCESSES: [usize; 4] = [2, 4, 8, 16];
 const HOLD: Duration = Duration::from_micros(200);
 
 #[test]
-fn of_processes_that_start_together_exactly_one_holds_and_the_others_are_told_who() {
+fn exactly_one_of_simultaneous_processes_holds() {
     if std::env::var_os(BOARD).is_some() {
         contend();
     }
@@ -78,7 +78,7 @@ fn of_processes_that_start_together_exactly_one_holds_and_the_others_are_told_wh
 
 /// The control: the witness sees what is wrong with the protocol that this crate replaces.
 #[test]
-fn the_naive_protocol_fails_in_the_same_storm() {
+fn naive_protocol_fails_under_the_same_stress() {
     let _alone = ONE_STORM.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let trials = trials().min(MOST_CONTROL_TRIALS);
     println!("{HEADING}");
@@ -255,10 +255,7 @@ impl Storm {
         let elsewhere = tempfile::tempdir().expect("a directory");
         let board_path = elsewhere.path().join("board");
         let board = Board::new(&board_path);
-        let entry = concat!(
-            "storms::",
-            "of_processes_that_start_together_exactly_one_holds_and_the_others_are_told_who"
-        );
+        let entry = concat!("storms::", "exactly_one_of_simultaneous_processes_holds");
         let contenders = (0..processes).map(|number| {
             Command::new(std::env::current_exe().expect("the test binary has a path"))
                 .args([entry, "--exact", "--nocapture", "--test-threads=1"])
