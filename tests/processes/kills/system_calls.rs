@@ -11,7 +11,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::{Stands, give_back, next_acquire};
+use super::give_back;
+use super::scenarios::Stands;
+use super::stage::next_acquire;
 use crate::participant::{Participant, Place, not_checked, outcome, this_test_binary, wait_until};
 use crate::refused_by;
 
@@ -82,8 +84,8 @@ fn control_without_kernel_lock_exclusion_breaks() {
 }
 
 struct Scenario {
-    name: &'static str,
-    stands: Stands,
+    pub(super) name: &'static str,
+    pub(super) stands: Stands,
     /// Each with the path of the lock.
     orders: &'static [&'static str],
 }
