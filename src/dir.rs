@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn port_0_takes_no_lock_and_all_others_have_one() {
+    fn only_port_0_has_no_lock() {
         let dir = LockDir::at("/d");
         assert!(matches!(dir.port(0), Err(LockDirError::AnyPort)));
         for port in [1, 5338, 65535] {
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_of_a_name_has_its_own_reason() {
+    fn each_naming_rule_has_its_own_reason() {
         let reason = |name: &str| match LockDir::at("/d").name(name) {
             Ok(lock) => {
                 let path = sys::absolute(Path::new(&format!("/d/{name}.lock")));
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_name_is_told_with_the_reason_and_the_way_out() {
+    fn invalid_name_error_has_reason_and_next_step() {
         let said = |name: &str| format!("{:#}", LockDir::at("/d").name(name).expect_err("refused"));
         assert_eq!(
             said("5338"),
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_belongs_to_the_lock_that_names_it_and_to_no_other() {
+    fn file_belongs_only_to_lock_that_names_it() {
         let dir = LockDir::at("/d");
         for lock in [dir.port(1), dir.port(65535), dir.name("build"), dir.name("a.lock")] {
             let lock = lock.expect("a lock");

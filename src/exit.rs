@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shut_gate_keeps_creators_out_until_it_opens() {
+    fn shut_gate_blocks_creators_until_it_opens() {
         let (done, is_done) = channel();
         let is_open = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -272,7 +272,7 @@ mod tests {
     /// It cannot keep the lock: the process ends.
     #[test]
     #[expect(clippy::disallowed_methods, reason = "another file is put in the directory's place")]
-    fn an_exit_voids_a_file_that_it_cannot_remove() {
+    fn exit_truncates_a_file_it_cannot_remove() {
         let home = tempfile::tempdir().expect("a directory");
         let [before, after] = ["before", "after"].map(|name| home.path().join(name));
         let lock = Lock::at(before.join("x.lock"));
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exit_releases_what_is_held_and_lets_nothing_begin() {
+    fn exit_releases_locks_and_refuses_new_ones() {
         let home = tempfile::tempdir().expect("a directory");
         let [held, other] = ["x.lock", "y.lock"].map(|name| Lock::at(home.path().join(name)));
         let said = in_a_child(|| {

@@ -283,7 +283,7 @@ mod tests {
     use crate::Lock;
 
     #[test]
-    fn a_guard_shows_its_path_and_holder_and_not_its_file() {
+    fn guard_debug_shows_path_and_holder_only() {
         let home = tempfile::tempdir().expect("a directory");
         let guard = Lock::at(home.path().join("x.lock")).try_acquire().expect("free");
         let shown = format!("{guard:?}");

@@ -117,7 +117,7 @@ mod tests {
     use crate::{LockDir, UnknownReason};
 
     #[test]
-    fn holder_has_the_keys_of_its_record_for_people() {
+    fn holder_serializes_the_records_readable_keys() {
         let mut holder = Holder::parse(
             br#"{"pid":7,"port":5338,"startedAt":"2026-11-23T02:09:04.848Z","command":"node","host":"h","note":"n","boot":"b"}"#,
         )
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn list_entry_names_its_lock_and_an_error_its_reason() {
+    fn list_entries_name_lock_or_error_reason() {
         let home = tempfile::tempdir().expect("a directory");
         let dir = LockDir::at(home.path());
         let guard = dir.port(5338).expect("a port").note("n").try_acquire().expect("free");

@@ -58,7 +58,7 @@ fn proof(name: &str) -> &'static Closure {
 }
 
 #[test]
-fn p1_and_p2_hold_for_any_number_in_every_scenario_but_those_that_are_explained() {
+fn p1_p2_hold_for_any_number_unless_explained() {
     let all = Scenario::all(2).len() + Scenario::mixes().len();
     assert_eq!(PROOFS.len() + NOT_PROVED.len(), all);
     let mut found = Vec::new();
@@ -75,7 +75,7 @@ fn p1_and_p2_hold_for_any_number_in_every_scenario_but_those_that_are_explained(
 }
 
 #[test]
-fn the_reason_is_the_kernel_lock_and_without_kernel_locks_the_exclusive_create() {
+fn invariant_names_kernel_lock_or_exclusive_create() {
     for (scenario, closure) in PROOFS.iter() {
         let why = properties(scenario, &closure.views).remove(0);
         let reason = if scenario.kernel_locks { "kernel lock" } else { "exclusive create" };
@@ -157,7 +157,7 @@ static EXPLICIT: LazyLock<Vec<(Scenario, Explicit)>> = LazyLock::new(|| {
 });
 
 #[test]
-fn every_state_and_transition_of_the_explicit_search_is_covered() {
+fn proof_covers_every_state_and_transition_explored() {
     let mut found = Vec::new();
     for (scenario, explicit) in EXPLICIT.iter() {
         let size = [explicit.states, explicit.transitions];
@@ -172,7 +172,7 @@ fn every_state_and_transition_of_the_explicit_search_is_covered() {
 }
 
 #[test]
-fn without_any_one_rule_of_interference_the_explicit_search_is_not_covered() {
+fn every_interference_rule_is_needed_for_coverage() {
     // The mixes have rules that only three or more participants show; each is one of another scenario.
     let is_mix = |name| Scenario::mixes().iter().any(|mix| mix.name == name);
     for (scenario, explicit) in EXPLICIT.iter().filter(|(scenario, _)| !is_mix(scenario.name)) {
@@ -216,7 +216,7 @@ const KEEP_P1_AND_P2: &[&str] = &[
 ];
 
 #[test]
-fn the_proof_fails_for_every_wrong_protocol_that_breaks_p1_or_p2() {
+fn proof_fails_for_every_protocol_breaking_p1_p2() {
     let variants = all();
     let judged = on_all_processors(&variants, |variant| {
         let (scenario, breaks) = match variant.caught {

@@ -36,7 +36,7 @@ fn run_participant(place: &Place, options: &[&str]) -> (Participant, u32) {
 }
 
 #[test]
-fn who_waits_gets_the_lock_when_its_holder_releases_or_is_killed() {
+fn waiter_acquires_when_holder_releases_or_dies() {
     let place = Place::new();
     for order in ["acquire".to_owned(), "acquire-within 3600000".to_owned()] {
         let mut holder = Participant::holding(place.path());
@@ -55,7 +55,7 @@ fn who_waits_gets_the_lock_when_its_holder_releases_or_is_killed() {
 }
 
 #[test]
-fn a_wait_ends_at_its_limit_or_when_it_is_cancelled_and_takes_nothing_later() {
+fn ended_wait_takes_no_lock_later() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let mut waiter = Participant::start();
@@ -79,7 +79,7 @@ fn exit_code(place: &Place, code: &str) -> Option<i32> {
 }
 
 #[test]
-fn the_whole_exit_code_of_the_command_is_passed_through() {
+fn whole_exit_code_of_command_is_passed_through() {
     let place = Place::new();
     for code in [0, 3, 255, 256, 259, -1] {
         assert_eq!(exit_code(&place, &code.to_string()), Some(code));
@@ -101,7 +101,7 @@ fn while_it_runs_others_are_refused_with_75() {
 
 /// The lock is free when portlock is dead, and so its command must be.
 #[test]
-fn a_portlock_that_is_killed_takes_its_command_along() {
+fn killing_portlock_ends_its_command() {
     let place = Place::new();
     let (mut portlock, _) = run_participant(&place, &[]);
     portlock.kill();
@@ -112,7 +112,7 @@ fn a_portlock_that_is_killed_takes_its_command_along() {
 
 /// The control, and what `-o` is for.
 #[test]
-fn a_command_that_does_not_keep_the_lock_outlives_a_portlock_that_is_killed() {
+fn command_with_close_outlives_killed_portlock() {
     let place = Place::new();
     let (mut portlock, commands) = run_participant(&place, &["-o"]);
     portlock.kill();
@@ -121,7 +121,7 @@ fn a_command_that_does_not_keep_the_lock_outlives_a_portlock_that_is_killed() {
 }
 
 #[test]
-fn ctrl_break_ends_the_command_and_not_portlock_which_releases() {
+fn ctrl_break_ends_only_the_command() {
     let place = Place::new();
     let (mut portlock, _) = run_participant(&place, &[]);
     // SAFETY: takes numbers. Sent to the group of the new portlock, in which its command is.

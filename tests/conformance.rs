@@ -60,7 +60,7 @@ fn conforms(name: &str, scenes: &SceneGraph) -> Conformed {
 }
 
 #[test]
-fn every_transition_of_base_at_2_is_made_on_the_kernel_and_agrees() {
+fn kernel_agrees_on_every_base_transition() {
     let seen = conforms("base", &SceneGraph::new(scenario("base"), Grain::Machines));
     // Those of the search, and not of some other graph.
     let unchecked = Scenario { properties: &[], ..scenario("base") };
@@ -71,7 +71,7 @@ fn every_transition_of_base_at_2_is_made_on_the_kernel_and_agrees() {
 }
 
 #[test]
-fn the_other_scenarios_of_processes_agree_with_the_kernel() {
+fn other_process_scenarios_agree_with_the_kernel() {
     for name in ["threads", "listening", "no-kernel-locks"] {
         conforms(name, &SceneGraph::new(scenario(name), Grain::Machines));
     }
@@ -79,7 +79,7 @@ fn the_other_scenarios_of_processes_agree_with_the_kernel() {
 
 /// As far as the kernel can tell the states of the machines apart.
 #[test]
-fn the_scenarios_of_others_and_of_trouble_agree_with_the_kernel() {
+fn interference_and_fault_scenarios_agree_with_the_kernel() {
     for (name, _) in &SCENES {
         conforms(name, scenes(name));
     }
@@ -97,7 +97,7 @@ fn calls_in_random_order_agree_with_the_kernel() {
 }
 
 #[test]
-fn a_model_with_one_slip_is_noticed_by_the_transitions() {
+fn transitions_detect_every_semantic_mutation() {
     let directory = tempfile::tempdir().expect("there is room");
     for slip in SLIPS {
         let seen = scenes(slip.scenario).conform(directory.path(), Some(slip));
@@ -110,7 +110,7 @@ fn a_model_with_one_slip_is_noticed_by_the_transitions() {
 }
 
 #[test]
-fn a_model_with_one_slip_is_noticed_by_random_calls() {
+fn random_calls_detect_every_semantic_mutation() {
     let directory = tempfile::tempdir().expect("there is room");
     let slips = SLIPS.iter().chain([&EVENT_FOR_NOTHING]);
     for slip in slips.filter(|slip| slip.in_random_calls) {

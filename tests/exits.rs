@@ -12,7 +12,7 @@ const WAYS: [&str; 2] = ["exit", "exit-in-a-thread"];
 const WAYS: [&str; 3] = ["exit-of-c", "exit", "exit-in-a-thread"];
 
 #[test]
-fn s11_an_exit_with_the_guard_alive_removes_the_file() {
+fn s11_exit_with_live_guard_removes_the_file() {
     for how in WAYS {
         if how != "exit-of-c" && std::env::var_os("WINEPREFIX").is_some() {
             participant::not_checked("std::process::exit: Wine does not tell a program of its end");
@@ -28,7 +28,7 @@ fn s11_an_exit_with_the_guard_alive_removes_the_file() {
 
 /// The control: this end runs nothing, so the file stays, and the next acquire reclaims it.
 #[test]
-fn s11_an_abort_leaves_the_file_for_the_next_to_reclaim() {
+fn s11_abort_leaves_the_file_to_be_reclaimed() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     holder.end("abort");
@@ -38,7 +38,7 @@ fn s11_an_abort_leaves_the_file_for_the_next_to_reclaim() {
 }
 
 #[test]
-fn s11_an_exit_removes_nothing_of_a_successors() {
+fn s11_exit_keeps_a_successors_file() {
     if !participant::frees_names_at_once() {
         return;
     }
@@ -52,7 +52,7 @@ fn s11_an_exit_removes_nothing_of_a_successors() {
 
 #[test]
 #[cfg(unix)]
-fn s11_only_the_process_that_took_the_lock_releases_it_at_its_exit() {
+fn s11_only_the_acquiring_process_releases_at_exit() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let child = holder.tell("in-a-fork-that-exits pid");
@@ -64,7 +64,7 @@ fn s11_only_the_process_that_took_the_lock_releases_it_at_its_exit() {
 
 #[test]
 #[cfg(unix)]
-fn s11_a_forked_child_that_acquired_releases_its_own_lock_at_its_exit() {
+fn s11_forked_child_releases_its_own_lock_at_exit() {
     let (parents, childs) = (Place::new(), Place::new());
     let mut holder = Participant::holding(parents.path());
     let order = format!("in-a-fork-that-exits try {}", childs.path().display());
@@ -74,7 +74,7 @@ fn s11_a_forked_child_that_acquired_releases_its_own_lock_at_its_exit() {
 }
 
 #[test]
-fn s11_a_released_lock_is_not_released_again_at_exit() {
+fn s11_exit_never_releases_a_lock_twice() {
     let place = Place::new();
     let mut first = Participant::holding(place.path());
     assert_eq!(first.tell("release"), "released");

@@ -54,7 +54,7 @@ fn every_operation_answers_whatever_the_numbers() {
 
 /// A record cannot be older than its process, if the file is newer.
 #[test]
-fn file_time_at_the_end_of_time_evicts_no_live_agent() {
+fn extreme_file_time_evicts_no_live_agent() {
     let live = Participant::start();
     for dir in directories() {
         let lock = LockDir::at(dir.path()).port(5338).expect("a port");

@@ -75,7 +75,7 @@ fn handed_over_lock_survives_closed_standard_descriptors() {
 
 /// At the limit the kernel would send SIGXFSZ, and below it write a part.
 #[test]
-fn file_size_limit_is_an_error_and_leaves_nothing() {
+fn file_size_limit_error_leaves_nothing() {
     let place = Place::new();
     let mut host = Participant::start();
     for limit in [0, 1, 100] {

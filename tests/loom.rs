@@ -98,7 +98,7 @@ fn two_threads(scenario: &'static Scenario, protocol: &'static Protocol) -> (Opt
 
 /// The naive protocol: found after 25 executions. The shipped machines: 353 executions, 0.1 s.
 #[test]
-fn naive_double_reclaim_is_found_and_shipped_machines_pass() {
+fn naive_double_reclaim_is_found_shipped_passes() {
     let scenario = Scenario { properties: Property::P1.only(), ..Scenario::base(2) };
     // Loom needs a 'static closure: two small values are leaked.
     let scenario: &'static Scenario = Box::leak(Box::new(scenario));
@@ -288,7 +288,7 @@ mod computed {
 
 /// No bound: 559 executions, 0.1 s.
 #[test]
-fn all_threads_get_one_value_of_their_generation_published_and_never_freed() {
+fn threads_share_one_published_value_per_generation() {
     let began = Instant::now();
     let executions = computed::check(|_| computed::shipped(), None);
     println!("per_process, 3 threads, no bound: {executions} executions, {:.2?}", began.elapsed());
@@ -296,7 +296,7 @@ fn all_threads_get_one_value_of_their_generation_published_and_never_freed() {
 }
 
 #[test]
-fn every_wrong_way_to_share_a_value_is_found() {
+fn every_unsound_way_to_share_is_found() {
     use computed::Wrong;
     for (wrong, words) in [
         (Wrong::Relaxed, "Causality violation"),

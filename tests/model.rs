@@ -44,7 +44,7 @@ fn check_counts(scenario: &Scenario, participants: usize, seen: &Seen) {
 }
 
 #[test]
-fn no_promise_breaks_in_any_scenario_at_2_and_everything_that_can_happen_happens() {
+fn every_property_holds_and_is_exercised_at_2() {
     let scenarios = Scenario::all(2);
     let mut coverage = Coverage::default();
     for scenario in &scenarios {
@@ -85,7 +85,7 @@ fn no_promise_breaks_in_any_scenario_at_2_and_everything_that_can_happen_happens
 }
 
 #[test]
-fn no_promise_breaks_in_base_at_3_with_2_crashes() {
+fn every_property_holds_at_3_with_2_crashes() {
     let base = Scenario::named("base", 3).expect("there is a base scenario");
     assert_eq!(base.crashes, 2);
     check_counts(&base, 3, &search(&base, 3));
@@ -102,7 +102,7 @@ fn every_search_and_no_other_has_committed_counts() {
 }
 
 #[test]
-fn other_counts_than_the_committed_ones_are_noticed() {
+fn deviation_from_committed_counts_is_detected() {
     let mut pinned = Pinned::read().expect("committed counts");
     let counts = Counts { states: 10, transitions: 20, depth: 3, longest_solo_run: 4 };
     pinned.pin("base", 2, counts);

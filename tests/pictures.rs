@@ -59,7 +59,7 @@ fn the_pictures_are_those_that_are_committed() {
 }
 
 #[test]
-fn model_readme_shows_every_picture_and_replays_the_story() {
+fn model_readme_shows_pictures_and_replay() {
     let readme = include_str!("../model/README.md");
     for picture in Picture::ALL {
         let shown = format!("src=\"pictures/{picture}.svg\"");
@@ -72,7 +72,7 @@ fn model_readme_shows_every_picture_and_replays_the_story() {
 
 /// The double reclaim has to be found as the story that it is.
 #[test]
-fn the_story_of_the_double_reclaim_breaks_p1_and_goes_that_way() {
+fn double_reclaim_story_breaks_p1_as_drawn() {
     let (_, run) = double_reclaim().expect("the story is possible");
     assert_eq!(run.broken, Some(Property::P1));
     let told: Vec<String> = lines(&run)
@@ -110,7 +110,7 @@ fn the_story_of_the_double_reclaim_breaks_p1_and_goes_that_way() {
 }
 
 #[test]
-fn the_pictures_stand_alone_and_can_be_read_on_light_and_dark_pages() {
+fn pictures_are_self_contained_and_legible_everywhere() {
     for picture in Picture::ALL {
         let text = committed(picture);
         stands_alone(&text).unwrap_or_else(|reason| panic!("{picture}: {reason}"));
@@ -123,7 +123,7 @@ fn the_pictures_stand_alone_and_can_be_read_on_light_and_dark_pages() {
 }
 
 #[test]
-fn a_picture_that_does_not_stand_alone_is_noticed() {
+fn picture_with_external_parts_is_detected() {
     let good = committed(Picture::DoubleReclaim);
     let broken = [
         (good.replace("</svg>", ""), "not XML"),
@@ -168,7 +168,7 @@ fn stands_alone(text: &str) -> Result<(), String> {
 }
 
 #[test]
-fn every_state_and_every_reply_of_the_machines_stands_in_the_diagram() {
+fn diagram_shows_every_state_and_reply() {
     let text = committed(Picture::Machine);
     let document = Document::parse(&text).expect("XML");
     let missing = [missing::<Acquire>(&document), missing::<Release>(&document)].concat();
@@ -176,7 +176,7 @@ fn every_state_and_every_reply_of_the_machines_stands_in_the_diagram() {
 }
 
 #[test]
-fn what_is_missing_from_the_diagram_or_too_much_in_it_is_noticed() {
+fn missing_or_extra_diagram_elements_are_detected() {
     let text = committed(Picture::Machine);
     let broken = [
         ("data-states=\"Judging\"", "data-states=\"Guessing\"", "Judging(Ours) has no card"),
@@ -247,7 +247,7 @@ fn missing<M: Machine>(document: &Document<'_>) -> Vec<String> {
 }
 
 #[test]
-fn no_text_of_the_pictures_is_covered_or_cut_off() {
+fn pictures_have_no_covered_or_clipped_text() {
     for picture in Picture::ALL {
         let troubles = troubles(&committed(picture));
         assert!(troubles.is_empty(), "{picture}:\n{}", troubles.join("\n"));
@@ -255,7 +255,7 @@ fn no_text_of_the_pictures_is_covered_or_cut_off() {
 }
 
 #[test]
-fn a_text_that_is_covered_or_cut_off_is_noticed() {
+fn covered_or_clipped_text_is_detected() {
     let good = committed(Picture::Machine);
     let text = "<text x=\"300\" y=\"300\" font-size=\"11\" class=\"s f-ink\">over</text>";
     let with = |more: &str| good.replace("</svg>", &format!("{more}</svg>"));

@@ -44,7 +44,7 @@ fn eight_participants_keep_every_promise() {
 }
 
 #[test]
-fn every_scenario_has_a_wrong_protocol_that_is_found() {
+fn every_scenario_finds_a_wrong_protocol() {
     find_a_control_in_every_scenario(2, 1024);
     find_a_control_in_every_scenario(7, 1024);
 }
@@ -85,7 +85,7 @@ proptest! {
 
     /// Bytes of the fuzzer, text of the replay line: the same schedule.
     #[test]
-    fn a_schedule_is_the_same_as_bytes_and_as_text(start: u8, steps: Vec<u8>) {
+    fn schedule_round_trips_as_bytes_and_text(start: u8, steps: Vec<u8>) {
         let schedule = Schedule { start, steps };
         prop_assert_eq!(&Schedule::from_bytes(&schedule.to_bytes()), &schedule);
         prop_assert_eq!(&schedule.to_string().parse::<Schedule>().unwrap(), &schedule);

@@ -61,7 +61,7 @@ impl Home {
 }
 
 #[test]
-fn a_lock_that_nobody_has_is_free() {
+fn absent_lock_is_free() {
     let home = Home::new();
     let (code, answer) = home.answer(&["status", "--json", "5338"]);
     assert_eq!((code, &answer["state"]), (Some(0), &json!("free")));
@@ -71,7 +71,7 @@ fn a_lock_that_nobody_has_is_free() {
 }
 
 #[test]
-fn a_lock_that_is_held_is_told_with_its_holder_and_stays() {
+fn held_lock_is_reported_with_holder_and_stays() {
     let home = Home::new();
     let mut holder = Participant::holding(&home.lock_file());
     let record = fs::read(home.lock_file()).expect("it can be read while it is held");
@@ -102,7 +102,7 @@ fn a_lock_that_is_held_is_told_with_its_holder_and_stays() {
 
 /// A query cannot see whether the file is locked; who may remove it tries the lock.
 #[test]
-fn the_lock_of_one_who_was_killed_cannot_be_told_and_is_removed_or_taken_over() {
+fn lock_of_killed_holder_is_unknown_yet_reclaimable() {
     let home = Home::new();
     for remover in [&["clear", "5338"][..], &["sweep"]] {
         let mut holder = Participant::holding(&home.lock_file());
@@ -124,7 +124,7 @@ fn the_lock_of_one_who_was_killed_cannot_be_told_and_is_removed_or_taken_over() 
 }
 
 #[test]
-fn wrong_arguments_commands_and_files_have_their_exit_codes() {
+fn each_usage_error_has_its_exit_code() {
     let home = Home::new();
     assert_eq!(home.portlock(&["run", "70000", "--", "cmd"]).code, Some(64));
     assert_eq!(home.portlock(&["run", "5338", "--", "there-is-no-such-program"]).code, Some(69));

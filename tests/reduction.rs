@@ -169,7 +169,7 @@ fn whole_and_reduced_states_agree_in_every_scenario() {
 
 /// The whole states of a wrong protocol, and no further than a part of its searches goes.
 #[test]
-fn whole_and_reduced_states_agree_under_every_wrong_protocol() {
+fn reduction_agrees_under_every_wrong_protocol() {
     let variants = all();
     let compared = on_all_processors(&variants, |variant| {
         let (property, scenario, participants) = match variant.caught {
@@ -290,7 +290,7 @@ fn orphans(state: &mut State, clear: impl Fn(&mut File)) {
 }
 
 #[test]
-fn clearing_more_than_is_dead_is_noticed() {
+fn clearing_more_than_is_dead_is_detected() {
     let missed = on_all_processors(WRONG, |wrong| {
         let scenario = part(&Scenario::named(wrong.scenario, 2).expect("a scenario of the model"));
         let reduction = Reduction::of(&scenario, &SHIPPED);
@@ -307,7 +307,7 @@ fn clearing_more_than_is_dead_is_noticed() {
 
 /// A memo of patient runs would be wrong: the others go on in them, so what they are at matters.
 #[test]
-fn patient_runs_that_reach_the_same_at_first_end_differently() {
+fn fair_runs_with_equal_prefixes_end_differently() {
     let scenario = Scenario::named("listening", 2).expect("a scenario of the model");
     let mut ended: FxHashMap<Reached, (SoloEnd, State)> = FxHashMap::default();
     let mut known = FxHashSet::default();

@@ -88,7 +88,7 @@ fn any_number_of_threads_finds_the_same() {
 }
 
 #[test]
-fn a_find_in_reduced_scenarios_is_as_short_as_in_whole_ones() {
+fn reduced_scenarios_give_shortest_traces_too() {
     for (name, property, scenario) in [
         ("no-confirm-before-unlink", Property::P2, "base"),
         ("new-file-left-when-lock-fails", Property::P6, "faults"),

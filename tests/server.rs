@@ -136,7 +136,7 @@ fn exchange(connection: &mut BufReader<TcpStream>, line: &str) {
 
 /// The port is bound by somebody else as well, which a server that binds first would stumble over.
 #[test]
-fn s10_a_held_lock_fails_before_the_port_is_bound() {
+fn s10_held_lock_fails_before_the_bind() {
     let (place, _bound) = Place::bound();
     let guard = LockDir::at(place.dir.path()).port(place.port).unwrap().try_acquire().unwrap();
     let (status, errors) = place.start().end();
@@ -147,7 +147,7 @@ fn s10_a_held_lock_fails_before_the_port_is_bound() {
 }
 
 #[test]
-fn s10_a_port_that_cannot_be_bound_leaves_no_lock_behind() {
+fn s10_failed_bind_leaves_no_lock_behind() {
     let (place, _bound) = Place::bound();
     let (status, errors) = place.start().end();
     assert_eq!(status.code(), Some(1), "{errors}");
@@ -155,7 +155,7 @@ fn s10_a_port_that_cannot_be_bound_leaves_no_lock_behind() {
 }
 
 #[test]
-fn s13_the_old_words_stand_beside_the_detail() {
+fn s13_messages_keep_percys_words() {
     let (place, _first) = Place::serving();
     let (_, errors) = place.start().end();
     let old = format!("Percy is already running or the port {} is in use", place.port);
@@ -185,7 +185,7 @@ fn s16_the_first_signal_drains_and_releases() {
 }
 
 #[test]
-fn s16_the_second_signal_forces_and_releases_even_so() {
+fn s16_forced_shutdown_still_releases() {
     let (place, mut server) = Place::serving();
     let mut connection = place.connect();
     exchange(&mut connection, "before");

@@ -72,7 +72,7 @@ fn old_record_is_refused(state: Acquire, next: Acquire) -> Acquire {
 }
 
 #[test]
-fn other_replies_than_the_first_find_what_it_misses() {
+fn later_replies_find_what_the_first_misses() {
     let wrong =
         Protocol { acquire: |state, fs| old_record_is_refused(state, state.step(fs)), ..SHIPPED };
     let scenario = Scenario { properties: Property::P3.only(), ..Scenario::base(2) };

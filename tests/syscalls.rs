@@ -138,7 +138,7 @@ fn a_refusal_by_a_live_holder() {
 }
 
 #[test]
-fn a_wait_is_one_call_and_the_hand_over_after_it_nine() {
+fn wait_takes_one_call_and_handover_nine() {
     let Some(mut traced) = Traced::start() else { return };
     traced.acquire_and_release();
     let mut holder = Participant::holding(&traced.path);
@@ -187,7 +187,7 @@ fn a_wait_is_one_call_and_the_hand_over_after_it_nine() {
 }
 
 #[test]
-fn a_query_opens_and_reads_and_neither_locks_nor_writes() {
+fn query_never_locks_or_writes() {
     let Some(mut traced) = Traced::start() else { return };
     traced.tell_path("status", "the lock is free");
     let free = traced.tell_path("status", "the lock is free");
@@ -229,7 +229,7 @@ fn a_query_opens_and_reads_and_neither_locks_nor_writes() {
 /// `stat` of a file on a dead network mount never returns; the names of open files and their locks
 /// are the kernel's own.
 #[test]
-fn search_for_lock_sharers_touches_no_file_of_others() {
+fn search_for_lock_sharers_opens_no_foreign_file() {
     let Some(mut traced) = Traced::start() else { return };
     let mut holder = Participant::holding(&traced.path);
     assert_eq!(holder.tell("hand-over-to-cat"), "spawned");

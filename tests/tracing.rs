@@ -43,13 +43,13 @@ fn events(call: impl FnOnce()) -> String {
 }
 
 #[test]
-fn an_acquire_of_a_free_lock_and_its_release_are_silent() {
+fn uncontended_acquire_and_release_are_silent() {
     let place = Place::new();
     assert_eq!(events(|| drop(place.try_acquire().expect("free"))), "");
 }
 
 #[test]
-fn a_reclaim_is_an_event_with_the_dead_holder() {
+fn reclaim_event_names_the_dead_holder() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     holder.kill();
@@ -86,7 +86,7 @@ fn a_lost_lock_is_a_warning() {
 /// A path that leads in circles: nothing can be looked up there, by any user.
 #[test]
 #[cfg(unix)]
-fn a_release_that_fails_in_a_drop_is_an_error() {
+fn failed_release_in_drop_is_an_error() {
     let place = Place::new();
     let (dir, aside) = (place.beside("dir"), place.beside("aside"));
     let guard = portlock::Lock::at(dir.join("x.lock")).try_acquire().expect("free");

@@ -44,7 +44,7 @@ fn no_line_of_the_tables_needs_wrapping() {
 }
 
 #[test]
-fn every_state_makes_exactly_one_call_and_those_that_ask_the_driver_and_ends_make_none() {
+fn every_calling_state_makes_one_call_others_none() {
     fn check<M: Machine>() {
         for (state, follows) in graph::<M>() {
             let asked: BTreeSet<_> = follows.replies.keys().map(|reply| reply.op()).collect();
@@ -65,7 +65,7 @@ fn every_state_makes_exactly_one_call_and_those_that_ask_the_driver_and_ends_mak
 }
 
 #[test]
-fn a_state_waits_for_the_same_call_whatever_the_replies_were() {
+fn state_kind_alone_determines_the_next_call() {
     fn check<M: Machine>() {
         // The kinds of states, by name, and the calls that they wait for.
         let mut waits: BTreeMap<String, BTreeSet<Op>> = BTreeMap::new();
@@ -85,7 +85,7 @@ fn a_state_waits_for_the_same_call_whatever_the_replies_were() {
 }
 
 #[test]
-fn states_are_plain_data_of_at_most_eight_bytes() {
+fn states_are_plain_data_within_eight_bytes() {
     fn plain<T: Copy + Eq + Ord + std::hash::Hash + Send + Sync + 'static>() -> usize {
         size_of::<T>()
     }
@@ -106,7 +106,7 @@ fn states_are_plain_data_of_at_most_eight_bytes() {
 /// released; and nobody waits twice on one way, but for one event after the other, which need
 /// somebody else too.
 #[test]
-fn without_another_try_or_a_reclaim_no_state_comes_twice() {
+fn states_repeat_only_through_retry_or_reclaim() {
     fn longest<M: Machine>() -> usize {
         fn calls_from<M: Machine>(
             state: M,

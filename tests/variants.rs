@@ -10,7 +10,7 @@ use portlock_model::variants::catalogue::{catch, find, on_all_processors};
 use portlock_model::variants::{Caught, Engine, all, named};
 
 #[test]
-fn every_wrong_protocol_is_caught_by_its_shortest_trace() {
+fn every_wrong_protocol_is_caught_with_shortest_trace() {
     let variants = all();
     let mut missed = Vec::new();
     for (variant, caught) in variants.iter().zip(on_all_processors(&variants, catch)) {
@@ -33,7 +33,7 @@ fn every_wrong_protocol_is_caught_by_its_shortest_trace() {
 }
 
 #[test]
-fn every_variant_has_a_name_of_its_own_and_an_engine_that_finds_it() {
+fn every_variant_has_unique_name_and_an_engine() {
     let variants = all();
     for variant in &variants {
         let namesakes = variants.iter().filter(|other| other.name == variant.name).count();
@@ -50,7 +50,7 @@ fn every_variant_has_a_name_of_its_own_and_an_engine_that_finds_it() {
 /// The order variant has to be found as the story that it is: an exit between a reclaimer's verdict
 /// and its unlink.
 #[test]
-fn the_trace_of_the_order_variant_reads_as_its_story() {
+fn order_variants_trace_reads_as_its_story() {
     let variant = named("confirm-before-verdict-unlock-before-unlink").expect("it is listed");
     let Caught::Breaks { property, scenario, participants } = variant.caught else {
         panic!("it is not harmless")

@@ -26,7 +26,7 @@ use participant::{
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
-fn a_waiter_is_woken_by_the_release_and_told_that_it_took_from_nobody() {
+fn release_wakes_waiter_with_nothing_recovered() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let mut waiter = Participant::waiting(place.path());
@@ -38,7 +38,7 @@ fn a_waiter_is_woken_by_the_release_and_told_that_it_took_from_nobody() {
 }
 
 #[test]
-fn a_waiter_is_woken_by_the_death_of_the_holder_and_told_from_whom_it_took() {
+fn death_of_holder_wakes_waiter_and_is_reported() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let mut waiter = Participant::waiting(place.path());
@@ -49,7 +49,7 @@ fn a_waiter_is_woken_by_the_death_of_the_holder_and_told_from_whom_it_took() {
 }
 
 #[test]
-fn of_several_waiters_each_gets_the_lock_once_and_alone() {
+fn waiters_each_acquire_once_exclusively() {
     const WAITERS: usize = 5;
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
@@ -80,7 +80,7 @@ fn each_gets_it(place: &Place, mut waiters: Vec<Participant>) {
 }
 
 #[test]
-fn a_waiter_waits_out_a_command_that_inherited_the_lock() {
+fn waiter_outwaits_command_that_inherited_the_lock() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
@@ -93,7 +93,7 @@ fn a_waiter_waits_out_a_command_that_inherited_the_lock() {
 }
 
 #[test]
-fn a_waiter_that_is_killed_leaves_nothing_and_keeps_nobody_waiting() {
+fn killed_waiter_leaves_nothing_and_blocks_no_waiter() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let mut waiter = Participant::waiting(place.path());
@@ -106,7 +106,7 @@ fn a_waiter_that_is_killed_leaves_nothing_and_keeps_nobody_waiting() {
 }
 
 #[test]
-fn a_time_out_names_the_holder_and_leaves_nothing_that_takes_the_lock_later() {
+fn timeout_reports_holder_and_leaves_nothing_pending() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let mut waiter = Participant::start();
@@ -120,7 +120,7 @@ fn a_time_out_names_the_holder_and_leaves_nothing_that_takes_the_lock_later() {
 }
 
 #[test]
-fn a_time_out_that_has_not_come_gets_the_lock() {
+fn acquire_within_the_timeout_succeeds() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let mut waiter = Participant::start();
@@ -142,7 +142,7 @@ fn listening_by(order: &str, place: &Place) -> Participant {
 }
 
 #[test]
-fn who_waits_with_a_limit_gets_the_lock_from_who_releases_and_from_who_dies() {
+fn timed_waiter_acquires_after_release_or_death() {
     for _ in 0..20 {
         let place = Place::new();
         let mut holder = Participant::holding(place.path());
@@ -159,7 +159,7 @@ fn who_waits_with_a_limit_gets_the_lock_from_who_releases_and_from_who_dies() {
 }
 
 #[test]
-fn of_several_who_wait_with_a_limit_each_gets_the_lock_once_and_alone() {
+fn timed_waiters_each_acquire_once_exclusively() {
     const WAITERS: usize = 5;
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
@@ -169,7 +169,7 @@ fn of_several_who_wait_with_a_limit_each_gets_the_lock_once_and_alone() {
 }
 
 #[test]
-fn of_several_who_wait_in_the_kernel_with_a_limit_or_in_a_task_each_gets_the_lock_once_and_alone() {
+fn mixed_waiters_each_acquire_once_exclusively() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let mut waiters = Vec::new();
@@ -187,7 +187,7 @@ fn of_several_who_wait_in_the_kernel_with_a_limit_or_in_a_task_each_gets_the_loc
 
 /// The number of queues is limited for each user (`max_user_instances`).
 #[test]
-fn who_waits_with_a_limit_or_in_a_task_and_has_no_watch_looks_again_and_gets_the_lock() {
+fn waiter_without_a_watch_polls_and_acquires() {
     for order in ["acquire-within 3600000", "acquire-in-a-task"] {
         without_a_watch(order);
     }
@@ -221,7 +221,7 @@ fn until(token: &CancelToken) -> WaitOptions<'static> {
 }
 
 #[test]
-fn who_is_cancelled_is_told_the_holder_and_leaves_nothing_that_takes_the_lock_later() {
+fn cancelled_acquire_reports_holder_and_leaves_nothing_pending() {
     let place = Place::new();
     let holder = Participant::holding(place.path());
     let cancel = CancelToken::new().expect("two descriptors");
@@ -245,7 +245,7 @@ fn who_is_cancelled_is_told_the_holder_and_leaves_nothing_that_takes_the_lock_la
 }
 
 #[test]
-fn a_cancel_that_is_not_told_ends_no_wait_and_a_limit_ends_it() {
+fn unused_cancel_token_leaves_the_timeout() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let (told, tell) = UnixStream::pair().expect("a pair");
@@ -284,7 +284,7 @@ fn asleep(name: &str) -> usize {
 }
 
 #[test]
-fn of_two_hundred_threads_that_wait_one_is_at_the_file_and_each_gets_it_alone() {
+fn only_first_of_200_threads_contends_for_file() {
     const THREADS: usize = 200;
     const NAME: &str = "in-line";
     let place = Place::new();
@@ -318,7 +318,7 @@ fn of_two_hundred_threads_that_wait_one_is_at_the_file_and_each_gets_it_alone() 
 }
 
 #[test]
-fn no_time_at_all_is_a_try_and_all_time_is_none() {
+fn zero_timeout_is_a_try_and_max_unlimited() {
     let place = Place::new();
     let guard = place.lock.acquire_timeout(Duration::MAX).expect("nobody holds it");
     let error = place.lock.acquire_timeout(Duration::ZERO).expect_err("it is held");
@@ -329,7 +329,7 @@ fn no_time_at_all_is_a_try_and_all_time_is_none() {
 
 /// An agent of the old format takes no kernel lock: there is nothing to wait for in the kernel.
 #[test]
-fn a_live_agent_of_the_old_format_is_waited_for_by_looking_again() {
+fn live_agent_of_old_format_is_polled() {
     let place = Place::new();
     let mut agent = Participant::start();
     let started = humantime::format_rfc3339_millis(SystemTime::now());
@@ -354,7 +354,7 @@ fn each_way(mut way: impl FnMut(&dyn Fn(&Lock, WaitOptions<'_>) -> Result<Guard,
 }
 
 #[test]
-fn a_wait_reports_its_holder_and_the_next_one() {
+fn wait_reports_each_holder_in_turn() {
     each_way(|acquire| {
         let place = Place::new();
         let mut first = Participant::holding(place.path());
@@ -451,7 +451,7 @@ fn a_token_that_was_seen_cancelled_stays_so() {
 }
 
 #[test]
-fn a_token_of_a_descriptor_can_be_cancelled_as_well() {
+fn token_from_descriptor_can_be_cancelled() {
     let place = Place::new();
     let holder = Participant::holding(place.path());
     let (readable, _writable) = UnixStream::pair().expect("a pair");

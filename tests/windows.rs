@@ -47,7 +47,7 @@ fn conforms(scenario: Scenario, grain: Grain) -> Conformed {
 }
 
 #[test]
-fn every_transition_of_the_base_scenario_is_made_and_agrees() {
+fn every_base_transition_agrees() {
     let scenario = as_here("base");
     if scenario.delete_pending {
         loud::not_checked("names that are free at once: here one stays until the last close");
@@ -68,7 +68,7 @@ fn every_transition_of_the_listening_scenario_agrees() {
 }
 
 #[test]
-fn the_transitions_of_threads_waits_faults_queries_and_clears_agree() {
+fn transitions_of_the_other_scenarios_agree() {
     for name in ["threads", "listening", "faults", "queries", "clears"] {
         conforms(as_here(name).with_crashes(0), Grain::Scenes);
     }
@@ -76,7 +76,7 @@ fn the_transitions_of_threads_waits_faults_queries_and_clears_agree() {
 
 /// The controls: a model that is wrong in one respect disagrees.
 #[test]
-fn a_model_with_one_slip_is_noticed() {
+fn every_semantic_mutation_is_detected() {
     let pending = as_here("base").delete_pending;
     for slip in SLIPS.iter().filter(|slip| pending || !slip.name.starts_with("pending")) {
         let directory = tempfile::tempdir().expect("there is room");

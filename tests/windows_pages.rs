@@ -48,7 +48,7 @@ fn without_page(source: &str) -> Vec<&str> {
 }
 
 #[test]
-fn each_call_of_windows_is_named_with_its_page() {
+fn every_windows_call_cites_its_page() {
     let mut found = Vec::new();
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
     let calls: BTreeSet<_> = found.iter().flat_map(|source| calls(source)).collect();
@@ -59,7 +59,7 @@ fn each_call_of_windows_is_named_with_its_page() {
 
 /// The control.
 #[test]
-fn a_call_without_its_page_is_noticed() {
+fn call_without_its_page_is_detected() {
     let source = "use windows_sys::Win32::System::IO::{CancelIo, CancelIoEx};\n\
                   /// https://learn.microsoft.com/windows/win32/fileio/cancelioex-func)\n\
                   CancelIo(a); CancelIoEx(a);";

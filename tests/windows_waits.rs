@@ -70,7 +70,7 @@ fn p1_and_p2_hold_for_any_number() {
 
 /// The control: an event may be for nothing here too, so one that takes it for the lock goes wrong.
 #[test]
-fn who_takes_the_event_for_the_lock_breaks_p2() {
+fn mistaking_the_event_for_the_lock_breaks_p2() {
     let wrong = named("an-event-is-the-lock").expect("it is listed").protocol;
     for (two, three) in Scenario::of_windows(2).iter().zip(&Scenario::of_windows(3)) {
         let properties = Scenario { properties: Property::P2.only(), ..two.clone() };

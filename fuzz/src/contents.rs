@@ -298,7 +298,7 @@ mod tests {
 
     /// Also by the first bytes of each file, as far as no record begins like it.
     #[test]
-    fn a_beginning_of_another_programs_file_is_no_lock_file() {
+    fn prefix_of_another_programs_file_is_no_lock() {
         for &(name, other) in OTHERS {
             for end in 1..=other.len() {
                 let kept = &other[..end];

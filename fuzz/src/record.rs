@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn every_broken_parser_is_caught_by_the_property_that_it_breaks() {
+    fn every_broken_parser_violates_its_property() {
         for control in CONTROLS {
             let caught: Vec<_> = corpus("record")
                 .iter()

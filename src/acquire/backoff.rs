@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "the end must have come")]
-    fn a_limit_ends_the_wait_and_not_the_tries() {
+    fn limit_ends_the_wait_not_the_retries() {
         let mut policy = waiting(Some(Instant::now()));
         assert_eq!(tries(&mut policy, true), TRIES as usize);
         assert_eq!(policy.for_holder(), None);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_goes_on_unless_it_is_denied() {
+    fn waiter_continues_unless_denied() {
         let mut policy = waiting(None);
         assert_eq!(tries(&mut policy, false), TRIES as usize);
         assert!(policy.again(true).is_some() && policy.for_holder().is_some());
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_at_one_holder_grow_from_look_to_look() {
+    fn pauses_at_one_holder_grow() {
         let mut policy = waiting(None);
         assert!(pauses(&mut policy, 1)[0] <= Backoff::FIRST);
         for look in 0..12 {

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_behind_sleeps_until_its_turn_or_limit() {
+    fn queued_thread_sleeps_until_turn_or_limit() {
         let line = path("of-threads");
         let first = Ticket::join(Arc::clone(&line), Waiter::Thread);
         let second = Ticket::join(line, Waiter::Thread);

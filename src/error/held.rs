@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_pid_command_time_path_and_next_step() {
+    fn refusal_has_pid_command_time_path_and_advice() {
         let held = held(Refusal::Holder);
         assert_eq!(
             format!("{held:#}"),
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_children_of_the_dead_have_open_is_refused_in_those_words() {
+    fn refusal_names_children_that_still_hold_the_lock() {
         let mut held = held(Refusal::Unknown(UnknownReason::HolderExited));
         assert!(held.to_string().contains("is gone, but its lock is still held by a child"));
         held.locked_by = vec![20215];

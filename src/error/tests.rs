@@ -12,7 +12,7 @@ fn held() -> Held {
 }
 
 #[test]
-fn held_becomes_would_block_and_timeout_timed_out_and_both_keep_who_holds() {
+fn io_error_kinds_match_and_keep_the_holder() {
     let limit = Duration::from_millis(1500);
     let timeout = AcquireError::Timeout { held: held(), limit };
     assert!(timeout.to_string().starts_with("gave up after 1s 500ms: port 5338 is locked"));

@@ -230,7 +230,7 @@ mod tests {
 
     /// The order of a list, and the wrong one, around an acquire that comes between.
     #[test]
-    fn a_look_at_the_kernels_locks_from_before_the_read_takes_a_held_lock_for_stale() {
+    fn lock_snapshot_before_read_shows_held_as_stale() {
         let dir = tempfile::tempdir().expect("a directory");
         let lock = LockDir::at(dir.path()).port(5338).expect("a port");
         let older = Arc::new(KernelLocks::snapshot());
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_forgets_a_look_that_was_meant_for_another_file() {
+    fn open_discards_the_previous_files_snapshot() {
         let dir = tempfile::tempdir().expect("a directory");
         let lock = LockDir::at(dir.path()).port(5338).expect("a port");
         let older = Arc::new(KernelLocks::snapshot());

@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_driver_answers_nothing_but_a_pause_and_a_file_that_stands() {
+    fn driver_answers_only_pauses_and_existing_files() {
         let ends = [Cleared::Nothing, Cleared::Removed, Cleared::Failed(Op::Open)];
         for state in ends.map(Clear::Ended).into_iter().chain([Clear::START]) {
             let answered = [state.again(), state.give_up(), state.leave(), state.force()];

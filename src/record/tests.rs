@@ -5,7 +5,7 @@ use std::time::Duration;
 const PERCY: &[u8] = br#"{"pid":20211,"port":5338,"startedAt":"2026-11-23T02:09:04.848Z"}"#;
 
 #[test]
-fn percys_record_is_read_and_written_byte_for_byte() {
+fn percys_record_round_trips_byte_for_byte() {
     let holder = Holder::parse(PERCY).expect("a record");
     assert_eq!((holder.pid, holder.port), (20211, Some(5338)));
     assert_eq!(holder.to_string(), "pid 20211 (since 2026-11-23 02:09:04 UTC)");
@@ -36,7 +36,7 @@ fn our_keys_follow_percys_three() {
 }
 
 #[test]
-fn every_payload_that_percy_would_hold_for_ever_is_unreadable() {
+fn payloads_that_wedge_percy_are_unreadable() {
     for pid in ["null", "0", "-1", "1.5", "\"abc\"", "\"7\"", "2147483648", "1e400", "[7]", "true"]
     {
         let payload = format!("{{\"pid\":{pid},\"port\":5338}}");
@@ -68,7 +68,7 @@ fn a_time_is_kept_to_the_millisecond() {
 }
 
 #[test]
-fn a_record_of_4096_bytes_is_read_and_one_of_4097_is_not() {
+fn record_is_limited_to_4096_bytes() {
     let fill = |len: usize| {
         let record = "{\"pid\":7}";
         format!("{record}{}", " ".repeat(len - record.len())).into_bytes()
@@ -89,7 +89,7 @@ fn keys_of_the_wrong_kind_are_ignored() {
 }
 
 #[test]
-fn unprintable_characters_are_dropped_on_the_way_in_and_out() {
+fn unprintable_characters_are_dropped_both_ways() {
     let shown = Holder::parse(
         "{\"pid\":7,\"command\":\"a\\u001b[2J\\nb\\u202ec\\u0000 d\\u200b'\\\"\\\\\"}".as_bytes(),
     )
@@ -153,7 +153,7 @@ fn longest_record_fits() {
 }
 
 #[test]
-fn a_time_that_cannot_be_written_is_left_out() {
+fn unrepresentable_time_is_left_out() {
     let mut holder = Holder::new(7);
     let far = Duration::from_secs(400_000_000_000);
     for time in [SystemTime::UNIX_EPOCH - Duration::from_secs(1), SystemTime::UNIX_EPOCH + far] {
@@ -184,7 +184,7 @@ fn written() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn record_cut_at_any_byte_is_unreadable_and_never_foreign() {
+fn truncated_record_is_unreadable_never_foreign() {
     for record in written() {
         assert!(matches!(anywhere(&record), Contents::Record(_)));
         for end in 1..record.len() {
@@ -231,7 +231,7 @@ const FOREIGN: &[&[u8]] = &[
 ];
 
 #[test]
-fn data_of_other_programs_is_foreign_except_in_a_ports_own_file() {
+fn other_programs_data_is_foreign_outside_ports_files() {
     for data in FOREIGN {
         let shown = data.escape_ascii();
         assert_eq!(anywhere(data), Contents::Foreign, "{shown}");
@@ -240,7 +240,7 @@ fn data_of_other_programs_is_foreign_except_in_a_ports_own_file() {
 }
 
 #[test]
-fn file_longer_than_a_record_is_foreign_even_in_a_ports_own_file() {
+fn overlong_file_is_foreign_even_under_ports_name() {
     for longer in [vec![0; MAX_RECORD + 1], vec![b'x'; MAX_RECORD + 1]] {
         assert_eq!(anywhere(&longer), Contents::Foreign);
         assert_eq!(in_a_ports_file(&longer), Contents::Foreign);
@@ -249,7 +249,7 @@ fn file_longer_than_a_record_is_foreign_even_in_a_ports_own_file() {
 }
 
 #[test]
-fn ports_own_file_that_names_a_pid_is_a_record() {
+fn ports_file_with_a_pid_is_a_record() {
     let named = Contents::Record(Box::new(Holder::new(7)));
     assert_eq!(in_a_ports_file(b"{\"pid\":7}"), named);
 }

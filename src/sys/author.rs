@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn free_lock_proves_nothing_of_an_author_without_one() {
+    fn free_lock_of_lockless_author_proves_nothing() {
         let mut without = changed(|record| record.kernel_lock = false);
         assert_eq!(seen(&without, OURS), Author::Here(ProvesNothing, ALIVE));
         without.pid_namespace = Some(2);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn lock_on_another_device_proves_nothing_unless_the_filesystem_is_this_kernels() {
+    fn lock_on_another_device_needs_a_local_filesystem() {
         for device in [Some(43), None] {
             let mut other = changed(|record| record.device = device);
             assert_eq!(seen(&other, ANY), Author::Here(ProvesNothing, ALIVE));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn record_of_a_pid_alone_is_of_the_old_format() {
+    fn record_of_only_a_pid_is_old_format() {
         let old = Holder::new(7);
         let asked = author(
             &record(),
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_boot_is_decided_by_the_lock_where_that_proves_something() {
+    fn conclusive_lock_decides_an_unknown_boot() {
         let blind = changed(|record| {
             record.boot = None;
             record.pid_namespace = None;
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_probe_is_an_error_where_it_was_needed() {
+    fn failed_probe_is_an_error_where_needed() {
         let lacking = |holder: &Holder| {
             let lack = |_| Err(io::Error::other("no descriptor"));
             author(&record(), holder, Some(42), || ANY, lack)
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn digest_is_stable_and_does_not_contain_the_number() {
+    fn digest_is_stable_and_hides_the_number() {
         let number = "0123456789abcdef0123456789abcdef";
         assert_eq!(digest(number), digest(number));
         assert_ne!(digest(number), digest("1123456789abcdef0123456789abcdef"));

@@ -191,7 +191,7 @@ fn force_asks_and_only_yes_removes() {
 }
 
 #[test]
-fn force_removes_nothing_that_has_changed_since_the_question() {
+fn force_removes_no_file_changed_since_confirmation() {
     let home = Home::new();
     home.plant(live_old_record().to_string().as_bytes());
     let mut other = live_old_record();
@@ -272,7 +272,7 @@ fn sweep_of_nothing_is_quiet() {
 }
 
 #[test]
-fn sweep_reports_a_failure_and_goes_on() {
+fn sweep_reports_a_failure_and_continues() {
     let home = Home::new();
     std::fs::create_dir_all(home.locks().join("agent-1.lock")).expect("makes the directory");
     let others = if cfg!(target_os = "linux") {

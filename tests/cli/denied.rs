@@ -45,7 +45,7 @@ fn calls(home: &Home, arguments: &[&str]) -> BTreeMap<String, usize> {
 /// Every occurrence of every call is refused once. The run ends, at the latest with its command,
 /// and nothing holds the lock then.
 #[test]
-fn refused_calls_of_the_launcher_hold_up_nothing() {
+fn refused_launcher_calls_delay_nothing() {
     let home = Home::new();
     if !strace_is_there(&home) {
         return;
@@ -100,7 +100,7 @@ fn lost_wakes_do_not_outlive_the_command() {
 
 /// Where the filesystem has no kernel locks nothing proves a death, and portlock has seen it.
 #[test]
-fn lock_file_is_removed_where_there_are_no_kernel_locks() {
+fn lock_file_is_removed_without_kernel_locks() {
     let home = Home::new();
     if !strace_is_there(&home) {
         return;

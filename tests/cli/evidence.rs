@@ -50,7 +50,7 @@ fn is_code(text: &str) -> bool {
 
 /// A container with `-v DIR:DIR:O`: its file is a copy, with kernel locks of its own.
 #[test]
-fn overlay_over_a_live_lock_is_refused_and_no_query_copies() {
+fn overlay_over_live_lock_is_refused_without_copying() {
     let overlay = "mount -t tmpfs none /mnt; cd /mnt; mkdir a b c; \
                    mount -t overlay -o lowerdir=a,upperdir=b,workdir=c none /mnt";
     let script = r#"
@@ -132,7 +132,7 @@ fn two_fuse_mounts_of_one_directory_exclude() {
 /// Its record says that its exclusion rests on the create alone, so that a free kernel lock proves
 /// nothing of it, wherever one looks from.
 #[test]
-fn holder_without_kernel_locks_is_kept_from_other_namespaces() {
+fn holder_without_kernel_locks_is_unknown_across_namespaces() {
     let script = r#"
         mkdir real
         strace -qq -o /dev/null -e trace=flock -e inject=flock:error=ENOSYS \
@@ -166,7 +166,7 @@ fn holder_without_kernel_locks_is_kept_from_other_namespaces() {
 
 /// Another user's process is then neither seen nor identified: what has its number may be a stranger.
 #[test]
-fn hidden_processes_are_neither_named_nor_taken_for_dead() {
+fn hidden_processes_are_neither_named_nor_dead() {
     let hidden = "mount -t proc -o hidepid=2 proc /proc; setpriv --reuid 1001 --clear-groups true";
     let script = r#"
         cp "$P" portlock; mkdir -m 777 real

@@ -99,7 +99,7 @@ fn another_port_is_free() {
 }
 
 #[test]
-fn lock_of_killed_portlock_and_command_is_taken_over() {
+fn lock_of_killed_portlock_and_command_is_reclaimed() {
     let home = Home::new();
     let mut holder = home.recorder();
     let record = home.record();

@@ -165,7 +165,7 @@ fn fall_back_replaces_an_unwritable_home() {
 }
 
 #[test]
-fn tilde_that_no_shell_expanded_is_refused_and_makes_nothing() {
+fn unexpanded_tilde_is_refused() {
     let home = Home::new();
     for arguments in [&["run", PORT, "--", "true"][..], &["status", PORT], &["list"], &["sweep"]] {
         let mut portlock = home.portlock(arguments);

@@ -119,7 +119,7 @@ fn stale_since_the_machine_was_started_again() {
 }
 
 #[test]
-fn stale_after_kill_9_where_that_can_be_seen() {
+fn stale_after_kill_9_where_visible() {
     let home = Home::new();
     let record = home.a_real_record();
     home.plant(record.to_string().as_bytes());
@@ -137,7 +137,7 @@ fn stale_after_kill_9_where_that_can_be_seen() {
 }
 
 #[test]
-fn unknown_if_no_kernel_lock_is_shared_with_the_holder() {
+fn unknown_without_a_kernel_lock_shared_with_holder() {
     let home = Home::new();
     let record = home.foreign_record();
     home.plant(record.to_string().as_bytes());
@@ -215,7 +215,7 @@ fn everything_below(dir: &Path) -> BTreeMap<PathBuf, (Vec<i128>, Vec<u8>)> {
 }
 
 #[test]
-fn a_query_changes_nothing_and_makes_nothing() {
+fn query_neither_changes_nor_creates_files() {
     let home = Home::new();
     let unchanged = |code| {
         let before = everything_below(home.path());

@@ -127,7 +127,7 @@ fn terminal_signal_is_handed_to_another_group() {
 }
 
 #[test]
-fn hang_up_of_the_session_leader_is_handed_on() {
+fn hangup_of_session_leader_is_forwarded() {
     let home = Home::new();
     let (keyboard, terminal) = open();
     let mut running = start(recorder::command(&mut portlock(&home)), terminal);

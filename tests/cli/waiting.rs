@@ -213,7 +213,7 @@ fn killed_waiting_portlock_runs_no_command() {
 }
 
 #[test]
-fn wait_that_times_out_is_75_and_changes_nothing() {
+fn timed_out_wait_is_75_and_read_only() {
     let home = Home::new();
     let holder = home.recorder();
     let record = home.record();
@@ -385,7 +385,7 @@ fn wait_names_the_holder_at_its_limit() {
 }
 
 #[test]
-fn wait_goes_on_while_a_lock_is_being_created() {
+fn wait_continues_while_a_lock_is_created() {
     let home = Home::new();
     home.plant(b"");
     let _locked = locked(&home.lock_file());
@@ -395,7 +395,7 @@ fn wait_goes_on_while_a_lock_is_being_created() {
 }
 
 #[test]
-fn wait_ends_with_4_where_it_cannot_tell() {
+fn wait_ends_with_4_on_unknown_state() {
     let home = Home::new();
     if cfg!(target_os = "linux") {
         home.plant(home.foreign_record().to_string().as_bytes());

@@ -45,7 +45,7 @@ fn model_of_the_old_agent_makes_its_calls() {
 }
 
 #[test]
-fn model_with_one_call_more_is_noticed() {
+fn model_with_an_extra_call_is_detected() {
     let Some(lock) = lock_to_trace() else { return };
     let published = published_calls(&lock, Found::Dead);
     for (reread, guard) in [(true, false), (false, true)] {

@@ -110,7 +110,7 @@ fn as_root() -> bool {
 
 #[test]
 #[cfg(unix)]
-fn s1_the_file_is_for_its_owner_alone_and_so_are_the_directories_that_are_made_for_it() {
+fn s1_file_and_created_directories_are_private() {
     let home = tempfile::tempdir().expect("a directory");
     let before = mode(home.path());
     let lock = LockDir::at(home.path().join("a/.percy")).port(PORT).expect("a port");
@@ -124,7 +124,7 @@ fn s1_the_file_is_for_its_owner_alone_and_so_are_the_directories_that_are_made_f
 }
 
 #[test]
-fn s1_the_create_is_exclusive_so_a_file_that_stands_is_not_written_to() {
+fn s1_exclusive_create_never_writes_an_existing_file() {
     let mut agent = Participant::start();
     let place = Place::with(old_record(agent.pid()));
     let before = (place.bytes(), place.inode());
@@ -135,7 +135,7 @@ fn s1_the_create_is_exclusive_so_a_file_that_stands_is_not_written_to() {
 
 #[test]
 #[cfg(unix)]
-fn s1_the_default_place_is_dot_percy_in_the_home_directory() {
+fn s1_default_directory_is_dot_percy_in_home() {
     let home = tempfile::tempdir().expect("a directory");
     let mut command = participant::this_test_binary();
     command.env("HOME", home.path());
@@ -150,7 +150,7 @@ fn s1_the_default_place_is_dot_percy_in_the_home_directory() {
 // ---- S2 -----------------------------------------------------------------------------------------
 
 #[test]
-fn s2_the_record_is_compact_json_with_pid_port_and_started_at_first() {
+fn s2_record_is_compact_json_with_percys_keys_first() {
     let place = Place::new();
     let before = SystemTime::now();
     let guard = place.try_acquire().expect("free");
@@ -175,7 +175,7 @@ fn s2_the_record_is_compact_json_with_pid_port_and_started_at_first() {
 }
 
 #[test]
-fn s2_the_record_of_a_lock_without_a_port_keeps_the_three_keys() {
+fn s2_record_without_a_port_keeps_three_keys() {
     let place = Place::new();
     let _guard = Lock::at(place.path()).try_acquire().expect("free");
     let text = String::from_utf8(place.bytes()).expect("UTF-8");
@@ -185,7 +185,7 @@ fn s2_the_record_of_a_lock_without_a_port_keeps_the_three_keys() {
 
 /// Where Node.js is installed, it reads the record as its agents do.
 #[test]
-fn s2_a_reader_in_javascript_gets_pid_port_and_time() {
+fn s2_javascript_reads_pid_port_and_time() {
     let place = Place::new();
     let guard = place.try_acquire().expect("free");
     let read = "const r = JSON.parse(require('fs').readFileSync(process.argv[1], 'utf8'));
@@ -202,7 +202,7 @@ fn s2_a_reader_in_javascript_gets_pid_port_and_time() {
 // ---- S3 -----------------------------------------------------------------------------------------
 
 #[test]
-fn s3_a_lock_whose_pid_is_gone_is_reclaimed_at_once() {
+fn s3_lock_of_a_dead_pid_is_reclaimed() {
     let place = Place::with(old_record(NOBODY));
     let guard = place.try_acquire().expect("stale");
     let from = guard.recovered_from().expect("it was reclaimed").holder.as_ref().expect("a record");
@@ -213,7 +213,7 @@ fn s3_a_lock_whose_pid_is_gone_is_reclaimed_at_once() {
 }
 
 #[test]
-fn s3_a_port_that_was_stored_as_text_is_read() {
+fn s3_port_stored_as_text_is_read() {
     let place = Place::with(format!("{{\"pid\":{NOBODY},\"port\":\"5338\"}}"));
     let guard = place.try_acquire().expect("stale");
     let from = guard.recovered_from().expect("it was reclaimed").holder.as_ref().expect("a record");
@@ -223,7 +223,7 @@ fn s3_a_port_that_was_stored_as_text_is_read() {
 // ---- S4 -----------------------------------------------------------------------------------------
 
 #[test]
-fn s4_a_live_holder_is_refused_with_record_pid_and_path() {
+fn s4_refusal_has_record_pid_and_path() {
     let place = Place::new();
     let mut holder = Participant::start();
     assert_eq!(holder.try_acquire(place.path()), "held");
@@ -241,7 +241,7 @@ fn s4_a_live_holder_is_refused_with_record_pid_and_path() {
 }
 
 #[test]
-fn s4_a_live_agent_of_the_old_format_is_refused_with_its_pid() {
+fn s4_refusal_names_pid_of_live_old_agent() {
     let agent = Participant::start();
     let place = Place::with(old_record(agent.pid()));
     assert_eq!(outcome(&place.try_acquire()), format!("refused, held by pid {}", agent.pid()));
@@ -271,7 +271,7 @@ fn s5_different_ports_lock_at_the_same_time() {
 
 #[test]
 #[cfg(unix)]
-fn s6_a_process_that_we_may_not_signal_is_alive() {
+fn s6_process_that_denies_signals_is_alive() {
     let place = Place::with(old_record(1));
     let open = fs::Permissions::from_mode(0o666);
     fs::set_permissions(place.path(), open).expect("the file is opened to all");
@@ -290,7 +290,7 @@ fn s6_a_process_that_we_may_not_signal_is_alive() {
 // ---- S7 -----------------------------------------------------------------------------------------
 
 #[test]
-fn s7_a_record_with_our_own_pid_is_a_leftover_and_is_reclaimed() {
+fn s7_record_with_our_own_pid_is_reclaimed() {
     let me = std::process::id();
     let place = Place::with(old_record(me));
     assert_eq!(outcome(&place.try_acquire()), format!("held, reclaimed from pid {me}"));
@@ -299,7 +299,7 @@ fn s7_a_record_with_our_own_pid_is_a_leftover_and_is_reclaimed() {
 
 /// The kernel lock tells a leftover from a lock that another thread holds.
 #[test]
-fn s7_a_lock_that_this_process_holds_is_no_leftover() {
+fn s7_lock_held_by_this_process_is_respected() {
     let place = Place::new();
     let guard = place.try_acquire().expect("free");
     let me = std::process::id();
@@ -362,7 +362,7 @@ fn s8_unreadable_payload_is_reclaimed_at_once() {
 
 /// Its creator may be about to write.
 #[test]
-fn s8_empty_file_is_refused_untouched_when_young_and_reclaimed_when_old() {
+fn s8_empty_file_is_reclaimed_only_when_old() {
     let place = Place::with("");
     let before = place.inode();
     assert_eq!(outcome(&place.try_acquire()), "refused, BeingCreated, nobody");
@@ -374,7 +374,7 @@ fn s8_empty_file_is_refused_untouched_when_young_and_reclaimed_when_old() {
 
 /// Longer than any record: the data of another program, even under a port's name.
 #[test]
-fn s8_file_that_is_too_long_for_a_record_is_left_alone() {
+fn s8_overlong_file_is_left_alone() {
     let long = format!("{{\"pid\":{NOBODY},\"fill\":\"{}\"}}", "x".repeat(portlock::MAX_RECORD));
     let place = Place::with(&long);
     place.grow_old();
@@ -386,7 +386,7 @@ fn s8_file_that_is_too_long_for_a_record_is_left_alone() {
 // ---- S12 ----------------------------------------------------------------------------------------
 
 #[test]
-fn s12_after_a_release_the_lock_can_be_taken_again() {
+fn s12_released_lock_can_be_acquired_again() {
     let place = Place::new();
     for _ in 0..3 {
         let guard = place.try_acquire().expect("free");
@@ -396,7 +396,7 @@ fn s12_after_a_release_the_lock_can_be_taken_again() {
 }
 
 #[test]
-fn s12_a_guard_that_goes_out_of_scope_releases_in_a_panic_too() {
+fn s12_guard_releases_at_scope_end_and_panic() {
     let place = Place::new();
     {
         let _guard = place.try_acquire().expect("free");
@@ -413,7 +413,7 @@ fn s12_a_guard_that_goes_out_of_scope_releases_in_a_panic_too() {
 
 /// A release consumes the guard, so a second one is a guard that no longer has the file.
 #[test]
-fn s12_a_release_that_finds_its_file_gone_removes_nothing_of_a_successors() {
+fn s12_release_never_removes_a_successors_file() {
     let place = Place::new();
     if !participant::frees_names_at_once() {
         return;
@@ -430,7 +430,7 @@ fn s12_a_release_that_finds_its_file_gone_removes_nothing_of_a_successors() {
 // ---- S14 ----------------------------------------------------------------------------------------
 
 #[test]
-fn s14_after_kill_9_the_second_start_succeeds_and_says_from_whom() {
+fn s14_start_after_kill_9_names_the_dead() {
     let place = Place::new();
     let mut first = Participant::holding(place.path());
     first.kill();
@@ -443,7 +443,7 @@ fn s14_after_kill_9_the_second_start_succeeds_and_says_from_whom() {
 }
 
 #[test]
-fn s14_of_two_starts_on_one_port_the_second_refuses() {
+fn s14_second_start_on_a_port_refuses() {
     let place = Place::new();
     let mut first = Participant::holding(place.path());
     let mut second = Participant::start();
@@ -453,7 +453,7 @@ fn s14_of_two_starts_on_one_port_the_second_refuses() {
 }
 
 #[test]
-fn s14_a_clean_start_and_stop_leaves_the_directory_empty() {
+fn s14_clean_stop_leaves_the_directory_empty() {
     let place = Place::new();
     let mut agent = Participant::holding(place.path());
     assert_eq!(agent.tell("release"), "released");

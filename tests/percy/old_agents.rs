@@ -43,7 +43,7 @@ const AGENT: &str = r"
 // ---- theirs lives, or died ----------------------------------------------------------------------
 
 #[test]
-fn a_live_old_agent_is_refused_by_the_library_and_the_command_which_name_its_pid_and_path() {
+fn refusals_name_live_old_agents_pid_and_path() {
     let Some(home) = Home::new() else { return };
     let agent = home.agent_that_holds();
     let before = (home.record(), fs::read(home.lock_file()).expect("it stands"));
@@ -63,7 +63,7 @@ fn a_live_old_agent_is_refused_by_the_library_and_the_command_which_name_its_pid
 }
 
 #[test]
-fn a_dead_old_agent_is_reclaimed_by_the_library() {
+fn library_reclaims_a_dead_old_agent() {
     let Some(home) = Home::new() else { return };
     let mut agent = home.agent_that_holds();
     agent.kill();
@@ -73,7 +73,7 @@ fn a_dead_old_agent_is_reclaimed_by_the_library() {
 }
 
 #[test]
-fn a_dead_old_agent_is_reclaimed_by_the_command() {
+fn command_reclaims_a_dead_old_agent() {
     let Some(home) = Home::new() else { return };
     let mut agent = home.agent_that_holds();
     agent.kill();
@@ -85,7 +85,7 @@ fn a_dead_old_agent_is_reclaimed_by_the_command() {
 }
 
 #[test]
-fn an_old_agents_record_is_read_by_the_library_and_the_command() {
+fn library_and_command_read_old_agents_record() {
     let Some(home) = Home::new() else { return };
     let agent = home.agent_that_holds();
     let record = home.record();
@@ -106,7 +106,7 @@ fn an_old_agents_record_is_read_by_the_library_and_the_command() {
 // ---- ours lives, or died ------------------------------------------------------------------------
 
 #[test]
-fn an_old_agent_is_refused_by_the_library_and_reads_its_record() {
+fn library_refuses_old_agent_which_reads_its_record() {
     let Some(home) = Home::new() else { return };
     let guard = home.lock().try_acquire().expect("free");
     let said = home.agent().tell("acquire 5338");
@@ -116,7 +116,7 @@ fn an_old_agent_is_refused_by_the_library_and_reads_its_record() {
 }
 
 #[test]
-fn old_agent_is_refused_and_names_the_commands_pid() {
+fn refused_old_agent_names_the_commands_pid() {
     let Some(home) = Home::new() else { return };
     let (mut portlock, command) = home.running();
     let said = home.agent().tell("acquire 5338");
@@ -142,7 +142,7 @@ fn old_agent_is_refused_while_the_command_lives() {
 }
 
 #[test]
-fn an_old_agent_reclaims_what_a_killed_holder_left_and_removes_it_at_its_stop() {
+fn old_agent_reclaims_and_removes_killed_holders_file() {
     let Some(home) = Home::new() else { return };
     let mut holder = Participant::holding(&home.lock_file());
     holder.kill();
@@ -156,7 +156,7 @@ fn an_old_agent_reclaims_what_a_killed_holder_left_and_removes_it_at_its_stop() 
 /// The control of the refusals above: they depend on the record, since its reader takes for stale
 /// whatever is none. That is why P1 holds beside an old agent only once the record is written.
 #[test]
-fn an_old_agent_takes_a_live_holders_lock_whose_record_it_cannot_read() {
+fn old_agent_steals_lock_with_unreadable_record() {
     let Some(home) = Home::new() else { return };
     let guard = home.lock().try_acquire().expect("free");
     fs::write(home.lock_file(), "").expect("somebody empties it");
@@ -170,7 +170,7 @@ fn an_old_agent_takes_a_live_holders_lock_whose_record_it_cannot_read() {
 /// Its stop unlinks whatever stands at the path, here ours, as soon as somebody followed its advice
 /// to remove the file by hand. The holder can notice, and its release says so.
 #[test]
-fn an_old_agents_stop_removes_our_file_which_is_a_loss_that_is_told() {
+fn file_removed_by_old_agents_stop_is_detected() {
     let Some(home) = Home::new() else { return };
     let mut agent = home.agent_that_holds();
     fs::remove_file(home.lock_file()).expect("a person follows its advice");

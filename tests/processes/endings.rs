@@ -7,7 +7,7 @@ use crate::participant::{Participant, Place, ending, outcome};
 use crate::{reclaimed_from, refused_by};
 
 #[test]
-fn after_kill_9_the_next_acquire_takes_over_at_once_and_names_the_dead() {
+fn acquire_after_kill_9_recovers_and_names_holder() {
     let place = Place::new();
     for _ in 0..20 {
         let mut holder = Participant::holding(place.path());
@@ -23,14 +23,14 @@ fn after_kill_9_the_next_acquire_takes_over_at_once_and_names_the_dead() {
 }
 
 #[test]
-fn a_lock_that_was_free_was_taken_from_nobody() {
+fn free_lock_is_recovered_from_no_holder() {
     let place = Place::new();
     assert!(place.try_acquire().expect("free").recovered_from().is_none());
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_zombie_holder_blocks_nobody() {
+fn zombie_holder_never_blocks() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     holder.kill_and_leave_a_zombie();
@@ -39,7 +39,7 @@ fn a_zombie_holder_blocks_nobody() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_zombie_that_wrote_a_record_of_the_old_format_blocks_nobody() {
+fn zombie_with_old_record_never_blocks() {
     let place = Place::new();
     let mut agent = Participant::start();
     let record = crate::participant::old_record(agent.pid(), SystemTime::now());
@@ -53,7 +53,7 @@ fn a_zombie_that_wrote_a_record_of_the_old_format_blocks_nobody() {
 /// refused, since it may still use what it had locked; itself it may take over from itself.
 #[test]
 #[cfg(unix)]
-fn a_holder_that_executes_another_program_is_alive_to_others_and_a_leftover_to_itself() {
+fn holder_after_exec_is_alive_to_others_only() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     assert_eq!(holder.tell("execute-itself"), "executed");
@@ -66,7 +66,7 @@ fn a_holder_that_executes_another_program_is_alive_to_others_and_a_leftover_to_i
 
 #[test]
 #[cfg(unix)]
-fn a_holder_that_executed_another_program_and_died_blocks_nobody() {
+fn holder_that_died_after_exec_never_blocks() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     assert_eq!(holder.tell("execute-itself"), "executed");
@@ -77,7 +77,7 @@ fn a_holder_that_executed_another_program_and_died_blocks_nobody() {
 /// Neither the age of its file nor its silence is a reason (P7).
 #[test]
 #[cfg(unix)]
-fn a_suspended_holder_is_not_evicted_however_old_its_file() {
+fn stopped_holder_is_never_evicted() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let pid = i32::try_from(holder.pid()).expect("a pid");
@@ -94,7 +94,7 @@ fn a_suspended_holder_is_not_evicted_however_old_its_file() {
 
 /// The record says who, by what no clock changes: pid, start since boot, boot.
 #[test]
-fn a_clock_that_jumps_evicts_nobody_and_keeps_nobody_out() {
+fn clock_jump_neither_evicts_nor_blocks() {
     let day = Duration::from_secs(24 * 3600);
     for time in [SystemTime::now() + day, SystemTime::now() - day, SystemTime::UNIX_EPOCH] {
         let place = Place::new();
@@ -110,7 +110,7 @@ fn a_clock_that_jumps_evicts_nobody_and_keeps_nobody_out() {
 
 #[test]
 #[cfg(unix)]
-fn a_command_that_the_holder_started_does_not_prolong_the_lock() {
+fn started_command_never_prolongs_the_lock() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     assert_eq!(holder.tell("spawn-cat"), "spawned");
@@ -121,7 +121,7 @@ fn a_command_that_the_holder_started_does_not_prolong_the_lock() {
 
 #[test]
 #[cfg(unix)]
-fn a_lock_that_was_handed_over_lives_as_long_as_the_command() {
+fn passed_lock_lives_as_long_as_the_command() {
     use std::os::fd::AsRawFd;
     let place = Place::new();
     let mut holder = Participant::holding(place.path());

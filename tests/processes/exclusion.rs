@@ -10,7 +10,7 @@ use crate::participant::{Participant, Place, ending, outcome};
 use crate::refused_by;
 
 #[test]
-fn of_two_threads_that_start_together_exactly_one_holds() {
+fn exactly_one_of_two_simultaneous_threads_holds() {
     const ROUNDS: usize = if cfg!(windows) { 500 } else { 5_000 };
     let place = Place::new();
     let barrier = Barrier::new(2);
@@ -61,7 +61,7 @@ fn is_refused(said: &str, holder: u32) -> bool {
 
 /// The same without the second barrier: releases, creates and refusals overlap.
 #[test]
-fn threads_that_come_and_go_never_hold_together() {
+fn exclusion_survives_thread_churn() {
     const THREADS: usize = 4;
     const ROUNDS: usize = if cfg!(windows) { 200 } else { 1_000 };
     let place = Place::new();
@@ -96,7 +96,7 @@ fn threads_that_come_and_go_never_hold_together() {
 
 /// The witness is a byte-range lock on another file, which the kernel gives to one process.
 #[test]
-fn processes_that_come_and_go_and_are_killed_never_hold_together() {
+fn exclusion_survives_churn_and_kills() {
     const ROUNDS: usize = if cfg!(windows) { 200 } else { 1_000 };
     let place = Place::new();
     let witness = place.beside("witness");

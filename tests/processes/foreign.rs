@@ -40,7 +40,7 @@ fn a_symbolic_link_is_neither_followed_nor_replaced() {
 }
 
 #[test]
-fn a_dangling_symbolic_link_creates_nothing_at_its_target() {
+fn dangling_symlink_creates_nothing_at_its_target() {
     let place = Place::new();
     let target = place.beside("target");
     std::os::unix::fs::symlink(&target, place.path()).expect("the link");
@@ -57,7 +57,7 @@ fn a_directory_is_left_alone() {
 
 /// An open for reading would wake a writer that waits, and one for both would read its data.
 #[test]
-fn a_fifo_is_not_opened_and_blocks_nobody() {
+fn fifo_is_never_opened() {
     let place = Place::new();
     make_node(place.path(), libc::S_IFIFO, 0).expect("the FIFO");
     let opens = Opens::of(place.path());
@@ -154,7 +154,7 @@ impl Opens {
 
 /// S15: the original took `EACCES` for corruption and stole the live lock.
 #[test]
-fn s15_a_file_of_another_user_that_may_not_be_opened_is_an_error_and_is_not_stolen() {
+fn s15_unopenable_file_of_another_user_is_an_error() {
     let place = Place::new();
     fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o777)).expect("open to all");
     let mut other = Participant::start();
@@ -174,7 +174,7 @@ fn s15_a_file_of_another_user_that_may_not_be_opened_is_an_error_and_is_not_stol
 }
 
 #[test]
-fn a_file_that_may_only_be_read_is_judged_all_the_same() {
+fn read_only_file_is_judged() {
     let place = Place::new();
     fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o777)).expect("open to all");
     let mut other = Participant::start();
@@ -188,7 +188,7 @@ fn a_file_that_may_only_be_read_is_judged_all_the_same() {
 }
 
 #[test]
-fn s15_a_directory_that_may_not_be_written_is_an_error_that_names_it() {
+fn s15_error_names_the_unwritable_directory() {
     let place = Place::new();
     fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o555)).expect("read only");
     let mut other = Participant::start();
@@ -212,7 +212,7 @@ fn holding_in_a_directory_that_became_read_only(place: &Place) -> Participant {
 }
 
 #[test]
-fn a_release_that_cannot_remove_its_file_gives_the_guard_back_and_the_lock_is_still_held() {
+fn failed_release_returns_the_guard_still_held() {
     let place = Place::new();
     let mut holder = holding_in_a_directory_that_became_read_only(&place);
     assert_eq!(holder.tell("release"), "failed");
@@ -224,7 +224,7 @@ fn a_release_that_cannot_remove_its_file_gives_the_guard_back_and_the_lock_is_st
 }
 
 #[test]
-fn dropped_guard_that_cannot_remove_its_file_cuts_its_record_short() {
+fn drop_that_cannot_unlink_truncates_the_record() {
     let place = Place::new();
     let mut holder = holding_in_a_directory_that_became_read_only(&place);
     assert_eq!(holder.tell("release"), "failed");

@@ -4,7 +4,7 @@ use crate::participant::{Participant, Place, outcome};
 use crate::{is_locked, reclaimed_from, refused_by};
 
 #[test]
-fn a_guard_dropped_or_released_in_a_forked_child_leaves_the_parents_lock_alone() {
+fn guard_in_forked_child_never_releases_parents_lock() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let before = place.bytes();
@@ -21,7 +21,7 @@ fn a_guard_dropped_or_released_in_a_forked_child_leaves_the_parents_lock_alone()
 }
 
 #[test]
-fn a_child_forked_without_descriptors_leaves_the_lock_alone() {
+fn fork_without_descriptors_leaves_the_lock_alone() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     for (order, answer) in [("current", "false"), ("drop", "dropped"), ("release", "forked")] {
@@ -42,7 +42,7 @@ fn a_forked_child_that_acquires_is_another_participant() {
 }
 
 #[test]
-fn a_lock_dies_with_its_process_whatever_a_forked_child_does() {
+fn lock_dies_with_holder_despite_forked_child() {
     for order in ["drop", "release", "keep", "current"] {
         let place = Place::new();
         let mut holder = Participant::holding(place.path());
@@ -56,7 +56,7 @@ fn a_lock_dies_with_its_process_whatever_a_forked_child_does() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_child_without_fork_handlers_leaves_its_parents_lock_alone() {
+fn raw_forked_child_leaves_parents_lock_alone() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let before = place.bytes();
@@ -96,7 +96,7 @@ fn a_command_started_after_the_release_fails() {
 
 /// Daemonizing after the acquire: the process that acquired exits, and its child goes on.
 #[test]
-fn a_daemon_forked_under_the_lock_is_told_what_to_do() {
+fn daemon_forked_under_the_lock_gets_advice() {
     let place = Place::new();
     let mut starter = Participant::holding(place.path());
     assert_eq!(starter.tell("in-a-fork current"), "false");
@@ -107,7 +107,7 @@ fn a_daemon_forked_under_the_lock_is_told_what_to_do() {
 }
 
 #[test]
-fn a_program_executed_by_its_guard_holds_under_its_own_pid() {
+fn exec_keeps_the_lock_under_its_pid() {
     let place = Place::new();
     let mut launcher = Participant::holding(place.path());
     assert_eq!(launcher.tell("exec-cat"), "executed");
@@ -133,7 +133,7 @@ fn an_exec_that_fails_releases() {
 }
 
 #[test]
-fn a_duplicate_of_a_guards_descriptor_keeps_the_lock_until_the_release() {
+fn duplicated_descriptor_keeps_lock_until_release() {
     use std::os::fd::AsFd;
     let place = Place::new();
     let guard = place.try_acquire().expect("free");

@@ -29,7 +29,7 @@ const ANOTHER_BOOT: &str = "00000000-0000-4000-8000-000000000000";
 /// The pid is a live process's: on this boot it would be refused.
 #[test]
 #[cfg(any(target_os = "linux", windows))]
-fn a_record_of_an_earlier_boot_blocks_nobody_even_if_its_pid_lives() {
+fn record_of_earlier_boot_never_blocks() {
     let place = Place::new();
     let other = Participant::start();
     left_by_a_changed_self(&place, &[("boot", ANOTHER_BOOT.into()), ("pid", other.pid().into())]);
@@ -41,7 +41,7 @@ fn a_record_of_an_earlier_boot_blocks_nobody_even_if_its_pid_lives() {
 /// A container may have another name at each start, and no other machine writes to a local disk.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_record_of_another_boot_and_name_blocks_nobody_on_a_local_filesystem() {
+fn local_record_of_another_boot_never_blocks() {
     let place = Place::new();
     left_by_a_changed_self(
         &place,
@@ -58,7 +58,7 @@ fn a_record_of_another_boot_and_name_blocks_nobody_on_a_local_filesystem() {
 /// In another container, and without a kernel lock: a free lock proves nothing of it.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_holder_that_shares_no_kernel_lock_is_refused_and_left_alone() {
+fn holder_without_shared_kernel_lock_is_respected() {
     let place = Place::new();
     left_by_a_changed_self(
         &place,
@@ -82,7 +82,7 @@ fn a_holder_that_shares_no_kernel_lock_is_refused_and_left_alone() {
 /// The kernel lock is the whole kernel's on these filesystems, and nobody has it.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_record_of_another_pid_namespace_blocks_nobody_on_a_local_filesystem() {
+fn local_record_of_another_pid_namespace_never_blocks() {
     let place = Place::new();
     let other = Participant::start();
     left_by_a_changed_self(&place, &[("pidNamespace", 1.into()), ("pid", other.pid().into())]);
@@ -98,7 +98,7 @@ fn a_record_of_another_pid_namespace_blocks_nobody_on_a_local_filesystem() {
 /// Two containers, one home, both pid 1: the original took one for dead and the other for itself.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_live_holder_in_another_pid_namespace_is_not_taken_for_dead() {
+fn live_holder_in_another_pid_namespace_is_respected() {
     let place = Place::new();
     let mut holder = Participant::start();
     let entered = holder.tell("enter-a-pid-namespace");
@@ -138,7 +138,7 @@ fn is_on_a_local_filesystem(path: &std::path::Path) -> bool {
 /// The number was given to a new process after the record had been written (pid reuse).
 #[test]
 #[cfg(any(target_os = "linux", windows))]
-fn a_record_of_the_old_format_from_before_its_process_started_blocks_nobody() {
+fn old_record_that_predates_its_process_never_blocks() {
     let place = Place::new();
     let reuser = Participant::start();
     let long_ago = SystemTime::now() - Duration::from_secs(3600);
@@ -153,7 +153,7 @@ fn a_record_of_the_old_format_from_before_its_process_started_blocks_nobody() {
 
 #[test]
 #[cfg(any(target_os = "linux", windows))]
-fn s15_a_pid_that_another_process_has_got_since_blocks_nobody() {
+fn s15_reused_pid_never_blocks() {
     let place = Place::new();
     let reuser = Participant::start();
     // Our own start time, so not that process's.
@@ -164,7 +164,7 @@ fn s15_a_pid_that_another_process_has_got_since_blocks_nobody() {
 /// A thread has a number of the same kind, and a file in /proc, and is no process.
 #[test]
 #[cfg(target_os = "linux")]
-fn the_number_of_a_live_thread_blocks_nobody_in_either_format() {
+fn thread_id_never_passes_for_a_live_pid() {
     let place = Place::new();
     let (send, receive) = std::sync::mpsc::channel();
     let (finish, wait) = std::sync::mpsc::channel::<()>();
@@ -246,7 +246,7 @@ fn exclude_each_other_by_name(mut other: Participant) {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_holder_in_another_user_namespace_is_known_by_name() {
+fn holder_in_another_user_namespace_is_identified() {
     let Some(other) = elsewhere(&["--user", "--map-root-user", "--"]) else { return };
     exclude_each_other_by_name(other);
 }
@@ -254,7 +254,7 @@ fn a_holder_in_another_user_namespace_is_known_by_name() {
 /// The name of the machine is not asked after where the boot is known: containers have their own.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_holder_to_whom_the_machine_has_another_name_is_known_by_name() {
+fn holder_with_another_hostname_is_identified() {
     let renamed = ["--uts", "--", "sh", "-c", "hostname elsewhere && exec \"$0\" \"$@\""];
     let Some(mut other) = elsewhere(&renamed) else { return };
     let place = Place::new();
@@ -268,7 +268,7 @@ fn a_holder_to_whom_the_machine_has_another_name_is_known_by_name() {
 /// There every process seems to have started at another time: `/proc/PID/stat` is shifted.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_holder_in_another_time_namespace_is_known_by_name() {
+fn holder_in_another_time_namespace_is_identified() {
     for offset in ["86400", "-1"] {
         let shifted = ["--time", "--boottime", offset, "--fork", "--kill-child", "--"];
         let Some(mut other) = elsewhere(&shifted) else { return };
@@ -337,7 +337,7 @@ fn a_child_in_a_pid_namespace() {
 /// The number of a killed holder, given out again by the kernel to another process, that lives.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_pid_that_the_kernel_gave_out_again_blocks_nobody() {
+fn pid_reused_by_the_kernel_never_blocks() {
     let place = Place::new();
     let Some(said) = in_a_pid_namespace(&["--mount-proc"], "reuse", 4242, &place) else { return };
     assert_eq!(said, reclaimed_from(4242));
@@ -348,7 +348,7 @@ fn a_pid_that_the_kernel_gave_out_again_blocks_nobody() {
 /// there under the same number is another process, here a zombie.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_proc_of_another_pid_namespace_takes_no_live_agent_for_dead() {
+fn foreign_proc_never_declares_a_live_agent_dead() {
     let place = Place::new();
     let mut outside = Participant::start();
     outside.kill_and_leave_a_zombie();

@@ -15,73 +15,73 @@
 //!
 //! `system_calls.rs` does the same to the library itself, at each system call, by `strace`.
 
+mod scenarios;
+mod stage;
 mod struck;
 #[cfg(target_os = "linux")]
 mod system_calls;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::{self, File};
-use std::path::Path;
-use std::process::Command;
-use std::time::SystemTime;
 
 use portlock::Guard;
 
-use crate::participant::{NOBODY, Participant, Place, ending, old_record, outcome, set_byte_lock};
+use crate::participant::ending;
 use crate::refused_by;
+use scenarios::{SCENARIOS, Scenario, Strike, Wrong};
+use stage::{Stage, Stop};
 
 #[test]
-fn killed_at_any_call_it_blocks_nobody() {
+fn kill_at_any_call_never_blocks() {
     every_site_is_struck(Strike::Kill);
 }
 
 /// A stopped one is no dead one: who holds is not evicted (P7). Then it dies.
 #[test]
-fn stopped_at_any_call_and_then_killed_it_blocks_nobody_and_is_not_evicted_before() {
+fn stop_at_any_call_evicts_only_after_kill() {
     every_site_is_struck(Strike::StopAndKill);
 }
 
 /// Somebody else acts in the meantime, and has the lock if it was to be had.
 #[test]
-fn stopped_at_any_call_and_continued_it_never_holds_beside_another() {
+fn exclusion_survives_stop_and_continue_at_any_call() {
     every_site_is_struck(Strike::StopAndContinue);
 }
 
 #[test]
-fn ended_at_any_call_by_exit_it_blocks_nobody() {
+fn exit_at_any_call_never_blocks() {
     every_site_is_struck(Strike::End("exit"));
 }
 
 #[test]
-fn ended_at_any_call_by_another_threads_exit_it_blocks_nobody() {
+fn another_threads_exit_at_any_call_never_blocks() {
     every_site_is_struck(Strike::End("exit-in-a-thread"));
 }
 
 #[test]
-fn ended_at_any_call_by_a_panic_that_unwinds_it_blocks_nobody() {
+fn unwinding_panic_at_any_call_never_blocks() {
     every_site_is_struck(Strike::End("panic"));
 }
 
 #[test]
-fn ended_at_any_call_by_an_abort_it_blocks_nobody() {
+fn abort_at_any_call_never_blocks() {
     every_site_is_struck(Strike::End("abort"));
 }
 
 /// The process lives on, as another program: whoever is recorded is not evicted while it does.
 #[test]
-fn after_exec_at_any_call_it_blocks_nobody_for_longer_than_it_lives() {
+fn exec_at_any_call_blocks_only_until_death() {
     every_site_is_struck(Strike::Exec);
 }
 
 /// Another thread forks. The child shares the open file, and outlives the one that it came from.
 #[test]
-fn forked_at_any_call_and_killed_it_blocks_nobody_for_longer_than_the_child_lives() {
+fn fork_at_any_call_blocks_until_child_dies() {
     every_site_is_struck(Strike::Fork);
 }
 
 #[test]
-fn another_thread_that_acts_at_any_call_never_holds_beside_it() {
+fn exclusion_survives_another_thread_at_any_call() {
     every_site_is_struck(Strike::Thread);
 }
 
@@ -109,108 +109,6 @@ fn wrong_protocols_do_not_survive_the_strikes() {
         assert!(!found.is_empty(), "{wrong:?} was not found out");
     }
 }
-
-/// What is done to the child at a site.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Strike {
-    Kill,
-    StopAndKill,
-    StopAndContinue,
-    /// By itself, in this way.
-    End(&'static str),
-    Exec,
-    Fork,
-    Thread,
-}
-
-/// A participant that does wrong.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Wrong {
-    No,
-    /// The protocol of the published agent, over the same calls.
-    Naive,
-    /// Its kernel lock is always its own, and was never asked for.
-    NoLock,
-    /// The path always names its file, and was not looked at.
-    NoConfirm,
-}
-
-/// What stands at the path, what the child does, and which of its calls fail.
-struct Scenario {
-    name: &'static str,
-    stands: Stands,
-    action: Action,
-    /// As `struck.rs` has it.
-    faults: &'static str,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Stands {
-    Nothing,
-    DeadHolder,
-    DeadOfOldFormat,
-    OldEmpty,
-    LiveHolder,
-    /// The child's own, which then somebody removes.
-    RemovedFile,
-}
-
-impl Stands {
-    /// Puts it there; returns the live holder, if there is one.
-    fn put(self, path: &Path) -> Option<Participant> {
-        match self {
-            Self::Nothing | Self::RemovedFile => {}
-            Self::DeadHolder => Participant::holding(path).kill(),
-            Self::DeadOfOldFormat => {
-                fs::write(path, old_record(NOBODY, SystemTime::now())).expect("a record");
-            }
-            Self::OldEmpty => {
-                File::create_new(path).expect("an empty file");
-                make_old(path);
-            }
-            Self::LiveHolder => return Some(Participant::holding(path)),
-        }
-        None
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Action {
-    Acquire,
-    /// Listens to the file; the holder has released before it is told.
-    Listen,
-    /// Listens to the file; the holder has been killed before it is told.
-    ListenForDeath,
-    /// It holds already.
-    HoldAndRelease,
-    Clear,
-    Query,
-}
-
-const fn scenario(name: &'static str, stands: Stands, action: Action) -> Scenario {
-    Scenario { name, stands, action, faults: "" }
-}
-
-const fn faulty(name: &'static str, faults: &'static str) -> Scenario {
-    Scenario { name, stands: Stands::Nothing, action: Action::Acquire, faults }
-}
-
-const SCENARIOS: &[Scenario] = &[
-    scenario("acquire: nothing there", Stands::Nothing, Action::Acquire),
-    scenario("acquire: a dead holder's record", Stands::DeadHolder, Action::Acquire),
-    scenario("acquire: a dead one's of the old format", Stands::DeadOfOldFormat, Action::Acquire),
-    scenario("acquire: an old empty file", Stands::OldEmpty, Action::Acquire),
-    scenario("acquire: refused by a live holder", Stands::LiveHolder, Action::Acquire),
-    scenario("acquire: listens for a release", Stands::LiveHolder, Action::Listen),
-    scenario("acquire: listens for a death", Stands::LiveHolder, Action::ListenForDeath),
-    faulty("acquire: the write fails", "write"),
-    faulty("acquire: the lock fails", "lock"),
-    faulty("acquire: the write and the unlink fail", "write unlink"),
-    scenario("hold and release", Stands::Nothing, Action::HoldAndRelease),
-    scenario("release: somebody removed the file", Stands::RemovedFile, Action::HoldAndRelease),
-    scenario("clear: a dead holder's record", Stands::DeadHolder, Action::Clear),
-    scenario("query: a dead holder's record", Stands::DeadHolder, Action::Query),
-];
 
 /// Where the child stops: at this side of this call.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -373,212 +271,4 @@ fn give_back(guard: Option<Guard>) -> Result<(), String> {
         "released" => Ok(()),
         other => Err(format!("the lock that was taken meanwhile ended as {other}")),
     }
-}
-
-// ---- one run ------------------------------------------------------------------------------------
-
-/// A child at work, and what it works on.
-struct Stage {
-    place: Place,
-    /// The witness is there, since the directory of the lock must end empty.
-    _elsewhere: tempfile::TempDir,
-    witness: File,
-    action: Action,
-    stands: Stands,
-    holder: Option<Participant>,
-    child: Participant,
-    /// The child is about to wait for an event.
-    listens: bool,
-}
-
-#[derive(Debug)]
-enum Stop {
-    At(String),
-    Ended(String),
-}
-
-impl Stage {
-    fn set(scenario: &Scenario, wrong: Wrong) -> Self {
-        let place = Place::new();
-        let elsewhere = tempfile::tempdir().expect("a directory");
-        let witness_path = elsewhere.path().join("witness");
-        let witness = File::create_new(&witness_path).expect("the witness");
-        let mut child = Participant::start_as(struck::command());
-        let wrong = format!("{wrong:?}");
-        let path = place.path().display();
-        let setting = format!("set {wrong} {} {path}", witness_path.display());
-        assert_eq!(child.tell(&setting), "set");
-        assert_eq!(child.tell(&format!("faults {}", scenario.faults)), "set");
-        let holder = scenario.stands.put(place.path());
-        let mut stage = Self {
-            place,
-            _elsewhere: elsewhere,
-            witness,
-            action: scenario.action,
-            stands: scenario.stands,
-            holder,
-            child,
-            listens: false,
-        };
-        stage.begin();
-        stage
-    }
-
-    fn begin(&mut self) {
-        let order = match self.action {
-            Action::Acquire => "acquire 0",
-            Action::Listen | Action::ListenForDeath => "acquire 1",
-            Action::HoldAndRelease => {
-                assert_eq!(self.child.tell("hold"), "held, and the witness was free");
-                "release"
-            }
-            Action::Clear => "clear",
-            Action::Query => "query",
-        };
-        if self.stands == Stands::RemovedFile {
-            fs::remove_file(self.place.path()).expect("its file stands");
-        }
-        self.child.order(order);
-    }
-
-    fn stop(&mut self) -> Stop {
-        let said = self.child.answer();
-        self.listens = said == "before Listening listen";
-        match said.strip_prefix("ended ") {
-            Some(how) => Stop::Ended(how.to_owned()),
-            None => Stop::At(said),
-        }
-    }
-
-    /// Lets it make its call, or go on after it.
-    fn go(&mut self) {
-        if self.listens {
-            // Ended whole, so that it is one event that leads on, and not one or two.
-            self.end_the_holder();
-        }
-        self.child.order("go");
-    }
-
-    fn end_the_holder(&mut self) {
-        let Some(mut holder) = self.holder.take() else { return };
-        match self.action {
-            Action::ListenForDeath => holder.kill(),
-            _ => assert_eq!(holder.tell("release"), "released"),
-        }
-    }
-
-    /// Whether the file that the path names is the child's, by its record.
-    fn names_child(&self) -> bool {
-        let record = fs::read_to_string(self.place.path()).unwrap_or_default();
-        record.starts_with(&format!("{{\"pid\":{},", self.child.pid()))
-    }
-
-    /// From the step that confirms its file until the step in which its release unlinks it (P1).
-    fn child_holds(&self, site: &Site) -> bool {
-        let confirmed = site.name == "after ConfirmingCreated confirm";
-        self.names_child() && (confirmed || self.action == Action::HoldAndRelease)
-    }
-
-    /// Somebody else, this process, tries to acquire. Whoever holds must be named.
-    fn somebody_acts(&mut self, child_holds: bool) -> Result<(String, Option<Guard>), String> {
-        let attempt = self.place.try_acquire();
-        let said = outcome(&attempt);
-        let pid = self.child.pid();
-        if child_holds && said != refused_by(pid) {
-            return Err(format!("pid {pid} holds, and another was told: {said}"));
-        }
-        if let Some(holder) = &self.holder {
-            if said != refused_by(holder.pid()) {
-                return Err(format!("pid {} holds, and another was told: {said}", holder.pid()));
-            }
-        }
-        let known = ["held", "refused"].iter().any(|word| said.starts_with(word));
-        if !known {
-            return Err(said);
-        }
-        let guard = attempt.ok();
-        // Whose file was removed does not know yet that it holds no more, and keeps the witness.
-        let asked = guard.is_some() && self.stands != Stands::RemovedFile;
-        if asked && !set_byte_lock(&self.witness, libc::F_WRLCK) {
-            return Err("another acquired, and the witness was taken".to_owned());
-        }
-        Ok((said, guard))
-    }
-
-    /// Lets the child run to its end, beside one who may hold. Then that one has it still.
-    fn goes_on(&mut self, guard: Option<Guard>) -> Result<String, String> {
-        self.go();
-        let how = self.run_to_the_end();
-        if how == "held, and the witness was taken" {
-            return Err("the child holds beside another".to_owned());
-        }
-        if guard.is_some() && how.starts_with("held") {
-            return Err("the child says that it holds beside another".to_owned());
-        }
-        give_back(guard)?;
-        assert!(set_byte_lock(&self.witness, libc::F_UNLCK), "it can be unlocked");
-        if how.starts_with("held") {
-            self.child.order("release");
-            let ended = self.run_to_the_end();
-            if ended != "released" {
-                return Err(format!("its release ended as {ended}"));
-            }
-        }
-        self.child.dismiss();
-        self.child.reap();
-        Ok(how)
-    }
-
-    fn run_to_the_end(&mut self) -> String {
-        loop {
-            match self.stop() {
-                Stop::At(_) => self.go(),
-                Stop::Ended(how) => return how,
-            }
-        }
-    }
-
-    /// Beside nobody, by the witness.
-    fn next_acquire_gets_it(&mut self, strike: Strike) -> Result<bool, String> {
-        if !set_byte_lock(&self.witness, libc::F_WRLCK) {
-            return Err("nobody is left, and the witness is taken".to_owned());
-        }
-        // The end of the dead one's child is nobody's to wait for but the kernel's.
-        next_acquire(&self.place, self.holder.take(), strike == Strike::Fork)
-    }
-}
-
-/// After a strike: a live holder was not disturbed, and releases; the next acquire gets the lock,
-/// and leaves nothing. Whether the empty file of a dead creator had to be made old.
-fn next_acquire(place: &Place, holder: Option<Participant>, waits: bool) -> Result<bool, String> {
-    if let Some(mut holder) = holder {
-        let said = outcome(&place.try_acquire());
-        if said != refused_by(holder.pid()) {
-            return Err(format!("the holder lives, and another was told: {said}"));
-        }
-        if holder.tell("release") != "released" {
-            return Err("the holder had lost its lock".to_owned());
-        }
-    }
-    let young = |file: &fs::Metadata| file.modified().expect("a time") > SystemTime::UNIX_EPOCH;
-    let new_file = fs::metadata(place.path()).is_ok_and(|file| file.len() == 0 && young(&file));
-    if new_file {
-        make_old(place.path());
-    }
-    let attempt = if waits { place.lock.acquire() } else { place.try_acquire() };
-    let guard = attempt.map_err(|error| format!("the next acquire: {error}"))?;
-    give_back(Some(guard))?;
-    if place.is_empty() { Ok(new_file) } else { Err("something was left".to_owned()) }
-}
-
-fn make_old(path: &Path) {
-    let file = File::options().write(true).open(path).expect("it opens");
-    file.set_modified(SystemTime::UNIX_EPOCH).expect("its time is set");
-}
-
-/// `sh` says that it was executed, and then is `cat`, until it is given no more.
-fn another_program() -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", "echo 'answer: executed'; exec cat"]);
-    command
 }

@@ -9,7 +9,7 @@ use crate::participant::{Participant, Place, ending, frees_names_at_once};
 use crate::participant::{not_checked, outcome};
 
 #[test]
-fn a_holder_notices_that_its_file_was_removed_and_its_release_says_so() {
+fn holder_and_release_report_a_removed_file() {
     if !frees_names_at_once() {
         return;
     }
@@ -26,7 +26,7 @@ fn a_holder_notices_that_its_file_was_removed_and_its_release_says_so() {
 }
 
 #[test]
-fn a_holder_whose_file_was_replaced_removes_nothing_of_its_successors() {
+fn holder_of_replaced_file_keeps_successors_file() {
     if !frees_names_at_once() {
         return;
     }
@@ -43,7 +43,7 @@ fn a_holder_whose_file_was_replaced_removes_nothing_of_its_successors() {
 }
 
 #[test]
-fn a_lock_directory_that_was_removed_under_its_holder_is_noticed_and_made_again() {
+fn removed_lock_directory_is_detected_and_recreated() {
     if !frees_names_at_once() {
         return;
     }
@@ -60,7 +60,7 @@ fn a_lock_directory_that_was_removed_under_its_holder_is_noticed_and_made_again(
 /// Its file stays at a path that it cannot reach any more, and must not refuse others in its name.
 #[test]
 #[cfg(unix)]
-fn a_release_after_a_change_of_root_frees_the_lock() {
+fn release_after_chroot_frees_the_lock() {
     for order in ["release", "drop"] {
         let place = Place::new();
         let root = tempfile::tempdir().expect("a directory");

@@ -14,7 +14,7 @@ use crate::participant::{
 use crate::{reclaimed_from, visible};
 
 #[test]
-fn a_query_answers_and_changes_nothing() {
+fn query_is_read_only() {
     let place = Place::new();
     let ask = || {
         let before = (visible(place.dir.path()), changed(place.dir.path()));
@@ -64,7 +64,7 @@ fn a_query_in_an_absent_directory_makes_none() {
 }
 
 #[test]
-fn no_acquire_is_refused_because_somebody_asks() {
+fn queries_never_refuse_an_acquire() {
     const ACQUIRES: usize = if cfg!(windows) { 600 } else { 3_000 };
     // Elsewhere who looks keeps a removed file open, and its name taken.
     if !frees_names_at_once() {

@@ -7,7 +7,7 @@ use crate::participant::{Participant, Place, cleared};
 use crate::visible;
 
 #[test]
-fn a_clear_removes_what_is_provably_stale_and_leaves_what_is_held() {
+fn clear_removes_stale_and_keeps_held() {
     let place = Place::new();
     assert_eq!(cleared(&place.lock.clear()), "nothing");
     let mut holder = Participant::holding(place.path());
@@ -22,7 +22,7 @@ fn a_clear_removes_what_is_provably_stale_and_leaves_what_is_held() {
 
 /// Of a holder in another container, which has no kernel lock: it cannot be probed from here.
 #[test]
-fn a_forced_clear_removes_the_file_of_the_named_holder_and_of_no_other() {
+fn forced_clear_removes_only_named_holders_file() {
     let place = Place::new();
     left_by_a_changed_self(&place, &[("pidNamespace", 7.into()), ("kernelLock", false.into())]);
     let Status::Unknown { holder: Some(seen), .. } = place.lock.status().expect("it stands") else {
@@ -38,7 +38,7 @@ fn a_forced_clear_removes_the_file_of_the_named_holder_and_of_no_other() {
 }
 
 #[test]
-fn a_forced_clear_never_acts_on_a_file_whose_kernel_lock_is_taken() {
+fn forced_clear_never_removes_a_kernel_locked_file() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let Status::Held { holder: Some(named), .. } = place.lock.status().expect("it stands") else {

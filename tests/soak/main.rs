@@ -66,7 +66,7 @@ enum Role {
 }
 
 #[test]
-fn nobody_ever_holds_together_and_everything_recovers() {
+fn soak_keeps_exclusion_and_recovers() {
     let minutes = environment("PORTLOCK_SOAK_MINUTES");
     let length = minutes
         .map_or(Duration::from_secs(5), |minutes: f64| Duration::from_secs_f64(minutes * 60.0));
@@ -83,7 +83,7 @@ fn nobody_ever_holds_together_and_everything_recovers() {
 
 /// The control: beside a participant of Percy's protocol the witness notices two holders.
 #[test]
-fn a_participant_of_the_wrong_protocol_is_noticed() {
+fn participant_of_the_wrong_protocol_is_detected() {
     let mut soak = Soak::new();
     let began = Instant::now();
     loop {
@@ -100,7 +100,7 @@ fn a_participant_of_the_wrong_protocol_is_noticed() {
 
 /// Entered by the processes of the soak.
 #[test]
-fn a_process_of_a_soak_ends_when_it_is_told_to() {
+fn soak_process_ends_when_asked() {
     if let Some(role) = environment::<Role>("PORTLOCK_SOAK_ROLE") {
         return play(role);
     }
@@ -290,7 +290,7 @@ impl Soak {
 
 fn this_binary_as(role: Role, arena: &Path, seed: u64) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("the test binary has a path"));
-    let entry = "a_process_of_a_soak_ends_when_it_is_told_to";
+    let entry = "soak_process_ends_when_asked";
     command.args([entry, "--exact", "--nocapture", "--test-threads=1"]);
     command.env("PORTLOCK_SOAK_ROLE", format!("{role:?}")).env("PORTLOCK_SOAK_ARENA", arena);
     command.env("PORTLOCK_SOAK_PART", seed.to_string());

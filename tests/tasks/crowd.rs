@@ -77,7 +77,7 @@ async fn all(mut tasks: JoinSet<()>) {
 }
 
 #[test]
-fn a_thousand_tasks_get_the_lock_one_after_another_by_one_descriptor_and_no_thread() {
+fn thousand_tasks_acquire_with_one_descriptor_no_thread() {
     let name = "crowd-of-tasks";
     let runtime = named(name);
     let crowd = Crowd::new();
@@ -97,7 +97,7 @@ fn a_thousand_tasks_get_the_lock_one_after_another_by_one_descriptor_and_no_thre
 }
 
 #[test]
-fn tasks_of_two_runtimes_and_a_process_that_dies_meanwhile_get_it_one_after_another() {
+fn tasks_of_two_runtimes_acquire_one_by_one() {
     let crowd = Crowd::new();
     let mut holder = Participant::holding(crowd.place.path());
     let runtimes = [(); 2].map(|()| super::runtime());
@@ -115,7 +115,7 @@ fn tasks_of_two_runtimes_and_a_process_that_dies_meanwhile_get_it_one_after_anot
 
 /// The wrong way to wait in tasks: the number of threads grows with them.
 #[test]
-fn the_control_waits_that_are_left_to_threads_are_caught() {
+fn control_waits_left_to_threads_are_caught() {
     let name = "crowd-of-thread";
     let runtime = named(name);
     let place = Place::new();

@@ -79,7 +79,7 @@ fn wrong_after_a_drop(place: &Place, polls: usize) -> Vec<String> {
 }
 
 #[test]
-fn dropped_at_a_holder_it_leaves_nothing_and_the_lock_to_the_next() {
+fn drop_while_holder_lives_leaves_nothing() {
     for polls in 1..=POLLS {
         let place = Place::new();
         let mut holder = Participant::holding(place.path());
@@ -92,7 +92,7 @@ fn dropped_at_a_holder_it_leaves_nothing_and_the_lock_to_the_next() {
 }
 
 #[test]
-fn dropped_behind_another_task_it_leaves_nothing_and_the_other_gets_the_lock() {
+fn drop_behind_another_task_leaves_nothing() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let runtime = runtime();
@@ -122,7 +122,7 @@ fn dropped_behind_another_task_it_leaves_nothing_and_the_other_gets_the_lock() {
 }
 
 #[test]
-fn dropped_at_an_agent_of_the_old_format_it_leaves_nothing_and_the_lock_to_the_next() {
+fn drop_while_old_agent_holds_leaves_nothing() {
     for polls in 1..=POLLS {
         let place = Place::new();
         let mut agent = Participant::start();
@@ -136,7 +136,7 @@ fn dropped_at_an_agent_of_the_old_format_it_leaves_nothing_and_the_lock_to_the_n
 }
 
 #[test]
-fn dropped_at_a_file_that_is_being_created_it_leaves_it_to_its_creator() {
+fn drop_at_file_being_created_leaves_it_alone() {
     for polls in 1..=POLLS {
         let place = Place::new();
         fs::write(place.path(), b"").expect("somebody creates");
@@ -147,7 +147,7 @@ fn dropped_at_a_file_that_is_being_created_it_leaves_it_to_its_creator() {
 }
 
 #[test]
-fn of_two_hundred_that_lose_a_select_nothing_is_left() {
+fn two_hundred_lost_selects_leave_nothing() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let seed = fastrand::u64(..);
@@ -179,7 +179,7 @@ fn of_two_hundred_that_lose_a_select_nothing_is_left() {
 }
 
 #[test]
-fn the_control_a_future_that_is_forgotten_instead_of_dropped_is_caught() {
+fn control_forgotten_future_is_caught() {
     let place = Place::new();
     let _holder = Participant::holding(place.path());
     let wrong = wrong_after(&place, 1, in_a_task, std::mem::forget);
@@ -189,7 +189,7 @@ fn the_control_a_future_that_is_forgotten_instead_of_dropped_is_caught() {
 /// The wrong way to have a task wait: the thread stays when the future is dropped, and takes the
 /// lock for nobody. In the model it is the variant `timed-out-waiter-stays`.
 #[test]
-fn the_control_a_wait_that_is_left_to_a_thread_is_caught() {
+fn control_wait_left_to_a_thread_is_caught() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let in_a_thread = |lock: Lock| -> Acquiring {

@@ -65,7 +65,7 @@ async fn spawned_with(
 }
 
 #[test]
-fn a_task_is_woken_by_the_release_and_its_guard_goes_to_another_thread() {
+fn release_wakes_task_whose_guard_changes_thread() {
     for runtime in runtimes() {
         let place = Place::new();
         let mut holder = Participant::holding(place.path());
@@ -82,7 +82,7 @@ fn a_task_is_woken_by_the_release_and_its_guard_goes_to_another_thread() {
 }
 
 #[test]
-fn a_task_is_woken_by_the_death_of_the_holder_and_told_from_whom_it_took() {
+fn death_of_holder_wakes_task_and_is_reported() {
     for runtime in runtimes() {
         let place = Place::new();
         let mut holder = Participant::holding(place.path());
@@ -96,7 +96,7 @@ fn a_task_is_woken_by_the_death_of_the_holder_and_told_from_whom_it_took() {
 }
 
 #[test]
-fn a_free_lock_and_a_dead_holders_are_acquired_at_the_first_poll() {
+fn first_poll_acquires_a_free_or_stale_lock() {
     let _within = runtime();
     let _within = _within.enter();
     let place = Place::new();
@@ -153,7 +153,7 @@ fn one_token_ends_the_waits_of_many_tasks() {
 }
 
 #[test]
-fn a_time_out_leaves_nothing_that_takes_the_lock_later_and_one_that_has_not_come_gets_it() {
+fn task_timeout_leaves_nothing_pending() {
     for runtime in runtimes() {
         let place = Place::new();
         let mut holder = Participant::holding(place.path());
@@ -172,7 +172,7 @@ fn a_time_out_leaves_nothing_that_takes_the_lock_later_and_one_that_has_not_come
 
 /// An agent of the old format takes no kernel lock: no event tells of its end.
 #[test]
-fn a_live_agent_of_the_old_format_is_waited_for_by_looking_again() {
+fn live_agent_of_old_format_is_polled() {
     let place = Place::new();
     let mut agent = Participant::start();
     fs::write(place.path(), old_record(agent.pid(), SystemTime::now())).expect("the agent's file");
@@ -189,7 +189,7 @@ fn a_live_agent_of_the_old_format_is_waited_for_by_looking_again() {
 }
 
 #[test]
-fn who_is_behind_a_future_that_nobody_polls_gets_a_free_lock_all_the_same() {
+fn unpolled_future_in_front_blocks_no_acquire() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let acquired = runtime().block_on(async {
@@ -203,14 +203,14 @@ fn who_is_behind_a_future_that_nobody_polls_gets_a_free_lock_all_the_same() {
 }
 
 #[test]
-fn a_failure_is_told_and_waited_for_by_nobody() {
+fn failure_ends_the_wait_at_once() {
     let home = tempfile::tempdir().expect("a directory");
     let error = runtime().block_on(Lock::at(home.path()).acquire_async());
     assert!(matches!(&error, Err(AcquireError::NotALockFile { .. })), "{error:?}");
 }
 
 #[test]
-fn without_a_runtime_or_its_timers_or_its_io_it_panics_at_once_and_has_done_nothing() {
+fn missing_runtime_timers_or_io_panics_without_effects() {
     let place = Place::new();
     let panics = || {
         let mut acquire = Box::pin(place.lock.acquire_async());
@@ -233,7 +233,7 @@ fn without_a_runtime_or_its_timers_or_its_io_it_panics_at_once_and_has_done_noth
 }
 
 #[test]
-fn the_future_and_the_guard_may_go_to_any_thread() {
+fn future_and_guard_are_send() {
     fn may_go_anywhere<T: Send + 'static>(value: T) -> T {
         value
     }

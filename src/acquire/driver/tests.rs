@@ -48,7 +48,7 @@ fn acquired(step: Step<'_>) -> Guard {
 }
 
 #[test]
-fn threads_with_a_limit_come_to_the_file_in_turn() {
+fn timed_threads_contend_in_turn() {
     let (_home, lock) = in_a_new_directory();
     let held = lock.try_acquire().expect("free");
     let first = in_a_thread(&lock, in_an_hour());
@@ -103,7 +103,7 @@ fn looks_in_a_second(mut step: Step<'_>) -> usize {
 }
 
 #[test]
-fn a_holder_without_a_kernel_lock_is_polled_at_growing_intervals() {
+fn holder_without_kernel_lock_is_polled_with_backoff() {
     let (_home, lock, _agent) = held_by_an_agent();
     for options in [WaitOptions::new(), in_an_hour()] {
         let looks = looks_in_a_second(in_a_thread(&lock, options));
@@ -140,7 +140,7 @@ fn waiters_behind_an_orphaned_lock_are_parked() {
 }
 
 #[test]
-fn a_lock_released_in_order_since_is_not_reclaimed() {
+fn lock_released_since_is_not_reclaimed() {
     let (_home, lock) = in_a_new_directory();
     // An old, empty file: its creator died.
     #[expect(clippy::disallowed_methods, reason = "a dead creator's file")]
@@ -179,7 +179,7 @@ fn unlink_that_found_nothing_recovers_from_no_holder() {
 }
 
 #[test]
-fn refusal_for_a_file_that_changed_names_no_holder() {
+fn refusal_for_a_changed_file_names_no_holder() {
     let (_home, lock) = in_a_new_directory();
     let _guard = lock.try_acquire().expect("free");
     let mut file = LockFile::new(lock.shared_path(), lock.record());
@@ -215,7 +215,7 @@ fn with_a_created_file(lock: &Lock) -> Driver<'_> {
 }
 
 #[test]
-fn an_exit_withdraws_the_file_of_an_acquire_that_pauses() {
+fn exit_withdraws_the_file_of_a_paused_acquire() {
     let (home, lock) = in_a_new_directory();
     let said = in_a_child(|| {
         let Step::Sleep(driver, _) = with_a_created_file(&lock).go_on() else {
@@ -255,8 +255,8 @@ fn in_a_childs_copy(
 
 #[cfg(feature = "tokio")]
 #[test]
-fn a_copy_in_a_forked_child_changes_nothing() {
-    alone("acquire::driver::tests::a_copy_in_a_forked_child_changes_nothing", || {
+fn copy_in_a_forked_child_is_inert() {
+    alone("acquire::driver::tests::copy_in_a_forked_child_is_inert", || {
         for &fork in FORKS {
             let (_home, lock) = in_a_new_directory();
             let (guard, said) = in_a_childs_copy(&lock, fork, |copy| {
@@ -273,8 +273,8 @@ fn a_copy_in_a_forked_child_changes_nothing() {
 /// As another participant: its parent holds the lock.
 #[cfg(feature = "tokio")]
 #[test]
-fn a_copy_in_a_forked_child_that_goes_on_waits() {
-    alone("acquire::driver::tests::a_copy_in_a_forked_child_that_goes_on_waits", || {
+fn continued_copy_in_a_forked_child_waits() {
+    alone("acquire::driver::tests::continued_copy_in_a_forked_child_waits", || {
         for &fork in FORKS {
             let (_home, lock) = in_a_new_directory();
             let (guard, said) = in_a_childs_copy(&lock, fork, |copy| match copy.tried_again() {

@@ -190,7 +190,7 @@ mod tests {
 
     /// Signals 15 and 10, from senders 7 and 8, and from the kernel.
     #[test]
-    fn signals_of_one_sender_are_merged_others_are_kept() {
+    fn only_signals_of_one_sender_are_merged() {
         let batch =
             [(15, Some(7)), (15, Some(7)), (15, Some(8)), (10, Some(7)), (2, None), (2, None)];
         let key = |&(signal, sender): &(i32, Option<i32>)| sender.map(|sender| (signal, sender));

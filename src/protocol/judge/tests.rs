@@ -46,7 +46,7 @@ fn free_lock_proves_death_only_with_both_premises() {
 }
 
 #[test]
-fn ours_and_process_gone_is_dead_whatever_the_lock_proves() {
+fn ours_with_process_gone_is_always_dead() {
     for (free, probe) in FREE.into_iter().flat_map(|free| GONE.map(|probe| (free, probe))) {
         assert_eq!(judge(Ours, Record(Here(free, probe))), Dead, "{free:?} {probe:?}");
     }
@@ -60,7 +60,7 @@ fn ours_and_recorded_process_alive_is_alive() {
 }
 
 #[test]
-fn ours_and_unprobed_process_is_dead_only_by_a_shared_lock() {
+fn ours_unprobed_is_dead_only_by_shared_lock() {
     for probe in [NotPermitted, Unknown] {
         assert_eq!(judge(Ours, Record(Here(ProvesDeath, probe))), Dead);
         let unshared = judge(Ours, Record(Here(ProvesNothing, probe)));
@@ -72,7 +72,7 @@ fn ours_and_unprobed_process_is_dead_only_by_a_shared_lock() {
 }
 
 #[test]
-fn our_own_record_is_a_leftover_only_by_a_shared_lock() {
+fn own_record_is_leftover_only_by_shared_lock() {
     assert_eq!(judge(Ours, Record(Here(ProvesDeath, Ourselves))), Dead);
     let unshared = judge(Ours, Record(Here(ProvesNothing, Ourselves)));
     assert_eq!(unshared, Verdict::Unknown(NoSharedLock));
@@ -80,7 +80,7 @@ fn our_own_record_is_a_leftover_only_by_a_shared_lock() {
 }
 
 #[test]
-fn ours_of_a_boot_that_is_over_is_dead() {
+fn ours_of_an_earlier_boot_is_dead() {
     assert_eq!(judge(Ours, Record(EarlierBoot)), Dead);
 }
 
@@ -90,7 +90,7 @@ fn ours_of_another_machine_is_unknown() {
 }
 
 #[test]
-fn ours_in_old_format_is_dead_when_its_pid_is_gone() {
+fn ours_old_format_is_dead_once_pid_gone() {
     for probe in GONE {
         assert_eq!(judge(Ours, Record(OldFormat(probe))), Dead, "{probe:?}");
     }
@@ -100,7 +100,7 @@ fn ours_in_old_format_is_dead_when_its_pid_is_gone() {
 }
 
 #[test]
-fn ours_and_empty_waits_for_its_creator_within_the_grace() {
+fn ours_and_empty_is_dead_after_the_grace() {
     assert_eq!(judge(Ours, Empty(Age::Young)), NotFinal(BeingCreated));
     assert_eq!(judge(Ours, Empty(Age::Old)), Dead);
 }
@@ -123,7 +123,7 @@ fn busy_naming_a_live_process_is_alive() {
 }
 
 #[test]
-fn busy_naming_a_process_that_cannot_be_probed_is_not_final() {
+fn busy_with_unprobeable_process_is_not_final() {
     for free in FREE {
         assert_eq!(judge(Busy, Record(OtherNamespace(free))), NotFinal(CannotProbe));
         assert_eq!(judge(Busy, Record(Here(free, Unknown))), NotFinal(CannotProbe));
@@ -132,7 +132,7 @@ fn busy_naming_a_process_that_cannot_be_probed_is_not_final() {
 }
 
 #[test]
-fn busy_naming_a_process_that_is_gone_is_not_final() {
+fn busy_with_process_gone_is_not_final() {
     for probe in GONE {
         for author in [Here(ProvesDeath, probe), OldFormat(probe)] {
             assert_eq!(judge(Busy, Record(author)), NotFinal(HolderExited));
@@ -264,7 +264,7 @@ Old                     tw"),
 ];
 
 #[test]
-fn every_cell_of_a_query_is_as_written_here() {
+fn every_query_cell_is_as_written_here() {
     let mut cells = 0;
     for (watch, table) in ASSESSMENTS {
         for (found, code) in read_table(table) {
@@ -302,7 +302,7 @@ fn query_is_never_surer_than_an_acquire() {
 }
 
 #[test]
-fn query_that_saw_the_lock_agrees_with_an_acquire() {
+fn query_that_saw_lock_agrees_with_acquire() {
     for (_, found) in evidence() {
         for (watch, lock) in [(Watch::Free, Ours), (Watch::Held, Busy)] {
             let agreed = match (judge(lock, found), assess(watch, found)) {
@@ -319,7 +319,7 @@ fn query_that_saw_the_lock_agrees_with_an_acquire() {
 }
 
 #[test]
-fn query_that_need_not_see_the_lock_says_the_same_without() {
+fn query_result_is_equal_where_lock_is_irrelevant() {
     let mut needless = Vec::new();
     for (_, found) in evidence().into_iter().filter(|&(_, found)| !depends_on_watch(found)) {
         let all = [Watch::Free, Watch::Held, Watch::Unknown].map(|watch| assess(watch, found));

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unlock_an_unlink_and_a_rename_are_events_and_a_write_is_none() {
+    fn unlock_unlink_and_rename_are_events_writes_not() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("x");
         let file = File::options().create_new(true).write(true).open(&path).expect("creates");

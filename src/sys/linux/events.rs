@@ -147,8 +147,8 @@ mod tests {
     }
 
     #[test]
-    fn an_unlink_a_rename_and_a_close_are_events_and_a_write_is_none() {
-        alone("an_unlink_a_rename_and_a_close_are_events_and_a_write_is_none", which_are_events);
+    fn unlink_rename_and_close_are_events_writes_not() {
+        alone("unlink_rename_and_close_are_events_writes_not", which_are_events);
     }
 
     fn which_are_events() {
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_file_cannot_be_watched_and_a_link_is_not_followed() {
+    fn watch_needs_a_file_and_follows_no_link() {
         let (dir, path, file, mut events) = watched();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&path, &link).expect("links");

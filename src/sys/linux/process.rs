@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shift_of_whole_ticks_is_read_and_undone_and_any_other_is_not_known() {
+    fn only_clock_offset_of_whole_ticks_is_undone() {
         let offset = |boottime: &str| {
             parse_shift(&format!("monotonic           0         0\n{boottime}\n"), 100)
         };
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_agent_is_not_taken_for_a_later_process_by_a_clock_that_ntp_stepped() {
+    fn ntp_step_makes_no_old_agent_look_later() {
         let (none, step) = (Duration::ZERO, Duration::from_secs(59));
         assert!(!after_seven_hours(none, none));
         assert!(!after_seven_hours(step, none));
@@ -286,7 +286,7 @@ mod tests {
     /// The uptime counts the hours of sleep, as the start of a process does. A clock that
     /// stops during sleep (CLOCK_MONOTONIC) would make the agent look younger by them.
     #[test]
-    fn an_old_agent_that_slept_with_its_machine_is_not_taken_for_a_later_process() {
+    fn suspend_makes_no_old_agent_look_later() {
         const HOUR: Duration = Duration::from_secs(3600);
         let boot = SystemTime::UNIX_EPOCH + 1_000_000 * HOUR;
         let (now, written) = (boot + 8 * HOUR, boot + HOUR);
@@ -297,14 +297,14 @@ mod tests {
 
     /// The risk that is stated (P7): time is all the evidence that the old format leaves.
     #[test]
-    fn a_clock_that_was_set_forward_by_more_makes_an_old_agent_look_later_and_back_does_not() {
+    fn only_large_forward_clock_step_makes_agent_later() {
         let (none, hours) = (Duration::ZERO, Duration::from_secs(2 * 3600));
         assert!(after_seven_hours(hours, none));
         assert!(!after_seven_hours(none, hours));
     }
 
     #[test]
-    fn stat_is_read_past_a_name_with_parentheses_and_spaces() {
+    fn stat_parses_names_with_parentheses_and_spaces() {
         let line = b"42 (a) (b c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 81234 10 11";
         let stat = Stat::parse(line).expect("a stat line");
         assert!(!stat.has_ended(true));
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_ending_has_ended_once_its_lock_is_free() {
+    fn exiting_process_counts_as_ended_with_free_lock() {
         let has_ended = |state: &str, flags: &str| {
             let line = format!("42 (a) {state} 1 42 42 0 -1 {flags} 1 2 3 4 5 6 7 8 20 0 1 0 7");
             let stat = Stat::parse(line.as_bytes()).expect("a stat line");

@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn an_event_ends_the_pause_and_more_looks_follow_it() {
+    fn event_ends_the_pause_and_resets_backoff() {
         let (_dir, path, _file, mut listener) = armed(Deadline::default());
         assert!(listener.armed);
         listener.backoff.next = MINUTE;
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_kept_it_looks_after_pauses_that_grow() {
+    fn unwatched_file_is_polled_at_growing_intervals() {
         let (_dir, path, file, mut listener) = armed(Deadline::default());
         std::fs::remove_file(&path).expect("removes");
         listener.arm(&path, &file);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_of_the_time_there_is_one_more_look_and_no_other() {
+    fn deadline_allows_exactly_one_more_check() {
         let end = Some(Instant::now());
         let (_dir, path, _file, mut listener) = armed(Deadline { end, cancelled: None });
         assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_is_cancelled_is_over_at_once() {
+    fn cancelled_wait_ends_at_once() {
         let cancelled = Cancellation::new().expect("two descriptors");
         let deadline = Deadline { end: None, cancelled: Some(cancelled.clone()) };
         let (_dir, _path, _file, mut listener) = armed(deadline);
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     #[cfg(all(target_os = "linux", feature = "tokio"))]
-    fn in_a_task_an_event_ends_the_pause_and_so_does_one_from_before_and_its_end() {
+    fn events_and_timers_end_a_pause_in_task() {
         let (_dir, path, _file, mut listener) = armed(Deadline::default());
         listener.backoff.next = MINUTE;
         drop(File::open(&path).expect("it opens"));
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     #[cfg(all(target_os = "linux", feature = "tokio"))]
-    fn a_queue_that_a_task_left_serves_the_next_wait_in_a_task_or_a_thread() {
+    fn queue_left_by_a_task_serves_next_wait() {
         let (_dir, path, _file, mut listener) = armed(Deadline::default());
         runtime().block_on(async {
             listener.backoff.next = MINUTE;
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "tokio")]
-    fn in_a_task_it_looks_after_pauses_that_grow_where_nothing_is_kept() {
+    fn unwatched_task_polls_at_growing_intervals() {
         let (_dir, path, file, mut listener) = armed(Deadline::default());
         std::fs::remove_file(&path).expect("removes");
         listener.arm(&path, &file);

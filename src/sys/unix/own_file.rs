@@ -304,53 +304,47 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_does_not_outlive_its_process_in_a_forked_child() {
-        alone(
-            "sys::unix::own_file::tests::a_lock_does_not_outlive_its_process_in_a_forked_child",
-            || {
-                let (_dir, path) = a_file();
-                let file = own(&path);
-                let child = Child::running(nothing);
-                assert!(!outlives(&path, file));
-                drop(child);
-                // The control: a file that is in no table.
-                let file = Box::new(File::open(&path).expect("opens"));
-                let _child = Child::running(nothing);
-                assert!(outlives(&path, file));
-            },
-        );
+    fn lock_never_outlives_its_process_in_a_child() {
+        alone("sys::unix::own_file::tests::lock_never_outlives_its_process_in_a_child", || {
+            let (_dir, path) = a_file();
+            let file = own(&path);
+            let child = Child::running(nothing);
+            assert!(!outlives(&path, file));
+            drop(child);
+            // The control: a file that is in no table.
+            let file = Box::new(File::open(&path).expect("opens"));
+            let _child = Child::running(nothing);
+            assert!(outlives(&path, file));
+        });
     }
 
     #[test]
-    fn a_fork_right_after_the_open_gets_nothing_either() {
-        alone(
-            "sys::unix::own_file::tests::a_fork_right_after_the_open_gets_nothing_either",
-            || {
-                let (_dir, path) = a_file();
-                let children = RefCell::new(Vec::new());
-                let open_and_fork = || {
-                    let file = File::open(&path);
-                    if children.borrow().is_empty() {
-                        children.borrow_mut().push(Child::running(nothing));
-                    }
-                    file
-                };
-                let file = OwnFile::opened(open_and_fork).expect("opens");
-                assert!(!outlives(&path, file));
-                drop(children.take());
+    fn fork_right_after_open_inherits_nothing() {
+        alone("sys::unix::own_file::tests::fork_right_after_open_inherits_nothing", || {
+            let (_dir, path) = a_file();
+            let children = RefCell::new(Vec::new());
+            let open_and_fork = || {
+                let file = File::open(&path);
+                if children.borrow().is_empty() {
+                    children.borrow_mut().push(Child::running(nothing));
+                }
+                file
+            };
+            let file = OwnFile::opened(open_and_fork).expect("opens");
+            assert!(!outlives(&path, file));
+            drop(children.take());
 
-                let file = OwnFile::created(open_and_fork, || File::open(&path)).expect("opens");
-                assert!(!outlives(&path, file));
-                drop(children.take());
-                // The control: without a check for a fork.
-                let file = OwnFile::enter(open_and_fork().expect("opens"));
-                assert!(outlives(&path, file));
-            },
-        );
+            let file = OwnFile::created(open_and_fork, || File::open(&path)).expect("opens");
+            assert!(!outlives(&path, file));
+            drop(children.take());
+            // The control: without a check for a fork.
+            let file = OwnFile::enter(open_and_fork().expect("opens"));
+            assert!(outlives(&path, file));
+        });
     }
 
     #[test]
-    fn a_created_file_that_cannot_be_opened_again_stays() {
+    fn created_file_stays_if_reopening_fails() {
         let (dir, path) = a_file();
         let another = dir.path().join("y");
         File::create(&another).expect("creates");
@@ -369,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_childs_copy_closes_what_took_the_place_of_the_file() {
+    fn childs_copy_closes_only_the_inherited_file() {
         let (_dir, path) = a_file();
         let file = RefCell::new(Some(own(&path)));
         let said = in_a_child(|| {
@@ -388,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn children_keep_a_file_while_a_command_may_inherit_it() {
+    fn children_keep_a_file_commands_may_inherit() {
         let (_dir, path) = a_file();
         let file = Arc::new(own(&path));
         let keeps = || in_a_child(|| vec![u8::from(file.metadata().expect("open").is_file())])[0];
@@ -400,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_passed_can_be_inherited_until_it_is_closed() {
+    fn passed_file_is_inheritable_until_closed() {
         let (_dir, path) = a_file();
         let file = Arc::new(own(&path));
         let passed = Passed::new(&file);

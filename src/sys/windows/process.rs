@@ -299,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_system_calls_our_callback_as_it_does_at_the_end_of_each_thread() {
+    fn callback_runs_at_the_end_of_each_thread() {
         extern "C" fn nothing() {}
         at_exit(nothing);
         let calls = || at_exit::CALLS.load(std::sync::atomic::Ordering::SeqCst);
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_process_is_recognised_and_its_number_alone_is_not_enough() {
+    fn own_process_needs_more_than_its_pid() {
         let mine = recorded(std::process::id());
         assert_eq!(by_start(&mine), Probe::Ourselves);
         let mut reused = mine.clone();
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_alive_then_ended_and_its_handle_kept_then_gone() {
+    fn process_is_alive_then_ended_then_gone() {
         let mut child = another_process();
         let old = Holder::new(child.id());
         let now = Some(SystemTime::now());

@@ -293,7 +293,7 @@ impl<F: FileSystem> Announced<F> {
                 "fork" => fork(),
                 "exec" => {
                     use std::os::unix::process::CommandExt;
-                    let error = super::another_program().exec();
+                    let error = super::stage::another_program().exec();
                     answer(&error.to_string());
                 }
                 "end exit" => std::process::exit(0),

@@ -11,12 +11,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::{Stands, give_back, next_acquire};
+use super::give_back;
+use super::scenarios::Stands;
+use super::stage::next_acquire;
 use crate::participant::{Participant, Place, not_checked, outcome, this_test_binary, wait_until};
 use crate::refused_by;
 
 #[test]
-fn killed_before_any_system_call_it_blocks_nobody() {
+fn kill_before_any_syscall_never_blocks() {
     if !strace_is_there() {
         return;
     }
@@ -37,7 +39,7 @@ fn killed_before_any_system_call_it_blocks_nobody() {
 }
 
 #[test]
-fn stopped_after_any_system_call_and_continued_it_never_holds_beside_another() {
+fn exclusion_survives_a_stop_after_any_syscall() {
     if !strace_is_there() {
         return;
     }
@@ -62,7 +64,7 @@ fn stopped_after_any_system_call_and_continued_it_never_holds_beside_another() {
 
 /// The control: strace answers in the kernel's place that the kernel lock is the participant's.
 #[test]
-fn without_the_kernel_lock_it_does_not_survive_the_same_stops() {
+fn control_without_kernel_lock_exclusion_breaks() {
     if !strace_is_there() {
         return;
     }
@@ -82,8 +84,8 @@ fn without_the_kernel_lock_it_does_not_survive_the_same_stops() {
 }
 
 struct Scenario {
-    name: &'static str,
-    stands: Stands,
+    pub(super) name: &'static str,
+    pub(super) stands: Stands,
     /// Each with the path of the lock.
     orders: &'static [&'static str],
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::*;
 
 #[test]
-fn a_lock_is_told_from_a_waiter_and_from_another_kind() {
+fn waiters_and_other_lock_kinds_are_no_locks() {
     let found = |line| entry(line).and_then(flock);
     let expected = Some(((0xfe, 0x10), 5678));
     assert_eq!(found("3: FLOCK  ADVISORY  WRITE 20211 fe:10:5678 0 EOF"), expected);
@@ -60,7 +60,7 @@ fn a_held_lock_is_seen_without_taking_it() {
 }
 
 #[test]
-fn a_lock_that_is_held_throughout_is_in_every_complete_reading() {
+fn complete_reading_contains_every_lock_held_throughout() {
     let mut complete = 0;
     for seed in 0..400 {
         let kernel = Kernel::new(seed);
@@ -78,7 +78,7 @@ fn a_lock_that_is_held_throughout_is_in_every_complete_reading() {
 
 /// The wrong variant: the list is read once, and taken for complete.
 #[test]
-fn a_reader_alone_misses_locks_that_are_held_throughout() {
+fn single_reading_misses_locks_held_throughout() {
     let misses = |seed: &u64| {
         let kernel = Kernel::new(*seed);
         let stable = kernel.borrow().stable();

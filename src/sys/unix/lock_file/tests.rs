@@ -14,7 +14,7 @@ fn in_a_new_directory() -> (tempfile::TempDir, LockFile) {
 }
 
 #[test]
-fn created_files_and_directories_are_for_the_owner_alone_and_old_ones_left_as_they_are() {
+fn only_created_files_and_directories_are_made_private() {
     let (dir, _) = in_a_new_directory();
     let mode = |path: &Path| std::fs::metadata(path).expect("it is there").mode() & 0o7777;
     let before = mode(dir.path());
@@ -27,7 +27,7 @@ fn created_files_and_directories_are_for_the_owner_alone_and_old_ones_left_as_th
 }
 
 #[test]
-fn the_record_that_is_written_is_the_record_that_is_read() {
+fn written_record_is_read_back() {
     let (_dir, mut file) = in_a_new_directory();
     assert_eq!(
         (file.create(), file.lock(), file.write()),
@@ -40,7 +40,7 @@ fn the_record_that_is_written_is_the_record_that_is_read() {
 }
 
 #[test]
-fn a_confirm_compares_the_path_with_the_open_file() {
+fn confirm_compares_path_with_open_file() {
     let (_dir, mut file) = in_a_new_directory();
     assert_eq!((file.create(), file.confirm()), (Create::Created, Confirm::Same));
     std::fs::remove_file(file.path()).expect("removes");
@@ -53,7 +53,7 @@ fn a_confirm_compares_the_path_with_the_open_file() {
 
 /// Only `.ci/filesystems` has an NFS that shows stale attributes. Here it is as another confirm.
 #[test]
-fn a_confirm_by_the_server_compares_the_path_with_the_open_file() {
+fn server_confirm_compares_path_with_open_file() {
     let (_dir, mut file) = in_a_new_directory();
     assert_eq!((file.create(), file.confirm()), (Create::Created, Confirm::Same));
     let ours = file.open.as_ref().and_then(|opened| opened.identity).expect("confirmed");
@@ -66,7 +66,7 @@ fn a_confirm_by_the_server_compares_the_path_with_the_open_file() {
 }
 
 #[test]
-fn an_age_beyond_the_grace_is_old_in_either_direction() {
+fn file_older_than_grace_either_way_is_old() {
     let (_dir, mut file) = in_a_new_directory();
     assert_eq!(file.create(), Create::Created);
     let mut dated = |changed| {
@@ -81,7 +81,7 @@ fn an_age_beyond_the_grace_is_old_in_either_direction() {
 }
 
 #[test]
-fn who_waits_without_end_asks_after_the_holder_only_when_nobody_has_the_kernel_lock() {
+fn unlimited_waiter_probes_holder_only_without_kernel_lock() {
     let (_dir, mut holder) = in_a_new_directory();
     assert_eq!(holder.create(), Create::Created);
     assert_eq!((holder.lock(), holder.write()), (LockReply::Ours, Done::Done));
@@ -133,7 +133,7 @@ fn open_forgets_what_was_tried_and_seen() {
 }
 
 #[test]
-fn record_of_4096_bytes_is_read_and_longer_is_another_programs() {
+fn record_over_4096_bytes_is_foreign() {
     let (_dir, mut file) = in_a_new_directory();
     let record = r#"{"pid":7,"port":null}"#;
     for (length, expected) in [
@@ -172,7 +172,7 @@ fn close_unlocks_a_file_that_is_shared() {
 }
 
 #[test]
-fn passing_a_file_leaves_it_close_on_exec_here() {
+fn passing_a_file_keeps_close_on_exec() {
     let (_dir, mut file) = in_a_new_directory();
     assert_eq!(file.create(), Create::Created);
     let flags = || rustix::io::fcntl_getfd(file.as_fd().expect("open")).expect("open");

@@ -15,7 +15,7 @@ fn by_number(holder: &Holder, written: Option<SystemTime>) -> Probe {
 }
 
 #[test]
-fn our_own_process_is_recognised_and_its_number_alone_is_not_enough() {
+fn own_process_needs_more_than_its_pid() {
     let mine = recorded(std::process::id());
     assert_eq!(by_start(&mine), Probe::Ourselves);
     let mut reused = mine.clone();
@@ -25,7 +25,7 @@ fn our_own_process_is_recognised_and_its_number_alone_is_not_enough() {
 }
 
 #[test]
-fn a_process_is_alive_then_a_zombie_then_gone() {
+fn process_is_alive_then_zombie_then_gone() {
     let mut child = std::process::Command::new("cat")
         .stdin(std::process::Stdio::piped())
         .spawn()
@@ -75,14 +75,14 @@ fn a_live_threads_id_is_no_process() {
 }
 
 #[test]
-fn a_process_that_we_may_not_signal_is_not_gone() {
+fn process_that_denies_signals_is_not_gone() {
     assert_eq!(signal_zero(1), if running_as_root() { Probe::Alive } else { Probe::NotPermitted });
     assert_eq!(signal_zero(0), Probe::Unknown, "a process group is never asked");
     assert_eq!(signal_zero(u32::MAX), Probe::Unknown);
 }
 
 #[test]
-fn lock_of_an_author_without_one_is_not_free() {
+fn lock_of_a_lockless_author_is_never_free() {
     let old = Holder::new(7);
     let mut ours = old.clone();
     ours.kernel_lock = true;
@@ -160,7 +160,7 @@ fn running_as_root() -> bool {
 }
 
 #[test]
-fn a_forked_child_has_another_generation_and_another_self() {
+fn forked_child_has_new_generation_and_identity() {
     let before = (generation(), current_process().pid);
     // SAFETY: the child only compares atomics and leaves by _exit.
     match unsafe { libc::fork() } {

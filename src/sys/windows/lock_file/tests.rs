@@ -50,7 +50,7 @@ fn a_create_is_exclusive_and_makes_the_directory() {
 }
 
 #[test]
-fn the_record_is_read_while_the_lock_is_held_and_by_any_other_program() {
+fn record_is_readable_while_the_lock_is_held() {
     let (_dir, holder, mut other) = held_and_opened();
     assert_eq!((other.lock(), other.read()), (LockReply::Busy, ReadReply::Record));
     assert_eq!(other.seen(), Some(holder.record()));
@@ -59,7 +59,7 @@ fn the_record_is_read_while_the_lock_is_held_and_by_any_other_program() {
 }
 
 #[test]
-fn the_lock_is_ours_again_and_nobody_elses_until_the_close() {
+fn lock_is_reentrant_for_its_handle_until_close() {
     let (_dir, mut holder, mut other) = held_and_opened();
     assert_eq!(
         [holder.lock(), holder.lock(), other.lock()],
@@ -73,7 +73,7 @@ fn the_lock_is_ours_again_and_nobody_elses_until_the_close() {
 }
 
 #[test]
-fn a_confirm_compares_the_path_with_the_open_file() {
+fn confirm_compares_path_with_open_file() {
     let (_dir, mut file) = in_a_new_directory();
     assert_eq!((file.create(), file.confirm()), (Create::Created, Confirm::Same));
     let aside = file.path().with_extension("aside");
@@ -89,7 +89,7 @@ fn a_confirm_compares_the_path_with_the_open_file() {
 }
 
 #[test]
-fn a_removed_file_is_changed_to_all_and_its_name_is_free_after_the_last_close() {
+fn removed_file_is_changed_and_close_frees_name() {
     let (_dir, mut holder, mut other) = held_and_opened();
     assert_eq!(holder.unlink(), Unlink::Unlinked);
     assert_eq!([holder.confirm(), other.confirm()], [Confirm::Changed; 2]);
@@ -111,7 +111,7 @@ fn a_removed_file_is_changed_to_all_and_its_name_is_free_after_the_last_close() 
 }
 
 #[test]
-fn who_waits_gets_the_lock_when_it_is_given_up() {
+fn waiter_gets_the_lock_when_released() {
     let (_dir, mut holder, mut other) = held_and_opened();
     let (done, ended) = mpsc::channel();
     std::thread::scope(|scope| {
@@ -122,7 +122,7 @@ fn who_waits_gets_the_lock_when_it_is_given_up() {
 }
 
 #[test]
-fn a_wait_ends_at_its_limit_and_when_it_is_cancelled_and_has_no_lock_then() {
+fn expired_and_cancelled_waits_hold_no_lock() {
     let (_dir, mut holder, other) = held_and_opened();
     let file = &other.open.as_ref().expect("open").file;
     let limit = Some(Duration::from_millis(25));
@@ -144,7 +144,7 @@ fn a_wait_ends_at_its_limit_and_when_it_is_cancelled_and_has_no_lock_then() {
 }
 
 #[test]
-fn who_listens_has_the_lock_with_the_event_and_none_at_the_end_of_the_time() {
+fn listener_gets_lock_with_event_never_at_timeout() {
     let (_dir, mut holder, mut other) = held_and_opened();
     other.listen_until(Deadline { end: Some(Instant::now()), cancelled: None });
     assert_eq!(
@@ -174,7 +174,7 @@ fn who_listens_has_the_lock_with_the_event_and_none_at_the_end_of_the_time() {
 }
 
 #[test]
-fn a_program_that_shares_nothing_delays_and_is_no_error() {
+fn exclusive_open_by_another_program_only_delays() {
     let (_dir, mut file) = in_a_new_directory();
     std::fs::write(file.path(), b"").expect("writes");
     let alone = std::fs::OpenOptions::new().read(true).share_mode(0).open(file.path());
@@ -186,7 +186,7 @@ fn a_program_that_shares_nothing_delays_and_is_no_error() {
 }
 
 #[test]
-fn a_removal_waits_for_a_program_that_does_not_share_the_file_for_it_but_not_for_ever() {
+fn removal_waits_a_bounded_time_for_sharing_violations() {
     let (_dir, mut file) = in_a_new_directory();
     assert_eq!(file.create(), Create::Created);
     let share = FILE_SHARE_READ_AND_WRITE;
@@ -201,7 +201,7 @@ fn a_removal_waits_for_a_program_that_does_not_share_the_file_for_it_but_not_for
 const FILE_SHARE_READ_AND_WRITE: u32 = 1 | 2;
 
 #[test]
-fn a_directory_and_a_device_are_no_lock_files() {
+fn directories_and_devices_are_no_lock_files() {
     let (_dir, mut file) = in_a_new_directory();
     std::fs::create_dir(file.path()).expect("makes");
     assert_eq!((file.create(), file.open()), (Create::Exists, OpenReply::Failed));
@@ -226,7 +226,7 @@ fn a_link_is_neither_followed_nor_opened() {
 }
 
 #[test]
-fn an_age_beyond_the_grace_is_old_in_either_direction() {
+fn file_older_than_grace_either_way_is_old() {
     let (_dir, mut file) = in_a_new_directory();
     assert_eq!(file.create(), Create::Created);
     let mut dated = |changed| {
@@ -258,7 +258,7 @@ fn the_first_error_is_kept() {
 }
 
 #[test]
-fn paths_that_are_long_or_contain_a_nul_are_passed_on_whole_or_refused() {
+fn long_paths_work_and_nul_is_refused() {
     let (dir, _) = in_a_new_directory();
     let deep = dir.path().join("x".repeat(120)).join("y".repeat(120)).join("z.lock");
     let mut file = LockFile::new(deep, process::current_process().into_owned());
@@ -312,7 +312,7 @@ fn access(path: &Path) -> String {
 }
 
 #[test]
-fn files_and_directories_are_the_users_alone_and_old_directories_left_as_they_are() {
+fn files_and_only_created_directories_are_private() {
     let dir = tempfile::tempdir().expect("a directory");
     let before = access(dir.path());
     let mut file =

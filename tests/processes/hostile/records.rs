@@ -1,0 +1,219 @@
+//! What is in the record.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+use std::time::{Instant, SystemTime};
+
+use portlock::{Status, UnknownReason};
+
+use super::{COMMANDS, HANG, HUNG, OPERATIONS, Outcome, PANICKED, Scene};
+use crate::participant::{NOBODY, Participant, not_checked, old_record};
+
+/// Where the kernel's locks are not all listed, a query does not know that one is stale.
+fn is_stale(status: &Status) -> bool {
+    matches!(
+        status,
+        Status::Stale { .. } | Status::Unknown { reason: UnknownReason::CannotWatch, .. }
+    )
+}
+
+/// A record, and the pid that it names if that process lives, or may: then it is refused.
+struct Record {
+    bytes: Vec<u8>,
+    live: Option<u32>,
+    /// Nothing tells whether it lives.
+    is_elsewhere: bool,
+    /// It is too long for a record.
+    is_foreign: bool,
+}
+
+fn records(victim: u32) -> Vec<Record> {
+    let record = |bytes: &[u8], live| Record {
+        bytes: bytes.to_owned(),
+        live,
+        is_elsewhere: false,
+        is_foreign: bytes.len() > portlock::MAX_RECORD,
+    };
+    let live = |text: String| record(text.as_bytes(), Some(victim));
+    let dead = |bytes: &[u8]| record(bytes, None);
+    let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+    // Without one it is of the old format.
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let boot = boot.trim();
+    let evil = r"\u001b]0;evil\u0007\u001b[31mred\r\n\u009b2J\u202eend";
+    let mut records = vec![
+        // Escape sequences: of another container, of a live one and of a dead one.
+        Record {
+            is_elsewhere: true,
+            ..live(format!(
+                r#"{{"pid":{victim},"command":"{evil}","host":"{evil}","boot":"{boot}","pidNamespace":7}}"#
+            ))
+        },
+        live(format!(r#"{{"pid":{victim},"command":"{evil}","startedAt":"{evil}"}}"#)),
+        dead(format!(r#"{{"pid":{NOBODY},"command":"{evil}","startedAt":"{evil}"}}"#).as_bytes()),
+        dead(format!("{{\"pid\":{NOBODY},\"command\":\"\u{1b}[2J\"}}").as_bytes()),
+        // The last of two keys counts, as it does for JSON.parse.
+        live(format!(r#"{{"pid":{NOBODY},"pid":{victim}}}"#)),
+        dead(format!(r#"{{"pid":{victim},"pid":{NOBODY}}}"#).as_bytes()),
+        dead(format!(r#"{{"pid":{victim},"pid":0}}"#).as_bytes()),
+        // Huge numbers and wrong kinds beside a good pid.
+        live(format!(
+            r#"{{"pid":{victim},"port":1e9,"processStart":18446744073709551616,"pidNamespace":-1}}"#
+        )),
+        live(format!(r#"{{"pid":{victim},"startedAt":"9999-12-31T23:59:59.999Z"}}"#)),
+        live(format!(r#"{{"pid":{victim},"startedAt":"+999999-01-01T00:00:00Z"}}"#)),
+        live(format!(r#"{{"pid":{victim},"more":{}}}"#, deep(100))),
+        live(format!("{{\"pid\":{victim}}}{}", " ".repeat(3000))),
+        // No records.
+        dead(format!(r#"{{"pid":{victim},"more":{}}}"#, deep(1000)).as_bytes()),
+        dead("[".repeat(4096).as_bytes()),
+        dead("[".repeat(1_000_000).as_bytes()),
+        dead(format!("\u{feff}{{\"pid\":{victim}}}").as_bytes()),
+        dead(format!("{{\"pid\":{victim}}}{}", " ".repeat(5000)).as_bytes()),
+        dead(format!("{{\"pid\":{victim}}}\0").as_bytes()),
+        dead(&[format!("{{\"pid\":{victim},\"x\":\"").as_bytes(), b"\xff\xfe\"}"].concat()),
+        dead(format!("{{\"pid\":{victim}").as_bytes()),
+        dead(&[0; 4096]),
+        dead(&[0xff; 100]),
+    ];
+    // Pids that are none: groups, everybody, and what a narrower number would make the victim's.
+    for pid in [
+        "0".to_owned(),
+        "-1".to_owned(),
+        "-0".to_owned(),
+        format!("-{victim}"),
+        format!("{victim}.5"),
+        format!("\"{victim}\""),
+        format!("[{victim}]"),
+        (u64::from(victim) + (1 << 32)).to_string(),
+        (i64::from(victim) - (1 << 32)).to_string(),
+        "2147483648".to_owned(),
+        "4294967295".to_owned(),
+        "18446744073709551615".to_owned(),
+        "1e400".to_owned(),
+        "9".repeat(400),
+        "true".to_owned(),
+        "null".to_owned(),
+    ] {
+        records.push(dead(format!("{{\"pid\":{pid},\"port\":5338}}").as_bytes()));
+    }
+    // Pids that there are: the first of all, and the highest that can be.
+    records.push(record(old_record(1, SystemTime::now()).as_bytes(), Some(1)));
+    records.push(dead(b"{\"pid\":2147483647}"));
+    records
+}
+
+#[test]
+fn every_operation_agrees_on_every_hostile_record() {
+    let mut victim = Participant::start();
+    let scene = Scene::new();
+    let others = scene.beside("locks").join("kept.txt");
+    fs::write(&others, "no lock").expect("writes");
+    let records = records(victim.pid());
+    for Record { bytes, live, is_elsewhere, is_foreign } in &records {
+        let shown = bytes[..bytes.len().min(90)].escape_ascii();
+        let began = Instant::now();
+        for operation in OPERATIONS {
+            scene.plant(bytes);
+            let before = scene.everything();
+            let outcome = scene.operate(operation);
+            match (live, outcome) {
+                (None, Outcome::NotALockFile(_)) if *is_foreign => {}
+                (Some(pid), Outcome::Told(Status::Held { holder, .. })) if !is_elsewhere => {
+                    assert_eq!(holder.map(|holder| holder.pid), Some(*pid), "{operation}: {shown}");
+                }
+                (Some(pid), Outcome::Told(Status::Unknown { holder, reason, .. }))
+                    if *is_elsewhere && reason == UnknownReason::NoSharedLock =>
+                {
+                    assert_eq!(holder.map(|holder| holder.pid), Some(*pid), "{operation}: {shown}");
+                }
+                (Some(pid), Outcome::Held(said)) => {
+                    assert!(said.contains(&format!("pid {pid}")), "{operation}: {said}");
+                    assert!(!said.contains(is_raw), "{said:?}");
+                }
+                (Some(_), Outcome::Done(None)) if operation == "sweep" => {}
+                (None, Outcome::Told(status)) => {
+                    assert!(is_stale(&status), "{operation}, {shown}: {status:?}");
+                    assert!(!status.describe(&scene.lock).contains(is_raw), "{status:?}");
+                }
+                (None, Outcome::Done(Some(from))) => assert!(!from.contains(is_raw), "{from:?}"),
+                (_, other) => panic!("{operation}, {shown}: {other:?}"),
+            }
+            let is_query = ["status", "list"].contains(&operation);
+            if live.is_some() || is_query || *is_foreign {
+                assert_eq!(scene.everything(), before, "{operation}: {shown}");
+            } else {
+                assert!(!fs::exists(scene.lock.path()).expect("looks"), "{operation}: {shown}");
+            }
+        }
+        assert!(began.elapsed() < HANG, "{shown}");
+    }
+    assert_eq!(fs::read(&others).expect("stands"), b"no lock");
+    assert_eq!(victim.tell("pid"), victim.pid().to_string(), "it lives");
+    println!("{} records, 7 operations each", records.len());
+}
+
+/// The subcommands too, under the eyes of strace: of all signals only 0 is ever sent, to a process.
+#[test]
+#[cfg(target_os = "linux")]
+fn subcommands_send_no_signals_and_escape_records() {
+    let mut victim = Participant::start();
+    let scene = Scene::new();
+    let traced = Command::new("strace").arg("--version").output().is_ok();
+    if !traced {
+        assert!(std::env::var_os("CI").is_none(), "strace is missing: apt-get install strace");
+        not_checked("the signals of the subcommands: strace is missing; apt-get install strace");
+    }
+    let (saved, trace) = (scene.beside("saved"), scene.beside("trace"));
+    let script: String = COMMANDS
+        .iter()
+        .map(|words| format!("cp -p saved \"$FILE\"; timeout 20 \"$PORTLOCK\" {words}; echo =$?\n"))
+        .collect();
+    let (mut asked, mut codes) = (0, BTreeMap::new());
+    let records = records(victim.pid());
+    for Record { bytes, live, .. } in &records {
+        scene.plant(bytes);
+        fs::rename(scene.lock.path(), &saved).expect("renames");
+        let mut shell = Command::new(if traced { "strace" } else { "sh" });
+        if traced {
+            let signals =
+                "--trace=kill,tkill,tgkill,rt_sigqueueinfo,rt_tgsigqueueinfo,pidfd_send_signal";
+            shell.args(["-f", "-qq", "--seccomp-bpf", signals, "-o"]).arg(&trace).arg("sh");
+        }
+        shell.args(["-c", &script]).env("FILE", scene.lock.path());
+        shell.env("PORTLOCK", env!("CARGO_BIN_EXE_portlock")).env("HOME", scene.home.path());
+        shell.env("PORTLOCK_DIR", scene.dir.path()).current_dir(scene.home.path());
+        let done = shell.output().expect("it runs");
+        let shown = bytes[..bytes.len().min(90)].escape_ascii();
+        for out in [done.stdout, done.stderr] {
+            let said = String::from_utf8(out).expect("UTF-8");
+            assert!(!said.contains(|c| c != '\n' && is_raw(c)), "{shown}: {said:?}");
+            for code in said.lines().filter_map(|line| line.strip_prefix('=')) {
+                let code: i32 = code.parse().expect("a number");
+                assert!(code < 128 && code != PANICKED && code != HUNG, "{shown}: {said}");
+                *codes.entry((live.is_some(), code)).or_insert(0) += 1;
+            }
+        }
+        let signals =
+            if traced { fs::read_to_string(&trace).expect("it wrote") } else { "".into() };
+        for line in signals.lines().filter(|line| !line.contains("---") && !line.contains("+++")) {
+            let (_, call) = line.split_once(' ').expect("a pid and a call");
+            let pid =
+                call.trim_start().strip_prefix("kill(").and_then(|call| call.split_once(", 0)"));
+            let pid: i32 = pid.and_then(|(pid, _)| pid.parse().ok()).unwrap_or(0);
+            assert!(pid > 0, "{shown}: {line}");
+            asked += 1;
+        }
+    }
+    assert!(asked > 0 || !traced, "the control: the probes are seen");
+    assert_eq!(victim.tell("pid"), victim.pid().to_string(), "it lives");
+    println!(
+        "{} records, {asked} probes; whether it lives, exit status, times: {codes:?}",
+        records.len()
+    );
+}
+
+fn is_raw(c: char) -> bool {
+    c.is_control() || c == '\u{202e}'
+}
