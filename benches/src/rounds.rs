@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_and_the_quartiles_are_those_of_the_figures() {
+    fn median_and_quartiles_are_known_values() {
         let spread = Spread::of((0..101).rev().map(f64::from).collect());
         assert_eq!((spread.low, spread.median, spread.high), (25.0, 50.0, 75.0));
         assert!(spread.surely.0 < 50.0 && spread.surely.1 > 50.0, "{spread:?}");
@@ -146,7 +146,7 @@ mod tests {
 
     /// The clock of these two is their own, so the ratio is known.
     #[test]
-    fn who_takes_twice_as_long_has_the_ratio_two() {
+    fn twice_the_time_is_ratio_two() {
         let taking =
             |micros| Contender::timed(move |times| Duration::from_micros(micros) * times as u32);
         let compared = compare(&mut taking(10), &mut taking(20), 10);

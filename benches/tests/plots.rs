@@ -12,7 +12,7 @@ fn figures(plot: Plot) -> String {
 }
 
 #[test]
-fn the_plots_are_drawn_from_the_figures_that_are_committed() {
+fn plots_follow_from_committed_figures() {
     for plot in Plot::ALL {
         let committed = read_to_string(plot.picture()).expect("the plot is committed");
         let drawn = plot.draw(&figures(plot)).expect("it can be drawn");
@@ -25,7 +25,7 @@ fn the_plots_are_drawn_from_the_figures_that_are_committed() {
 
 /// The control: a plot that did not show a figure would be the same without it.
 #[test]
-fn another_figure_gives_another_plot_and_none_gives_none() {
+fn each_figure_changes_the_plot() {
     for (plot, figure) in [(Plot::Handover, "handover_us_median"), (Plot::Scale, "milliseconds")] {
         let text = figures(plot);
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
