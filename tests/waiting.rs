@@ -350,7 +350,10 @@ fn each_way(mut way: impl FnMut(&dyn Fn(&Lock, WaitOptions<'_>) -> Result<Guard,
     way(&|lock, options| {
         must_return("a wait", || runtime().block_on(lock.acquire_async_with(options)))
     });
-    way(&|lock, options| runtime().block_on(lock.acquire_async_with(options.timeout(MINUTE))));
+    way(&|lock, options| {
+        let options = options.timeout(MINUTE);
+        must_return("a wait", || runtime().block_on(lock.acquire_async_with(options)))
+    });
 }
 
 #[test]
@@ -447,7 +450,7 @@ fn a_token_that_was_seen_cancelled_stays_so() {
     assert!(token.is_cancelled());
     assert_eq!(outcome(&place.lock.acquire_with(until(&token).timeout(MINUTE))), cancelled);
     let waits = place.lock.acquire_async_with(until(&token).timeout(MINUTE));
-    assert_eq!(outcome(&runtime().block_on(waits)), cancelled);
+    assert_eq!(outcome(&must_return("a wait", || runtime().block_on(waits))), cancelled);
 }
 
 #[test]

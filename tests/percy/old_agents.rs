@@ -259,7 +259,7 @@ impl Home {
     }
 
     fn portlock(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().expect("portlock runs")
+        must_return("portlock ends", || self.command(arguments).output()).expect("portlock runs")
     }
 
     /// `portlock run`, whose command holds the lock until its input is closed, and the command's pid.

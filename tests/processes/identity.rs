@@ -9,7 +9,7 @@ use portlock::{Refusal, Status, UnknownReason};
 
 use crate::participant::{NOBODY, Participant, Place, ending, old_record, outcome};
 #[cfg(target_os = "linux")]
-use crate::participant::{not_checked, this_test_binary};
+use crate::participant::{must_return, not_checked, this_test_binary};
 use crate::{reclaimed_from, refused_by};
 
 /// Our own record, with some of its keys changed, in a file that nobody has locked.
@@ -287,7 +287,7 @@ fn in_a_pid_namespace(arguments: &[&str], order: &str, pid: u32, place: &Place) 
     let entry = "identity::a_child_in_a_pid_namespace";
     unshare.args([entry, "--exact", "--nocapture", "--test-threads=1"]);
     unshare.env(ORDER, order).env(PID, pid.to_string()).env(PATH, place.path());
-    let output = unshare.output().expect("unshare runs");
+    let output = must_return("the child ends", || unshare.output()).expect("unshare runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = text.lines().find_map(|line| Some(line.split_once("said: ")?.1.to_owned()));
     if said.is_none() {
