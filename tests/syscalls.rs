@@ -49,7 +49,7 @@ fn uncontended_acquire_makes_six_calls_and_release_four() {
             "getpid()",
             // Is it still ours? Somebody may have removed it, and another may hold by now (P2).
             "statx(path)",
-            // While the kernel lock is held: whoever has the file open finds it locked or gone.
+            // While the kernel lock is held: a process that has the file open finds it locked or gone.
             "unlink(path)",
             // A child that another thread is just forking shares the open file until it executes
             // its program, and would keep the kernel lock until then.

@@ -113,7 +113,7 @@ impl Home {
         }
     }
 
-    /// `portlock` with these arguments. It dies of SIGALRM rather than hang for ever, and finds no
+    /// `portlock` with these arguments. It dies of SIGALRM rather than hang forever, and finds no
     /// signal ignored, though the tests may run under nohup or in the background of a script.
     fn portlock<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portlock"));

@@ -106,7 +106,7 @@ fn exclusion_survives_churn_and_kills() {
     };
     let mut others = [Participant::start(), Participant::start()];
     let mut killed = [Participant::start(), Participant::start()];
-    // These would go on for ever.
+    // These would run forever.
     killed.iter_mut().for_each(|one| one.order(&order(usize::MAX)));
     others.iter_mut().for_each(|one| one.order(&order(ROUNDS)));
     let first = others[0].answer();

@@ -210,7 +210,7 @@ fn elsewhere(arguments: &[&str]) -> Option<Participant> {
     Some(Participant::start_as(command))
 }
 
-/// One there holds and we are refused; then the other way round; and whoever dies blocks nobody.
+/// One there holds and we are refused; then the other way round; and a dead holder never blocks.
 #[cfg(target_os = "linux")]
 fn exclude_each_other_by_name(mut other: Participant) {
     let pid = other.tell("pid").parse().expect("a pid");

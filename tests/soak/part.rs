@@ -178,8 +178,8 @@ impl<'a> Part<'a> {
     fn execute_itself(&mut self, n: usize, guard: Guard) {
         let _guard = std::mem::ManuallyDrop::new(guard);
         self.arena.event(b'e');
-        let mut anew = this_binary_as(Role::Ours, self.arena.root(), self.rng.u64(..));
-        let error = anew.env("PORTLOCK_SOAK_OWN", n.to_string()).exec();
+        let mut again = this_binary_as(Role::Ours, self.arena.root(), self.rng.u64(..));
+        let error = again.env("PORTLOCK_SOAK_OWN", n.to_string()).exec();
         self.arena.violation(&format!("exec: {error}"));
     }
 
