@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use portlock::{Guard, Lock};
 
-use crate::participant::{Participant, Place, ending, outcome};
-use crate::refused_by;
+use crate::participant::{Participant, Place, ending, outcome, refused_by};
 
 #[test]
 fn exactly_one_of_two_simultaneous_threads_holds() {

@@ -7,10 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use portlock::{Refusal, Status, UnknownReason};
 
-use crate::participant::{NOBODY, Participant, Place, ending, old_record, outcome};
+use crate::participant::{
+    NOBODY, Participant, Place, ending, old_record, outcome, reclaimed_from, refused_by,
+};
 #[cfg(target_os = "linux")]
 use crate::participant::{must_return, not_checked, this_test_binary};
-use crate::{reclaimed_from, refused_by};
 
 /// Our own record, with some of its keys changed, in a file that nobody has locked.
 pub(crate) fn left_by_a_changed_self(place: &Place, changes: &[(&str, serde_json::Value)]) {

@@ -26,8 +26,7 @@ use std::fmt;
 
 use portlock::Guard;
 
-use crate::participant::ending;
-use crate::refused_by;
+use crate::participant::{ending, refused_by};
 use scenarios::{SCENARIOS, Scenario, Strike, Wrong};
 use stage::{Stage, Stop};
 

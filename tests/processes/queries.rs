@@ -9,9 +9,9 @@ use std::time::SystemTime;
 use portlock::{Lock, Refusal, Status, UnknownReason};
 
 use crate::participant::{
-    NOBODY, Participant, Place, ending, frees_names_at_once, old_record, outcome,
+    NOBODY, Participant, Place, ending, frees_names_at_once, old_record, outcome, reclaimed_from,
 };
-use crate::{reclaimed_from, visible};
+use crate::visible;
 
 #[test]
 fn query_is_read_only() {

@@ -10,7 +10,9 @@ use portlock::{AcquireError, Guard, Lock};
 
 use super::block_on;
 use super::descriptors::{open_and_watched, queues};
-use super::participant::{Participant, Place, old_record, outcome, runtime, wait_until};
+use super::participant::{
+    Participant, Place, old_record, outcome, reclaimed_from, runtime, wait_until,
+};
 
 type Acquired = Result<Guard, AcquireError>;
 type Acquiring = Pin<Box<dyn Future<Output = Acquired> + Send>>;
@@ -132,7 +134,7 @@ fn drop_while_old_agent_holds_leaves_nothing() {
         assert_eq!(wrong_after_a_drop(&place, polls), Vec::<String>::new(), "{polls} polls");
         agent.kill();
         let acquired = place.try_acquire();
-        assert_eq!(outcome(&acquired), format!("held, reclaimed from pid {}", agent.pid()));
+        assert_eq!(outcome(&acquired), reclaimed_from(agent.pid()));
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::time::timeout;
 
 use portlock::{AcquireError, CancelToken, Guard, Lock, WaitOptions};
 
-use participant::{Participant, Place, must_return, old_record, outcome, runtime};
+use participant::{Participant, Place, must_return, old_record, outcome, reclaimed_from, runtime};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -97,7 +97,7 @@ fn death_of_holder_wakes_task_and_is_reported() {
             holder.kill();
             task.await.expect("no panic")
         });
-        assert_eq!(outcome(&acquired), format!("held, reclaimed from pid {}", holder.pid()));
+        assert_eq!(outcome(&acquired), reclaimed_from(holder.pid()));
     }
 }
 
@@ -117,7 +117,7 @@ fn first_poll_acquires_a_free_or_stale_lock() {
     let mut holder = Participant::holding(place.path());
     assert_eq!(once(), "pending");
     holder.kill();
-    assert_eq!(once(), format!("held, reclaimed from pid {}", holder.pid()));
+    assert_eq!(once(), reclaimed_from(holder.pid()));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn live_agent_of_old_format_is_polled() {
         let behind = spawned(&place.lock).await;
         agent.kill();
         let first = task.await.expect("no panic");
-        assert_eq!(outcome(&first), format!("held, reclaimed from pid {}", agent.pid()));
+        assert_eq!(outcome(&first), reclaimed_from(agent.pid()));
         drop(first);
         behind.await.expect("no panic")
     });
