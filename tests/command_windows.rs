@@ -9,7 +9,9 @@ mod participant;
 use std::os::windows::process::CommandExt;
 use std::process::Command;
 
-use participant::{Participant, Place, not_checked, outcome, this_test_binary};
+use participant::{
+    Participant, Place, not_checked, outcome, reclaimed_from, refused_by, this_test_binary,
+};
 use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent};
 use windows_sys::Win32::System::Threading::CREATE_NEW_PROCESS_GROUP;
 
@@ -48,7 +50,7 @@ fn waiter_acquires_when_holder_releases_or_dies() {
         let mut next = Participant::start();
         next.order(&format!("{order} {}", place.path().display()));
         waiter.kill();
-        assert_eq!(next.answer(), format!("held, reclaimed from pid {}", waiter.pid()));
+        assert_eq!(next.answer(), reclaimed_from(waiter.pid()));
         assert_eq!(next.tell("release"), "released");
         assert!(place.is_empty());
     }
@@ -91,7 +93,7 @@ fn whole_exit_code_of_command_is_passed_through() {
 fn while_it_runs_others_are_refused_with_75() {
     let place = Place::new();
     let (mut portlock, _) = run_participant(&place, &[]);
-    let held = format!("refused, held by pid {}", portlock.pid());
+    let held = refused_by(portlock.pid());
     assert_eq!(outcome(&place.try_acquire()), held);
     assert_eq!(exit_code(&place, "0"), Some(75));
     portlock.dismiss();
@@ -106,7 +108,7 @@ fn killing_portlock_ends_its_command() {
     let (mut portlock, _) = run_participant(&place, &[]);
     portlock.kill();
     assert!(portlock.will_answer_no_more(), "nobody has the command's end of the pipe any more");
-    let reclaimed = format!("held, reclaimed from pid {}", portlock.pid());
+    let reclaimed = reclaimed_from(portlock.pid());
     assert_eq!(outcome(&place.try_acquire()), reclaimed);
 }
 

@@ -2,6 +2,10 @@
 
 #![cfg(unix)]
 
+// Of its two waits, this needs one.
+#[allow(dead_code)]
+#[path = "participant/deadline.rs"]
+mod deadline;
 #[path = "../examples/daemon.rs"]
 #[allow(dead_code)]
 mod example;
@@ -11,6 +15,7 @@ use std::time::Duration;
 
 use portlock::{Lock, LockDir};
 
+use deadline::must_return;
 use example::daemon;
 
 /// Set for a process that plays a part: the port.
@@ -67,7 +72,8 @@ impl Place {
     /// What the starter says once it has exited.
     fn start(&self) -> Result<u32, String> {
         let mut starter = part("the_starter", "5338");
-        let output = starter.env("PORTLOCK_DIR", self.0.path()).output().expect("it starts");
+        starter.env("PORTLOCK_DIR", self.0.path());
+        let output = must_return("the starter ends", || starter.output()).expect("it starts");
         let said = String::from_utf8(output.stdout).expect("text");
         match said.lines().find_map(|line| line.strip_prefix("started ")) {
             Some(pid) => Ok(pid.parse().expect("a pid")),

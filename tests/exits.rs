@@ -4,7 +4,7 @@ mod participant;
 
 use std::fs;
 
-use participant::{Participant, Place, outcome};
+use participant::{Participant, Place, outcome, reclaimed_from};
 
 #[cfg(unix)]
 const WAYS: [&str; 2] = ["exit", "exit-in-a-thread"];
@@ -33,7 +33,7 @@ fn s11_abort_leaves_the_file_to_be_reclaimed() {
     let mut holder = Participant::holding(place.path());
     holder.end("abort");
     assert!(!place.is_empty());
-    let reclaimed = format!("held, reclaimed from pid {}", holder.pid());
+    let reclaimed = reclaimed_from(holder.pid());
     assert_eq!(outcome(&place.lock.try_acquire()), reclaimed);
 }
 
@@ -58,7 +58,7 @@ fn s11_only_the_acquiring_process_releases_at_exit() {
     let child = holder.tell("in-a-fork-that-exits pid");
     assert_ne!(child, holder.pid().to_string());
     assert_eq!(holder.tell("current"), "true");
-    let refused = format!("refused, held by pid {}", holder.pid());
+    let refused = participant::refused_by(holder.pid());
     assert_eq!(outcome(&place.lock.try_acquire()), refused);
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use portlock::{Holder, LockDir};
 use serde_json::{Value, json};
 
-use participant::{NOBODY, Participant, not_checked, outcome};
+use participant::{NOBODY, Participant, not_checked, outcome, refused_by};
 
 /// Seconds at the ends of `time_t`, around 1970, and beyond the year 9999.
 const SECONDS: [libc::time_t; 8] = [
@@ -60,7 +60,7 @@ fn extreme_file_time_evicts_no_live_agent() {
         let lock = LockDir::at(dir.path()).port(5338).expect("a port");
         fs::write(lock.path(), format!("{{\"pid\":{}}}", live.pid())).expect("writes");
         set_modified(lock.path(), libc::time_t::MAX);
-        let refused = format!("refused, held by pid {}", live.pid());
+        let refused = refused_by(live.pid());
         assert_eq!(outcome(&lock.try_acquire()), refused);
     }
 }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use participant::Participant;
+use participant::{Participant, must_return};
 use serde_json::{Value, json};
 
 /// A home directory with the locks of the default place.
@@ -39,7 +39,8 @@ impl Home {
     fn portlock(&self, arguments: &[&str]) -> Done {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portlock"));
         command.args(arguments).env("USERPROFILE", self.0.path()).env_remove("PORTLOCK_DIR");
-        let ended = command.stdin(Stdio::null()).output().expect("portlock runs");
+        command.stdin(Stdio::null());
+        let ended = must_return("portlock ends", || command.output()).expect("portlock runs");
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         Done { code: ended.status.code(), out: text(ended.stdout), err: text(ended.stderr) }
     }

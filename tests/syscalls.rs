@@ -11,7 +11,9 @@ mod participant;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use participant::{Participant, not_checked, this_test_binary, until_listening};
+use participant::{
+    Participant, not_checked, reclaimed_from, refused_by, this_test_binary, until_listening,
+};
 
 const ASKS_FOR_LIMIT: &str = "prlimit64(RLIMIT_FSIZE)";
 
@@ -49,7 +51,7 @@ fn uncontended_acquire_makes_six_calls_and_release_four() {
             "getpid()",
             // Is it still ours? Somebody may have removed it, and another may hold by now (P2).
             "statx(path)",
-            // While the kernel lock is held: whoever has the file open finds it locked or gone.
+            // While the kernel lock is held: a process that has the file open finds it locked or gone.
             "unlink(path)",
             // A child that another thread is just forking shares the open file until it executes
             // its program, and would keep the kernel lock until then.
@@ -69,7 +71,7 @@ fn a_reclaim_of_a_dead_holders_file() {
     let mut dead = Participant::holding(&traced.path);
     dead.kill();
     let pid = dead.pid();
-    let reclaim = traced.tell_path("try", &format!("held, reclaimed from pid {pid}"));
+    let reclaim = traced.tell_path("try", &reclaimed_from(pid));
     assert_eq!(
         traced.calls().of(reclaim),
         [
@@ -114,7 +116,7 @@ fn a_refusal_by_a_live_holder() {
     traced.acquire_and_release();
     let holder = Participant::holding(&traced.path);
     let pid = holder.pid();
-    let refusal = traced.tell_path("try", &format!("refused, held by pid {pid}"));
+    let refusal = traced.tell_path("try", &refused_by(pid));
     assert_eq!(
         traced.calls().of(refusal),
         [
@@ -256,7 +258,7 @@ fn s9_nothing_renames() {
     traced.acquire_and_release();
     let mut dead = Participant::holding(&traced.path);
     dead.kill();
-    traced.tell_path("try", &format!("held, reclaimed from pid {}", dead.pid()));
+    traced.tell_path("try", &reclaimed_from(dead.pid()));
     traced.tell("release", "released");
     let text = traced.finish();
     assert!(text.contains("unlink"), "the control: the unlinks are seen");

@@ -19,7 +19,8 @@ use std::time::{Duration, SystemTime};
 use portlock::{AcquireError, CancelToken, Guard, Lock, Refusal, WaitOptions};
 
 use participant::{
-    Participant, Place, must_return, not_checked, outcome, runtime, until_listening, wait_until,
+    Participant, Place, must_return, not_checked, outcome, reclaimed_from, runtime,
+    until_listening, wait_until,
 };
 
 /// Longer than any of it takes.
@@ -43,7 +44,7 @@ fn death_of_holder_wakes_waiter_and_is_reported() {
     let mut holder = Participant::holding(place.path());
     let mut waiter = Participant::waiting(place.path());
     holder.kill();
-    assert_eq!(waiter.answer(), format!("held, reclaimed from pid {}", holder.pid()));
+    assert_eq!(waiter.answer(), reclaimed_from(holder.pid()));
     assert_eq!(waiter.tell("release"), "released");
     assert!(place.is_empty());
 }
@@ -89,7 +90,7 @@ fn waiter_outwaits_command_that_inherited_the_lock() {
     // The command has the file open, so the waiter still waits, whatever it did meanwhile.
     until_listening(waiter.pid());
     holder.dismiss();
-    assert_eq!(waiter.answer(), format!("held, reclaimed from pid {}", holder.pid()));
+    assert_eq!(waiter.answer(), reclaimed_from(holder.pid()));
 }
 
 #[test]
@@ -152,7 +153,7 @@ fn timed_waiter_acquires_after_release_or_death() {
 
         let mut next = listening(&place);
         waiter.kill();
-        assert_eq!(next.answer(), format!("held, reclaimed from pid {}", waiter.pid()));
+        assert_eq!(next.answer(), reclaimed_from(waiter.pid()));
         assert_eq!(next.tell("release"), "released");
         assert!(place.is_empty());
     }
@@ -338,7 +339,7 @@ fn live_agent_of_old_format_is_polled() {
     let mut waiter = Participant::start();
     waiter.order(&format!("acquire {}", place.path().display()));
     agent.kill();
-    assert_eq!(waiter.answer(), format!("held, reclaimed from pid {}", agent.pid()));
+    assert_eq!(waiter.answer(), reclaimed_from(agent.pid()));
 }
 
 /// Waits in every way in turn, with the reports of the holder.
@@ -350,7 +351,10 @@ fn each_way(mut way: impl FnMut(&dyn Fn(&Lock, WaitOptions<'_>) -> Result<Guard,
     way(&|lock, options| {
         must_return("a wait", || runtime().block_on(lock.acquire_async_with(options)))
     });
-    way(&|lock, options| runtime().block_on(lock.acquire_async_with(options.timeout(MINUTE))));
+    way(&|lock, options| {
+        let options = options.timeout(MINUTE);
+        must_return("a wait", || runtime().block_on(lock.acquire_async_with(options)))
+    });
 }
 
 #[test]
@@ -387,7 +391,7 @@ fn a_free_lock_reports_no_wait() {
         let mut dead = Participant::holding(place.path());
         dead.kill();
         let options = WaitOptions::new().on_wait(|held| panic!("{held}"));
-        let reclaimed = format!("held, reclaimed from pid {}", dead.pid());
+        let reclaimed = reclaimed_from(dead.pid());
         assert_eq!(outcome(&acquire(&place.lock, options)), reclaimed);
     });
 }
@@ -447,7 +451,7 @@ fn a_token_that_was_seen_cancelled_stays_so() {
     assert!(token.is_cancelled());
     assert_eq!(outcome(&place.lock.acquire_with(until(&token).timeout(MINUTE))), cancelled);
     let waits = place.lock.acquire_async_with(until(&token).timeout(MINUTE));
-    assert_eq!(outcome(&runtime().block_on(waits)), cancelled);
+    assert_eq!(outcome(&must_return("a wait", || runtime().block_on(waits))), cancelled);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::recorder::STATUS;
-use super::{Finished, Home, PORT, finished, locked, must_return, since, terminal};
+use super::{Finished, Home, PORT, ended, finished, locked, must_return, since, terminal};
 
 fn clear(home: &Home, options: &[&str]) -> Finished {
     finished(home.portlock(["clear"]).args(options).arg(PORT))
@@ -158,10 +158,7 @@ fn asked(
     }
     let before = String::from_utf8(shown).expect("UTF-8");
     keyboard.write_all(at_the_question(&before)).expect("types");
-    let output = child.wait_with_output().expect("ours");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    let done =
-        Finished { status: output.status, out: text(output.stdout), err: text(output.stderr) };
+    let done = ended(child);
     let mut rest = Vec::new();
     // Linux says EIO at the end of a terminal.
     let _ = keyboard.read_to_end(&mut rest);

@@ -8,7 +8,7 @@ use std::process::{ChildStdin, Stdio};
 use serde_json::Value;
 
 use super::recorder::STATUS;
-use super::{Finished, Home, PORT, Running, all_locks_are_seen, finished, since};
+use super::{Finished, Home, PORT, Running, all_locks_are_seen, ended, finished, since};
 
 /// Waits until nobody has the kernel lock on `file`.
 pub(crate) fn until_unlocked(file: &File) {
@@ -148,10 +148,7 @@ fn left_behind(home: &Home, options: &[&str]) -> (Finished, ChildStdin, libc::pi
     portlock.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut portlock = portlock.spawn().expect("portlock starts");
     let keep = portlock.stdin.take().expect("a pipe");
-    let output = portlock.wait_with_output().expect("ours");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    let done =
-        Finished { status: output.status, out: text(output.stdout), err: text(output.stderr) };
+    let done = ended(portlock);
     let pid = done.out.trim_end().parse().expect("a pid");
     (done, keep, pid)
 }

@@ -37,7 +37,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
 
 use deadline::{must_return, wait_until};
 use serde_json::Value;
@@ -113,7 +113,7 @@ impl Home {
         }
     }
 
-    /// `portlock` with these arguments. It dies of SIGALRM rather than hang for ever, and finds no
+    /// `portlock` with these arguments. It dies of SIGALRM rather than hang forever, and finds no
     /// signal ignored, though the tests may run under nohup or in the background of a script.
     fn portlock<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portlock"));
@@ -178,15 +178,22 @@ struct Finished {
 }
 
 impl Finished {
+    fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        Self { status: output.status, out: text(output.stdout), err: text(output.stderr) }
+    }
+
     fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| panic!("killed: {self:?}"))
     }
 }
 
 fn finished(command: &mut Command) -> Finished {
-    let output = command.output().expect("portlock starts");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    Finished { status: output.status, out: text(output.stdout), err: text(output.stderr) }
+    Finished::of(must_return("portlock ends", || command.output()).expect("portlock starts"))
+}
+
+fn ended(child: Child) -> Finished {
+    Finished::of(must_return("portlock ends", || child.wait_with_output()).expect("ours"))
 }
 
 /// A `portlock run` whose command is the recorder. Dropped, it kills the one and ends the other.

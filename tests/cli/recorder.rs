@@ -67,7 +67,7 @@ fn recorder_prints_each_signal() {
 }
 
 fn play(role: &str) -> ! {
-    // It ends in any case, so that no test waits for its lines for ever.
+    // It ends in any case, so that no test waits for its lines forever.
     // SAFETY: alarm only takes a number.
     unsafe { libc::alarm(120) };
     let mut ignored = String::new();

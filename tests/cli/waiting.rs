@@ -6,18 +6,12 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 
 use super::recorder::STATUS;
-use super::{Finished, Home, PORT, finished, locked, must_return, since};
+use super::{Home, PORT, ended, finished, locked, must_return, since};
 #[cfg(target_os = "linux")]
 use super::{child_of, wait_until};
 
 fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("portlock starts")
-}
-
-fn ended(child: Child) -> Finished {
-    let output = child.wait_with_output().expect("ours");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    Finished { status: output.status, out: text(output.stdout), err: text(output.stderr) }
 }
 
 /// Tells how often the lock file was opened, which is how a process that waits is seen to have

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use portlock::{Lock, LockDir};
 
-use crate::participant::{Participant, not_checked, this_test_binary};
+use crate::participant::{Participant, must_return, not_checked, this_test_binary};
 use crate::scenarios::Stage;
 use crate::strace_is_there;
 
@@ -32,7 +32,7 @@ impl Mounted {
         let mut process = unshare.spawn().ok()?;
         let mut said = String::new();
         let out = process.stdout.take().expect("a pipe");
-        BufReader::new(out).read_line(&mut said).expect("its output can be read");
+        must_return("the mount", || BufReader::new(out).read_line(&mut said)).expect("text");
         if said != "there\n" {
             process.wait().expect("ours");
             not_checked("a filesystem of our own: nothing can be mounted here; it takes root");

@@ -301,6 +301,16 @@ pub(crate) fn outcome(attempt: &Result<Guard, AcquireError>) -> String {
     }
 }
 
+/// The [`outcome`] at a lock that a live process holds.
+pub(crate) fn refused_by(pid: u32) -> String {
+    format!("refused, held by pid {pid}")
+}
+
+/// The [`outcome`] at the lock of a dead one.
+pub(crate) fn reclaimed_from(pid: u32) -> String {
+    format!("held, reclaimed from pid {pid}")
+}
+
 /// In one word, how a release ended.
 pub(crate) fn ending(released: &Result<(), ReleaseError>) -> &'static str {
     match released {

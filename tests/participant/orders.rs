@@ -27,7 +27,7 @@ pub(super) fn play() -> ! {
     std::process::exit(0);
 }
 
-/// Set for a participant that has executed itself anew.
+/// Set for a participant that has executed itself again.
 const AGAIN: &str = "PORTLOCK_TEST_PARTICIPANT_AGAIN";
 
 pub(crate) fn answer(said: &str) {

@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 
 use portlock::{AcquireError, Guard, Lock, LockDir, Refusal};
 
-use participant::{Participant, ending, not_checked, outcome};
+use participant::{Participant, ending, not_checked, outcome, reclaimed_from, refused_by};
 
 /// No process ever has this number: Linux ends at 2^22, the others below that.
 const NOBODY: u32 = 2_147_483_646;
@@ -128,7 +128,7 @@ fn s1_exclusive_create_never_writes_an_existing_file() {
     let mut agent = Participant::start();
     let place = Place::with(old_record(agent.pid()));
     let before = (place.bytes(), place.inode());
-    assert_eq!(outcome(&place.try_acquire()), format!("refused, held by pid {}", agent.pid()));
+    assert_eq!(outcome(&place.try_acquire()), refused_by(agent.pid()));
     assert_eq!((place.bytes(), place.inode()), before);
     assert_eq!(agent.tell("pid"), agent.pid().to_string(), "it lived all the while");
 }
@@ -244,10 +244,10 @@ fn s4_refusal_has_record_pid_and_path() {
 fn s4_refusal_names_pid_of_live_old_agent() {
     let agent = Participant::start();
     let place = Place::with(old_record(agent.pid()));
-    assert_eq!(outcome(&place.try_acquire()), format!("refused, held by pid {}", agent.pid()));
+    assert_eq!(outcome(&place.try_acquire()), refused_by(agent.pid()));
     place.grow_old();
     // Its record says that it is young, and it is the later of the two that counts.
-    assert_eq!(outcome(&place.try_acquire()), format!("refused, held by pid {}", agent.pid()));
+    assert_eq!(outcome(&place.try_acquire()), refused_by(agent.pid()));
 }
 
 // ---- S5 -----------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ fn s5_different_ports_lock_at_the_same_time() {
     }
     let mut other = Participant::start();
     let own = port(1).path().to_owned();
-    assert_eq!(other.try_acquire(&own), format!("refused, held by pid {}", std::process::id()));
+    assert_eq!(other.try_acquire(&own), refused_by(std::process::id()));
     assert_eq!(other.try_acquire(port(2).path()), "held");
 }
 
@@ -293,7 +293,7 @@ fn s6_process_that_denies_signals_is_alive() {
 fn s7_record_with_our_own_pid_is_reclaimed() {
     let me = std::process::id();
     let place = Place::with(old_record(me));
-    assert_eq!(outcome(&place.try_acquire()), format!("held, reclaimed from pid {me}"));
+    assert_eq!(outcome(&place.try_acquire()), reclaimed_from(me));
     assert!(place.is_empty());
 }
 
@@ -303,7 +303,7 @@ fn s7_lock_held_by_this_process_is_respected() {
     let place = Place::new();
     let guard = place.try_acquire().expect("free");
     let me = std::process::id();
-    assert_eq!(outcome(&place.try_acquire()), format!("refused, held by pid {me}"));
+    assert_eq!(outcome(&place.try_acquire()), refused_by(me));
     assert!(guard.is_still_held().expect("it stands"));
 }
 
@@ -436,7 +436,7 @@ fn s14_start_after_kill_9_names_the_dead() {
     first.kill();
     assert!(place.path().exists(), "it died with the lock held");
     let mut second = Participant::start();
-    let reclaimed = format!("held, reclaimed from pid {}", first.pid());
+    let reclaimed = reclaimed_from(first.pid());
     assert_eq!(second.try_acquire(place.path()), reclaimed);
     assert_eq!(second.tell("release"), "released");
     assert!(place.is_empty());
@@ -447,7 +447,7 @@ fn s14_second_start_on_a_port_refuses() {
     let place = Place::new();
     let mut first = Participant::holding(place.path());
     let mut second = Participant::start();
-    let refused = format!("refused, held by pid {}", first.pid());
+    let refused = refused_by(first.pid());
     assert_eq!(second.try_acquire(place.path()), refused);
     assert_eq!(first.tell("current"), "true");
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::PORT;
 use super::published::published_lock;
-use crate::participant::{Participant, ending, must_return, not_checked, outcome};
+use crate::participant::{Participant, ending, must_return, not_checked, outcome, reclaimed_from};
 
 /// Takes orders and answers each with a line of JSON. It does with the lock what `percy start` and
 /// `percy stop` do: `handle` is what they keep.
@@ -69,7 +69,7 @@ fn library_reclaims_a_dead_old_agent() {
     agent.kill();
     assert_eq!(home.record()["pid"], agent.pid(), "it died with the lock held");
     let attempt = home.lock().try_acquire();
-    assert_eq!(outcome(&attempt), format!("held, reclaimed from pid {}", agent.pid()));
+    assert_eq!(outcome(&attempt), reclaimed_from(agent.pid()));
 }
 
 #[test]
@@ -259,7 +259,7 @@ impl Home {
     }
 
     fn portlock(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().expect("portlock runs")
+        must_return("portlock ends", || self.command(arguments).output()).expect("portlock runs")
     }
 
     /// `portlock run`, whose command holds the lock until its input is closed, and the command's pid.

@@ -8,6 +8,7 @@ use std::process::Command;
 use portlock::{LockDir, LockDirError};
 
 use crate::listing::{said, swept};
+use crate::participant::must_return;
 
 const ORDER: &str = "PORTLOCK_TEST_ORDER";
 const DIR: &str = "PORTLOCK_TEST_DIR";
@@ -73,7 +74,8 @@ impl Child {
     }
 
     pub(super) fn try_run(mut self) -> Result<String, String> {
-        let output = self.command.output().map_err(|error| error.to_string())?;
+        let output =
+            must_return("a child", || self.command.output()).map_err(|error| error.to_string())?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let answer = said.lines().find_map(|line| line.split_once(ANSWER));
         let lost = || String::from_utf8_lossy(&output.stderr).trim().to_owned();

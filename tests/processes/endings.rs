@@ -3,8 +3,7 @@
 use std::fs::File;
 use std::time::{Duration, SystemTime};
 
-use crate::participant::{Participant, Place, ending, outcome};
-use crate::{reclaimed_from, refused_by};
+use crate::participant::{Participant, Place, ending, outcome, reclaimed_from, refused_by};
 
 #[test]
 fn acquire_after_kill_9_recovers_and_names_holder() {

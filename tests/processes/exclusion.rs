@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use portlock::{Guard, Lock};
 
-use crate::participant::{Participant, Place, ending, outcome};
-use crate::refused_by;
+use crate::participant::{Participant, Place, ending, outcome, refused_by};
 
 #[test]
 fn exactly_one_of_two_simultaneous_threads_holds() {
@@ -106,7 +105,7 @@ fn exclusion_survives_churn_and_kills() {
     };
     let mut others = [Participant::start(), Participant::start()];
     let mut killed = [Participant::start(), Participant::start()];
-    // These would go on for ever.
+    // These would run forever.
     killed.iter_mut().for_each(|one| one.order(&order(usize::MAX)));
     others.iter_mut().for_each(|one| one.order(&order(ROUNDS)));
     let first = others[0].answer();

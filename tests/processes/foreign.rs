@@ -9,8 +9,10 @@ use std::time::SystemTime;
 
 use portlock::AcquireError;
 
-use crate::participant::{NOBODY, Participant, Place, not_checked, old_record, outcome};
-use crate::{as_root, is_locked, refused_by};
+use crate::participant::{
+    NOBODY, Participant, Place, not_checked, old_record, outcome, refused_by,
+};
+use crate::{as_root, is_locked};
 
 /// Refused as `found`, and still what it was; nothing else appeared in the directory.
 fn is_left_alone(place: &Place, found: &str) {

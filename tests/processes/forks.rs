@@ -1,7 +1,7 @@
 //! Forks: a guard belongs to the process that acquired it.
 
-use crate::participant::{Participant, Place, outcome};
-use crate::{is_locked, reclaimed_from, refused_by};
+use crate::is_locked;
+use crate::participant::{Participant, Place, outcome, reclaimed_from, refused_by};
 
 #[test]
 fn guard_in_forked_child_never_releases_parents_lock() {

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use portlock::{AcquireError, Holder, Lock, LockDir, Status, SweepOutcome};
 
-use crate::participant::NOBODY;
+use crate::participant::{NOBODY, must_return};
 
 /// Far more than anything here takes, and less than a person waits.
 const HANG: Duration = Duration::from_secs(20);
@@ -106,7 +106,7 @@ impl Scene {
             let mut command = Command::new("timeout");
             command.args(["20", env!("CARGO_BIN_EXE_portlock")]).args(words.split(' '));
             command.env("PORTLOCK_DIR", self.dir.path()).env("HOME", self.home.path());
-            let done = command.output().expect("it runs");
+            let done = must_return("portlock ends", || command.output()).expect("it runs");
             let code = done.status.code().expect("no signal");
             let said = [done.stdout, done.stderr].map(|out| String::from_utf8(out).expect("UTF-8"));
             let said = said.concat();

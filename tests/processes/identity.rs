@@ -7,10 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use portlock::{Refusal, Status, UnknownReason};
 
-use crate::participant::{NOBODY, Participant, Place, ending, old_record, outcome};
+use crate::participant::{
+    NOBODY, Participant, Place, ending, old_record, outcome, reclaimed_from, refused_by,
+};
 #[cfg(target_os = "linux")]
-use crate::participant::{not_checked, this_test_binary};
-use crate::{reclaimed_from, refused_by};
+use crate::participant::{must_return, not_checked, this_test_binary};
 
 /// Our own record, with some of its keys changed, in a file that nobody has locked.
 pub(crate) fn left_by_a_changed_self(place: &Place, changes: &[(&str, serde_json::Value)]) {
@@ -210,7 +211,7 @@ fn elsewhere(arguments: &[&str]) -> Option<Participant> {
     Some(Participant::start_as(command))
 }
 
-/// One there holds and we are refused; then the other way round; and whoever dies blocks nobody.
+/// One there holds and we are refused; then the other way round; and a dead holder never blocks.
 #[cfg(target_os = "linux")]
 fn exclude_each_other_by_name(mut other: Participant) {
     let pid = other.tell("pid").parse().expect("a pid");
@@ -287,7 +288,7 @@ fn in_a_pid_namespace(arguments: &[&str], order: &str, pid: u32, place: &Place) 
     let entry = "identity::a_child_in_a_pid_namespace";
     unshare.args([entry, "--exact", "--nocapture", "--test-threads=1"]);
     unshare.env(ORDER, order).env(PID, pid.to_string()).env(PATH, place.path());
-    let output = unshare.output().expect("unshare runs");
+    let output = must_return("the child ends", || unshare.output()).expect("unshare runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = text.lines().find_map(|line| Some(line.split_once("said: ")?.1.to_owned()));
     if said.is_none() {

@@ -26,8 +26,7 @@ use std::fmt;
 
 use portlock::Guard;
 
-use crate::participant::ending;
-use crate::refused_by;
+use crate::participant::{ending, refused_by};
 use scenarios::{SCENARIOS, Scenario, Strike, Wrong};
 use stage::{Stage, Stop};
 
@@ -68,7 +67,7 @@ fn abort_at_any_call_never_blocks() {
     every_site_is_struck(Strike::End("abort"));
 }
 
-/// The process lives on, as another program: whoever is recorded is not evicted while it does.
+/// The process lives on, as another program: the recorded holder is not evicted while it does.
 #[test]
 fn exec_at_any_call_blocks_only_until_death() {
     every_site_is_struck(Strike::Exec);
@@ -248,7 +247,7 @@ fn struck(scenario: &Scenario, wrong: Wrong, site: &Site, strike: Strike) -> Res
         }
     }
     seen.new_file = stage.next_acquire_gets_it(strike)?;
-    let expected = NEWBORN.contains(&site.name.as_str()) || !scenario.faults.is_empty();
+    let expected = NEWLY_CREATED.contains(&site.name.as_str()) || !scenario.faults.is_empty();
     if seen.new_file && !expected {
         return Err("an empty file was left, and not by one who had just created it".to_owned());
     }
@@ -257,7 +256,7 @@ fn struck(scenario: &Scenario, wrong: Wrong, site: &Site, strike: Strike) -> Res
 
 /// Whoever ends here leaves an empty file that is new. So may one whose write had failed, here
 /// where the scenario has it so.
-const NEWBORN: [&str; 4] = [
+const NEWLY_CREATED: [&str; 4] = [
     "after Creating create",
     "before LockingCreated lock",
     "after LockingCreated lock",

@@ -69,7 +69,7 @@ fn release_after_chroot_frees_the_lock() {
         if changed != "done" {
             return not_checked(&format!("a change of root ({changed}); it takes root"));
         }
-        let refused = crate::refused_by(holder.pid());
+        let refused = crate::participant::refused_by(holder.pid());
         assert_eq!(outcome(&place.try_acquire()), refused, "it still holds");
         let said = holder.tell(order);
         assert!(order == "drop" || said == "lost", "{said}");

@@ -40,14 +40,6 @@ fn as_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-fn refused_by(pid: u32) -> String {
-    format!("refused, held by pid {pid}")
-}
-
-fn reclaimed_from(pid: u32) -> String {
-    format!("held, reclaimed from pid {pid}")
-}
-
 /// Whether somebody has the kernel lock, found out by trying it: no query of this crate.
 #[cfg(unix)]
 fn is_locked(path: &Path) -> bool {

@@ -9,9 +9,9 @@ use std::time::SystemTime;
 use portlock::{Lock, Refusal, Status, UnknownReason};
 
 use crate::participant::{
-    NOBODY, Participant, Place, ending, frees_names_at_once, old_record, outcome,
+    NOBODY, Participant, Place, ending, frees_names_at_once, old_record, outcome, reclaimed_from,
 };
-use crate::{reclaimed_from, visible};
+use crate::visible;
 
 #[test]
 fn query_is_read_only() {
@@ -91,7 +91,7 @@ fn queries_never_refuse_an_acquire() {
             let attempt = place.try_acquire();
             assert_eq!(outcome(&attempt), "held");
             assert_eq!(ending(&attempt.expect("held").release()), "released");
-            // A stale file stands longer, and whoever locks it stops its reclaim.
+            // A stale file stays longer, and a process that locks it stops its reclaim.
             fs::write(place.path(), old_record(NOBODY, SystemTime::now())).expect("a stale file");
             let attempt = place.try_acquire();
             assert_eq!(outcome(&attempt), reclaimed_from(NOBODY));

@@ -6,7 +6,7 @@
 //! PORTLOCK_STORM_TRIALS=100000 cargo test --release --test processes storms -- --nocapture
 //! ```
 //!
-//! The witness is a file elsewhere that whoever holds creates exclusively, and nothing of this
+//! The witness is a file elsewhere that each holder creates exclusively, and nothing of this
 //! crate. The same storm over the naive protocol must fail: `naive.rs`.
 //!
 //! The processes wait for each trial at a word in shared memory, and give up their processor while

@@ -1,5 +1,5 @@
 //! Where a soak takes place: the directory of the locks, and beside it what its processes and the
-//! test tell each other. All of it is files, so that it outlives whoever is killed.
+//! test tell each other. All of it is files, so that it outlives killed processes.
 
 use std::fs::{self, File};
 use std::io::Write;

@@ -166,7 +166,7 @@ impl<'a> Crew<'a> {
             .map_err(|_| format!("a process {what}, for {HANGS:?}\n{}", self.describe()))
     }
 
-    /// What they are at, for whoever looks for the reason.
+    /// The state of each process, for a person who looks for the reason.
     pub(crate) fn describe(&self) -> String {
         let mut text = String::new();
         for entry in std::fs::read_dir("/proc").expect("/proc is there").flatten() {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use portlock::{AcquireError, Guard, Refusal, ReleaseError, Status};
 
 use crate::arena::{Arena, LOCKS, REMOVED};
-use crate::participant::{NOBODY, old_record};
+use crate::participant::{NOBODY, must_return, old_record};
 use crate::witness::Witness;
 use crate::{Role, environment, pause, this_binary_as};
 
@@ -178,8 +178,8 @@ impl<'a> Part<'a> {
     fn execute_itself(&mut self, n: usize, guard: Guard) {
         let _guard = std::mem::ManuallyDrop::new(guard);
         self.arena.event(b'e');
-        let mut anew = this_binary_as(Role::Ours, self.arena.root(), self.rng.u64(..));
-        let error = anew.env("PORTLOCK_SOAK_OWN", n.to_string()).exec();
+        let mut again = this_binary_as(Role::Ours, self.arena.root(), self.rng.u64(..));
+        let error = again.env("PORTLOCK_SOAK_OWN", n.to_string()).exec();
         self.arena.violation(&format!("exec: {error}"));
     }
 
@@ -292,7 +292,8 @@ impl<'a> Part<'a> {
             2 => (vec!["clear", &name], &[0, 75][..]),
             _ => (vec!["sweep"], &[0][..]),
         };
-        let done = self.command(&arguments).output().expect("portlock runs");
+        let done = must_return("portlock ends", || self.command(&arguments).output())
+            .expect("portlock runs");
         self.arena.event(b'q');
         if !done.status.code().is_some_and(|code| expected.contains(&code)) {
             self.arena.violation(&format!("portlock {arguments:?}: {done:?}"));

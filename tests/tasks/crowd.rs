@@ -11,6 +11,7 @@ use tokio::task::{JoinSet, yield_now};
 
 use portlock::Lock;
 
+use super::block_on;
 use super::descriptors::{open_and_watched, threads};
 use super::participant::{Participant, Place, wait_until};
 
@@ -83,14 +84,14 @@ fn thousand_tasks_acquire_with_one_descriptor_no_thread() {
     let crowd = Crowd::new();
     let mut holder = Participant::holding(crowd.place.path());
     let tasks = spawn(&crowd, TASKS, &runtime);
-    runtime.block_on(crowd.until_waiting(TASKS));
+    block_on(&runtime, crowd.until_waiting(TASKS));
     assert_eq!(crowd.held.load(SeqCst), 0);
     // One is in front. Another may be at its look of every second.
     let (open, watched) = open_and_watched(crowd.place.path());
     assert!(open <= 3 && watched == 1, "{open} open, {watched} watched");
     assert_eq!(threads(name), 2);
     assert_eq!(holder.tell("release"), "released");
-    runtime.block_on(all(tasks));
+    block_on(&runtime, all(tasks));
     assert_eq!(crowd.held.load(SeqCst), TASKS);
     assert_eq!(threads(name), 2);
     assert!(crowd.place.is_empty());
@@ -104,9 +105,9 @@ fn tasks_of_two_runtimes_acquire_one_by_one() {
     std::thread::scope(|threads| {
         for runtime in &runtimes {
             let tasks = spawn(&crowd, 50, runtime);
-            threads.spawn(move || runtime.block_on(all(tasks)));
+            threads.spawn(move || block_on(runtime, all(tasks)));
         }
-        super::runtime().block_on(crowd.until_waiting(100));
+        block_on(&super::runtime(), crowd.until_waiting(100));
         holder.kill();
     });
     assert_eq!(crowd.held.load(SeqCst), 100);
@@ -134,6 +135,6 @@ fn control_waits_left_to_threads_are_caught() {
     assert_eq!(threads(name), 7);
     assert_eq!(holder.tell("release"), "released");
     for wait in waits {
-        runtime.block_on(wait).expect("no panic").expect("held, and released");
+        block_on(&runtime, wait).expect("no panic").expect("held, and released");
     }
 }

@@ -8,8 +8,11 @@ use std::time::SystemTime;
 
 use portlock::{AcquireError, Guard, Lock};
 
+use super::block_on;
 use super::descriptors::{open_and_watched, queues};
-use super::participant::{Participant, Place, old_record, outcome, runtime, wait_until};
+use super::participant::{
+    Participant, Place, old_record, outcome, reclaimed_from, runtime, wait_until,
+};
 
 type Acquired = Result<Guard, AcquireError>;
 type Acquiring = Pin<Box<dyn Future<Output = Acquired> + Send>>;
@@ -56,8 +59,8 @@ fn wrong_after(
         acquire(place.lock.clone())
     };
     let looked_at = || drop(File::open(place.path()).expect("somebody looks"));
-    runtime.block_on(polled(&mut acquire, polls, looked_at));
-    runtime.block_on(async { end(acquire) });
+    block_on(&runtime, polled(&mut acquire, polls, looked_at));
+    block_on(&runtime, async { end(acquire) });
     let mut wrong = Vec::new();
     let (open, watched) = open_and_watched(place.path());
     if open > 0 {
@@ -97,27 +100,27 @@ fn drop_behind_another_task_leaves_nothing() {
     let mut holder = Participant::holding(place.path());
     let runtime = runtime();
     let mut front = in_a_task(place.lock.clone());
-    runtime.block_on(polled(&mut front, 1, || ()));
+    block_on(&runtime, polled(&mut front, 1, || ()));
     assert_eq!(open_and_watched(place.path()), (1, 1));
     // The second poll comes when it is due for a look.
     for polls in 1..=2 {
         let mut behind = in_a_task(place.lock.clone());
-        runtime.block_on(polled(&mut behind, polls, || ()));
+        block_on(&runtime, polled(&mut behind, polls, || ()));
         drop(behind);
         assert_eq!(open_and_watched(place.path()), (1, 1), "{polls} polls");
     }
     // One whose turn has come when it is dropped passes it on.
     let mut next = in_a_task(place.lock.clone());
     let mut last = in_a_task(place.lock.clone());
-    runtime.block_on(polled(&mut next, 1, || ()));
-    runtime.block_on(polled(&mut last, 1, || ()));
+    block_on(&runtime, polled(&mut next, 1, || ()));
+    block_on(&runtime, polled(&mut last, 1, || ()));
     drop(front);
     assert_eq!(open_and_watched(place.path()), (0, 0));
     drop(next);
-    runtime.block_on(polled(&mut last, 1, || ()));
+    block_on(&runtime, polled(&mut last, 1, || ()));
     assert_eq!(open_and_watched(place.path()), (1, 1), "it is in front");
     assert_eq!(holder.tell("release"), "released");
-    assert_eq!(outcome(&runtime.block_on(last)), "held");
+    assert_eq!(outcome(&block_on(&runtime, last)), "held");
     assert!(place.is_empty());
 }
 
@@ -131,7 +134,7 @@ fn drop_while_old_agent_holds_leaves_nothing() {
         assert_eq!(wrong_after_a_drop(&place, polls), Vec::<String>::new(), "{polls} polls");
         agent.kill();
         let acquired = place.try_acquire();
-        assert_eq!(outcome(&acquired), format!("held, reclaimed from pid {}", agent.pid()));
+        assert_eq!(outcome(&acquired), reclaimed_from(agent.pid()));
     }
 }
 
@@ -153,7 +156,7 @@ fn two_hundred_lost_selects_leave_nothing() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    runtime().block_on(async {
+    block_on(&runtime(), async {
         for _ in 0..200 {
             let mut others = random.usize(0..4);
             tokio::select! {

@@ -25,12 +25,18 @@ use tokio::time::timeout;
 
 use portlock::{AcquireError, CancelToken, Guard, Lock, WaitOptions};
 
-use participant::{Participant, Place, old_record, outcome, runtime};
+use participant::{Participant, Place, must_return, old_record, outcome, reclaimed_from, runtime};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Longer than any of it takes.
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// What a future returns, in bounded time.
+#[track_caller]
+fn block_on<F: Future>(runtime: &Runtime, future: F) -> F::Output {
+    must_return("a future", || runtime.block_on(future))
+}
 
 /// One of each kind.
 fn runtimes() -> [Runtime; 2] {
@@ -69,7 +75,7 @@ fn release_wakes_task_whose_guard_changes_thread() {
     for runtime in runtimes() {
         let place = Place::new();
         let mut holder = Participant::holding(place.path());
-        let guard = runtime.block_on(async {
+        let guard = block_on(&runtime, async {
             let task = spawned(&place.lock).await;
             assert_eq!(holder.tell("release"), "released");
             timeout(HOUR, task).await.expect("in time").expect("no panic").expect("held")
@@ -86,12 +92,12 @@ fn death_of_holder_wakes_task_and_is_reported() {
     for runtime in runtimes() {
         let place = Place::new();
         let mut holder = Participant::holding(place.path());
-        let acquired = runtime.block_on(async {
+        let acquired = block_on(&runtime, async {
             let task = spawned(&place.lock).await;
             holder.kill();
             task.await.expect("no panic")
         });
-        assert_eq!(outcome(&acquired), format!("held, reclaimed from pid {}", holder.pid()));
+        assert_eq!(outcome(&acquired), reclaimed_from(holder.pid()));
     }
 }
 
@@ -111,7 +117,7 @@ fn first_poll_acquires_a_free_or_stale_lock() {
     let mut holder = Participant::holding(place.path());
     assert_eq!(once(), "pending");
     holder.kill();
-    assert_eq!(once(), format!("held, reclaimed from pid {}", holder.pid()));
+    assert_eq!(once(), reclaimed_from(holder.pid()));
 }
 
 #[test]
@@ -121,7 +127,7 @@ fn a_limit_reports_the_holder_at_its_end() {
         let holder = Participant::holding(place.path());
         let options = WaitOptions::new().timeout(Duration::from_millis(20));
         let acquire = async { timeout(MINUTE, place.lock.acquire_async_with(options)).await };
-        let timed_out = runtime.block_on(acquire).expect("in time");
+        let timed_out = block_on(&runtime, acquire).expect("in time");
         assert_eq!(outcome(&timed_out), format!("timed out, held by pid {}", holder.pid()));
     }
 }
@@ -133,7 +139,7 @@ fn one_token_ends_the_waits_of_many_tasks() {
         let place = Place::new();
         let mut holder = Participant::holding(place.path());
         let token = CancelToken::new().expect("a token");
-        runtime.block_on(async {
+        block_on(&runtime, async {
             let mut tasks = Vec::new();
             for _ in 0..3 {
                 let options = WaitOptions::new().cancel_token(&token);
@@ -157,7 +163,7 @@ fn task_timeout_leaves_nothing_pending() {
     for runtime in runtimes() {
         let place = Place::new();
         let mut holder = Participant::holding(place.path());
-        runtime.block_on(async {
+        block_on(&runtime, async {
             let timed_out = timeout(Duration::from_millis(20), place.lock.acquire_async()).await;
             assert!(timed_out.is_err());
             let status = place.lock.status().expect("looks");
@@ -176,12 +182,12 @@ fn live_agent_of_old_format_is_polled() {
     let place = Place::new();
     let mut agent = Participant::start();
     fs::write(place.path(), old_record(agent.pid(), SystemTime::now())).expect("the agent's file");
-    let acquired = runtime().block_on(async {
+    let acquired = block_on(&runtime(), async {
         let task = spawned(&place.lock).await;
         let behind = spawned(&place.lock).await;
         agent.kill();
         let first = task.await.expect("no panic");
-        assert_eq!(outcome(&first), format!("held, reclaimed from pid {}", agent.pid()));
+        assert_eq!(outcome(&first), reclaimed_from(agent.pid()));
         drop(first);
         behind.await.expect("no panic")
     });
@@ -192,7 +198,7 @@ fn live_agent_of_old_format_is_polled() {
 fn unpolled_future_in_front_blocks_no_acquire() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    let acquired = runtime().block_on(async {
+    let acquired = block_on(&runtime(), async {
         let mut unpolled = pin!(place.lock.acquire_async());
         assert!(timeout(Duration::ZERO, unpolled.as_mut()).await.is_err());
         let behind = spawned(&place.lock).await;
@@ -205,7 +211,7 @@ fn unpolled_future_in_front_blocks_no_acquire() {
 #[test]
 fn failure_ends_the_wait_at_once() {
     let home = tempfile::tempdir().expect("a directory");
-    let error = runtime().block_on(Lock::at(home.path()).acquire_async());
+    let error = block_on(&runtime(), Lock::at(home.path()).acquire_async());
     assert!(matches!(&error, Err(AcquireError::NotALockFile { .. })), "{error:?}");
 }
 
@@ -240,6 +246,6 @@ fn future_and_guard_are_send() {
     let place = Place::new();
     let lock = place.lock.clone();
     let acquire = may_go_anywhere(async move { lock.acquire_async().await });
-    let guard = runtime().block_on(acquire).expect("nobody holds it");
+    let guard = block_on(&runtime(), acquire).expect("nobody holds it");
     may_go_anywhere(guard).release().expect("released");
 }

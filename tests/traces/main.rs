@@ -10,6 +10,10 @@
 
 #![cfg(target_os = "linux")]
 
+// Of its two waits, this needs one.
+#[allow(dead_code)]
+#[path = "../participant/deadline.rs"]
+mod deadline;
 mod falsehoods;
 mod recording;
 
@@ -22,6 +26,7 @@ use portlock_model::conformance::trace::{Event, Trace, What, explain, now, parse
 use portlock_model::scenario::machines::{Op, Reply};
 use portlock_model::scenario::state::Kind;
 
+use deadline::must_return;
 use recording::{LIE, ROLE, let_the_grace_pass};
 
 /// Which lane asks.
@@ -88,7 +93,8 @@ fn lane(role: &str, number: u64, plan: Plan, path: &Path) -> (Vec<Event>, Vec<Ev
         let output = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut lines = Vec::new();
         let mut killed = false;
-        for line in output.lines() {
+        let mut output = output.lines();
+        while let Some(line) = must_return("a line, or its end", || output.next()) {
             lines.push(line.expect("text"));
             // What it has written by then is read to the end.
             if Some(lines.len()) == last {
@@ -102,7 +108,7 @@ fn lane(role: &str, number: u64, plan: Plan, path: &Path) -> (Vec<Event>, Vec<Ev
                 }
             }
         }
-        let status = child.wait().expect("it can be reaped");
+        let status = must_return("its end", || child.wait()).expect("it can be reaped");
         assert!(killed || status.success(), "it ended with {status}");
         events.extend(parse(lines.iter().map(String::as_str), now()).expect("a trace"));
         if !status.success() {

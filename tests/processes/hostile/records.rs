@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 use portlock::{Status, UnknownReason};
 
 use super::{COMMANDS, HANG, HUNG, OPERATIONS, Outcome, PANICKED, Scene};
-use crate::participant::{NOBODY, Participant, not_checked, old_record};
+use crate::participant::{NOBODY, Participant, must_return, not_checked, old_record};
 
 /// Where the kernel's locks are not all listed, a query does not know that one is stale.
 fn is_stale(status: &Status) -> bool {
@@ -184,7 +184,7 @@ fn subcommands_send_no_signals_and_escape_records() {
         shell.args(["-c", &script]).env("FILE", scene.lock.path());
         shell.env("PORTLOCK", env!("CARGO_BIN_EXE_portlock")).env("HOME", scene.home.path());
         shell.env("PORTLOCK_DIR", scene.dir.path()).current_dir(scene.home.path());
-        let done = shell.output().expect("it runs");
+        let done = must_return("the shell ends", || shell.output()).expect("it runs");
         let shown = bytes[..bytes.len().min(90)].escape_ascii();
         for out in [done.stdout, done.stderr] {
             let said = String::from_utf8(out).expect("UTF-8");

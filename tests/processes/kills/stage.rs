@@ -9,8 +9,7 @@ use portlock::Guard;
 
 use super::scenarios::{Action, Scenario, Stands, Strike, Wrong};
 use super::{Site, give_back, struck};
-use crate::participant::{Participant, Place, outcome, set_byte_lock};
-use crate::refused_by;
+use crate::participant::{Participant, Place, outcome, refused_by, set_byte_lock};
 
 /// A child at work, and what it works on.
 pub(super) struct Stage {

@@ -14,8 +14,9 @@ use std::fs;
 use super::give_back;
 use super::scenarios::Stands;
 use super::stage::next_acquire;
-use crate::participant::{Participant, Place, not_checked, outcome, this_test_binary, wait_until};
-use crate::refused_by;
+use crate::participant::{
+    Participant, Place, not_checked, outcome, refused_by, this_test_binary, wait_until,
+};
 
 #[test]
 fn kill_before_any_syscall_never_blocks() {
