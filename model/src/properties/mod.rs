@@ -1,5 +1,7 @@
 //! The properties, as checks of a move and of the state that it leads to.
 
+pub mod property;
+pub mod runs;
 pub mod solo;
 
 use portlock::protocol::{
@@ -8,8 +10,10 @@ use portlock::protocol::{
 };
 
 use self::solo::{EverySolo, Solo};
-use crate::scenario::catalogue::{Property, Scenario};
-use crate::scenario::moves::{Manner, Outcome, SoloEnd, apply, fair_run, is_blocked};
+use crate::properties::property::Property;
+use crate::properties::runs::{Manner, SoloEnd, fair_run};
+use crate::scenario::catalogue::Scenario;
+use crate::scenario::moves::{Outcome, apply, is_blocked};
 use crate::scenario::other::Percy;
 use crate::scenario::state::{Activity, Content, Creator, Kind, Move, Participant, State, Who};
 use crate::variants::Protocol;

@@ -3,8 +3,9 @@
 
 use std::sync::LazyLock;
 
+use crate::properties::property::Property;
 use crate::properties::{check_move, check_solo};
-use crate::scenario::catalogue::{Property, Scenario};
+use crate::scenario::catalogue::Scenario;
 use crate::scenario::moves::{Outcome, apply, successors};
 use crate::scenario::schedule::{Schedule, run};
 use crate::scenario::state::{Move, PARTICIPANTS, State, Who};

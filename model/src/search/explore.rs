@@ -19,9 +19,10 @@ use portlock::protocol::{
     Acquire, Clear, Cleared, Closing, OpenReply, Query, Refusal, Release, Released, Then,
 };
 
+use crate::properties::property::Property;
 use crate::properties::solo::Memo;
 use crate::properties::{check_move, check_solo, check_solo_by, names, takes_a_used_lock};
-use crate::scenario::catalogue::{Property, Scenario};
+use crate::scenario::catalogue::Scenario;
 use crate::scenario::machines::{Answer, Reply};
 use crate::scenario::moves::{Outcome, successors};
 use crate::scenario::schedule::Schedule;

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::scenario::catalogue::{Property, Scenario};
+use crate::properties::property::Property;
+use crate::scenario::catalogue::Scenario;
 use crate::scenario::schedule::run;
 use crate::search::explore::{Found, Incomplete, Limits, explore};
 use crate::variants::{Caught, Protocol, Variant, all};

@@ -1,9 +1,9 @@
 //! Where everything of a sequence diagram stands, and how it is drawn.
 
 use super::{Being, FileNumber, HOLDS, Locked, Row, Story};
+use crate::properties::property::Property;
 use crate::render::report::{calls, name};
 use crate::render::svg::{Anchor, Style, Svg, pale};
-use crate::scenario::catalogue::Property;
 use crate::scenario::schedule::Run;
 use crate::scenario::state::Who;
 
