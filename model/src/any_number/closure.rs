@@ -66,7 +66,7 @@ pub enum Fault {
 
 impl Closure {
     /// What is left without a rule of interference: steps that are not by it, and views that these
-    /// still lead to. (Closed anew it would be less yet: some who interfere would not be there.)
+    /// still lead to. (Closed again it would be smaller still: some that interfere would not be there.)
     pub fn without(&self, rule: Rule) -> Self {
         let mut leads: Vec<Vec<(u32, Label)>> = vec![Vec::new(); self.views.len()];
         for &(from, to, label) in self.steps.iter().filter(|(.., by)| *by != Label::By(rule)) {

@@ -1,16 +1,16 @@
 //! Every transition of the explicit search, made on a real filesystem by the shipped adapter, and
 //! compared with the model: the reply, the state of the machine, and all that can be seen.
 //!
-//! The states of a search are sorted into *scenes* first. Scenarios of one scene differ only in what
+//! The states of a search are sorted into *scenes* first. States of one scene differ only in what
 //! neither the filesystem nor the adapters know: where the machines are, how the dead look to the
 //! probe, who was a witness of what, how many may still die. What leads from scene to scene by the
-//! same call of the same participant with the same reply is one *step*, and stands for all
+//! same call of the same participant with the same reply is one *step*, and represents all
 //! transitions that are that step. Every step is made. (To make each transition apart, each machine
 //! in its state, is the finer [`Grain`].)
 //!
 //! The steps are walked by as many threads as there are processors, each in a directory of its own:
-//! from where it stands a walk takes a step that nobody has taken; where there is none, the shortest
-//! way to one nearby; and where there is none nearby, it begins anew and takes the shortest way to
+//! from its current scene a walk takes a step that no walk has taken; where there is none, the shortest
+//! way to one nearby; and where there is none nearby, it begins again and takes the shortest way to
 //! the next. So most steps are made with a long history behind them, which a replay of shortest ways
 //! from the start would not have.
 
@@ -77,7 +77,7 @@ pub struct Conformed {
 pub struct Disagreement {
     pub scenario: &'static str,
     pub differs: Differs,
-    /// The moves that led there since the walk began anew, the last ones only.
+    /// The moves that led there since the walk last began, the last ones only.
     pub moves: Vec<Move>,
     pub before: Box<State>,
 }

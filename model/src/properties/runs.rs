@@ -21,7 +21,7 @@ pub enum SoloEnd {
     Endless,
 }
 
-/// What one who runs alone does where somebody stands in its way.
+/// What a participant that runs alone does when another one blocks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
     /// It tries so often as `TRIES` says, and is refused.

@@ -1,17 +1,13 @@
 //! The scenarios to explore: each is one value of [`Scenario`].
 
+mod starts;
+
+pub use self::starts::Start;
+use self::starts::{ALL_STARTS, FEW_STARTS, STARTS, UNPROBED_STARTS};
 use crate::properties::property::Property;
 use crate::scenario::state::{
     Content, Creator, FILES, Kind, Look, PARTICIPANTS, Participant, State,
 };
-
-/// What stands at the path when a scenario begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    Absent,
-    /// A file with this content.
-    File(Content),
-}
 
 /// A scenario: who takes part, what can happen, and which properties are checked.
 #[derive(Debug, Clone)]
@@ -24,9 +20,9 @@ pub struct Scenario {
     pub looks: &'static [Look],
     /// How many calls fail in all.
     pub faults: u8,
-    /// How often somebody outside the protocol removes the path.
+    /// How often a process outside the protocol removes the path.
     pub removals: u8,
-    /// How many participants stop for ever without dying.
+    /// How many participants stop forever without dying.
     pub suspensions: u8,
     /// How many holders lose the way to the path.
     pub chroots: u8,
@@ -47,7 +43,7 @@ pub struct Scenario {
     /// Those who wait do so without end, and spare the probe where the kernel lock is busy.
     pub waits_without_end: bool,
     /// As the adapter of Windows has it: an event is that the kernel lock has come to who listens,
-    /// or it is for nothing; and a name that is being deleted is denied to whoever opens it.
+    /// or it is for nothing; and a name that is being deleted is denied to every process that opens it.
     pub windows: bool,
     /// Who clears may do so by force.
     pub forces: bool,
@@ -57,52 +53,6 @@ pub struct Scenario {
 const ALL: &[Property] =
     &[Property::P1, Property::P2, Property::P3, Property::P4, Property::P5, Property::P6];
 const SAFETY: &[Property] = &[Property::P1, Property::P2];
-
-/// The starts of the base scenario: absent, stale in both formats, empty, a record cut short, another
-/// program's data, a live old agent.
-const STARTS: &[Start] = &[
-    Start::Absent,
-    Start::File(Content::Dead(Look::Gone)),
-    Start::File(Content::OldDead(Look::Gone)),
-    Start::File(Content::Empty),
-    Start::File(Content::Unreadable),
-    Start::File(Content::Foreign),
-    Start::File(Content::OldAlive),
-];
-
-/// As [`STARTS`], with every look that a dead holder can have.
-const ALL_STARTS: &[Start] = &[
-    Start::Absent,
-    Start::File(Content::Dead(Look::Gone)),
-    Start::File(Content::Dead(Look::Zombie)),
-    Start::File(Content::Dead(Look::Reused)),
-    Start::File(Content::Dead(Look::EarlierBoot)),
-    Start::File(Content::Dead(Look::OtherNamespace)),
-    Start::File(Content::Dead(Look::Unlocked)),
-    Start::File(Content::Dead(Look::OnOtherMachine)),
-    Start::File(Content::OldDead(Look::Gone)),
-    Start::File(Content::OldDead(Look::Zombie)),
-    Start::File(Content::OldDead(Look::Thread)),
-    Start::File(Content::OldDead(Look::Reused)),
-    Start::File(Content::Empty),
-    Start::File(Content::Unreadable),
-    Start::File(Content::Foreign),
-    Start::File(Content::OldAlive),
-];
-
-const FEW_STARTS: &[Start] = &[Start::Absent, Start::File(Content::Dead(Look::Gone))];
-
-/// The starts of a scenario in which no process can be probed.
-const UNPROBED_STARTS: &[Start] = &[
-    Start::Absent,
-    Start::File(Content::Dead(Look::Gone)),
-    Start::File(Content::Dead(Look::Reused)),
-    Start::File(Content::Dead(Look::OtherNamespace)),
-    Start::File(Content::OldDead(Look::Gone)),
-    Start::File(Content::Empty),
-    Start::File(Content::Unreadable),
-    Start::File(Content::OldAlive),
-];
 
 impl Scenario {
     /// The scenario that all others are made from.

@@ -384,7 +384,7 @@ fn call(
     Some(outcome)
 }
 
-/// When everybody is idle and nothing stands at the path, the past excuses nothing any more.
+/// When everybody is idle and the path names no file, the past excuses nothing any more.
 fn forgive(next: &mut State) {
     let at_rest = |one| matches!(next.participant(one).activity, Activity::Idle | Activity::Absent);
     if next.path.is_none() && next.everyone().all(at_rest) {

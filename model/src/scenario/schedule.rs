@@ -26,7 +26,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The schedule that bytes stand for: the first is the beginning.
+    /// The schedule that bytes encode: the first is the beginning.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         match bytes.split_first() {
             Some((&start, steps)) => Self { start, steps: steps.to_vec() },

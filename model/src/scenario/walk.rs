@@ -206,7 +206,7 @@ impl Script {
     }
 }
 
-/// What a fuzzer's bytes stand for: the scenario, how many participants, and the schedule.
+/// What a fuzzer's bytes encode: the scenario, how many participants, and the schedule.
 pub fn from_fuzz(bytes: &[u8]) -> (&'static Scenario, usize, Schedule) {
     static WORLDS: LazyLock<Vec<(usize, Scenario)>> = LazyLock::new(|| {
         let of = |participants| move |scenario| (participants, scenario);

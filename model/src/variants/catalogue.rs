@@ -150,7 +150,7 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-/// The part of model/README.md that the table stands in.
+/// The part of model/README.md that has the table.
 const BEGIN: &str = "<!-- variants:begin -->\n";
 const END: &str = "<!-- variants:end -->";
 

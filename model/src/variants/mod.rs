@@ -65,7 +65,7 @@ pub const SHIPPED: Protocol = Protocol {
 pub enum Caught {
     /// This property breaks in this scenario, with so many participants.
     Breaks { property: Property, scenario: &'static str, participants: usize },
-    /// No property breaks in any scenario, since another step covers for it: the reason, and the
+    /// No property breaks in any scenario, because another step covers for it: the reason, and the
     /// variant that leaves out both.
     Harmless { why: &'static str, both: &'static str },
 }
@@ -73,7 +73,7 @@ pub enum Caught {
 /// A way to find a broken property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Engine {
-    /// Exhaustive search (`explore.rs`).
+    /// Exhaustive search (`search/explore.rs`).
     Explorer,
     /// Seeded random schedules (tests/properties.rs), and with coverage the fuzzer's.
     Random,
