@@ -14,7 +14,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use portlock_bench::{load, measures, number};
-use portlock_model::scenario::catalogue::{Property, Scenario};
+use portlock_model::properties::property::Property;
+use portlock_model::scenario::catalogue::Scenario;
 use portlock_model::scenario::moves::{Outcome, successors};
 use portlock_model::scenario::state::{Move, State};
 use portlock_model::search::explore::{Limits, explore};

@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use portlock::protocol::Acquire;
-use portlock_model::scenario::catalogue::{Property, Scenario};
+use portlock_model::properties::property::Property;
+use portlock_model::scenario::catalogue::Scenario;
 use portlock_model::scenario::machines::Answer;
 use portlock_model::scenario::moves::asks_the_driver;
 use portlock_model::scenario::other::Percy;

@@ -13,7 +13,8 @@ use portlock_model::scenario::catalogue::Scenario;
 use portlock_model::scenario::machines::{Machine, Reply, graph};
 use portlock_model::scenario::state::{Activity, Kind};
 use portlock_model::search::counts::{self, Counts, Pinned};
-use portlock_model::search::explore::{Coverage, Limits, Seen, explore};
+use portlock_model::search::coverage::Coverage;
+use portlock_model::search::explore::{Limits, Seen, explore};
 use portlock_model::variants::SHIPPED;
 
 /// What must happen somewhere in every scenario.

@@ -14,12 +14,13 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use portlock::protocol::{Acquire, Release};
+use portlock_model::properties::property::Property;
 use portlock_model::render::pictures::{Picture, double_reclaim};
 use portlock_model::render::report::{Origin, lines};
 use portlock_model::render::sequence;
 use portlock_model::render::svg::{Anchor, Face, Style};
 use portlock_model::render::table::name;
-use portlock_model::scenario::catalogue::{Property, Scenario};
+use portlock_model::scenario::catalogue::Scenario;
 use portlock_model::scenario::machines::{Machine, graph};
 use portlock_model::scenario::schedule::{Schedule, run};
 use portlock_model::variants::{SHIPPED, named};

@@ -11,11 +11,13 @@ use std::time::Instant;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use portlock_model::properties::property::Property;
+use portlock_model::properties::runs::{Manner, SoloEnd, fair_run};
 use portlock_model::properties::solo::{self, Memo, Reached, Solo};
 use portlock_model::properties::{LivenessViolation, check_move, check_solo, check_solo_by};
-use portlock_model::scenario::catalogue::{Property, Scenario};
+use portlock_model::scenario::catalogue::Scenario;
 use portlock_model::scenario::machines::Reply;
-use portlock_model::scenario::moves::{Manner, Outcome, SoloEnd, fair_run, successors};
+use portlock_model::scenario::moves::{Outcome, successors};
 use portlock_model::scenario::state::{
     Activity, Content, Creator, File, Listens, Move, Participant, State,
 };

@@ -3,7 +3,8 @@
 
 use rustc_hash::FxHashSet;
 
-use portlock_model::scenario::catalogue::{Property, Scenario};
+use portlock_model::properties::property::Property;
+use portlock_model::scenario::catalogue::Scenario;
 use portlock_model::scenario::moves::successors;
 use portlock_model::scenario::schedule::run;
 use portlock_model::scenario::state::State;

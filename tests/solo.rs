@@ -7,9 +7,10 @@ use rustc_hash::FxHashMap;
 use portlock::protocol::{
     Acquire, Age, Closing, Peeked, ReadingUnlocked, Refusal, TRIES, Then, UnknownReason,
 };
+use portlock_model::properties::property::Property;
 use portlock_model::properties::solo::{EverySolo, Reached, every_run};
 use portlock_model::properties::{LivenessViolation, check_every_reply, check_solo};
-use portlock_model::scenario::catalogue::{Property, Scenario};
+use portlock_model::scenario::catalogue::Scenario;
 use portlock_model::scenario::state::State;
 use portlock_model::search::explore::{Limits, explore_watched};
 use portlock_model::variants::catalogue::on_all_processors;

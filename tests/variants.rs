@@ -1,8 +1,9 @@
 //! Every wrong protocol is caught, by the property that it breaks, with a trace as short as the one
 //! that is committed. A checker that has never failed is not known to work.
 
+use portlock_model::properties::property::Property;
 use portlock_model::render::report::{Origin, report};
-use portlock_model::scenario::catalogue::{Property, Scenario};
+use portlock_model::scenario::catalogue::Scenario;
 use portlock_model::scenario::machines::Reply;
 use portlock_model::scenario::schedule::run;
 use portlock_model::scenario::state::Kind;

@@ -8,8 +8,9 @@
 
 use portlock_model::any_number::closure::{Closure, close};
 use portlock_model::any_number::local_view::LocalView;
+use portlock_model::properties::property::Property;
 use portlock_model::render::report::{Origin, report};
-use portlock_model::scenario::catalogue::{Property, Scenario};
+use portlock_model::scenario::catalogue::Scenario;
 use portlock_model::search::counts::{Counts, Pinned};
 use portlock_model::search::explore::{Limits, Seen, explore};
 use portlock_model::variants::{Protocol, SHIPPED, named};

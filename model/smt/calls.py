@@ -1,6 +1,6 @@
 """What the calls do: each reply of each call, when it can come and what it changes.
 
-This is a second description of the filesystem, beside the model's `view.rs`; `compare.py` holds
+This is a second description of the filesystem, next to the model's `scenario/view.rs`; `compare.py` holds
 the two to each other. It says less on purpose: the age and the probe may answer anything at any
 time (P7, P8), and every call may fail at any time.
 
@@ -176,7 +176,7 @@ LEFT = {
 
 
 def close(_: str) -> Effect:
-    # It unlocks before it closes, whoever shares the open file.
+    # It unlocks before it closes, even if others share the open file.
     return Effect(then={**LEFT, "lock": f"(and (lock p f) (not {MY_HANDLE}))"}, on_open_file=True)
 
 

@@ -29,7 +29,7 @@ that die one after another.
 
 What is not proved: P3 to P6, which are about more than one step, or about what a record says; and
 beside participants of another protocol, or where somebody outside removes files, or does so by
-force without kernel locks. The model's scenarios stand for those.
+force without kernel locks. The model's scenarios cover those.
 """
 
 import argparse

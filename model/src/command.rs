@@ -118,7 +118,7 @@ struct Budgets {
     /// How often somebody outside the protocol removes the path.
     #[arg(long)]
     removals: Option<u8>,
-    /// How many participants stop for ever.
+    /// How many participants stop forever.
     #[arg(long)]
     suspensions: Option<u8>,
 }

@@ -11,8 +11,9 @@ use proptest::test_runner::{
     TestRunner,
 };
 
+use portlock_model::properties::property::Property;
 use portlock_model::render::report::{Origin, report};
-use portlock_model::scenario::catalogue::{Property, Scenario};
+use portlock_model::scenario::catalogue::Scenario;
 use portlock_model::scenario::machines::Answer;
 use portlock_model::scenario::moves::{Outcome, successors};
 use portlock_model::scenario::schedule::{Schedule, run};

@@ -85,7 +85,7 @@ pub fn is_possible(state: &State, who: Who) -> bool {
         (Content::Of(author), Creator::Start | Creator::Dead) => author != ME && author != ACTOR,
         _ => true,
     };
-    // Whoever created it has read nothing from it.
+    // Its creator has read nothing from it.
     let has_read = state.open_inode(who) == state.path && file.creator != Creator::Alive(who);
     by_creator(file.content) && (!has_read || by_creator(state.participant(who).seen))
 }
@@ -322,7 +322,7 @@ fn empty(scenario: &Scenario, seated: &[(Who, LocalView)]) -> State {
         crashes_left: scenario.crashes.min(1),
         faults_left: scenario.faults.min(1),
         removals_left: scenario.removals.min(1),
-        // Who stops for ever has the view of one that takes its time.
+        // A participant that stops forever has the view of a slow one.
         suspensions_left: 0,
         chroots_left: scenario.chroots.min(1),
         removal_failed: false,

@@ -13,8 +13,9 @@ use super::behind::{behind_one, behind_two, is_possible};
 use super::local_view::{ACTOR, LocalView, ME, Named, OpenIs, STRANGER};
 use super::rule::{Label, Rule};
 use crate::properties::check_move;
+use crate::properties::property::Property;
 use crate::render::table::name;
-use crate::scenario::catalogue::{Property, Scenario};
+use crate::scenario::catalogue::Scenario;
 use crate::scenario::machines::{Op, Reply};
 use crate::scenario::moves::{Outcome, apply, successors, successors_of};
 use crate::scenario::state::{Activity, Content, Kind, Move, State};
@@ -65,7 +66,7 @@ pub enum Fault {
 
 impl Closure {
     /// What is left without a rule of interference: steps that are not by it, and views that these
-    /// still lead to. (Closed anew it would be less yet: some who interfere would not be there.)
+    /// still lead to. (Closed again it would be smaller still: some that interfere would not be there.)
     pub fn without(&self, rule: Rule) -> Self {
         let mut leads: Vec<Vec<(u32, Label)>> = vec![Vec::new(); self.views.len()];
         for &(from, to, label) in self.steps.iter().filter(|(.., by)| *by != Label::By(rule)) {

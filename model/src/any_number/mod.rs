@@ -53,7 +53,8 @@ pub mod invariant;
 pub mod local_view;
 pub mod rule;
 
-use crate::scenario::catalogue::{Property, Scenario};
+use crate::properties::property::Property;
+use crate::scenario::catalogue::Scenario;
 use crate::variants::Protocol;
 use closure::{Closure, close};
 use local_view::LocalView;

@@ -226,7 +226,7 @@ fn across(directory: &Path, twin: &Path) -> io::Result<Vec<String>> {
 /// whether it gets the lock as soon as that is released.
 fn refusal_across(directory: &Path, twin: &Path) -> io::Result<String> {
     let other = Lock::at(twin.join("held.lock"));
-    // So that the second mount remembers that nothing stands there.
+    // So that the second mount remembers that nothing is there.
     let guard = other.try_acquire().map_err(io::Error::other)?;
     guard.release().map_err(io::Error::other)?;
     let guard = Lock::at(directory.join("held.lock")).try_acquire().map_err(io::Error::other)?;

@@ -1,16 +1,16 @@
 //! Every transition of the explicit search, made on a real filesystem by the shipped adapter, and
 //! compared with the model: the reply, the state of the machine, and all that can be seen.
 //!
-//! The states of a search are sorted into *scenes* first. Scenarios of one scene differ only in what
+//! The states of a search are sorted into *scenes* first. States of one scene differ only in what
 //! neither the filesystem nor the adapters know: where the machines are, how the dead look to the
 //! probe, who was a witness of what, how many may still die. What leads from scene to scene by the
-//! same call of the same participant with the same reply is one *step*, and stands for all
+//! same call of the same participant with the same reply is one *step*, and represents all
 //! transitions that are that step. Every step is made. (To make each transition apart, each machine
 //! in its state, is the finer [`Grain`].)
 //!
 //! The steps are walked by as many threads as there are processors, each in a directory of its own:
-//! from where it stands a walk takes a step that nobody has taken; where there is none, the shortest
-//! way to one nearby; and where there is none nearby, it begins anew and takes the shortest way to
+//! from its current scene a walk takes a step that no walk has taken; where there is none, the shortest
+//! way to one nearby; and where there is none nearby, it begins again and takes the shortest way to
 //! the next. So most steps are made with a long history behind them, which a replay of shortest ways
 //! from the start would not have.
 
@@ -24,6 +24,7 @@ pub mod filesystem;
 pub mod kernel;
 pub mod legacy_agent;
 pub mod random;
+mod scenes;
 pub mod slips;
 #[cfg_attr(windows, path = "witness_windows.rs")]
 mod witness;
@@ -32,25 +33,23 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::hash::BuildHasherDefault;
 use std::io;
-use std::mem::Discriminant;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use indexmap::IndexSet;
-use portlock::protocol::{
-    Acquire, Closing, Create, OpenReply, Release, ReleaseClosing, Released, Then,
-};
-use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
+use portlock::protocol::{Create, OpenReply};
+use rustc_hash::{FxHashMap, FxHasher};
 
 use self::kernel::{Calls, Differs, Kernel};
+pub use self::scenes::Grain;
+use self::scenes::{Graph, Step};
 use self::slips::Slip;
 use crate::scenario::catalogue::Scenario;
 use crate::scenario::machines::Reply;
-use crate::scenario::moves::{apply, successors};
+use crate::scenario::moves::apply;
 #[cfg(windows)]
 use crate::scenario::state::Kind;
-use crate::scenario::state::{Activity, Content, Creator, Look, Move, PARTICIPANTS, State, Who};
+use crate::scenario::state::{Move, PARTICIPANTS, State, Who};
 use crate::variants::SHIPPED;
 
 type Hasher = BuildHasherDefault<FxHasher>;
@@ -78,7 +77,7 @@ pub struct Conformed {
 pub struct Disagreement {
     pub scenario: &'static str,
     pub differs: Differs,
-    /// The moves that led there since the walk began anew, the last ones only.
+    /// The moves that led there since the walk last began, the last ones only.
     pub moves: Vec<Move>,
     pub before: Box<State>,
 }
@@ -174,7 +173,7 @@ impl SceneGraph {
             walkers.into_iter().map(|walker| walker.join().expect("no walker panics")).collect()
         });
         let mut sum = Conformed {
-            states: self.graph.scenarios.len(),
+            states: self.graph.states.len(),
             transitions: self.graph.transitions,
             scenes: self.graph.scenes.len(),
             ..Conformed::default()
@@ -192,176 +191,6 @@ impl SceneGraph {
         sum.took = began.elapsed();
         Ok(Ok(sum))
     }
-}
-
-/// Which states are one scene.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Grain {
-    /// Those that the filesystem and the adapters cannot tell apart.
-    Scenes,
-    /// Those that differ only in what no move depends on: budgets, and what the checks of the
-    /// properties remember. All machines are in the same state, and all the dead look the same.
-    Machines,
-}
-
-impl Grain {
-    fn scene(self, state: &State) -> State {
-        let mut scene = *state;
-        forget_the_past(&mut scene);
-        if self == Self::Scenes {
-            forget_the_machines(&mut scene);
-        }
-        scene
-    }
-}
-
-/// Leaves out what is only counted or remembered, and how the dead look, which is simulated.
-fn forget_the_past(scene: &mut State) {
-    (scene.crashes_left, scene.faults_left) = (0, 0);
-    (scene.removals_left, scene.suspensions_left, scene.chroots_left) = (0, 0, 0);
-    (scene.removal_failed, scene.robbed) = (false, false);
-    for file in scene.files.iter_mut().flatten() {
-        file.abandoned = false;
-        file.content = match file.content {
-            Content::Dead(_) => Content::Dead(Look::Gone),
-            Content::OldDead(_) => Content::OldDead(Look::Gone),
-            other => other,
-        };
-    }
-    for participant in &mut scene.participants {
-        (participant.witnessed, participant.in_window) = (0, false);
-        (participant.seen, participant.suspended) = (Content::Empty, false);
-    }
-}
-
-/// Leaves only what the filesystem and the adapters know.
-fn forget_the_machines(scene: &mut State) {
-    for file in scene.files.iter_mut().flatten() {
-        file.creator = Creator::Start;
-    }
-    for participant in &mut scene.participants {
-        // Who has voided its file has written to it before, and does not write at its start again.
-        let voided = matches!(
-            participant.activity,
-            Activity::Acquiring(Acquire::Closing(Closing { then: Then::Fail(_) }))
-                | Activity::Releasing(Release::Closing(ReleaseClosing {
-                    ending: Released::Failed(_)
-                }))
-        );
-        if !voided {
-            participant.activity = Activity::Idle;
-        }
-    }
-}
-
-/// What leads from one scene to another.
-struct Step {
-    to: u32,
-    /// The first state of the search in which it is possible.
-    state: u32,
-    one: Move,
-}
-
-/// The states of a search, its scenes, and the steps between them.
-struct Graph {
-    grain: Grain,
-    scenarios: IndexSet<State, Hasher>,
-    scenes: IndexSet<State, Hasher>,
-    /// The steps that are possible in each scene.
-    steps: Vec<Vec<Step>>,
-    /// From where, and by which step, each scene was found first.
-    found_by: Vec<Option<(u32, u32)>>,
-    /// A state in which the search begins, for each scene that has one.
-    beginnings: FxHashMap<u32, State>,
-    /// How many transitions the search took.
-    transitions: usize,
-}
-
-/// Who did what, with which reply, and the scene that followed.
-type StepKind = (Who, Discriminant<Move>, Reply, u32);
-
-impl Graph {
-    fn of(scenario: &Scenario, grain: Grain) -> Self {
-        let mut graph = Self {
-            grain,
-            scenarios: IndexSet::default(),
-            scenes: IndexSet::default(),
-            steps: Vec::new(),
-            found_by: Vec::new(),
-            beginnings: FxHashMap::default(),
-            transitions: 0,
-        };
-        for beginning in scenario.beginnings() {
-            let state = beginning.canonical().0;
-            graph.scenarios.insert(state);
-            let scene = graph.scene(&state, None).0;
-            graph.beginnings.insert(scene, state);
-        }
-        let mut known: FxHashSet<(u32, StepKind)> = FxHashSet::default();
-        let mut possible = Vec::new();
-        let mut next = 0;
-        while let Some(&state) = graph.scenarios.get_index(next) {
-            let (from, names) = graph.scene(&state, None);
-            successors(scenario, &SHIPPED, &state, &mut possible);
-            for &(one, outcome) in &possible {
-                if !is_given_here(&state, outcome.reply) {
-                    continue;
-                }
-                graph.transitions += 1;
-                let after = outcome.state.canonical().0;
-                graph.scenarios.insert(after);
-                let by = (from, graph.steps[from as usize].len() as u32);
-                let to = graph.scene(&after, Some(by)).0;
-                if known.insert((from, kind(grain, one, &names, outcome.reply, to))) {
-                    graph.steps[from as usize].push(Step { to, state: next as u32, one });
-                }
-            }
-            next += 1;
-        }
-        graph
-    }
-
-    /// The number of a canonical state's scene, and the names of the participants there.
-    fn scene(&mut self, state: &State, by: Option<(u32, u32)>) -> (u32, [Who; PARTICIPANTS]) {
-        let (scene, names) = self.grain.scene(state).canonical();
-        let (number, new) = self.scenes.insert_full(scene);
-        if new {
-            self.found_by.push(by);
-            self.steps.push(Vec::new());
-        }
-        (number as u32, names)
-    }
-
-    /// The scene of a beginning that leads to a scene soonest, and the numbers of the steps.
-    fn way_to(&self, mut at: u32) -> (u32, Vec<u32>) {
-        let mut way = Vec::new();
-        while let Some((before, number)) = self.found_by[at as usize] {
-            way.push(number);
-            at = before;
-        }
-        way.reverse();
-        (at, way)
-    }
-}
-
-fn kind(grain: Grain, one: Move, names: &[Who; PARTICIPANTS], reply: Reply, to: u32) -> StepKind {
-    let who = match one {
-        Move::Begin(who)
-        | Move::Call(who, _)
-        | Move::Answer(who, _)
-        | Move::Release(who)
-        | Move::Crash(who, _)
-        | Move::Suspend(who)
-        | Move::LoseReach(who)
-        | Move::Fork(who) => names[usize::from(who)],
-        Move::Remove => 0,
-    };
-    // No filesystem is asked.
-    let reply = match reply {
-        Reply::Probe(_) if grain == Grain::Scenes => Reply::Other("probe"),
-        other => other,
-    };
-    (who, std::mem::discriminant(&one), reply, to)
 }
 
 /// What the walkers share.
@@ -515,7 +344,7 @@ impl Walker<'_> {
     fn make(&mut self, number: u32, first_time: bool) -> Result<(), Box<Disagreement>> {
         let Tour { scenario, graph, slip, .. } = *self.tour;
         let Step { to, state, one } = graph.steps[self.at as usize][number as usize];
-        let before = graph.scenarios[state as usize];
+        let before = graph.states[state as usize];
         self.walked.moves += 1;
         if self.moves.len() == SHOWN {
             self.moves.pop_front();

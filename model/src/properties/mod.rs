@@ -1,5 +1,7 @@
 //! The properties, as checks of a move and of the state that it leads to.
 
+pub mod property;
+pub mod runs;
 pub mod solo;
 
 use portlock::protocol::{
@@ -8,8 +10,10 @@ use portlock::protocol::{
 };
 
 use self::solo::{EverySolo, Solo};
-use crate::scenario::catalogue::{Property, Scenario};
-use crate::scenario::moves::{Manner, Outcome, SoloEnd, apply, fair_run, is_blocked};
+use crate::properties::property::Property;
+use crate::properties::runs::{Manner, SoloEnd, fair_run};
+use crate::scenario::catalogue::Scenario;
+use crate::scenario::moves::{Outcome, apply, is_blocked};
 use crate::scenario::other::Percy;
 use crate::scenario::state::{Activity, Content, Creator, Kind, Move, Participant, State, Who};
 use crate::variants::Protocol;
@@ -105,8 +109,8 @@ pub fn takes_a_used_lock(before: &State, one: Move, after: &State) -> Option<Kin
     before.everyone().find(uses).map(|user| before.participant(user).kind)
 }
 
-/// P1, as the guard tells it: who is told that the kernel lock protects it has the kernel lock, and
-/// who is told otherwise is on a filesystem without.
+/// P1, as the guard tells it: a holder that gets `KernelLock` has the kernel lock, and
+/// a holder that gets another guarantee is on a filesystem without.
 fn knows_its_guarantee(scenario: &Scenario, outcome: &Outcome) -> bool {
     match outcome.ended {
         Activity::Acquiring(Acquire::Held(guarantee)) => {
@@ -247,7 +251,7 @@ pub fn check_solo(
     })
 }
 
-/// Same as [`check_alone`], except that `solo` makes the solo runs, or remembers them.
+/// Same as [`check_solo`], except that `solo` makes the solo runs, or remembers them.
 pub fn check_solo_by(
     scenario: &Scenario,
     protocol: &Protocol,
@@ -292,7 +296,7 @@ pub fn check_solo_by(
     Ok(longest)
 }
 
-/// Same as [`check_alone`], of every reply that a call can give and with as many tries as ship. Of
+/// Same as [`check_solo`], of every reply that a call can give and with as many tries as ship. Of
 /// calls whose callers leave: `every` makes the runs of one participant that has begun.
 pub fn check_every_reply(
     scenario: &Scenario,
@@ -433,7 +437,7 @@ pub fn begun(scenario: &Scenario, protocol: &Protocol, state: &State, who: Who) 
     apply(scenario, protocol, state, Move::Begin(who)).map_or(*state, |outcome| outcome.state)
 }
 
-/// What is broken when a file stands in the way of one that nobody keeps from it: recovery, if it
+/// What is broken when a file blocks a participant that no other keeps from it: recovery, if it
 /// is not a living participant's.
 fn checked_in(scenario: &Scenario, state: &State) -> Result<u32, Property> {
     let died = state.named().is_some_and(|file| !matches!(file.creator, Creator::Alive(_)));

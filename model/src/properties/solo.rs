@@ -2,15 +2,16 @@
 //! the few things that it can reach, and most states have these in common.
 //!
 //! It is of runs in which the others stand still. Where a participant waits until the others have
-//! ended what they are at ([`fair_run`](crate::scenario::moves::fair_run)), their states matter as well, and
+//! ended what they are at ([`fair_run`](crate::properties::runs::fair_run)), their states matter as well, and
 //! nothing is remembered.
 
 use portlock::protocol::{Acquire, Clear, Release, TRIES};
 use rustc_hash::FxHashMap;
 
+use crate::properties::runs::{SoloEnd, dates, solo};
 use crate::scenario::catalogue::Scenario;
 use crate::scenario::machines::Answer;
-use crate::scenario::moves::{Outcome, SoloEnd, apply, asks_the_driver, dates, solo};
+use crate::scenario::moves::{Outcome, apply, asks_the_driver};
 use crate::scenario::state::{
     Activity, Content, Creator, File, Inode, Kind, Move, OpenFile, Participant, State, Who,
 };

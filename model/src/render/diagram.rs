@@ -1,5 +1,5 @@
 //! The machines of acquire and release as a state diagram, made from the graph that the shipped
-//! code gives. Where each state stands is said here, in `ACQUIRE` and `RELEASE`; what leads
+//! code gives. The place of each state is given here, in `ACQUIRE` and `RELEASE`; what leads
 //! where, and on which replies, is not. A state that has no place is an error, and so is a place
 //! for which there is no state.
 
@@ -16,7 +16,7 @@ use sheet::{MARGIN, OPERATION, OUTSIDE, Sheet, TITLE, WIDTH};
 enum Path {
     /// Our own file, from its create until it is held.
     Take,
-    /// Looks at what stands at the path.
+    /// Looks at what the path names.
     Look,
     /// A dead holder's file is removed.
     Recover,
@@ -41,9 +41,9 @@ impl Path {
     }
 }
 
-/// Where states stand.
+/// A place for states.
 struct Place {
-    /// How the names of the states begin that stand here. The longest that fits counts.
+    /// How the names of the states begin that are here. The longest that fits counts.
     states: &'static str,
     /// What tells it from others of this name.
     tag: &'static str,

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use crate::properties::property::Property;
 use crate::render::diagram;
 use crate::render::sequence::{self, Story};
-use crate::scenario::catalogue::{Property, Scenario, Start};
+use crate::scenario::catalogue::{Scenario, Start};
 use crate::scenario::schedule::{Run, Schedule, run};
 use crate::scenario::state::{Content, Look, Move, Who};
 use crate::scenario::walk::Walk;

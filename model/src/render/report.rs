@@ -25,7 +25,7 @@ pub struct Origin<'a> {
 }
 
 impl Origin<'_> {
-    /// What stands above the picture of a run.
+    /// What is above the picture of a run.
     pub fn story(&self, scenario: &Scenario) -> Story {
         let protocol = self.protocol();
         let participants = scenario.kinds.len();

@@ -10,7 +10,7 @@ use crate::scenario::schedule::{Made, Run};
 use crate::scenario::state::{Activity, Content, FILES, Inode, Move, PARTICIPANTS, State, Who};
 use sheet::Sheet;
 
-/// What stands above a diagram.
+/// What is above a diagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Story {
     pub title: String,
@@ -38,7 +38,7 @@ enum Being {
     /// Within a call.
     Busy,
     Holds,
-    /// It stopped for ever, and lives.
+    /// It stopped forever, and lives.
     Stopped,
 }
 

@@ -13,7 +13,7 @@ pub enum Face {
     Sans,
 }
 
-/// Which end of a text stands at its position.
+/// Which end of a text is at its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Anchor {
     Start,
@@ -253,7 +253,7 @@ fn rounded(points: &[(i32, i32)]) -> String {
     path
 }
 
-/// Text as it may stand between tags and in attributes.
+/// Text as it may be between tags and in attributes.
 pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for one in text.chars() {

@@ -166,7 +166,7 @@ fn print_machine<M: Machine>(out: &mut String) {
     }
 }
 
-/// A row of a table. Its cells stand in the first line of the label.
+/// A row of a table. Its cells are in the first line of the label.
 struct Row {
     label: Vec<String>,
     cells: Vec<String>,
@@ -304,7 +304,7 @@ pub fn name(value: &impl Debug) -> String {
             return outer.to_owned();
         }
     }
-    // What is said of a file that stands, and why a holder is unknown: the reason alone.
+    // What is said of a file that exists, and why a holder is unknown: the reason alone.
     short = short.replace(", disposition: ", ", ");
     for (kind, mark) in [("Unknown(", ""), ("NotFinal(", "?"), ("Final(", ""), ("Blocks(", "")] {
         while let Some(at) = short.find(kind) {
@@ -354,7 +354,7 @@ fn print_grid(out: &mut String, mut heading: Vec<String>, mut rows: Vec<Row>) {
         }
     }
     let widths = widths(&heading, &rows);
-    // Still too wide: what does not fit stands below, with the same labels.
+    // Still too wide: what does not fit is below, with the same labels.
     let mut from = 1;
     while from < heading.len() {
         let mut to = from + 1;

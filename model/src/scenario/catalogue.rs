@@ -1,79 +1,13 @@
 //! The scenarios to explore: each is one value of [`Scenario`].
 
-use std::fmt;
+mod starts;
 
+pub use self::starts::Start;
+use self::starts::{ALL_STARTS, FEW_STARTS, STARTS, UNPROBED_STARTS};
+use crate::properties::property::Property;
 use crate::scenario::state::{
     Content, Creator, FILES, Kind, Look, PARTICIPANTS, Participant, State,
 };
-
-/// A property that the checks can find broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Property {
-    P1,
-    P2,
-    P3,
-    P4,
-    P5,
-    P6,
-    /// A query changes nothing.
-    Query,
-}
-
-impl Property {
-    /// A list of this property alone.
-    pub fn only(self) -> &'static [Self] {
-        match self {
-            Self::P1 => &[Self::P1],
-            Self::P2 => &[Self::P2],
-            Self::P3 => &[Self::P3],
-            Self::P4 => &[Self::P4],
-            Self::P5 => &[Self::P5],
-            Self::P6 => &[Self::P6],
-            Self::Query => &[Self::Query],
-        }
-    }
-
-    /// The property as a sentence.
-    pub fn sentence(self) -> &'static str {
-        match self {
-            Self::P1 => {
-                "P1 exclusion: at most one participant holds, and has the lock of the named file"
-            }
-            Self::P2 => {
-                "P2 no foreign removal: nobody removes a file that it did not judge dead under its lock, or create"
-            }
-            Self::P3 => "P3 recovery: who died blocks nobody",
-            Self::P4 => {
-                "P4 truthful refusal: who is named had the named file locked, with its record in it, during \
-                 the call"
-            }
-            Self::P5 => {
-                "P5 bounded: run alone, a call ends, and gets a lock that nobody holds; who waits gets it at last"
-            }
-            Self::P6 => "P6 no litter: at rest nothing of the living is left",
-            Self::Query => "query: it changes nothing that others can see",
-        }
-    }
-}
-
-impl fmt::Display for Property {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Query => f.write_str("query"),
-            Self::P1 | Self::P2 | Self::P3 | Self::P4 | Self::P5 | Self::P6 => {
-                write!(f, "{self:?}")
-            }
-        }
-    }
-}
-
-/// What stands at the path when a scenario begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    Absent,
-    /// A file with this content.
-    File(Content),
-}
 
 /// A scenario: who takes part, what can happen, and which properties are checked.
 #[derive(Debug, Clone)]
@@ -86,9 +20,9 @@ pub struct Scenario {
     pub looks: &'static [Look],
     /// How many calls fail in all.
     pub faults: u8,
-    /// How often somebody outside the protocol removes the path.
+    /// How often a process outside the protocol removes the path.
     pub removals: u8,
-    /// How many participants stop for ever without dying.
+    /// How many participants stop forever without dying.
     pub suspensions: u8,
     /// How many holders lose the way to the path.
     pub chroots: u8,
@@ -109,7 +43,7 @@ pub struct Scenario {
     /// Those who wait do so without end, and spare the probe where the kernel lock is busy.
     pub waits_without_end: bool,
     /// As the adapter of Windows has it: an event is that the kernel lock has come to who listens,
-    /// or it is for nothing; and a name that is being deleted is denied to whoever opens it.
+    /// or it is for nothing; and a name that is being deleted is denied to every process that opens it.
     pub windows: bool,
     /// Who clears may do so by force.
     pub forces: bool,
@@ -119,52 +53,6 @@ pub struct Scenario {
 const ALL: &[Property] =
     &[Property::P1, Property::P2, Property::P3, Property::P4, Property::P5, Property::P6];
 const SAFETY: &[Property] = &[Property::P1, Property::P2];
-
-/// The starts of the base scenario: absent, stale in both formats, empty, a record cut short, another
-/// program's data, a live old agent.
-const STARTS: &[Start] = &[
-    Start::Absent,
-    Start::File(Content::Dead(Look::Gone)),
-    Start::File(Content::OldDead(Look::Gone)),
-    Start::File(Content::Empty),
-    Start::File(Content::Unreadable),
-    Start::File(Content::Foreign),
-    Start::File(Content::OldAlive),
-];
-
-/// As [`STARTS`], with every look that a dead holder can have.
-const ALL_STARTS: &[Start] = &[
-    Start::Absent,
-    Start::File(Content::Dead(Look::Gone)),
-    Start::File(Content::Dead(Look::Zombie)),
-    Start::File(Content::Dead(Look::Reused)),
-    Start::File(Content::Dead(Look::EarlierBoot)),
-    Start::File(Content::Dead(Look::OtherNamespace)),
-    Start::File(Content::Dead(Look::Unlocked)),
-    Start::File(Content::Dead(Look::OnOtherMachine)),
-    Start::File(Content::OldDead(Look::Gone)),
-    Start::File(Content::OldDead(Look::Zombie)),
-    Start::File(Content::OldDead(Look::Thread)),
-    Start::File(Content::OldDead(Look::Reused)),
-    Start::File(Content::Empty),
-    Start::File(Content::Unreadable),
-    Start::File(Content::Foreign),
-    Start::File(Content::OldAlive),
-];
-
-const FEW_STARTS: &[Start] = &[Start::Absent, Start::File(Content::Dead(Look::Gone))];
-
-/// The starts of a scenario in which no process can be probed.
-const UNPROBED_STARTS: &[Start] = &[
-    Start::Absent,
-    Start::File(Content::Dead(Look::Gone)),
-    Start::File(Content::Dead(Look::Reused)),
-    Start::File(Content::Dead(Look::OtherNamespace)),
-    Start::File(Content::OldDead(Look::Gone)),
-    Start::File(Content::Empty),
-    Start::File(Content::Unreadable),
-    Start::File(Content::OldAlive),
-];
 
 impl Scenario {
     /// The scenario that all others are made from.

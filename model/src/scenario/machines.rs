@@ -44,11 +44,11 @@ pub enum Answer {
     Again,
     /// To a pause.
     GiveUp,
-    /// To a file that stands.
+    /// To a file that exists.
     Leave,
     /// To a file that is in the way: waits for its events.
     Listen,
-    /// To a file that stands.
+    /// To a file that exists.
     Force,
     /// To a release that is stuck: the lock stays held.
     Keep,

@@ -15,7 +15,7 @@ pub enum Percy {
         again: bool,
     },
     Writing,
-    /// Repair: reads its own file again, and stands down if it is another's.
+    /// Repair: reads its own file again, and gives up if it is another's.
     Rereading,
     Guarding,
     Reading,
@@ -27,7 +27,7 @@ pub enum Percy {
 /// Which repairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Repairs {
-    /// Unlink, create, read again and stand down.
+    /// Unlink, create, read again and give up.
     pub reread: bool,
     /// A second lock, taken by reclaimers only, from the read to the second create.
     pub guard: bool,
@@ -168,7 +168,7 @@ impl Aside {
             }
             Self::Checking => {
                 view.reply = Reply::Other("is it the judged one?");
-                // A live one was put there since; the judged one is dead for ever.
+                // A live one was put there since; the judged one stays dead.
                 let same = view.state.aside[usize::from(me)]
                     .and_then(|inode| view.state.file(inode))
                     .is_some_and(|file| {
@@ -200,7 +200,7 @@ impl Aside {
 }
 
 impl View<'_> {
-    /// The exclusive create of these protocols, where nothing stands at the path.
+    /// The exclusive create of these protocols, where the path names no file.
     fn create_by_wx(&mut self) {
         self.reply = Reply::Other("wx: created");
         let inode = self.state.place(Content::Empty, Creator::Alive(self.me));

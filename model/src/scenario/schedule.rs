@@ -6,9 +6,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::properties::property::Property;
+use crate::properties::runs::{Manner, fair_run, solo};
 use crate::properties::{LivenessViolation, check_move, check_solo};
-use crate::scenario::catalogue::{Property, Scenario};
-use crate::scenario::moves::{Manner, Outcome, apply, fair_run, solo, successors};
+use crate::scenario::catalogue::Scenario;
+use crate::scenario::moves::{Outcome, apply, successors};
 use crate::scenario::state::{Move, PARTICIPANTS, State, Who};
 use crate::variants::Protocol;
 
@@ -24,7 +26,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The schedule that bytes stand for: the first is the beginning.
+    /// The schedule that bytes encode: the first is the beginning.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         match bytes.split_first() {
             Some((&start, steps)) => Self { start, steps: steps.to_vec() },

@@ -2,7 +2,10 @@
 //! records and processes, as one small value that can be hashed and compared.
 //!
 //! A [`State`] changes only by a [`Move`]. What is possible is decided by the
-//! [`Scenario`](crate::scenario::states::Scenario), which is plain data: every state is one value of it.
+//! [`Scenario`](crate::scenario::catalogue::Scenario), which is plain data: every state is one value of it.
+
+mod canonical;
+mod endings;
 
 use std::hash::{Hash, Hasher};
 
@@ -257,7 +260,7 @@ pub enum Move {
     Release(Who),
     /// Its process dies (all threads of it), and looks like this afterwards.
     Crash(Who, Look),
-    /// It stops for ever, and lives.
+    /// It stops forever, and lives.
     Suspend(Who),
     /// It can no longer reach the path that it has locked.
     LoseReach(Who),
@@ -435,7 +438,7 @@ impl State {
         self.participant_mut(who).open = Some(free as OpenFile);
     }
 
-    /// Drops the kernel lock that belongs to a participant's open file, whoever shares that.
+    /// Drops the kernel lock that belongs to a participant's open file, even if others share it.
     pub fn unlock(&mut self, who: Who) {
         let open = self.participant(who).open;
         if let Some(file) = self.open_file_mut(who).filter(|file| file.lock == open) {
@@ -461,7 +464,7 @@ impl State {
         self.sweep();
     }
 
-    /// Whoever listens to a file has an event of it.
+    /// Every listener of a file gets an event.
     pub fn tell(&mut self, inode: Inode) {
         for who in self.everyone() {
             let listens = self.participant(who).listens != Listens::No;
@@ -469,94 +472,6 @@ impl State {
                 self.participant_mut(who).listens = Listens::Event;
             }
         }
-    }
-
-    /// Frees the files that are neither named nor open, and the names that were pending.
-    pub fn sweep(&mut self) {
-        let bit = |inode: Inode| -> FileSet { 1 << inode };
-        let open = self.opened.iter().flatten().fold(0, |open, one| open | bit(one.file));
-        let pending = self.named().is_some_and(|file| file.pending);
-        if pending && self.path.is_some_and(|inode| open & bit(inode) == 0) {
-            self.path = None;
-        }
-        let named = self.path.iter().chain(self.aside.iter().flatten());
-        let kept = named.fold(open, |kept, &inode| kept | bit(inode));
-        let mut freed = 0;
-        for (inode, file) in self.files.iter_mut().enumerate() {
-            if kept & (1 << inode) == 0 && file.take().is_some() {
-                freed |= 1 << inode;
-            }
-        }
-        if freed != 0 {
-            for participant in &mut self.participants {
-                participant.witnessed &= !freed;
-            }
-        }
-    }
-
-    /// Whoever has the lock of a file and dies or fails leaves it behind, whoever made it: its
-    /// maker may have left it to just this reclaimer.
-    pub fn abandon(&mut self, who: Who) {
-        if self.has_lock(who) {
-            if let Some(file) = self.open_file_mut(who) {
-                file.abandoned = true;
-            }
-        }
-    }
-
-    /// A participant's process dies: its files close, its records are a dead one's.
-    pub fn crash(&mut self, who: Who, look: Look) {
-        for one in self.everyone() {
-            if !self.same_process(who, one) {
-                continue;
-            }
-            self.abandon(one);
-            self.close(one);
-            self.aside[usize::from(one)] = None;
-            if self.guard == Some(one) {
-                self.guard = None;
-            }
-            let participant = self.participant_mut(one);
-            participant.activity = match participant.kind {
-                Kind::Child => Activity::Absent,
-                Kind::Process
-                | Kind::Thread
-                | Kind::Parent
-                | Kind::OldAgent
-                | Kind::Asker
-                | Kind::Clearer
-                | Kind::Runner
-                | Kind::Command
-                | Kind::Unlocked
-                | Kind::Remote => Activity::Idle,
-            };
-            let look = match participant.kind {
-                Kind::Unlocked => Look::Unlocked,
-                Kind::Remote => Look::OnOtherMachine,
-                _ => look,
-            };
-            participant.suspended = false;
-            participant.out_of_reach = false;
-            self.forget_call(one);
-            for file in self.files.iter_mut().flatten() {
-                file.content = buried(file.content, one, look);
-                if file.creator == Creator::Alive(one) {
-                    file.creator = Creator::Dead;
-                }
-            }
-            for other in &mut self.participants {
-                other.seen = buried(other.seen, one, look);
-            }
-        }
-        self.sweep();
-    }
-
-    /// What a participant remembered of the call that has just ended.
-    pub fn forget_call(&mut self, who: Who) {
-        let participant = self.participant_mut(who);
-        participant.seen = Content::Empty;
-        participant.witnessed = 0;
-        participant.in_window = false;
     }
 
     /// For every call under way: the file that the path names has a holder now (P4). With kernel
@@ -587,128 +502,5 @@ impl State {
                 }
             }
         }
-    }
-
-    /// The same state with participants of a kind sorted and files numbered in order of mention:
-    /// which participant is which, and which number an inode has, makes no difference.
-    ///
-    /// Also tells where each participant went. Scenarios that sort alike but for ties are counted
-    /// apart, which costs states and loses none.
-    pub fn canonical(&self) -> (Self, [Who; PARTICIPANTS]) {
-        let count = usize::from(self.count);
-        let mut order: [usize; PARTICIPANTS] = std::array::from_fn(|index| index);
-        let keys: [_; PARTICIPANTS] =
-            std::array::from_fn(|index| (index < count).then(|| self.sort_key(index)));
-        order[..count].sort_by(|&one, &other| keys[one].cmp(&keys[other]));
-        let mut went: [Who; PARTICIPANTS] = [0; PARTICIPANTS];
-        for (new, &old) in order.iter().enumerate() {
-            went[old] = new as Who;
-        }
-
-        let mut inodes = [None; FILES];
-        let mut next_inode = 0;
-        let mut number = |inode: Option<Inode>| {
-            if let Some(inode) = inode.filter(|&inode| inodes[usize::from(inode)].is_none()) {
-                inodes[usize::from(inode)] = Some(next_inode as Inode);
-                next_inode += 1;
-            }
-        };
-        number(self.path);
-        let mut opens = [None; FILES];
-        let mut next_open = 0;
-        for &old in &order[..count] {
-            number(self.open_inode(old as Who));
-            number(self.aside[old]);
-            let open = self.participants[old].open;
-            if let Some(open) = open.filter(|&open| opens[usize::from(open)].is_none()) {
-                opens[usize::from(open)] = Some(next_open as OpenFile);
-                next_open += 1;
-            }
-        }
-
-        let rename = |content| match content {
-            Content::Of(who) => Content::Of(went[usize::from(who)]),
-            Content::OldOf(who) => Content::OldOf(went[usize::from(who)]),
-            Content::Empty
-            | Content::Unreadable
-            | Content::Foreign
-            | Content::OldAlive
-            | Content::Dead(_)
-            | Content::OldDead(_) => content,
-        };
-        let mut new = *self;
-        new.path = self.path.and_then(|inode| inodes[usize::from(inode)]);
-        new.files = [None; FILES];
-        for (old, file) in self.files.iter().enumerate() {
-            let (Some(mut file), Some(inode)) = (*file, inodes[old]) else { continue };
-            file.content = rename(file.content);
-            if let Creator::Alive(who) = file.creator {
-                file.creator = Creator::Alive(went[usize::from(who)]);
-            }
-            file.lock = file.lock.and_then(|open| opens[usize::from(open)]);
-            new.files[usize::from(inode)] = Some(file);
-        }
-        new.opened = [None; FILES];
-        for (old, opened) in self.opened.iter().enumerate() {
-            let (Some(opened), Some(open)) = (opened, opens[old]) else { continue };
-            let shared_by = (0..count)
-                .filter(|&who| opened.shared_by & (1 << who) != 0)
-                .fold(0, |bits, who| bits | 1 << went[who]);
-            let file = inodes[usize::from(opened.file)].unwrap_or(opened.file);
-            new.opened[usize::from(open)] = Some(Opened { file, shared_by });
-        }
-        for (place, &old) in order[..count].iter().enumerate() {
-            let mut participant = self.participants[old];
-            participant.open = participant.open.and_then(|open| opens[usize::from(open)]);
-            participant.seen = rename(participant.seen);
-            let witnessed = std::mem::take(&mut participant.witnessed);
-            for (inode, new) in inodes.iter().enumerate() {
-                if let Some(new) = new.filter(|_| witnessed & (1 << inode) != 0) {
-                    participant.witnessed |= 1 << new;
-                }
-            }
-            new.participants[place] = participant;
-            new.aside[place] = self.aside[old].and_then(|inode| inodes[usize::from(inode)]);
-        }
-        new.guard = self.guard.map(|who| went[usize::from(who)]);
-        (new, went)
-    }
-
-    /// What tells participants of a kind apart without naming one.
-    fn sort_key(&self, index: usize) -> impl Ord + use<> {
-        let who = index as Who;
-        let participant = self.participants[index];
-        let inode = self.open_inode(who);
-        let seen = match participant.seen {
-            Content::Of(author) => Content::Of(Who::from(author == who)),
-            Content::OldOf(author) => Content::OldOf(Who::from(author == who)),
-            other => other,
-        };
-        let at_path = inode.is_some() && inode == self.path;
-        let file = inode.and_then(|inode| self.file(inode));
-        let mine = file.is_some_and(|file| file.creator == Creator::Alive(who));
-        let witnessed_mine = inode.is_some_and(|inode| participant.witnessed & (1 << inode) != 0);
-        let witnessed_path =
-            self.path.is_some_and(|inode| participant.witnessed & (1 << inode) != 0);
-        let named = self.named().is_some_and(|file| {
-            matches!(file.content, Content::Of(author) | Content::OldOf(author) if author == who)
-        });
-        (
-            participant.kind,
-            participant.activity,
-            (participant.suspended, participant.out_of_reach),
-            (participant.in_window, participant.listens, seen),
-            (at_path, self.has_lock(who), mine, named),
-            (witnessed_mine, witnessed_path),
-        )
-    }
-}
-
-/// `content`, after the process of `who` has died.
-fn buried(content: Content, who: Who, look: Look) -> Content {
-    match content {
-        Content::Of(author) if author == who => Content::Dead(look),
-        Content::OldOf(author) if author == who => Content::OldDead(look),
-        other => other,
     }
 }

@@ -3,8 +3,9 @@
 
 use std::sync::LazyLock;
 
+use crate::properties::property::Property;
 use crate::properties::{check_move, check_solo};
-use crate::scenario::catalogue::{Property, Scenario};
+use crate::scenario::catalogue::Scenario;
 use crate::scenario::moves::{Outcome, apply, successors};
 use crate::scenario::schedule::{Schedule, run};
 use crate::scenario::state::{Move, PARTICIPANTS, State, Who};
@@ -205,7 +206,7 @@ impl Script {
     }
 }
 
-/// What a fuzzer's bytes stand for: the scenario, how many participants, and the schedule.
+/// What a fuzzer's bytes encode: the scenario, how many participants, and the schedule.
 pub fn from_fuzz(bytes: &[u8]) -> (&'static Scenario, usize, Schedule) {
     static WORLDS: LazyLock<Vec<(usize, Scenario)>> = LazyLock::new(|| {
         let of = |participants| move |scenario| (participants, scenario);

@@ -9,23 +9,18 @@
 //! the order of one thread that goes through the level from the front, so states, counts and
 //! schedules do not depend on how many there are.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashSet;
-
-use portlock::protocol::{
-    Acquire, Clear, Cleared, Closing, OpenReply, Query, Refusal, Release, Released, Then,
-};
-
+use crate::properties::property::Property;
 use crate::properties::solo::Memo;
-use crate::properties::{check_move, check_solo, check_solo_by, names, takes_a_used_lock};
-use crate::scenario::catalogue::{Property, Scenario};
-use crate::scenario::machines::{Answer, Reply};
+use crate::properties::{check_move, check_solo, check_solo_by};
+use crate::scenario::catalogue::Scenario;
 use crate::scenario::moves::{Outcome, successors};
 use crate::scenario::schedule::Schedule;
-use crate::scenario::state::{Activity, Content, Kind, Move, State, Who};
+use crate::scenario::state::{Move, State};
+use crate::search::coverage::Coverage;
 use crate::search::fingerprint::{ByPart, Fingerprint, fingerprint};
 use crate::search::packed::Packed;
 use crate::search::reduce::Reduction;
@@ -53,127 +48,6 @@ pub struct Found {
     pub schedule: Schedule,
     /// It breaks when a participant runs alone from where the schedule ends.
     pub solo: bool,
-}
-
-/// What happened somewhere, so that no check passes for want of anything to check.
-#[derive(Debug, Clone, Default)]
-pub struct Coverage {
-    /// State, call and reply, state that followed; of the machines alone.
-    pub steps: FxHashSet<(Activity, Reply, Activity)>,
-    /// States in which a process died.
-    pub crashed_in: FxHashSet<Activity>,
-    pub sometimes: BTreeSet<&'static str>,
-}
-
-impl Coverage {
-    /// Adds what another search saw.
-    pub fn add(&mut self, other: &Self) {
-        self.steps.extend(&other.steps);
-        self.crashed_in.extend(&other.crashed_in);
-        self.sometimes.extend(&other.sometimes);
-    }
-
-    fn note(&mut self, before: &State, one: Move, outcome: &Outcome) {
-        let Outcome { state: after, reply, ended, .. } = *outcome;
-        let after = &after;
-        match one {
-            Move::Call(who, _) => {
-                let was = before.participant(who).activity;
-                if names(after.participant(who).activity) && !names(was) {
-                    let named = after.named().map(|file| file.content);
-                    let confirms = |one: Who| {
-                        let activity = after.participant(one).activity;
-                        named == Some(Content::Of(one))
-                            && matches!(
-                                activity,
-                                Activity::Acquiring(Acquire::ConfirmingCreated(_))
-                            )
-                    };
-                    if after.everyone().any(confirms) {
-                        self.sometimes.insert("a refusal names one that has still to confirm");
-                    }
-                }
-                match takes_a_used_lock(before, one, after) {
-                    Some(Kind::Command) => {
-                        self.sometimes.insert("an old agent takes the lock of a live command");
-                    }
-                    Some(_) => {
-                        self.sometimes.insert("an old agent takes the lock that a child uses");
-                    }
-                    None => {}
-                }
-                if reply == Reply::Open(OpenReply::Denied) && before.path.is_none() {
-                    self.sometimes.insert("a name is denied that is gone");
-                }
-                if !matches!(was, Activity::Percy(_) | Activity::Aside(_)) {
-                    self.steps.insert((was, reply, ended));
-                    self.note_end(was, ended);
-                }
-            }
-            Move::Answer(who, answer) => {
-                let was = before.participant(who).activity;
-                self.steps.insert((was, reply, ended));
-                self.note_end(was, ended);
-                match answer {
-                    Answer::Again => self.sometimes.insert("a participant tries again"),
-                    Answer::Listen => self.sometimes.insert("a participant listens"),
-                    Answer::Force => self.sometimes.insert("a file is cleared by force"),
-                    Answer::Keep => self.sometimes.insert("a lock is kept that could not go"),
-                    Answer::GiveUp | Answer::Leave | Answer::Abandon => false,
-                };
-            }
-            Move::Crash(who, _) => {
-                self.crashed_in.insert(before.participant(who).activity);
-                self.sometimes.insert("a process dies");
-            }
-            Move::Remove => {
-                self.sometimes.insert("somebody removes the path");
-            }
-            Move::Suspend(_) => {
-                self.sometimes.insert("a participant stops for ever");
-            }
-            Move::Fork(_) => {
-                self.sometimes.insert("a child is forked");
-            }
-            Move::LoseReach(_) => {
-                self.sometimes.insert("a holder loses the way to the path");
-            }
-            Move::Begin(_) | Move::Release(_) => {}
-        }
-    }
-
-    fn note_end(&mut self, was: Activity, ended: Activity) {
-        const CREATE: Acquire = Acquire::Closing(Closing { then: Then::Create });
-        let what = match (was, ended) {
-            (Activity::Acquiring(Acquire::Unlinking(_)), Activity::Acquiring(CREATE)) => {
-                "a dead holder's file is reclaimed"
-            }
-            (Activity::Acquiring(Acquire::Rechecking(_)), Activity::Acquiring(CREATE)) => {
-                "who listens notices a release"
-            }
-            (
-                Activity::Acquiring(Acquire::Retrying(_)),
-                Activity::Acquiring(Acquire::Revalidating(_)),
-            ) => "who listens gets the lock of one who died",
-            (_, Activity::Acquiring(Acquire::Held(_))) => "somebody holds",
-            (_, Activity::Acquiring(Acquire::Refused(Refusal::Holder))) => {
-                "a refusal names the holder"
-            }
-            (_, Activity::Acquiring(Acquire::Refused(_))) => {
-                "a refusal says that the holder is unknown"
-            }
-            (_, Activity::Acquiring(Acquire::Failed(_))) => "an acquire fails",
-            (_, Activity::Releasing(Release::Ended(Released::Removed))) => "a holder releases",
-            (_, Activity::Releasing(Release::Ended(Released::Lost))) => {
-                "a release finds its lock lost"
-            }
-            (_, Activity::Asking(Query::Answered(_))) => "a query is answered",
-            (_, Activity::Clearing(Clear::Ended(Cleared::Removed))) => "a clear removes a file",
-            (_, Activity::Clearing(Clear::Ended(Cleared::Refused(_)))) => "a clear is refused",
-            _ => return,
-        };
-        self.sometimes.insert(what);
-    }
 }
 
 /// How far to search.

@@ -1,4 +1,4 @@
-//! Fingerprints: 128 bits of a hash stand for a state.
+//! Fingerprints: 128 bits of a hash identify a state.
 //!
 //! Two different states share one by chance alone: among a thousand million states with a
 //! probability of 10^-21. `tests/search.rs` compares the counts with a search that keeps the states.

@@ -23,8 +23,9 @@ use rustc_hash::FxHashMap;
 use portlock::protocol::{Clear, Query, ReadReply};
 
 use crate::properties::names;
+use crate::properties::property::Property;
 use crate::render::export::Bench;
-use crate::scenario::catalogue::{Property, Scenario};
+use crate::scenario::catalogue::Scenario;
 use crate::scenario::machines::{Follows, Machine, Op, Reply, graph_of};
 use crate::scenario::state::{
     Activity, Content, Creator, File, FileSet, Inode, Kind, Listens, PARTICIPANTS, Participant,

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::scenario::catalogue::{Property, Scenario};
+use crate::properties::property::Property;
+use crate::scenario::catalogue::Scenario;
 use crate::scenario::schedule::run;
 use crate::search::explore::{Found, Incomplete, Limits, explore};
 use crate::variants::{Caught, Protocol, Variant, all};
@@ -149,7 +150,7 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-/// The part of model/README.md that the table stands in.
+/// The part of model/README.md that has the table.
 const BEGIN: &str = "<!-- variants:begin -->\n";
 const END: &str = "<!-- variants:end -->";
 

@@ -1,4 +1,4 @@
-//! Where everything of a diagram stands, and how it is drawn: cards in columns, and lines between
+//! Where everything of a diagram is, and how it is drawn: cards in columns, and lines between
 //! them.
 
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ impl Way {
 struct Exit {
     way: Way,
     words: String,
-    /// The words, as they stand in the card; none if they stand beside the line.
+    /// The words, as they are in the card; none if they are beside the line.
     lines: Vec<String>,
 }
 
@@ -95,7 +95,7 @@ impl Exit {
                 let signs: i32 = ends.iter().map(|&to| sign_width(columns, to)).sum();
                 let last = lines.last().map_or(0, |line| REPLY.width(line));
                 if last + signs > ROOM {
-                    // The signs stand in a line of their own.
+                    // The signs are in a line of their own.
                     lines.push(String::new());
                 }
                 lines
@@ -220,7 +220,7 @@ fn draw_sign(svg: &mut Svg, place: &Place, right: i32, middle: i32) -> i32 {
     left
 }
 
-/// Where everything of one machine stands.
+/// Where everything of one machine is.
 pub(super) struct Sheet {
     machine: &'static str,
     columns: &'static [Column],

@@ -1,9 +1,9 @@
-//! Where everything of a sequence diagram stands, and how it is drawn.
+//! Where everything of a sequence diagram is, and how it is drawn.
 
 use super::{Being, FileNumber, HOLDS, Locked, Row, Story};
+use crate::properties::property::Property;
 use crate::render::report::{calls, name};
 use crate::render::svg::{Anchor, Style, Svg, pale};
-use crate::scenario::catalogue::Property;
 use crate::scenario::schedule::Run;
 use crate::scenario::state::Who;
 
@@ -28,7 +28,7 @@ fn colour_of(file: FileNumber) -> &'static str {
     FILE_COLOURS[file.saturating_sub(1) % FILE_COLOURS.len()]
 }
 
-/// Where everything stands.
+/// Where everything is.
 pub(super) struct Sheet {
     pub(super) width: i32,
     pub(super) height: i32,
@@ -51,7 +51,7 @@ impl Sheet {
         let mut columns = Vec::new();
         for who in 0..participants {
             columns.push(left);
-            // What nobody does stands in the first.
+            // What no participant does is in the first.
             let mine = rows.iter().filter(|row| usize::from(row.actor.unwrap_or(0)) == who);
             let mut widths = mine.map(|row| Self::words_width(row).max(NOTE.width(&row.note)));
             left += LIFELINE + WORDS + widest(&mut widths, 90) + 12;
