@@ -9,7 +9,7 @@
 mod loud;
 
 use portlock_model::conformance::slips::Slip;
-use portlock_model::conformance::{Conformed, Grain, Scenario, cannot_be_real};
+use portlock_model::conformance::{Conformed, Grain, SceneGraph, cannot_be_real};
 use portlock_model::scenario::catalogue::Scenario;
 use portlock_model::scenario::machines::Reply;
 use portlock_model::scenario::state::{Activity, Move};
@@ -33,7 +33,7 @@ fn conforms(scenario: Scenario, grain: Grain) -> Conformed {
     let (name, pending) = (scenario.name, scenario.delete_pending);
     assert_eq!(cannot_be_real(&scenario), None, "{name}");
     let directory = tempfile::tempdir().expect("there is room");
-    match Scenario::new(scenario, grain).conform(directory.path(), None).expect("it works") {
+    match SceneGraph::new(scenario, grain).conform(directory.path(), None).expect("it works") {
         Ok(seen) => {
             println!(
                 "{name:<16} names stay: {pending}, {} transitions are {} steps, {} calls, {:.1?}",
@@ -80,8 +80,8 @@ fn every_semantic_mutation_is_detected() {
     let pending = as_here("base").delete_pending;
     for slip in SLIPS.iter().filter(|slip| pending || !slip.name.starts_with("pending")) {
         let directory = tempfile::tempdir().expect("there is room");
-        let scenario = as_here(slip.state).with_crashes(0);
-        let seen = Scenario::new(scenario, Grain::Machines).conform(directory.path(), Some(slip));
+        let scenario = as_here(slip.scenario).with_crashes(0);
+        let seen = SceneGraph::new(scenario, Grain::Machines).conform(directory.path(), Some(slip));
         let Err(noticed) = seen.expect("it works") else { panic!("{} is not noticed", slip.name) };
         assert!(noticed.differs.contains(slip.noticed), "{}: {}", slip.name, noticed.differs);
         println!("{:<32} {}", slip.name, noticed.differs);
