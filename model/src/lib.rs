@@ -9,7 +9,7 @@
 //! | `any_number/` | exclusion and removal for any number of participants |
 //! | `conformance/` | every transition made on a real filesystem (`kernel`); recorded runs of real processes (`trace`) |
 //! | `render/` | reports of a failure, transition tables, exports, diagrams |
-//! | `command.rs` | the command |
+//! | `command/` | the command |
 
 pub mod any_number;
 pub mod command;

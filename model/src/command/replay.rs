@@ -1,0 +1,86 @@
+//! `replay`: runs one schedule, and prints or draws it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Budgets, protocol_of, scenario_of, write_to};
+use crate::render::report::{Origin, history, lines, report};
+use crate::render::sequence;
+use crate::scenario::catalogue::Scenario;
+use crate::scenario::schedule::{self, Schedule};
+use crate::scenario::state::PARTICIPANTS;
+use crate::search::explore::Found;
+use crate::variants::Protocol;
+
+#[derive(Args)]
+pub(super) struct Replay {
+    #[arg(long)]
+    scenario: String,
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=PARTICIPANTS as i64))]
+    participants: u8,
+    #[command(flatten)]
+    budgets: Budgets,
+    #[arg(long)]
+    variant: Option<String>,
+    /// One JSON object a move, and one for the end.
+    #[arg(long)]
+    json: bool,
+    /// Draw it into this file as well, as a sequence diagram.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// The beginning and the moves, as `0/3/1/…`.
+    schedule: Schedule,
+}
+
+pub(super) fn run(replay: &Replay) -> Result<(), String> {
+    let protocol = protocol_of(replay.variant.as_deref())?;
+    let participants = usize::from(replay.participants);
+    let mut scenario = scenario_of(&replay.scenario, participants)?;
+    replay.budgets.put_into(&mut scenario);
+    let origin = Origin { variant: replay.variant.as_deref(), participants };
+    let found = broken_by(&scenario, &protocol, &replay.schedule);
+    let (schedule, solo) = match &found {
+        Some(found) => {
+            scenario.properties = found.property.only();
+            (&found.schedule, found.solo)
+        }
+        None => (&replay.schedule, false),
+    };
+    let run = schedule::run(&scenario, &protocol, schedule, solo);
+    if let Some(file) = &replay.svg {
+        write_to(file, &sequence::draw(scenario.kinds.len(), &run, &origin.story(&scenario)))?;
+    }
+    if replay.json {
+        lines(&run).iter().for_each(|line| outln!("{line}"));
+        return found.map_or(Ok(()), |found| Err(found.property.sentence().to_owned()));
+    }
+    if let Some(found) = found {
+        return Err(report(&scenario, &protocol, &found, origin));
+    }
+    out!("{}", history(&scenario, &run));
+    outln!("\n  No property is broken.");
+    Ok(())
+}
+
+/// The property that a schedule breaks. One that an engine found breaks one property; another may
+/// break on the way there, so the one that breaks at its end is meant, with each property looked at
+/// by itself. If none does, it is the first that breaks, and the schedule ends there.
+fn broken_by(scenario: &Scenario, protocol: &Protocol, schedule: &Schedule) -> Option<Found> {
+    let at_the_end = scenario.properties.iter().find_map(|&property| {
+        let one = Scenario { properties: property.only(), ..scenario.clone() };
+        let moves = schedule::run(&one, protocol, schedule, false);
+        let broken = schedule::run(&one, protocol, schedule, true).broken;
+        (broken == Some(property) && moves.made.len() == schedule.steps.len()).then(|| Found {
+            property,
+            schedule: schedule.clone(),
+            solo: moves.broken.is_none(),
+        })
+    });
+    at_the_end.or_else(|| {
+        let run = schedule::run(scenario, protocol, schedule, false);
+        let mut schedule = schedule.clone();
+        schedule.steps.truncate(run.made.len());
+        Some(Found { property: run.broken?, schedule, solo: false })
+    })
+}
