@@ -2,15 +2,17 @@
 //! records and processes, as one small value that can be hashed and compared.
 //!
 //! A [`State`] changes only by a [`Move`]. What is possible is decided by the
-//! [`Scenario`](crate::scenario::catalogue::Scenario), which is plain data: every state is one value of it.
+//! [`Scenario`](crate::scenario::catalogue::Scenario), which is plain data.
 
 mod canonical;
+mod content;
 mod endings;
 
 use std::hash::{Hash, Hasher};
 
 use portlock::protocol::{Acquire, Clear, Query, Release};
 
+pub use self::content::{Content, Creator, Look};
 use crate::scenario::machines::Answer;
 use crate::scenario::other::{Aside, Percy};
 
@@ -30,64 +32,6 @@ pub type Who = u8;
 pub type Inode = u8;
 /// Index of an open file (an "open file description"): what a kernel lock belongs to.
 pub type OpenFile = u8;
-
-/// How a dead process looks to the probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Look {
-    /// Nothing has its pid.
-    Gone,
-    /// It has not been reaped.
-    Zombie,
-    /// A process that started later has its pid.
-    Reused,
-    /// A thread has its number.
-    Thread,
-    /// It ended with an earlier boot.
-    EarlierBoot,
-    /// It ran in another pid namespace of this boot, and had a kernel lock that excludes ours.
-    OtherNamespace,
-    /// It had no kernel lock: a sandbox without them.
-    Unlocked,
-    /// It ran on another machine.
-    OnOtherMachine,
-}
-
-/// What is in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Content {
-    Empty,
-    /// A record that was cut short.
-    Unreadable,
-    /// Another program's data.
-    Foreign,
-    /// The record of this participant's present process.
-    Of(Who),
-    /// The old-format record of this participant's present process.
-    OldOf(Who),
-    /// The old-format record of a process that lives and is no participant.
-    OldAlive,
-    /// The record of a process that is dead.
-    Dead(Look),
-    /// The old-format record of a process that is dead.
-    OldDead(Look),
-}
-
-impl Content {
-    pub fn is_record(self) -> bool {
-        !matches!(self, Self::Empty | Self::Unreadable | Self::Foreign)
-    }
-}
-
-/// Who created a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Creator {
-    /// It stood there at the start.
-    Start,
-    /// This participant, in its present process.
-    Alive(Who),
-    /// A process that is dead.
-    Dead,
-}
 
 /// A file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

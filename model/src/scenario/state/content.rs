@@ -1,0 +1,61 @@
+//! What is in a file, whose it is, and how its author looks to the probe.
+
+use super::Who;
+
+/// How a dead process looks to the probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Look {
+    /// Nothing has its pid.
+    Gone,
+    /// It has not been reaped.
+    Zombie,
+    /// A process that started later has its pid.
+    Reused,
+    /// A thread has its number.
+    Thread,
+    /// It ended with an earlier boot.
+    EarlierBoot,
+    /// It ran in another pid namespace of this boot, and had a kernel lock that excludes ours.
+    OtherNamespace,
+    /// It had no kernel lock: a sandbox without them.
+    Unlocked,
+    /// It ran on another machine.
+    OnOtherMachine,
+}
+
+/// What is in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Content {
+    Empty,
+    /// A record that was cut short.
+    Unreadable,
+    /// Another program's data.
+    Foreign,
+    /// The record of this participant's present process.
+    Of(Who),
+    /// The old-format record of this participant's present process.
+    OldOf(Who),
+    /// The old-format record of a process that lives and is no participant.
+    OldAlive,
+    /// The record of a process that is dead.
+    Dead(Look),
+    /// The old-format record of a process that is dead.
+    OldDead(Look),
+}
+
+impl Content {
+    pub fn is_record(self) -> bool {
+        !matches!(self, Self::Empty | Self::Unreadable | Self::Foreign)
+    }
+}
+
+/// Who created a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Creator {
+    /// It stood there at the start.
+    Start,
+    /// This participant, in its present process.
+    Alive(Who),
+    /// A process that is dead.
+    Dead,
+}
