@@ -55,7 +55,7 @@ fn refused_launcher_calls_delay_nothing() {
         let mut outcomes = BTreeMap::new();
         for (call, times) in calls(&home, &arguments) {
             // What is called often is mostly the loader's and std's.
-            let step = if times > 8 { crate::stride() } else { 1 };
+            let step = if times > 8 { crate::loud::stride() } else { 1 };
             for nth in (1..=times).step_by(step) {
                 let inject = format!("inject={call}:error=EPERM:when={nth}");
                 let done = finished(&mut strace(&home, &["-e", &inject], &arguments));

@@ -338,9 +338,3 @@ fn all_locks_are_seen() -> bool {
     }
     seen
 }
-
-/// Of the calls that a test may strike, one in so many is struck. The gate strikes every one.
-#[cfg(target_os = "linux")]
-fn stride() -> usize {
-    if std::env::var_os("PORTLOCK_EVERY_CALL").is_some() { 1 } else { 3 }
-}

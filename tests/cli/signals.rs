@@ -352,7 +352,7 @@ mod before_the_command {
     /// Strikes at every third stop, or at every one where that was asked for.
     fn everywhere(strike_at: impl Fn(usize, &Home) -> bool) {
         let home = Home::new();
-        let step = crate::stride();
+        let step = crate::loud::stride();
         let stops = (0..).step_by(step).take_while(|&nth| strike_at(nth, &home)).count() * step;
         println!("some {stops} stops, each {step}th struck");
         assert!(stops > 50, "{stops}");

@@ -26,7 +26,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use oracle::{Ran, Said, Strike, Sum, is_weaker};
-use participant::not_checked;
+use participant::{not_checked, stride};
 use scenarios::{Scenario, Stage, recorded_calls};
 use syscalls::Call;
 
@@ -76,12 +76,15 @@ fn any_failed_call_is_reported_and_keeps_exclusion() {
     let started = Instant::now();
     let calls = recorded_calls();
     // Two at a time; each has a directory and an strace of its own.
+    let numbered: Vec<_> = ERRORS.into_iter().enumerate().collect();
     let sums = std::thread::scope(|threads| {
-        let halves = ERRORS.chunks(ERRORS.len() / 2);
+        let halves = numbered.chunks(numbered.len() / 2);
         let struck: Vec<_> = halves
             .map(|errors| {
                 threads.spawn(|| {
-                    errors.iter().map(|&error| strike_each(&calls, error)).collect::<Vec<_>>()
+                    let struck =
+                        errors.iter().map(|&(number, error)| strike_each(&calls, number, error));
+                    struck.collect::<Vec<_>>()
                 })
             })
             .collect();
@@ -90,14 +93,15 @@ fn any_failed_call_is_reported_and_keeps_exclusion() {
     Sum::of(sums).print(&calls, started.elapsed());
 }
 
-/// Every call of every scenario fails once, with this error.
-fn strike_each(calls: &[(Scenario, Vec<Call>)], (name, code): (&str, i32)) -> Sum {
+/// Calls of every scenario fail once each, with this error. Where not every error strikes every call,
+/// each call is struck by some.
+fn strike_each(calls: &[(Scenario, Vec<Call>)], error: usize, (name, code): (&str, i32)) -> Sum {
     let mut sum = Sum::default();
     let mut stage = Stage::start(calls, Some(name));
     for (scenario, calls) in calls {
         let unstruck = stage.run(*scenario, None);
         assert_eq!(unstruck.wrong(None), Vec::<String>::new(), "{scenario:?}: {unstruck:?}");
-        for call in calls {
+        for call in struck_by(error, calls) {
             let ran = stage.run(*scenario, Some(call));
             let strike = Strike { call, code, expected: &unstruck.said };
             let wrong = ran.wrong(Some(&strike));
@@ -107,6 +111,11 @@ fn strike_each(calls: &[(Scenario, Vec<Call>)], (name, code): (&str, i32)) -> Su
     }
     sum.check_that_each_was_struck(name, &stage.finish());
     sum
+}
+
+/// The calls that the error of this number strikes.
+fn struck_by(error: usize, calls: &[Call]) -> impl Iterator<Item = &Call> {
+    calls.iter().skip(error % stride()).step_by(stride())
 }
 
 /// One that takes no notice of an error and says that it holds: the witness knows better.

@@ -24,6 +24,9 @@ mod witness;
 pub(crate) use deadline::{must_return, wait_until};
 #[allow(unused_imports)]
 pub(crate) use loud::not_checked;
+#[cfg(target_os = "linux")]
+#[allow(unused_imports, reason = "only some suites strike calls")]
+pub(crate) use loud::stride;
 #[allow(unused_imports)]
 pub(crate) use orders::answer;
 #[allow(unused_imports)]

@@ -34,7 +34,14 @@ fn record_of_earlier_boot_never_blocks() {
     let place = Place::new();
     let other = Participant::start();
     left_by_a_changed_self(&place, &[("boot", ANOTHER_BOOT.into()), ("pid", other.pid().into())]);
-    assert!(matches!(place.lock.status(), Ok(Status::Stale { .. })));
+    let status = place.lock.status();
+    // A query cannot see kernel locks on Windows.
+    let is_expected = match &status {
+        Ok(Status::Stale { .. }) => cfg!(target_os = "linux"),
+        Ok(Status::Unknown { .. }) => cfg!(windows),
+        _ => false,
+    };
+    assert!(is_expected, "{status:?}");
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(other.pid()));
     assert!(place.is_empty());
 }

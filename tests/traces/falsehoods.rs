@@ -1,13 +1,14 @@
 //! Replies that are false, in the record or in what a process is answered: each is detected, or its
 //! acceptance explained.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use portlock::protocol::{
     Author, Create, Dated, FreeLock, LockReply, OpenReply, Probe, Probed, Unlink, Watch,
 };
 use portlock_model::conformance::trace::{Event, Trace, What, explain};
 use portlock_model::scenario::machines::{Op, Reply};
+use portlock_model::variants::catalogue::on_all_processors;
 
 use crate::{OPS, Plan, calls, explained, number, record, replies, seeds};
 
@@ -180,6 +181,33 @@ fn changes_locks(what: What) -> bool {
 /// One search of so many may be cut short, and no more.
 const UNDECIDED: usize = 20;
 
+/// What became of one false reply, after how many events that were tried.
+enum Judged {
+    Detected { tried: usize },
+    Explained { tried: usize, reason: &'static str },
+    Undecided { tried: usize },
+}
+
+/// Whether the trace, with this instead of that at the place, is noticed, or else explained.
+fn judge(trace: &mut Trace, place: (usize, usize), right: Reply, wrong: Reply) -> Judged {
+    let call = trace.lanes[place.0].1[place.1];
+    trace.lanes[place.0].1[place.1].what = What::Calls(right.op(), Some(wrong));
+    let judged = explain(trace);
+    trace.lanes[place.0].1[place.1] = call;
+    match judged {
+        Ok(explained) => {
+            let at = Place { trace, lane: place.0, number: place.1 };
+            let Some(reason) = at.explanation(right, wrong) else {
+                let near: Vec<_> = at.onwards().take(3).collect();
+                panic!("{right:?} was falsified to {wrong:?}, and not noticed, at {near:?}")
+            };
+            Judged::Explained { tried: explained.tried, reason }
+        }
+        Err(reason) if reason.gave_up => Judged::Undecided { tried: reason.tried },
+        Err(reason) => Judged::Detected { tried: reason.tried },
+    }
+}
+
 /// How often each false reply was noticed, and how often not, with the reason.
 #[derive(Default)]
 struct Findings {
@@ -192,30 +220,24 @@ struct Findings {
 }
 
 impl Findings {
-    /// Whether the trace, with this instead of that at the place, is noticed, or else explained.
-    fn judge(&mut self, trace: &mut Trace, place: (usize, usize), right: Reply, wrong: Reply) {
-        let call = trace.lanes[place.0].1[place.1];
-        trace.lanes[place.0].1[place.1].what = What::Calls(right.op(), Some(wrong));
-        let judged = explain(trace);
-        trace.lanes[place.0].1[place.1] = call;
+    fn add(&mut self, right: Reply, wrong: Reply, judged: Judged) {
         let (noticed, unnoticed) = self.seen.entry((right, wrong)).or_default();
-        match judged {
-            Ok(explained) => {
-                let at = Place { trace, lane: place.0, number: place.1 };
+        let tried = match judged {
+            Judged::Detected { tried } => {
+                *noticed += 1;
+                tried
+            }
+            Judged::Explained { tried, reason } => {
                 *unnoticed += 1;
-                self.most_tried = self.most_tried.max(explained.tried);
-                let Some(reason) = at.explanation(right, wrong) else {
-                    let near: Vec<_> = at.onwards().take(3).collect();
-                    panic!("{right:?} was falsified to {wrong:?}, and not noticed, at {near:?}")
-                };
                 self.reasons.insert((right, wrong), reason);
+                tried
             }
-            Err(reason) => {
-                *noticed += usize::from(!reason.gave_up);
-                self.undecided += usize::from(reason.gave_up);
-                self.most_tried = self.most_tried.max(reason.tried);
+            Judged::Undecided { tried } => {
+                self.undecided += 1;
+                tried
             }
-        }
+        };
+        self.most_tried = self.most_tried.max(tried);
     }
 
     /// Shows what went unnoticed.
@@ -251,7 +273,7 @@ fn places_for(reply: Reply) -> usize {
 
 #[test]
 fn falsified_reply_is_detected_or_its_acceptance_explained() {
-    let mut traces: Vec<_> = seeds().map(|seed| record(Plan::to_be_falsified(seed))).collect();
+    let traces: Vec<_> = seeds().map(|seed| record(Plan::to_be_falsified(seed))).collect();
     // What a falsehood meets depends on what follows, so that places are chosen by both.
     let mut places: BTreeMap<(Reply, Option<Reply>), Vec<_>> = BTreeMap::new();
     for (at, trace) in traces.iter().enumerate() {
@@ -263,18 +285,31 @@ fn falsified_reply_is_detected_or_its_acceptance_explained() {
             }
         }
     }
-    let mut findings = Findings::default();
+    let (mut falsehoods, mut elsewhere) = (Vec::new(), BTreeSet::new());
     for ((right, _), places) in places {
         for wrong in right.op().replies().into_iter().filter(|&wrong| wrong != right) {
             // All of one kind, and many: once is enough.
-            let elsewhere = matches!(wrong, Reply::Probe(probed @ Probed::Known(_)) if of_this_kernel(probed).is_none());
-            if elsewhere && findings.seen.contains_key(&(right, wrong)) {
+            let is_elsewhere = matches!(wrong, Reply::Probe(probed @ Probed::Known(_)) if of_this_kernel(probed).is_none());
+            if is_elsewhere && !elsewhere.insert((right, wrong)) {
                 continue;
             }
-            for &(at, place) in places.iter().step_by(places.len().div_ceil(places_for(right))) {
-                findings.judge(&mut traces[at], place, right, wrong);
-            }
+            let step = places.len().div_ceil(places_for(right));
+            falsehoods
+                .extend(places.iter().step_by(step).map(|&(at, place)| (at, place, right, wrong)));
         }
+    }
+    // Few parts, since each has its own copy of the traces.
+    let parts: Vec<_> = falsehoods.chunks(falsehoods.len().div_ceil(8)).collect();
+    let judged = on_all_processors(&parts, |part| {
+        let mut traces = traces.clone();
+        let judged = part.iter().map(|&(at, place, right, wrong)| {
+            (right, wrong, judge(&mut traces[at], place, right, wrong))
+        });
+        judged.collect::<Vec<_>>()
+    });
+    let mut findings = Findings::default();
+    for (right, wrong, judged) in judged.into_iter().flatten() {
+        findings.add(right, wrong, judged);
     }
     findings.tell();
     for op in OPS {
@@ -304,7 +339,7 @@ fn believed_false_reply_is_detected_or_explained() {
         let mut trace = record(Plan::with_lie(seed, lie));
         let lied = calls(&trace).find_map(|(place, event)| Some((place, event.truth?)));
         if let Some((place, truth)) = lied {
-            findings.judge(&mut trace, place, truth, lie);
+            findings.add(truth, lie, judge(&mut trace, place, truth, lie));
         }
         lied.is_some()
     };
