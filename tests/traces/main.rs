@@ -93,21 +93,22 @@ fn lane(role: &str, number: u64, plan: Plan, path: &Path) -> (Vec<Event>, Vec<Ev
         let output = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut lines = Vec::new();
         let mut killed = false;
-        let mut output = output.lines();
-        while let Some(line) = must_return("a line, or its end", || output.next()) {
-            lines.push(line.expect("text"));
-            // What it has written by then is read to the end.
-            if Some(lines.len()) == last {
-                child.kill().expect("it can be killed");
-                killed = true;
-            }
-            if Some(lines.len()) == removes {
-                let from = now();
-                if std::fs::remove_file(path).is_ok() {
-                    outside.push(Event::new(from, now(), What::Removes));
+        must_return("the lines of one process", || {
+            for line in output.lines() {
+                lines.push(line.expect("text"));
+                // What it has written by then is read to the end.
+                if Some(lines.len()) == last {
+                    child.kill().expect("it can be killed");
+                    killed = true;
+                }
+                if Some(lines.len()) == removes {
+                    let from = now();
+                    if std::fs::remove_file(path).is_ok() {
+                        outside.push(Event::new(from, now(), What::Removes));
+                    }
                 }
             }
-        }
+        });
         let status = must_return("its end", || child.wait()).expect("it can be reaped");
         assert!(killed || status.success(), "it ended with {status}");
         events.extend(parse(lines.iter().map(String::as_str), now()).expect("a trace"));

@@ -19,6 +19,7 @@
 
 mod recorder;
 
+use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
@@ -207,9 +208,33 @@ const PATIENCE: usize = 500_000;
 
 /// Searches for an order in which the model does the same.
 pub fn explain(trace: &Trace) -> Result<Explained, Unexplained> {
+    // Its memory is used again: the pages of thousands of searches would take half of their time.
+    let mut room = ROOM.take();
+    let explained = explain_in(trace, &mut room);
+    room.open.clear();
+    room.known.clear();
+    ROOM.set(room);
+    explained
+}
+
+/// How far each lane has come, and the state then.
+type Reached<S> = (Vec<usize>, S);
+
+#[derive(Default)]
+struct Room {
+    open: Vec<Reached<State>>,
+    known: FxHashSet<Reached<Fingerprint>>,
+}
+
+thread_local! {
+    static ROOM: Cell<Room> = Cell::default();
+}
+
+fn explain_in(trace: &Trace, room: &mut Room) -> Result<Explained, Unexplained> {
     let mut search = Search::new(trace);
+    let Room { open, known } = room;
     let lanes = trace.lanes.len() + trace.outside.len();
-    let mut open = vec![(vec![0_usize; lanes], search.scenario.beginnings()[0])];
+    open.push((vec![0; lanes], search.scenario.beginnings()[0]));
     let total: usize = (0..lanes).map(|lane| trace.lane(lane).len()).sum();
     let mut best: (usize, Vec<String>) = (0, Vec::new());
     while let Some((done, state)) = open.pop() {
@@ -236,7 +261,7 @@ pub fn explain(trace: &Trace) -> Result<Explained, Unexplained> {
             for state in followed {
                 let mut done = done.clone();
                 done[lane] += 1;
-                if search.known.insert((done.clone(), fingerprint(&state))) {
+                if known.insert((done.clone(), fingerprint(&state))) {
                     open.push((done, state));
                 }
             }
@@ -253,13 +278,12 @@ struct Search<'a> {
     trace: &'a Trace,
     scenario: Scenario,
     reduction: Reduction,
-    known: FxHashSet<(Vec<usize>, Fingerprint)>,
     tried: usize,
 }
 
 impl<'a> Search<'a> {
     fn new(trace: &'a Trace) -> Self {
-        let base = Scenario::all(2).swap_remove(0);
+        let base = Scenario::base(2);
         let scenario = Scenario {
             name: "trace",
             kinds: trace.lanes.iter().map(|&(kind, _)| kind).collect(),
@@ -273,7 +297,7 @@ impl<'a> Search<'a> {
             ..base
         };
         let reduction = Reduction::of(&scenario, &SHIPPED);
-        Self { trace, scenario, reduction, known: FxHashSet::default(), tried: 0 }
+        Self { trace, scenario, reduction, tried: 0 }
     }
 
     /// The lanes whose next event may come next: nothing that is left ended before it began.
