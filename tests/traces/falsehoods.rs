@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use portlock::protocol::{
-    Author, Create, Dated, FreeLock, LockReply, OpenReply, Probe, Probed, Unlink, Watch,
+    Author, Create, Dated, FreeLock, LockReply, OpenReply, Probe, Probed, ReadReply, Unlink, Watch,
 };
 use portlock_model::conformance::trace::{Event, Trace, What, explain};
 use portlock_model::scenario::machines::{Op, Reply};
@@ -41,6 +41,11 @@ impl Place<'_> {
         self.events()
             .filter(|event| !own.as_ptr_range().contains(&std::ptr::from_ref(*event)))
             .any(|event| happens(event.what) && event.overlaps(self.call()))
+    }
+
+    /// Whether such a thing began before the call ended, to whichever file.
+    fn follows(&self, happens: fn(What) -> bool) -> bool {
+        self.events().any(|event| happens(event.what) && event.from <= self.call().to)
     }
 
     /// The last such thing that began before the call ended.
@@ -82,6 +87,11 @@ impl Place<'_> {
             (Reply::Listen(_), _) => {
                 let acted = self.onwards().nth(1).is_some();
                 (!acted).then_some("its process was killed before it did anything about it")
+            }
+            (Reply::Read(was), Reply::Read(is))
+                if is_incomplete(was) && is_incomplete(is) && self.follows(is_killed_write) =>
+            {
+                Some("a process was killed in its write, to a file that may still be open here")
             }
             (Reply::Read(_), _) => self.explanation_by(
                 changes_contents,
@@ -159,6 +169,15 @@ fn changes_names(what: What) -> bool {
         what,
         What::Removes | What::Calls(Op::Unlink, None | Some(Reply::Unlink(Unlink::Unlinked)))
     ) || is_create(what)
+}
+
+/// It may have left the file empty, or a record that is cut short.
+fn is_killed_write(what: What) -> bool {
+    matches!(what, What::Calls(Op::Write, None))
+}
+
+fn is_incomplete(content: ReadReply) -> bool {
+    matches!(content, ReadReply::Empty | ReadReply::Unreadable)
 }
 
 fn is_create(what: What) -> bool {
