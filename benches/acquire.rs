@@ -237,6 +237,15 @@ mod measured {
         }
     }
 
+    /// When a process started, as a record has it: without it a holder cannot be identified, and
+    /// an acquire tries again before it is refused. See proc_pid_stat(5), field 22.
+    fn start_of(pid: u32) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("Linux");
+        let (_, behind_the_name) = stat.rsplit_once(')').expect("a name");
+        let start = behind_the_name.split_whitespace().nth(19).expect("a start");
+        start.parse().expect("a number")
+    }
+
     impl Drop for Live {
         fn drop(&mut self) {
             let _ = self.0.kill();
@@ -254,14 +263,14 @@ mod measured {
     impl Stage {
         fn new(place: &Place) -> Self {
             let ours = lock(place).try_acquire().expect("free").holder().clone();
-            let of = |pid| {
+            let of = |live: &Live| {
                 let mut holder = ours.clone();
-                (holder.pid, holder.process_start) = (pid, None);
+                (holder.pid, holder.process_start) = (live.0.id(), Some(start_of(live.0.id())));
                 holder
             };
-            let gone = Live::new().0.id();
+            let dead = of(&Live::new());
             let live = Live::new();
-            Self { dead: of(gone), ours: of(live.0.id()), live }
+            Self { dead, ours: of(&live), live }
         }
 
         /// The file of the live one, with its kernel lock.

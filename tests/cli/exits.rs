@@ -9,7 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use super::loud::not_checked;
-use super::{Finished, Home, PORT, finished, is_root};
+use super::{Finished, Home, PORT, finished, is_root, with_default_signals};
 
 fn one_line(done: &Finished) -> &str {
     let line = done.err.strip_suffix('\n').expect("a whole line");
@@ -42,6 +42,8 @@ fn portlock_dies_by_the_commands_signal() {
             let mut shell = Command::new("sh");
             let script = r#""$@"; echo =$?"#;
             let shell = shell.args(["-c", script, "sh", env!("CARGO_BIN_EXE_portlock")]);
+            // `nohup` ignores one of them.
+            with_default_signals(shell);
             let done = finished(shell.args(arguments).env("PORTLOCK_DIR", home.locks()));
             assert_eq!(done.out, format!("={}\n", 128 + signal));
         }
