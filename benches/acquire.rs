@@ -223,7 +223,10 @@ mod measured {
         let mut shipped = Contender::new(|| {
             lock.try_acquire().expect("free").release().expect("is ours");
         });
-        row("portlock: the rest of it, and statx, getrlimit, two getpid", &compare(&mut before, &mut shipped, rounds));
+        row(
+            "portlock: the rest of it, and statx, getrlimit, two getpid",
+            &compare(&mut before, &mut shipped, rounds),
+        );
     }
 
     // ---- the lock is held or stale -------------------------------------------------------------------
