@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use participant::{
-    Participant, not_checked, reclaimed_from, refused_by, this_test_binary, until_listening,
+    Participant, not_checked, reclaimed_from, refused_by, sleeps_in_poll, this_test_binary,
+    wait_until,
 };
 
 const ASKS_FOR_LIMIT: &str = "prlimit64(RLIMIT_FSIZE)";
@@ -147,7 +148,8 @@ fn wait_takes_one_call_and_handover_nine() {
     let pid = traced.participant.tell("pid").parse().expect("a pid");
     traced.orders += 1;
     traced.participant.order(&format!("acquire {}", traced.path.display()));
-    until_listening(pid);
+    // A file that is watched is tried once more before the wait.
+    wait_until("the waiter is in ppoll", || sleeps_in_poll(pid));
     assert_eq!(holder.tell("release"), "released");
     assert_eq!(traced.participant.answer(), "held");
     traced.orders += 1;

@@ -258,6 +258,16 @@ pub(crate) fn is_listening(pid: u32) -> bool {
     })
 }
 
+/// Whether a thread of the process waits in `ppoll`, and so has made all calls before it.
+#[cfg(target_os = "linux")]
+pub(crate) fn sleeps_in_poll(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        let call = std::fs::read_to_string(thread.path().join("syscall")).unwrap_or_default();
+        call.split(' ').next() == Some(&*libc::SYS_ppoll.to_string())
+    })
+}
+
 /// This test binary as a participant.
 pub(crate) fn this_test_binary() -> Command {
     let mut command = Command::new(std::env::current_exe().expect("the test binary has a path"));

@@ -15,7 +15,8 @@ use super::give_back;
 use super::scenarios::Stands;
 use super::stage::next_acquire;
 use crate::participant::{
-    Participant, Place, not_checked, outcome, refused_by, this_test_binary, wait_until,
+    Participant, Place, not_checked, outcome, refused_by, sleeps_in_poll, this_test_binary,
+    wait_until,
 };
 
 #[test]
@@ -344,15 +345,6 @@ impl Stage {
         };
         assert_eq!(names(&self.calls()), names(&recorded[..=number]), "another call was struck");
     }
-}
-
-/// Whether a thread of the process waits in `ppoll`, and so has made all calls before it.
-fn sleeps_in_poll(pid: u32) -> bool {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
-    threads.flatten().any(|thread| {
-        let call = fs::read_to_string(thread.path().join("syscall")).unwrap_or_default();
-        call.split(' ').next() == Some(&*libc::SYS_ppoll.to_string())
-    })
 }
 
 fn is_the_librarys(name: &str, arguments: &str) -> bool {
