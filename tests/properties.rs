@@ -23,24 +23,24 @@ use portlock_model::variants::{Caught, Engine, all};
 
 #[test]
 fn two_participants_keep_every_promise() {
-    keep_every_promise(2, 16);
+    keep_every_promise(2, 8);
 }
 
 #[test]
 fn three_participants_keep_every_promise() {
-    keep_every_promise(3, 16);
+    keep_every_promise(3, 8);
 }
 
 #[test]
 fn five_participants_keep_every_promise() {
-    keep_every_promise(5, 8);
+    keep_every_promise(5, 4);
 }
 
 #[test]
 fn eight_participants_keep_every_promise() {
     // With one on top of them in some scenarios, which makes eight; and eight where none is.
-    keep_every_promise(7, 8);
-    keep_every_promise(8, 8);
+    keep_every_promise(7, 4);
+    keep_every_promise(8, 4);
 }
 
 #[test]

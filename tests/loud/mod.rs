@@ -13,5 +13,5 @@ pub(crate) fn not_checked(what: &str) {
 #[cfg(target_os = "linux")]
 #[allow(dead_code, reason = "not every suite strikes calls")]
 pub(crate) fn stride() -> usize {
-    if std::env::var_os("PORTLOCK_EVERY_CALL").is_some() { 1 } else { 3 }
+    if std::env::var_os("PORTLOCK_EVERY_CALL").is_some() { 1 } else { 5 }
 }

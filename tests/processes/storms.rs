@@ -27,7 +27,7 @@ use contender::contend;
 use storm::{BOARD, Storm};
 
 /// Trials in each cell, unless the environment says otherwise: a few seconds on an idle machine.
-const TRIALS: u32 = 250;
+const TRIALS: u32 = 100;
 
 /// The control needs no more to fail.
 const MOST_CONTROL_TRIALS: u32 = 1_000;
