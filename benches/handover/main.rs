@@ -1,4 +1,4 @@
-//! Waiting: how a lock passes from one process to another, beside `flock` on a file that stays.
+//! Waiting: how a lock passes from one process to another, next to `flock` on a file that stays.
 //!
 //! `cargo bench --bench handover -- --seconds 1 --rounds 5 --processes 2,64 --trials 101 --csv DIR`,
 //! each of which may be left out; `TMPDIR` chooses the filesystem. So many processes acquire, hold
@@ -14,19 +14,19 @@
 //! minutes (`recently_deleted` in fs/ext4/ialloc.c), 0.9 ms after tens of thousands of removals.
 //!
 //! Measured on x86-64, a virtual machine with 2 cores and little else to do, ext4 with a journal,
-//! three rounds of three seconds; the median of the hand-overs in microseconds, and Jain's index, with
+//! three rounds of two seconds; the median of the hand-overs in microseconds, and Jain's index, with
 //! 200 µs held:
 //!
 //! | processes | flock | acquire | acquire_timeout |
 //! | --- | --- | --- | --- |
-//! | 2 | 42, 0.90 | 77, 0.80 | 81, 0.93 |
-//! | 4 | 13, 0.89 | 55, 0.57 | 60, 0.96 |
-//! | 8 | 13, 0.89 | 62, 0.99 | 80, 0.94 |
-//! | 16 | 14, 0.97 | 62, 0.99 | 56, 0.98 |
-//! | 32 | 16, 0.93 | 55, 0.97 | 63, 0.91 |
-//! | 64 | 17, 0.92 | 57, 0.94 | 58, 0.93 |
-//! | recovery, 1 waits | 177 | 299 | 343 |
-//! | recovery, 8 wait | 242 | 431 | 456 |
+//! | 2 | 37, 0.72 | 139, 0.60 | 86, 0.53 |
+//! | 4 | 10, 0.49 | 45, 0.76 | 45, 0.79 |
+//! | 8 | 8, 0.83 | 60, 0.95 | 56, 0.97 |
+//! | 16 | 10, 0.97 | 76, 0.87 | 55, 0.95 |
+//! | 32 | 10, 0.87 | 50, 0.96 | 49, 0.93 |
+//! | 64 | 12, 0.92 | 54, 0.91 | 55, 0.92 |
+//! | recovery, 1 waits | 131 | 263 | 256 |
+//! | recovery, 8 wait | 249 | 480 | 438 |
 //!
 //! Each of ours makes a new file, which `flock` on a file that stays does not: an acquire and a
 //! release alone take 29 µs. And who waits for a file that goes is woken, finds it gone, and opens
