@@ -89,9 +89,11 @@ impl Place<'_> {
                 (!acted).then_some("its process was killed before it did anything about it")
             }
             (Reply::Read(was), Reply::Read(is))
-                if is_incomplete(was) && is_incomplete(is) && self.follows(is_killed_write) =>
+                if is_incomplete(was) && is_incomplete(is) && self.follows(may_cut_short) =>
             {
-                Some("a process was killed in its write, to a file that may still be open here")
+                Some(
+                    "a write was killed or failed, or a record was cut short, in a file that may still be open here",
+                )
             }
             (Reply::Read(_), _) => self.explanation_by(
                 changes_contents,
@@ -172,8 +174,13 @@ fn changes_names(what: What) -> bool {
 }
 
 /// It may have left the file empty, or a record that is cut short.
-fn is_killed_write(what: What) -> bool {
-    matches!(what, What::Calls(Op::Write, None))
+fn may_cut_short(what: What) -> bool {
+    matches!(
+        what,
+        What::Calls(Op::Write, None)
+            | What::Calls(Op::Void, _)
+            | What::Fails(Reply::Write(_) | Reply::Void(_))
+    )
 }
 
 fn is_incomplete(content: ReadReply) -> bool {
