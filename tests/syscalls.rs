@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use participant::{
-    Participant, not_checked, reclaimed_from, refused_by, sleeps_in_poll, this_test_binary,
+    Participant, reclaimed_from, refused_by, sleeps_in_poll, strace_is_there, this_test_binary,
     wait_until,
 };
 
@@ -286,10 +286,7 @@ impl Traced {
     /// `None` where strace is missing, which must not be in CI: a machine with Rust alone can run
     /// the tests, and is told what it did not check.
     fn start() -> Option<Self> {
-        let version = Command::new("strace").arg("--version").output();
-        if !version.is_ok_and(|version| version.status.success()) {
-            assert!(std::env::var_os("CI").is_none(), "strace is missing: apt-get install strace");
-            not_checked("the system calls: strace is missing; apt-get install strace");
+        if !strace_is_there("the system calls") {
             return None;
         }
         let dir = tempfile::tempdir().expect("a directory");

@@ -20,7 +20,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Set for a process that takes part: what it does, and where.
 const PART: &str = "PORTLOCK_BENCH_PART";
 
-/// Who waits longer for all to have had their turn is not waited for.
+/// All waiters must have had the lock within this time, or the rest is not waited for.
 const LONGEST: Duration = Duration::from_secs(10);
 
 pub(crate) fn main() {
@@ -39,7 +39,7 @@ pub(crate) fn main() {
         curves.one_process(place, locks.min(1_000));
         curves.directory(place, locks);
     }
-    // Who waits does not touch the disk.
+    // A waiter does not touch the disk.
     let place = &Place::all(env!("CARGO_TARGET_TMPDIR"))[0];
     for way in WAYS {
         curves.waiters(place, way, waiters, ("threads", threads_that_wait));
@@ -130,7 +130,7 @@ impl Curves {
         }
     }
 
-    // ---- who waits ----------------------------------------------------------------------------
+    // ---- the waiters ----------------------------------------------------------------------------
 
     fn waiters(&mut self, place: &Place, way: Way, most: usize, (of, who): (&str, Who)) {
         Self::heading(&format!("{of} in {way:?}"), "ms of processor");
@@ -225,7 +225,7 @@ fn wait_in_threads(way: Way, count: usize, dir: &Path) {
     let more = Memory::of_this_process();
     println!("{}", more.since(&before, taken, Some(processor_of_this_process() - began)));
     println!("{}", had_it.load(SeqCst));
-    // Those that were cut short wait for ever.
+    // Those that were cut short wait forever.
     std::process::exit(0);
 }
 

@@ -3,18 +3,8 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use super::loud::not_checked;
+use super::loud::{strace_is_there, stride};
 use super::{Finished, Home, PORT, finished};
-
-/// `false`, said loudly, where strace is missing, which it must not be in CI.
-fn strace_is_there(home: &Home) -> bool {
-    if finished(&mut strace(home, &["-V"], &[])).status.success() {
-        return true;
-    }
-    assert!(std::env::var_os("CI").is_none(), "strace is missing: apt-get install strace");
-    not_checked("refused system calls: strace is missing; apt-get install strace");
-    false
-}
 
 /// `portlock` with these arguments under strace, which ends after two minutes in any case.
 fn strace(home: &Home, options: &[&str], arguments: &[&str]) -> Command {
@@ -47,7 +37,7 @@ fn calls(home: &Home, arguments: &[&str]) -> BTreeMap<String, usize> {
 #[test]
 fn refused_launcher_calls_delay_nothing() {
     let home = Home::new();
-    if !strace_is_there(&home) {
+    if !strace_is_there("refused system calls") {
         return;
     }
     for option in ["-n", "-o"] {
@@ -55,7 +45,7 @@ fn refused_launcher_calls_delay_nothing() {
         let mut outcomes = BTreeMap::new();
         for (call, times) in calls(&home, &arguments) {
             // What is called often is mostly the loader's and std's.
-            let step = if times > 8 { crate::loud::stride() } else { 1 };
+            let step = if times > 8 { stride() } else { 1 };
             for nth in (1..=times).step_by(step) {
                 let inject = format!("inject={call}:error=EPERM:when={nth}");
                 let done = finished(&mut strace(&home, &["-e", &inject], &arguments));
@@ -86,7 +76,7 @@ fn said(done: &Finished) -> String {
 #[test]
 fn lost_wakes_do_not_outlive_the_command() {
     let home = Home::new();
-    if !strace_is_there(&home) {
+    if !strace_is_there("refused system calls") {
         return;
     }
     let arguments = ["run", PORT, "--", "sh", "-c", "kill -USR1 $PPID; exit 4"];
@@ -102,7 +92,7 @@ fn lost_wakes_do_not_outlive_the_command() {
 #[test]
 fn lock_file_is_removed_without_kernel_locks() {
     let home = Home::new();
-    if !strace_is_there(&home) {
+    if !strace_is_there("refused system calls") {
         return;
     }
     let options = ["-f", "-e", "inject=flock:error=EOPNOTSUPP"];

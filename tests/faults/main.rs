@@ -22,11 +22,10 @@ mod scenarios;
 mod struck;
 mod syscalls;
 
-use std::process::Command;
 use std::time::Instant;
 
 use oracle::{Ran, Said, Strike, Sum, is_weaker};
-use participant::{not_checked, stride};
+use participant::{strace_is_there, struck};
 use scenarios::{Scenario, Stage, recorded_calls};
 use syscalls::Call;
 
@@ -70,7 +69,7 @@ const NOT_STRUCK: [&str; 20] = [
 
 #[test]
 fn any_failed_call_is_reported_and_keeps_exclusion() {
-    if !strace_is_there() {
+    if !strace_is_there("calls that fail") {
         return;
     }
     let started = Instant::now();
@@ -101,7 +100,7 @@ fn strike_each(calls: &[(Scenario, Vec<Call>)], error: usize, (name, code): (&st
     for (scenario, calls) in calls {
         let unstruck = stage.run(*scenario, None);
         assert_eq!(unstruck.wrong(None), Vec::<String>::new(), "{scenario:?}: {unstruck:?}");
-        for call in struck_by(error, calls) {
+        for (_, call) in struck(error, calls) {
             let ran = stage.run(*scenario, Some(call));
             let strike = Strike { call, code, expected: &unstruck.said };
             let wrong = ran.wrong(Some(&strike));
@@ -113,15 +112,10 @@ fn strike_each(calls: &[(Scenario, Vec<Call>)], error: usize, (name, code): (&st
     sum
 }
 
-/// The calls that the error of this number strikes.
-fn struck_by(error: usize, calls: &[Call]) -> impl Iterator<Item = &Call> {
-    calls.iter().skip(error % stride()).step_by(stride())
-}
-
 /// One that takes no notice of an error and says that it holds: the witness knows better.
 #[test]
 fn control_false_claim_of_the_lock_is_caught() {
-    if !strace_is_there() {
+    if !strace_is_there("calls that fail") {
         return;
     }
     let calls = recorded_calls();
@@ -179,14 +173,4 @@ fn the_oracle_rejects_wrong_outcomes() {
     }
     assert!(!is_weaker("free", "held") && !is_weaker("stale", "held"), "nobody is evicted");
     assert!(!is_weaker("refused, released", "held"), "a longer answer is another one");
-}
-
-fn strace_is_there() -> bool {
-    let version = Command::new("strace").arg("--version").output();
-    if version.is_ok_and(|version| version.status.success()) {
-        return true;
-    }
-    assert!(std::env::var_os("CI").is_none(), "strace is missing: apt-get install strace");
-    not_checked("calls that fail: strace is missing; apt-get install strace");
-    false
 }

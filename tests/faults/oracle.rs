@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::ERRORS;
+use crate::participant::struck;
 use crate::scenarios::Scenario;
 use crate::syscalls::{Call, Trace};
-use crate::{ERRORS, struck_by};
 
 /// What a process said after an order.
 #[derive(Debug, Clone, PartialEq)]
@@ -216,7 +217,7 @@ impl Sum {
         assert!(worked > 0 && failed > 0 && weaker > 0, "each kind is met");
         assert!(self.elsewhere * 50 <= cases, "{} were struck elsewhere", self.elsewhere);
         let meant =
-            |error| calls.iter().map(|(_, calls)| struck_by(error, calls).count()).sum::<usize>();
+            |error| calls.iter().map(|(_, calls)| struck(error, calls).count()).sum::<usize>();
         assert_eq!(cases, (0..ERRORS.len()).map(meant).sum::<usize>());
     }
 }

@@ -25,8 +25,8 @@ pub(crate) use deadline::{must_return, wait_until};
 #[allow(unused_imports)]
 pub(crate) use loud::not_checked;
 #[cfg(target_os = "linux")]
-#[allow(unused_imports, reason = "only some suites strike calls")]
-pub(crate) use loud::stride;
+#[allow(unused_imports, reason = "only some suites look at system calls")]
+pub(crate) use loud::{strace_is_there, stride, struck};
 #[allow(unused_imports)]
 pub(crate) use orders::answer;
 #[allow(unused_imports)]

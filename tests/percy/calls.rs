@@ -15,7 +15,7 @@ use portlock_model::scenario::view::View;
 
 use super::published::published_lock;
 use super::{NOBODY, PORT, old_record};
-use crate::participant::not_checked;
+use crate::participant::{not_checked, strace_is_there};
 
 const AS_PUBLISHED: Repairs = Repairs { reread: false, guard: false };
 
@@ -108,10 +108,7 @@ fn run_alone(path: &Path) {
 
 /// The published module, where strace can see what it does.
 fn lock_to_trace() -> Option<Vec<u8>> {
-    let version = Command::new("strace").arg("--version").output();
-    if !version.is_ok_and(|version| version.status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "strace is missing: apt-get install strace");
-        not_checked("the old agent's system calls: strace is missing; apt-get install strace");
+    if !strace_is_there("the old agent's system calls") {
         return None;
     }
     match published_lock() {

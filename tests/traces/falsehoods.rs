@@ -43,11 +43,6 @@ impl Place<'_> {
             .any(|event| happens(event.what) && event.overlaps(self.call()))
     }
 
-    /// Whether such a thing began before the call ended, to whichever file.
-    fn follows(&self, happens: fn(What) -> bool) -> bool {
-        self.events().any(|event| happens(event.what) && event.from <= self.call().to)
-    }
-
     /// The last such thing that began before the call ended.
     fn last(&self, happens: fn(What) -> bool) -> Option<What> {
         let before =
@@ -89,7 +84,9 @@ impl Place<'_> {
                 (!acted).then_some("its process was killed before it did anything about it")
             }
             (Reply::Read(was), Reply::Read(is))
-                if is_incomplete(was) && is_incomplete(is) && self.follows(may_cut_short) =>
+                if is_incomplete(was)
+                    && is_incomplete(is)
+                    && self.last(may_cut_short).is_some() =>
             {
                 Some(
                     "a write was killed or failed, or a record was cut short, in a file that may still be open here",

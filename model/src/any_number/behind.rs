@@ -19,7 +19,7 @@ const EVERYBODY: [Who; 4] = [ME, ACTOR, SIBLING, STRANGER];
 /// Scenarios that `me` may be looking at: one for each way in which what a view forgets can matter to
 /// my next step.
 pub fn behind_one(scenario: &Scenario, me: &LocalView) -> Vec<State> {
-    let mut scenarios = Vec::new();
+    let mut states = Vec::new();
     for orphan in orphans(scenario, me.open) {
         for (&more, &kept) in pairs(more(me), kept(scenario)) {
             let forgotten = Forgotten {
@@ -31,10 +31,10 @@ pub fn behind_one(scenario: &Scenario, me: &LocalView) -> Vec<State> {
                 kept,
                 orphan,
             };
-            scenarios.push(forgotten.build(scenario, &[(ME, *me)]));
+            states.push(forgotten.build(scenario, &[(ME, *me)]));
         }
     }
-    scenarios
+    states
 }
 
 /// Scenarios with two participants in them, of which one looks like `me` and the other like `actor`:
@@ -54,26 +54,26 @@ pub fn behind_two(scenario: &Scenario, me: &LocalView, actor: &LocalView) -> Vec
     let seated = [(ME, *me), (ACTOR, *actor)];
     let empty = empty(scenario, &seated);
     let orphan = Orphan { content: Content::Empty, lock: None };
-    let mut scenarios = Vec::new();
+    let mut states = Vec::new();
     for content in contents(&empty, me, actor) {
         for seen in authored(me.seen).filter(|&seen| content_as_seen(&empty, ME, seen) == me.seen) {
             for (lock, sharing) in locks_and_shares(&empty, me, actor) {
                 for &kept in kept(scenario) {
                     let forgotten =
                         Forgotten { content, seen, creator, lock, sharing, kept, orphan };
-                    scenarios.push(forgotten.build(scenario, &seated));
+                    states.push(forgotten.build(scenario, &seated));
                 }
             }
         }
     }
     // What makes it a state behind both, however it was put together.
-    scenarios.retain(|state| {
+    states.retain(|state| {
         LocalView::of(state, ME) == *me
             && LocalView::of(state, ACTOR) == *actor
             && is_possible(state, ME)
             && is_possible(state, ACTOR)
     });
-    scenarios
+    states
 }
 
 /// Whether a record in the named file, and one that `who` has read from it, is by the file's

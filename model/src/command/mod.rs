@@ -81,15 +81,8 @@ enum What {
     },
     /// Prints every step of a scenario, one JSON object a line, in the words of model/smt.
     Steps {
-        #[arg(long)]
-        scenario: String,
-        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=PARTICIPANTS as i64))]
-        participants: u8,
         #[command(flatten)]
-        budgets: Budgets,
-        /// A wrong protocol instead of the shipped one.
-        #[arg(long)]
-        variant: Option<String>,
+        chosen: Chosen,
         /// Look at no further states beyond so many steps.
         #[arg(long, default_value_t = usize::MAX)]
         limit: usize,
@@ -133,6 +126,33 @@ impl Budgets {
     }
 }
 
+/// One scenario, and the protocol to run in it.
+#[derive(Args)]
+struct Chosen {
+    #[arg(long)]
+    scenario: String,
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=PARTICIPANTS as i64))]
+    participants: u8,
+    #[command(flatten)]
+    budgets: Budgets,
+    /// A wrong protocol instead of the shipped one.
+    #[arg(long)]
+    variant: Option<String>,
+}
+
+impl Chosen {
+    fn get(&self) -> Result<(Scenario, Protocol), String> {
+        let protocol = protocol_of(self.variant.as_deref())?;
+        let mut scenario = scenario_of(&self.scenario, self.participants.into())?;
+        self.budgets.put_into(&mut scenario);
+        Ok((scenario, protocol))
+    }
+
+    fn origin(&self) -> Origin<'_> {
+        Origin { variant: self.variant.as_deref(), participants: self.participants.into() }
+    }
+}
+
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let done = match Command::parse().what {
@@ -163,13 +183,9 @@ pub fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         What::Conform(conform) => crate::conformance::command::run(&conform),
         What::Table { json: true, variant } => print_cells(variant.as_deref()),
-        What::Steps { scenario, participants, budgets, variant, limit } => {
-            protocol_of(variant.as_deref()).and_then(|protocol| {
-                let mut scenario = scenario_of(&scenario, participants.into())?;
-                budgets.put_into(&mut scenario);
-                export::steps(&scenario, &protocol, limit, &mut |step| outln!("{step}"))
-            })
-        }
+        What::Steps { chosen, limit } => chosen.get().and_then(|(scenario, protocol)| {
+            export::steps(&scenario, &protocol, limit, &mut |step| outln!("{step}"))
+        }),
         What::Table { json: false, .. } => {
             out!("{}", table::print_tables());
             Ok(())

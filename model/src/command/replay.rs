@@ -4,25 +4,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Budgets, protocol_of, scenario_of, write_to};
-use crate::render::report::{Origin, history, lines, report};
+use super::{Chosen, write_to};
+use crate::render::report::{history, lines, report};
 use crate::render::sequence;
 use crate::scenario::catalogue::Scenario;
 use crate::scenario::schedule::{self, Schedule};
-use crate::scenario::state::PARTICIPANTS;
 use crate::search::explore::Found;
 use crate::variants::Protocol;
 
 #[derive(Args)]
 pub(super) struct Replay {
-    #[arg(long)]
-    scenario: String,
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=PARTICIPANTS as i64))]
-    participants: u8,
     #[command(flatten)]
-    budgets: Budgets,
-    #[arg(long)]
-    variant: Option<String>,
+    chosen: Chosen,
     /// One JSON object a move, and one for the end.
     #[arg(long)]
     json: bool,
@@ -34,11 +27,8 @@ pub(super) struct Replay {
 }
 
 pub(super) fn run(replay: &Replay) -> Result<(), String> {
-    let protocol = protocol_of(replay.variant.as_deref())?;
-    let participants = usize::from(replay.participants);
-    let mut scenario = scenario_of(&replay.scenario, participants)?;
-    replay.budgets.put_into(&mut scenario);
-    let origin = Origin { variant: replay.variant.as_deref(), participants };
+    let (mut scenario, protocol) = replay.chosen.get()?;
+    let origin = replay.chosen.origin();
     let found = broken_by(&scenario, &protocol, &replay.schedule);
     let (schedule, solo) = match &found {
         Some(found) => {

@@ -311,7 +311,7 @@ impl<'a> Search<'a> {
     /// The states that can follow an event, if it can come next.
     fn follow(&mut self, state: &State, who: Who, event: Event) -> Vec<State> {
         self.tried += 1;
-        let mut scenarios = match event.what {
+        let mut states = match event.what {
             What::Begins => self.moved(state, Move::Begin(who)),
             What::Answers(answer) => self.moved(state, Move::Answer(who, answer)),
             What::Releases => self.moved(state, Move::Release(who)),
@@ -337,8 +337,8 @@ impl<'a> Search<'a> {
                 made.map(|outcome| outcome.state).chain([*state]).collect()
             }
         };
-        scenarios.iter_mut().for_each(|state| self.forget(state));
-        scenarios
+        states.iter_mut().for_each(|state| self.forget(state));
+        states
     }
 
     /// Leaves out what no move depends on, so that orders that lead to the same are known as such.

@@ -105,6 +105,14 @@ impl Scenario {
         forked[0] = Kind::Parent;
         let mut threads = vec![Kind::Thread; 2];
         threads.resize(participants, Kind::Process);
+        // At 3 two processes die, and no more take part.
+        let next_to_an_old_agent = Self {
+            starts: &[Start::Absent, Start::File(Content::OldDead(Look::Gone))],
+            crashes: if few { 2 } else { 1 },
+            looks: &[Look::Gone],
+            properties: SAFETY,
+            ..base.clone()
+        };
         let mut scenarios = vec![
             base.clone(),
             Self { name: "lying-probe", probe_lies: true, properties: SAFETY, ..base.clone() },
@@ -129,34 +137,22 @@ impl Scenario {
             },
             Self {
                 name: "legacy-agents",
-                // Two of ours at 3 as well; there, two processes die.
+                // Two of ours at 3 as well.
                 kinds: vec![Kind::Process, Kind::Process, Kind::OldAgent],
-                starts: &[Start::Absent, Start::File(Content::OldDead(Look::Gone))],
-                crashes: if few { 2 } else { 1 },
-                looks: &[Look::Gone],
-                properties: SAFETY,
-                ..base.clone()
+                ..next_to_an_old_agent.clone()
             },
             Self {
                 // What `portlock run` starts, and portlock itself; either may die first. An old agent
-                // looks at the recorded process alone. At 3 two processes die.
+                // looks at the recorded process alone.
                 name: "command",
                 kinds: vec![Kind::Runner, Kind::Command, Kind::OldAgent],
-                starts: &[Start::Absent, Start::File(Content::OldDead(Look::Gone))],
-                crashes: if few { 2 } else { 1 },
-                looks: &[Look::Gone],
-                properties: SAFETY,
-                ..base.clone()
+                ..next_to_an_old_agent.clone()
             },
             Self {
                 // The same of a guard that is passed to a child, whose record names the parent.
                 name: "passed-to-child",
                 kinds: vec![Kind::Parent, Kind::Child, Kind::OldAgent],
-                starts: &[Start::Absent, Start::File(Content::OldDead(Look::Gone))],
-                crashes: if few { 2 } else { 1 },
-                looks: &[Look::Gone],
-                properties: SAFETY,
-                ..base.clone()
+                ..next_to_an_old_agent.clone()
             },
             Self {
                 name: "delete-pending",

@@ -114,13 +114,13 @@ pub fn run(scenario: &Scenario, protocol: &Protocol, schedule: &Schedule, solo: 
     let fares = if solo { check_solo(scenario, protocol, &state) } else { Ok(0) };
     if let Err(violation) = fares {
         run.broken = Some(violation.broken);
-        run.made.extend(lonely(scenario, protocol, &state, violation, run.names));
+        run.made.extend(solo_moves(scenario, protocol, &state, violation, run.names));
     }
     run
 }
 
 /// How a participant fares that runs alone, from the start of its call if it is idle.
-fn lonely(
+fn solo_moves(
     scenario: &Scenario,
     protocol: &Protocol,
     state: &State,

@@ -107,6 +107,25 @@ pub enum Kind {
     Remote,
 }
 
+impl Kind {
+    /// What one of this kind is at before it begins, and again after its process has died.
+    pub const fn at_rest(self) -> Activity {
+        match self {
+            Self::Child => Activity::Absent,
+            Self::Process
+            | Self::Thread
+            | Self::Parent
+            | Self::OldAgent
+            | Self::Asker
+            | Self::Clearer
+            | Self::Runner
+            | Self::Command
+            | Self::Unlocked
+            | Self::Remote => Activity::Idle,
+        }
+    }
+}
+
 /// Whether events of the file that a participant has open are kept for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Listens {
@@ -141,19 +160,7 @@ impl Participant {
     pub const fn at_rest(kind: Kind) -> Self {
         Self {
             kind,
-            activity: match kind {
-                Kind::Child => Activity::Absent,
-                Kind::Process
-                | Kind::Thread
-                | Kind::Parent
-                | Kind::OldAgent
-                | Kind::Asker
-                | Kind::Clearer
-                | Kind::Runner
-                | Kind::Command
-                | Kind::Unlocked
-                | Kind::Remote => Activity::Idle,
-            },
+            activity: kind.at_rest(),
             open: None,
             listens: Listens::No,
             seen: Content::Empty,

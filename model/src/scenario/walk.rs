@@ -151,8 +151,8 @@ impl Script {
                 return if broken == self.property { found(&walk, false) } else { None };
             }
         }
-        let lonely = self.solo && walk.solo().err() == Some(self.property);
-        if lonely { found(&walk, true) } else { None }
+        let breaks = self.solo && walk.solo().err() == Some(self.property);
+        if breaks { found(&walk, true) } else { None }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 use portlock::{Status, UnknownReason};
 
 use super::{COMMANDS, HANG, HUNG, OPERATIONS, Outcome, PANICKED, Scene};
-use crate::participant::{NOBODY, Participant, must_return, not_checked, old_record};
+use crate::participant::{NOBODY, Participant, must_return, old_record, strace_is_there};
 
 /// Where the kernel's locks are not all listed, a query does not know that one is stale.
 fn is_stale(status: &Status) -> bool {
@@ -160,11 +160,7 @@ fn every_operation_agrees_on_every_hostile_record() {
 fn subcommands_send_no_signals_and_escape_records() {
     let mut victim = Participant::start();
     let scene = Scene::new();
-    let traced = Command::new("strace").arg("--version").output().is_ok();
-    if !traced {
-        assert!(std::env::var_os("CI").is_none(), "strace is missing: apt-get install strace");
-        not_checked("the signals of the subcommands: strace is missing; apt-get install strace");
-    }
+    let traced = strace_is_there("the signals of the subcommands");
     let (saved, trace) = (scene.beside("saved"), scene.beside("trace"));
     let script: String = COMMANDS
         .iter()

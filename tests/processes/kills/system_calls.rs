@@ -15,13 +15,13 @@ use super::give_back;
 use super::scenarios::Stands;
 use super::stage::next_acquire;
 use crate::participant::{
-    Participant, Place, not_checked, outcome, refused_by, sleeps_in_poll, stride, this_test_binary,
-    wait_until,
+    Participant, Place, outcome, refused_by, sleeps_in_poll, strace_is_there, stride, struck,
+    this_test_binary, wait_until,
 };
 
 #[test]
 fn kill_before_any_syscall_never_blocks() {
-    if !strace_is_there() {
+    if !strace_is_there("a kill at each system call") {
         return;
     }
     let mut all = 0;
@@ -42,7 +42,7 @@ fn kill_before_any_syscall_never_blocks() {
 
 #[test]
 fn exclusion_survives_a_stop_after_any_syscall() {
-    if !strace_is_there() {
+    if !strace_is_there("a kill at each system call") {
         return;
     }
     let (mut all, mut acquired) = (0, 0);
@@ -64,15 +64,10 @@ fn exclusion_survives_a_stop_after_any_syscall() {
     assert!(all * stride() > 90 && acquired * stride() > 10, "{all} calls, {acquired} acquires");
 }
 
-/// The calls that are struck, with their numbers; in each scenario others, where not all are.
-fn struck(scenario: usize, calls: &[Call]) -> impl Iterator<Item = (usize, &Call)> {
-    calls.iter().enumerate().skip(scenario % stride()).step_by(stride())
-}
-
 /// The control: strace answers in the kernel's place that the kernel lock is the participant's.
 #[test]
 fn control_without_kernel_lock_exclusion_breaks() {
-    if !strace_is_there() {
+    if !strace_is_there("a kill at each system call") {
         return;
     }
     let scenario = SCENARIOS.iter().find(|one| one.stands == Stands::DeadHolder);
@@ -233,16 +228,6 @@ fn stopped(
 
 /// `false` where strace is missing, which must not be in CI: a machine with Rust alone can run the
 /// tests, and is told what it did not check.
-fn strace_is_there() -> bool {
-    let version = std::process::Command::new("strace").arg("--version").output();
-    if version.is_ok_and(|version| version.status.success()) {
-        return true;
-    }
-    assert!(std::env::var_os("CI").is_none(), "strace is missing: apt-get install strace");
-    not_checked("a kill at each system call: strace is missing; apt-get install strace");
-    false
-}
-
 /// How often another lock is acquired, refused and released first. strace counts the calls of each
 /// thread by itself, and strikes whichever comes to the number: by these the participant's thread
 /// is ahead of the one that started it.

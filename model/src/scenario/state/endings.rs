@@ -1,6 +1,6 @@
 //! What an ending leaves behind: a call that is over, a process that dies, a file that nothing names.
 
-use super::{Activity, Content, Creator, FileSet, Inode, Kind, Look, State, Who};
+use super::{Content, Creator, FileSet, Inode, Kind, Look, State, Who};
 
 impl State {
     /// Whoever has the lock of a file and dies or fails leaves it behind, whoever made it: its
@@ -26,19 +26,7 @@ impl State {
                 self.guard = None;
             }
             let participant = self.participant_mut(one);
-            participant.activity = match participant.kind {
-                Kind::Child => Activity::Absent,
-                Kind::Process
-                | Kind::Thread
-                | Kind::Parent
-                | Kind::OldAgent
-                | Kind::Asker
-                | Kind::Clearer
-                | Kind::Runner
-                | Kind::Command
-                | Kind::Unlocked
-                | Kind::Remote => Activity::Idle,
-            };
+            participant.activity = participant.kind.at_rest();
             let look = match participant.kind {
                 Kind::Unlocked => Look::Unlocked,
                 Kind::Remote => Look::OnOtherMachine,
