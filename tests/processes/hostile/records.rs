@@ -8,7 +8,9 @@ use std::time::{Instant, SystemTime};
 use portlock::{Status, UnknownReason};
 
 use super::{COMMANDS, HANG, HUNG, OPERATIONS, Outcome, PANICKED, Scene};
-use crate::participant::{NOBODY, Participant, must_return, old_record, strace_is_there};
+#[cfg(target_os = "linux")]
+use crate::participant::strace_is_there;
+use crate::participant::{NOBODY, Participant, must_return, old_record};
 
 /// Where the kernel's locks are not all listed, a query does not know that one is stale.
 fn is_stale(status: &Status) -> bool {
