@@ -4,7 +4,8 @@ use portlock::protocol::{Contents, FileName};
 use portlock::{Holder, MAX_RECORD};
 
 use crate::Control;
-use crate::record::{self, Broken, holds};
+use crate::holder::holder_of;
+use crate::record::{Broken, holds};
 
 /// A reading of a file's bytes: the shipped one, or a control.
 pub type Reading = fn(&[u8], FileName) -> Contents;
@@ -134,7 +135,7 @@ fn may_be_a_beginning(bytes: &[u8]) -> bool {
 fn cut_short(reading: Reading, bytes: &[u8]) -> Result<(), Broken> {
     let (control, texts) = bytes.split_at(bytes.len().min(2));
     let [kind, at] = [0, 1].map(|index| control.get(index).copied().unwrap_or(0));
-    let mut holder = record::holder_of(texts);
+    let mut holder = holder_of(texts);
     holder.port = Some(5338).filter(|_| kind & 1 == 0);
     let whole = match kind & 6 {
         0 => percys(&holder, ""),

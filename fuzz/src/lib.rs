@@ -2,6 +2,7 @@
 //! committed corpus, and over parsers that are known to be broken and must be caught.
 
 pub mod contents;
+pub mod holder;
 pub mod record;
 pub mod schedule;
 

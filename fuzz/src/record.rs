@@ -1,8 +1,7 @@
-//! What must hold of the record's parser and writer, whatever the bytes.
+//! What must hold of the record's parser, whatever the bytes, and of what it returns.
 
 use std::fmt;
 use std::sync::LazyLock;
-use std::time::{Duration, SystemTime};
 
 use portlock::{Holder, MAX_NOTE, MAX_RECORD};
 
@@ -15,15 +14,11 @@ pub type Parser = fn(&[u8]) -> Option<Holder>;
 pub const SHIPPED: Parser = Holder::parse;
 
 /// The longest text that a record may carry, in characters.
-const MAX_TEXT: usize = 64;
+pub(crate) const MAX_TEXT: usize = 64;
 
 /// The longest line that a holder may be shown as: `pid 2147483647 (`, a text of 64 characters,
 /// `, since 9999-12-31 23:59:59 UTC`, `, note: ` with a text of 128, `)`, and nothing more.
 const MAX_SHOWN: usize = 16 + MAX_TEXT + 31 + 8 + MAX_NOTE + 1;
-
-/// How much of the input the writer's texts are made of, in bytes: more than a text may have, and
-/// repeated more than a note may. To cut off what is behind it would take most of the time.
-const MOST_WRITTEN: usize = MAX_TEXT + 8;
 
 /// A property that does not hold, as a sentence, and what broke it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,70 +44,26 @@ pub const WRITTEN: &str = "a record is written in at most 4096 bytes";
 pub const ROUND_TRIP: &str = "what was written is read back";
 pub const SHOWN: &str = "a holder is shown as one bounded line that can be printed";
 
-/// Checks every property of `parser`, and of the writer, on `bytes`.
+/// Checks every property of `parser` on `bytes`.
 ///
 /// That the parser is total, the caller sees: it must return.
 pub fn check(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
     if let Some(holder) = parser(bytes) {
         holds(TOO_LONG, bytes.len() <= MAX_RECORD, || format!("{} bytes", bytes.len()))?;
         sound(&holder)?;
-        let written = written(&holder)?;
+        shown(&holder.to_string())?;
+        let written = holder.to_bytes();
+        fits(&written)?;
         let back = parser(&written);
         holds(ROUND_TRIP, back.as_ref() == Some(&holder), || {
             format!("{holder:?} became {} and that {back:?}", written.escape_ascii())
         })?;
     }
-    writer(parser, bytes)
+    Ok(())
 }
 
-/// A record whose texts are `bytes` themselves: the writer must be as careful as the parser, since
-/// a host or a program may be named anything.
-fn writer(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
-    let holder = holder_of(bytes);
-    shown(&holder)?;
-    let written = written(&holder)?;
-    let Some(back) = parser(&written) else {
-        return Err(Broken { property: ROUND_TRIP, seen: written.escape_ascii().to_string() });
-    };
-    sound(&back)?;
-    holds(
-        ROUND_TRIP,
-        back.pid == holder.pid
-            && back.process_start == holder.process_start
-            && (back.started_at.is_none() || back.started_at == holder.started_at),
-        || format!("{holder:?} became {back:?}"),
-    )
-}
-
-/// A holder whose numbers are the first bytes, and whose texts are the rest.
-pub(crate) fn holder_of(bytes: &[u8]) -> Holder {
-    let (number, text) = bytes.split_at(bytes.len().min(8));
-    let number = number.iter().fold(0, |sum, &byte| (sum << 8) | u64::from(byte));
-    let text = text_of(&text[..text.len().min(MOST_WRITTEN)]);
-    let mut holder = Holder::new(u32::try_from(number >> 33).map_or(1, |pid| pid.max(1)));
-    holder.started_at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(number));
-    holder.command = Some(text.clone());
-    holder.host = Some(text.chars().rev().collect());
-    holder.note = Some(text.repeat(2));
-    holder.boot = Some(text);
-    holder.process_start = Some(number);
-    holder
-}
-
-/// The text that bytes are: as UTF-8, and where they are not that, each as the character of its
-/// number. So that what is not UTF-8 is more than one character, and those of 0x80 to 0x9f, which a
-/// terminal obeys, are among them.
-fn text_of(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        text.extend(chunk.invalid().iter().map(|&byte| char::from(byte)));
-    }
-    text
-}
-
-/// What must hold of any holder that a parser gives, other than that it can be written.
-fn sound(holder: &Holder) -> Result<(), Broken> {
+/// What must hold of any holder that a parser returns, other than how it is written and shown.
+pub(crate) fn sound(holder: &Holder) -> Result<(), Broken> {
     holds(PID, (1..=i32::MAX as u32).contains(&holder.pid), || holder.pid.to_string())?;
     holds(PORT, holder.port != Some(0), || format!("{holder:?}"))?;
     for text in [&holder.command, &holder.host, &holder.boot].into_iter().flatten() {
@@ -125,18 +76,17 @@ fn sound(holder: &Holder) -> Result<(), Broken> {
         holds(BOUNDED, (1..=MAX_NOTE).contains(&length), || format!("{length}: {note:?}"))?;
         holds(PRINTABLE, note.chars().all(printable), || format!("{note:?}"))?;
     }
-    shown(holder)
+    Ok(())
 }
 
-fn written(holder: &Holder) -> Result<Vec<u8>, Broken> {
-    let written = holder.to_bytes();
+/// What must hold of a written record, other than that it is read back.
+pub(crate) fn fits(written: &[u8]) -> Result<(), Broken> {
     let length = written.len();
-    holds(WRITTEN, length <= MAX_RECORD, || format!("{length} bytes"))?;
-    Ok(written)
+    holds(WRITTEN, length <= MAX_RECORD, || format!("{length} bytes"))
 }
 
-fn shown(holder: &Holder) -> Result<(), Broken> {
-    let line = holder.to_string();
+/// What must hold of the line that a holder is shown as.
+pub(crate) fn shown(line: &str) -> Result<(), Broken> {
     let bounded = line.chars().count() <= MAX_SHOWN;
     holds(SHOWN, bounded && line.chars().all(printable), || format!("{line:?}"))
 }
