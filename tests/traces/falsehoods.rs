@@ -296,11 +296,12 @@ fn places_for(reply: Reply) -> usize {
 
 #[test]
 fn falsified_reply_is_detected_or_its_acceptance_explained() {
-    let traces: Vec<_> = seeds().map(|seed| record(Plan::to_be_falsified(seed))).collect();
+    let mut traces: Vec<_> = seeds().map(|seed| record(Plan::to_be_falsified(seed))).collect();
+    // A run in which a lock outlived its holder has no order, falsified or not.
+    traces.retain(|trace| explained(trace, "a run to be falsified"));
     // What a falsehood meets depends on what follows, so that places are chosen by both.
     let mut places: BTreeMap<(Reply, Option<Reply>), Vec<_>> = BTreeMap::new();
     for (at, trace) in traces.iter().enumerate() {
-        explained(trace, &format!("trace {at}"));
         for (place, event) in calls(trace) {
             let next = trace.lanes[place.0].1.get(place.1 + 1).and_then(Event::reply);
             if let Some(reply) = event.reply() {

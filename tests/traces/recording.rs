@@ -69,7 +69,7 @@ pub(super) fn a_process_records_its_calls() {
 }
 
 /// Runs a machine to its end, and answers what it asks.
-fn run<M: Machine + PartialEq>(
+pub(super) fn run<M: Machine + PartialEq>(
     start: M,
     recorder: &mut Recorder<impl FileSystem, impl Write>,
     random: &mut fastrand::Rng,

@@ -16,6 +16,9 @@
 //! - An event may come for nothing: the adapter looks again after a pause.
 //! - A process that ends has lost its files before the probe finds it dead. Until it has been
 //!   reaped, a probe may find it alive.
+//! - A kernel lock may outlive its holder, even after the holder has been reaped: whoever lists
+//!   `/proc/PID/fd` or reads `/proc/PID/fdinfo` has a reference to each open file for an instant, and
+//!   `flock` belongs to the open file. See [`explain_with_lingering_lock`].
 
 mod recorder;
 
@@ -23,7 +26,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
-use portlock::protocol::{Acquire, Author, FreeLock, Probe, Probed};
+use portlock::protocol::{Acquire, Author, FreeLock, LockReply, Probe, Probed, Watch};
 use rustc_hash::FxHashSet;
 
 use self::recorder::MARK;
@@ -206,19 +209,33 @@ impl fmt::Display for Unexplained {
 /// for each event of the run; that there is none was seen after 70,000 at most.
 const PATIENCE: usize = 500_000;
 
+/// For how long a kernel lock may outlive its holder. Whoever lists the holder's open files has it for
+/// microseconds, unless the scheduler lets others run then.
+const LINGERS: Duration = Duration::from_millis(100);
+
 /// Searches for an order in which the model does the same.
 pub fn explain(trace: &Trace) -> Result<Explained, Unexplained> {
+    search(trace, false)
+}
+
+/// Same as [`explain`], except that one kernel lock may outlive its holder: for a run that is
+/// unexplained without.
+pub fn explain_with_lingering_lock(trace: &Trace) -> Result<Explained, Unexplained> {
+    search(trace, true)
+}
+
+fn search(trace: &Trace, may_linger: bool) -> Result<Explained, Unexplained> {
     // Its memory is used again: the pages of thousands of searches would take half of their time.
     let mut room = ROOM.take();
-    let explained = explain_in(trace, &mut room);
+    let explained = search_in(trace, may_linger, &mut room);
     room.open.clear();
     room.known.clear();
     ROOM.set(room);
     explained
 }
 
-/// How far each lane has come, and the state then.
-type Reached<S> = (Vec<usize>, S);
+/// How far each lane has come, whether a lock may still outlive its holder, and the state then.
+type Reached<S> = (Vec<usize>, bool, S);
 
 #[derive(Default)]
 struct Room {
@@ -230,14 +247,14 @@ thread_local! {
     static ROOM: Cell<Room> = Cell::default();
 }
 
-fn explain_in(trace: &Trace, room: &mut Room) -> Result<Explained, Unexplained> {
+fn search_in(trace: &Trace, may_linger: bool, room: &mut Room) -> Result<Explained, Unexplained> {
     let mut search = Search::new(trace);
     let Room { open, known } = room;
     let lanes = trace.lanes.len() + trace.outside.len();
-    open.push((vec![0; lanes], search.scenario.beginnings()[0]));
+    open.push((vec![0; lanes], may_linger, search.scenario.beginnings()[0]));
     let total: usize = (0..lanes).map(|lane| trace.lane(lane).len()).sum();
     let mut best: (usize, Vec<String>) = (0, Vec::new());
-    while let Some((done, state)) = open.pop() {
+    while let Some((done, may_linger, state)) = open.pop() {
         let explained: usize = done.iter().sum();
         if explained == total {
             return Ok(Explained { events: total, tried: search.tried });
@@ -253,7 +270,12 @@ fn explain_in(trace: &Trace, room: &mut Room) -> Result<Explained, Unexplained> 
         candidates.sort_by_key(|&lane| std::cmp::Reverse(trace.lane(lane)[done[lane]].to));
         for lane in candidates {
             let event = trace.lane(lane)[done[lane]];
-            let followed = search.follow(&state, lane as Who, event);
+            let mut followed = search.follow(&state, lane as Who, event);
+            let mut may_linger = may_linger;
+            if followed.is_empty() && may_linger {
+                followed = search.lingering(&state, lane as Who, event);
+                may_linger = followed.is_empty();
+            }
             if furthest {
                 let in_model = search.model_says(&state, lane as Who, event);
                 next.push(format!("{lane}: {:?}, and in the model {in_model}", event.what));
@@ -261,8 +283,8 @@ fn explain_in(trace: &Trace, room: &mut Room) -> Result<Explained, Unexplained> 
             for state in followed {
                 let mut done = done.clone();
                 done[lane] += 1;
-                if known.insert((done.clone(), fingerprint(&state))) {
-                    open.push((done, state));
+                if known.insert((done.clone(), may_linger, fingerprint(&state))) {
+                    open.push((done, may_linger, state));
                 }
             }
         }
@@ -376,16 +398,8 @@ impl<'a> Search<'a> {
                 outcome.reply == answer(free, Probe::Gone) && wanted == answer(free, Probe::Alive)
             })
         });
-        if may_be_dying && self.another_ends_during(event, who) {
-            let mut state = *state;
-            let participant = state.participant_mut(who);
-            let mut script = Script::new(reply);
-            participant.activity = match participant.activity {
-                Activity::Acquiring(state) => Activity::Acquiring(state.step(&mut script)),
-                Activity::Asking(state) => Activity::Asking(state.step(&mut script)),
-                other => other,
-            };
-            return vec![state];
+        if may_be_dying && self.another_ends(who, |end| end.overlaps(&event)) {
+            return vec![with_reply(state, who, reply)];
         }
         outcomes
             .into_iter()
@@ -394,12 +408,34 @@ impl<'a> Search<'a> {
             .collect()
     }
 
-    /// Whether the process of another lane is ending at some time of a call.
-    fn another_ends_during(&self, call: Event, who: Who) -> bool {
+    /// The states that can follow a reply that says locked, where the model says free: the lock may
+    /// have outlived its holder.
+    fn lingering(&self, state: &State, who: Who, event: Event) -> Vec<State> {
+        let (seen, free) = match event.what {
+            What::Calls(_, Some(seen @ Reply::Lock(LockReply::Busy))) => {
+                (seen, Reply::Lock(LockReply::Ours))
+            }
+            What::Calls(_, Some(seen @ Reply::Watch(Watch::Held))) => {
+                (seen, Reply::Watch(Watch::Free))
+            }
+            _ => return Vec::new(),
+        };
+        let is_free = self.outcomes(state, who).iter().any(|outcome| outcome.reply == free);
+        let just_ended = |end: &Event| end.from <= event.to && event.from <= end.to + LINGERS;
+        if !is_free || !self.another_ends(who, just_ended) {
+            return Vec::new();
+        }
+        let mut state = with_reply(state, who, seen);
+        self.forget(&mut state);
+        vec![state]
+    }
+
+    /// Whether the process of another lane ends at such a time.
+    fn another_ends(&self, who: Who, at: impl Fn(&Event) -> bool) -> bool {
         let lanes = self.trace.lanes.iter().enumerate();
         let others = lanes.filter(|&(lane, _)| lane != usize::from(who));
         let mut events = others.flat_map(|(_, (_, events))| events);
-        events.any(|event| event.what == What::Ends && event.overlaps(&call))
+        events.any(|event| event.what == What::Ends && at(event))
     }
 
     fn model_says(&self, state: &State, who: Who, event: Event) -> String {
@@ -426,6 +462,19 @@ fn asks(state: &State, who: Who) -> Option<Op> {
         _ => {}
     }
     script.asked.first().copied()
+}
+
+/// The state after a participant's machine gets a reply that the model does not give.
+fn with_reply(state: &State, who: Who, reply: Reply) -> State {
+    let mut state = *state;
+    let participant = state.participant_mut(who);
+    let mut script = Script::new(reply);
+    participant.activity = match participant.activity {
+        Activity::Acquiring(state) => Activity::Acquiring(state.step(&mut script)),
+        Activity::Asking(state) => Activity::Asking(state.step(&mut script)),
+        other => other,
+    };
+    state
 }
 
 /// A zombie is gone a moment later.
