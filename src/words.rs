@@ -67,20 +67,10 @@ mod tests {
 
     #[test]
     fn each_word_is_one_clause() {
-        let reasons = [
-            UnknownReason::BeingCreated,
-            UnknownReason::HolderExited,
-            UnknownReason::CannotProbe,
-            UnknownReason::OtherMachine,
-            UnknownReason::NoSharedLock,
-            UnknownReason::Unreadable,
-            UnknownReason::NoKernelLocks,
-            UnknownReason::Contended,
-            UnknownReason::CannotWatch,
-        ];
-        let mut texts: Vec<String> = reasons.iter().map(UnknownReason::to_string).collect();
-        for (reason, text) in reasons.iter().zip(&texts) {
-            assert_eq!(Refusal::Unknown(*reason).to_string(), *text);
+        let mut texts = Vec::new();
+        for reason in UnknownReason::ALL {
+            assert_eq!(Refusal::Unknown(reason).to_string(), reason.to_string());
+            texts.push(reason.to_string());
         }
         texts.push(Refusal::Holder.to_string());
         texts.push(Guarantee::KernelLock.to_string());

@@ -258,17 +258,7 @@ mod tests {
 
     #[test]
     fn only_a_known_holder_is_said_to_hold() {
-        for unsure in [
-            UnknownReason::BeingCreated,
-            UnknownReason::HolderExited,
-            UnknownReason::CannotProbe,
-            UnknownReason::OtherMachine,
-            UnknownReason::NoSharedLock,
-            UnknownReason::Unreadable,
-            UnknownReason::NoKernelLocks,
-            UnknownReason::Contended,
-            UnknownReason::CannotWatch,
-        ] {
+        for unsure in UnknownReason::ALL {
             let held = held(Refusal::Unknown(unsure));
             let message = held.to_string();
             assert!(!message.contains("is locked by pid"), "{message}");

@@ -176,6 +176,22 @@ pub enum UnknownReason {
     CannotWatch,
 }
 
+#[cfg(test)]
+impl UnknownReason {
+    /// Every reason, for the tests of their texts.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::BeingCreated,
+        Self::Unreadable,
+        Self::HolderExited,
+        Self::CannotProbe,
+        Self::OtherMachine,
+        Self::NoSharedLock,
+        Self::NoKernelLocks,
+        Self::Contended,
+        Self::CannotWatch,
+    ];
+}
+
 /// What to do about an existing lock file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
