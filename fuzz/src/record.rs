@@ -1,4 +1,4 @@
-//! What must hold of the record's parser and writer, whatever the bytes.
+//! Properties of the record's parser and writer, for any bytes.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -17,20 +17,20 @@ pub const SHIPPED: Parser = Holder::parse;
 /// The longest text that a record may carry, in characters.
 const MAX_TEXT: usize = 64;
 
-/// The longest line that a holder may be shown as: `pid 2147483647 (`, a text of 64 characters,
-/// `, since 9999-12-31 23:59:59 UTC`, `, note: ` with a text of 128, `)`, and nothing more.
+/// The longest line for a holder: `pid 2147483647 (`, a text of 64 characters,
+/// `, since 9999-12-31 23:59:59 UTC`, `, note: ` with a text of 128, and `)`.
 const MAX_SHOWN: usize = 16 + MAX_TEXT + 31 + 8 + MAX_NOTE + 1;
 
-/// How much of the input the writer's texts are made of, in bytes: more than a text may have, and
-/// repeated more than a note may. To cut off what is behind it would take most of the time.
+/// How many bytes of the input are used for the writer's texts: more than a text may have, and twice
+/// that is more than a note may have. Cutting off a longer text would take most of the time.
 const MOST_WRITTEN: usize = MAX_TEXT + 8;
 
-/// A property that does not hold, as a sentence, and what broke it.
+/// A broken property.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// The property.
+    /// The property as a sentence.
     pub property: &'static str,
-    /// What was seen instead.
+    /// The value that breaks it.
     pub seen: String,
 }
 
@@ -46,12 +46,12 @@ pub const PORT: &str = "a port is not 0";
 pub const BOUNDED: &str = "a text has 1 to 64 characters, a note to 128";
 pub const PRINTABLE: &str = "a text can be printed";
 pub const WRITTEN: &str = "a record is written in at most 4096 bytes";
-pub const ROUND_TRIP: &str = "what was written is read back";
+pub const ROUND_TRIP: &str = "a written record is read back";
 pub const SHOWN: &str = "a holder is shown as one bounded line that can be printed";
 
 /// Checks every property of `parser`, and of the writer, on `bytes`.
 ///
-/// That the parser is total, the caller sees: it must return.
+/// The parser must return, which the fuzzer checks.
 pub fn check(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
     if let Some(holder) = parser(bytes) {
         holds(TOO_LONG, bytes.len() <= MAX_RECORD, || format!("{} bytes", bytes.len()))?;
@@ -65,8 +65,8 @@ pub fn check(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
     writer(parser, bytes)
 }
 
-/// A record whose texts are `bytes` themselves: the writer must be as careful as the parser, since
-/// a host or a program may be named anything.
+/// A record with `bytes` as its texts: the writer must be as careful as the parser, because a host or
+/// a program can have any name.
 fn writer(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
     let holder = holder_of(bytes);
     shown(&holder)?;
@@ -99,9 +99,8 @@ pub(crate) fn holder_of(bytes: &[u8]) -> Holder {
     holder
 }
 
-/// The text that bytes are: as UTF-8, and where they are not that, each as the character of its
-/// number. So that what is not UTF-8 is more than one character, and those of 0x80 to 0x9f, which a
-/// terminal obeys, are among them.
+/// Bytes as text: UTF-8, and each invalid byte as the character of its number. So invalid bytes give
+/// many characters, among them the control characters 0x80 to 0x9f.
 fn text_of(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -111,7 +110,7 @@ fn text_of(bytes: &[u8]) -> String {
     text
 }
 
-/// What must hold of any holder that a parser gives, other than that it can be written.
+/// The properties of any parsed holder, except for those of the writer.
 fn sound(holder: &Holder) -> Result<(), Broken> {
     holds(PID, (1..=i32::MAX as u32).contains(&holder.pid), || holder.pid.to_string())?;
     holds(PORT, holder.port != Some(0), || format!("{holder:?}"))?;
@@ -144,8 +143,8 @@ fn shown(holder: &Holder) -> Result<(), Broken> {
 /// Neither a control character nor one that Rust's debug format escapes: format characters, text
 /// direction, unassigned ones. Quotes and backslashes are escaped there and can be printed.
 ///
-/// A table of every character, because the library's own search in the tables of Unicode would take
-/// most of the time.
+/// A table of all characters, because the library's search in the Unicode tables would take most of
+/// the time.
 fn printable(c: char) -> bool {
     static PRINTABLE: LazyLock<Vec<bool>> = LazyLock::new(|| {
         let all = (0..=u32::from(char::MAX)).map(char::from_u32);
