@@ -1,7 +1,7 @@
 //! Fingerprints: 128 bits of a hash identify a state.
 //!
-//! Two different states share one by chance alone: among a thousand million states with a
-//! probability of 10^-21. `tests/search.rs` compares the counts with a search that keeps the states.
+//! Two different states share one only by chance: among a thousand million states with a probability
+//! of 10^-21. `tests/search.rs` compares the counts with a search that keeps the states.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -19,7 +19,7 @@ pub fn fingerprint(state: &State) -> Fingerprint {
     XxHash3_128::oneshot(&bytes.all[..bytes.end])
 }
 
-/// More than the largest state has.
+/// More bytes than the largest state has.
 const ROOM: usize = 768;
 
 /// Collects the bytes that a value feeds to a hasher. Different values feed different bytes.
@@ -60,7 +60,7 @@ impl Hasher for Bytes {
     }
 }
 
-/// Hashes a fingerprint by taking a part of it.
+/// A hash of a fingerprint, which is a part of it.
 #[derive(Default)]
 pub struct Part(u64);
 

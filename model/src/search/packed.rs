@@ -1,4 +1,4 @@
-//! Canonical states, packed: of each only the participants, files and open files that there are.
+//! Packed canonical states: only the participants, files and open files that exist.
 
 use crate::scenario::state::{File, Inode, Kind, Opened, PARTICIPANTS, Participant, State, Who};
 
@@ -12,7 +12,7 @@ pub struct Packed {
     opened: Vec<Opened>,
 }
 
-/// What each state has once, and where the rest of it begins.
+/// The scalar part of a state, and the positions of its lists.
 #[derive(Debug, Clone, Copy)]
 struct Head {
     path: Option<Inode>,
@@ -62,7 +62,7 @@ impl Packed {
         let (participants_at, files_at, opened_at) = self.ends();
         self.participants.extend(&participants[..usize::from(count)]);
         self.asides.extend(&aside[..usize::from(count)]);
-        // They are numbered without gaps.
+        // Files and open files are numbered without gaps.
         self.files.extend(files.iter().flatten());
         self.opened.extend(opened.iter().flatten());
         self.heads.push(Head {
