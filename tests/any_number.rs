@@ -1,5 +1,5 @@
-//! P1 and P2 for any number of participants (`model/src/any_number`): proved in every scenario where
-//! that is possible, compared with the explicit search, and not proved for wrong protocols.
+//! P1 and P2 for any number of participants (`model/src/any_number`): proved in every scenario
+//! where that is possible, compared with the explicit search, and not proved for wrong protocols.
 //!
 //! A change of the machines, of the scenarios or of the model changes the counts: run
 //! `cargo run --release -p portlock-model -- any-number` and this test, and enter the printed ones.
@@ -16,8 +16,8 @@ use portlock_model::scenario::state::Kind;
 use portlock_model::variants::catalogue::on_all_processors;
 use portlock_model::variants::{Caught, SHIPPED, all};
 
-/// Scenario; views, steps and rules of the closed set; states and transitions of the explicit searches
-/// with which it is compared.
+/// Scenario; views, steps and rules of the closed set; states and transitions of the explicit
+/// searches with which it is compared.
 const PINNED: &[(&str, [usize; 3], [usize; 2])] = &[
     ("everything", [9170, 59010, 15], [401499, 1544539]),
     ("everything-forked", [9367, 64832, 22], [9778, 34484]),
@@ -90,8 +90,8 @@ fn invariant_names_kernel_lock_or_exclusive_create() {
     assert_eq!(is_true, sentence);
 }
 
-/// The explicit searches with which a scenario is compared. Those that would take minutes have fewer
-/// beginnings, crashes or participants; `any-number --cover` makes them in full.
+/// The explicit searches with which a scenario is compared. Those that would take minutes have
+/// fewer beginnings, crashes or participants; `any-number --cover` makes them in full.
 fn searches(name: &str) -> Vec<Scenario> {
     if let Some(mix) = Scenario::mixes().into_iter().find(|scenario| scenario.name == name) {
         // The first kinds of the mix, two of each. Its other kinds have scenarios of their own.
@@ -174,7 +174,8 @@ fn proof_covers_every_state_and_transition_explored() {
 
 #[test]
 fn every_interference_rule_is_needed_for_coverage() {
-    // Some rules of the mixes appear only with three or more participants; other scenarios have them too.
+    // Some rules of the mixes appear only with three or more participants; other scenarios have
+    // them too.
     let is_mix = |name| Scenario::mixes().iter().any(|mix| mix.name == name);
     for (scenario, explicit) in EXPLICIT.iter().filter(|(scenario, _)| !is_mix(scenario.name)) {
         let proof = proof(scenario.name);
@@ -187,9 +188,9 @@ fn every_interference_rule_is_needed_for_coverage() {
     }
 }
 
-/// The wrong protocols for which P1 and P2 are proved: they break another property, or none. (A view
-/// lacks the guard file and the files set aside of protocols with machines of their own, so a failed
-/// proof of those means little.)
+/// The wrong protocols for which P1 and P2 are proved: they break another property, or none. (A
+/// view lacks the guard file and the files set aside of protocols with machines of their own, so a
+/// failed proof of those means little.)
 const KEEP_P1_AND_P2: &[&str] = &[
     "read-before-lock-and-not-again",
     "zombie-is-alive",

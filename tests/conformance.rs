@@ -1,9 +1,10 @@
-//! The model agrees with the kernel: every transition of the explicit search is made on a real filesystem
-//! by the shipped adapter, in lock-step with the model, and so are random calls, which no machine makes.
-//! Each semantic mutation of the model is detected.
+//! The model agrees with the kernel: every transition of the explicit search is made on a real
+//! filesystem by the shipped adapter, in lock-step with the model, and so are random calls, which
+//! no machine makes. Each semantic mutation of the model is detected.
 //!
 //! The filesystem is that of the temporary directory; `conform --dir` takes others. At 3
-//! participants: `cargo run --release -p portlock-model -- conform --participants 3 --scenario base`.
+//! participants: `cargo run --release -p portlock-model -- conform --participants 3 --scenario
+//! base`.
 
 #![cfg(target_os = "linux")]
 

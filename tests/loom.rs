@@ -1,9 +1,9 @@
 //! Threads under loom.
 //!
-//! `src/sys/per_process.rs`, the data that the crate shares between threads, is compiled again here over
-//! loom's atomics. Threads also drive a protocol over the model's state, one call at a time: the naive
-//! protocol's double reclaim is found, and the shipped machines pass. All other interleavings of the
-//! machines are left to the explorer, which covers every one.
+//! `src/sys/per_process.rs`, the data that the crate shares between threads, is compiled again here
+//! over loom's atomics. Threads also drive a protocol over the model's state, one call at a time:
+//! the naive protocol's double reclaim is found, and the shipped machines pass. All other
+//! interleavings of the machines are left to the explorer, which covers every one.
 //!
 //! `cargo test --features loom --test loom -- --nocapture` prints executions and seconds.
 

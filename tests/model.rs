@@ -1,5 +1,5 @@
-//! Every interleaving of the shipped machines, in every scenario: no property breaks, and the counts of
-//! states are the committed ones, so an incomplete search cannot pass.
+//! Every interleaving of the shipped machines, in every scenario: no property breaks, and the
+//! counts of states are the committed ones, so an incomplete search cannot pass.
 //!
 //! A change of the machines, of the scenarios or of the model changes the counts:
 //! `cargo run --release -p portlock-model -- check --pin` writes them.
@@ -122,7 +122,8 @@ fn deviation_from_committed_counts_is_detected() {
     }
 }
 
-/// Every cell of the transition tables is reached in some scenario, except those that are explained.
+/// Every cell of the transition tables is reached in some scenario, except those that are
+/// explained.
 fn every_transition_is_reached(coverage: &Coverage) {
     let mut unreached = BTreeSet::new();
     fn compare<M: Machine>(

@@ -1,4 +1,5 @@
-//! The pictures of model/README.md, in `model/pictures`: they are up to date, complete, and legible.
+//! The pictures of model/README.md, in `model/pictures`: they are up to date, complete, and
+//! legible.
 //!
 //! After a change of the machine or of the drawing:
 //!

@@ -1,10 +1,10 @@
-//! The search clears values that no participant will read again (`model/src/search/reduce.rs`). Here
-//! every whole state is compared with its reduced one: both have the same moves, replies and property
-//! results, and their next states are equal after reduction. Therefore the reduced search finds what the
-//! whole one finds.
+//! The search clears values that no participant will read again (`model/src/search/reduce.rs`).
+//! Here every whole state is compared with its reduced one: both have the same moves, replies and
+//! property results, and their next states are equal after reduction. Therefore the reduced search
+//! finds what the whole one finds.
 //!
-//! `cargo test` compares a part of each scenario. `PORTLOCK_WHOLE=1`, which the gate sets, compares every
-//! state of every scenario at 2.
+//! `cargo test` compares a part of each scenario. `PORTLOCK_WHOLE=1`, which the gate sets, compares
+//! every state of every scenario at 2.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -105,8 +105,8 @@ impl Comparison<'_> {
     }
 }
 
-/// Compares up to `limit` states of a scenario, up to the first broken property, where a search ends.
-/// Returns the numbers of whole and of reduced states.
+/// Compares up to `limit` states of a scenario, up to the first broken property, where a search
+/// ends. Returns the numbers of whole and of reduced states.
 fn compare(
     scenario: &Scenario,
     protocol: &Protocol,

@@ -1,5 +1,5 @@
-//! The search itself: its result does not depend on the number of threads, on fingerprints or on the
-//! reduction, and its finds are replayed.
+//! The search itself: its result does not depend on the number of threads, on fingerprints or on
+//! the reduction, and its finds are replayed.
 
 use rustc_hash::FxHashSet;
 

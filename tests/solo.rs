@@ -1,6 +1,6 @@
-//! Solo runs (P3, P5) with every reply of each call, and with the shipped number of tries. The search
-//! makes one solo run of each participant from each state, with the first replies and three tries;
-//! these tests show that this is enough.
+//! Solo runs (P3, P5) with every reply of each call, and with the shipped number of tries. The
+//! search makes one solo run of each participant from each state, with the first replies and three
+//! tries; these tests show that this is enough.
 
 use rustc_hash::FxHashMap;
 
@@ -20,8 +20,8 @@ use portlock_model::variants::{Protocol, SHIPPED};
 /// probe, confirm, close) and two answers; a reclaim uses no try, and begins another run of calls.
 const BOUND: u32 = TRIES * 10 + 12;
 
-/// The first violation of P3 or P5, or the moves of the longest solo run; and the number of different
-/// solo runs.
+/// The first violation of P3 or P5, or the moves of the longest solo run; and the number of
+/// different solo runs.
 fn solo_runs(scenario: &Scenario, protocol: &Protocol) -> (Result<u32, LivenessViolation>, usize) {
     let mut known: FxHashMap<Reached, EverySolo> = FxHashMap::default();
     let (mut violation, mut last): (Result<u32, LivenessViolation>, Option<State>) = (Ok(0), None);

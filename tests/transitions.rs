@@ -1,5 +1,5 @@
-//! The transition tables of the four machines, printed by running the shipped `step`, and compared with
-//! `tests/transitions.txt`.
+//! The transition tables of the four machines, printed by running the shipped `step`, and compared
+//! with `tests/transitions.txt`.
 //!
 //! A change of the protocol changes that file, and is reviewed there like code. After an intended
 //! change:

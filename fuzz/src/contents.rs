@@ -74,8 +74,8 @@ pub const BEGINNING: &str = "an unreadable file consists of NULs, or begins like
 pub const CUT: &str = "a record that was cut at any byte is a lock file";
 pub const OTHER: &str = "another program's file is no lock file, even with more bytes";
 
-/// Checks every property of `reading` on `bytes`: as a file, as the rest of another program's file, and
-/// as the texts of a record that is cut short.
+/// Checks every property of `reading` on `bytes`: as a file, as the rest of another program's file,
+/// and as the texts of a record that is cut short.
 pub fn check(reading: Reading, bytes: &[u8]) -> Result<(), Broken> {
     as_a_file(reading, bytes)?;
     cut_short(reading, bytes)?;

@@ -1,5 +1,5 @@
-//! The assertions of the fuzz targets, separate from the fuzzer, so that `cargo test` also runs them:
-//! over the committed corpus, and over broken parsers that must be caught.
+//! The assertions of the fuzz targets, separate from the fuzzer, so that `cargo test` also runs
+//! them: over the committed corpus, and over broken parsers that must be caught.
 
 pub mod contents;
 pub mod record;

@@ -21,8 +21,8 @@ const MAX_TEXT: usize = 64;
 /// `, since 9999-12-31 23:59:59 UTC`, `, note: ` with a text of 128, and `)`.
 const MAX_SHOWN: usize = 16 + MAX_TEXT + 31 + 8 + MAX_NOTE + 1;
 
-/// How many bytes of the input are used for the writer's texts: more than a text may have, and twice
-/// that is more than a note may have. Cutting off a longer text would take most of the time.
+/// How many bytes of the input are used for the writer's texts: more than a text may have, and
+/// twice that is more than a note may have. Cutting off a longer text would take most of the time.
 const MOST_WRITTEN: usize = MAX_TEXT + 8;
 
 /// A broken property.
@@ -65,8 +65,8 @@ pub fn check(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
     writer(parser, bytes)
 }
 
-/// A record with `bytes` as its texts: the writer must be as careful as the parser, because a host or
-/// a program can have any name.
+/// A record with `bytes` as its texts: the writer must be as careful as the parser, because a host
+/// or a program can have any name.
 fn writer(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
     let holder = holder_of(bytes);
     shown(&holder)?;
@@ -99,8 +99,8 @@ pub(crate) fn holder_of(bytes: &[u8]) -> Holder {
     holder
 }
 
-/// Bytes as text: UTF-8, and each invalid byte as the character of its number. So invalid bytes give
-/// many characters, among them the control characters 0x80 to 0x9f.
+/// Bytes as text: UTF-8, and each invalid byte as the character of its number. So invalid bytes
+/// give many characters, among them the control characters 0x80 to 0x9f.
 fn text_of(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

@@ -1,8 +1,8 @@
 //! The seed corpus of the schedule fuzzer.
 //!
-//! Seeded walks through every scenario find the seeds, and the shortest one is kept for each place: a
-//! hold, a reclaim, a refusal, a release, a death in each state. `PORTLOCK_BLESS=1 cargo test` writes
-//! the corpus again.
+//! Seeded walks through every scenario find the seeds, and the shortest one is kept for each place:
+//! a hold, a reclaim, a refusal, a release, a death in each state. `PORTLOCK_BLESS=1 cargo test`
+//! writes the corpus again.
 
 use std::collections::BTreeMap;
 
@@ -80,8 +80,8 @@ pub fn places(bytes: &[u8]) -> Vec<String> {
     places
 }
 
-/// All seeds, by name. Places with a `-` in their name are kept only for the first scenario that reaches
-/// them.
+/// All seeds, by name. Places with a `-` in their name are kept only for the first scenario that
+/// reaches them.
 pub fn seeds() -> BTreeMap<String, Vec<u8>> {
     let mut seeds: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut known: Vec<String> = Vec::new();

@@ -16,8 +16,8 @@ use crate::scenario::state::{
 /// The two participants under consideration, and the ghosts.
 const ALL: [Who; 4] = [ME, ACTOR, SIBLING, STRANGER];
 
-/// States that `me` may be a view of: one for each way in which what the view omits can matter to my
-/// next step.
+/// States that `me` may be a view of: one for each way in which what the view omits can matter to
+/// my next step.
 pub fn behind_one(scenario: &Scenario, me: &LocalView) -> Vec<State> {
     let mut states = Vec::new();
     for orphan in orphans(scenario, me.open) {
@@ -128,8 +128,8 @@ fn locks_and_shares(
     found
 }
 
-/// Which participants share an open file. A child whose parent is not `ME` or `ACTOR` shares it with
-/// a stranger.
+/// Which participants share an open file. A child whose parent is not `ME` or `ACTOR` shares it
+/// with a stranger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sharing {
     /// `ME` and `ACTOR` have one open file.

@@ -56,7 +56,6 @@ pub struct Broken {
     pub actor: Option<LocalView>,
 }
 
-/// What can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     Property(Property),
@@ -65,8 +64,8 @@ pub enum Fault {
 }
 
 impl Closure {
-    /// The set without a rule of interference: all other steps, and the views that they still lead to.
-    /// (Closed again it would be smaller, because some views that interfere would be missing.)
+    /// The set without a rule of interference: all other steps, and the views that they still lead
+    /// to. (Closed again it would be smaller, because some views that interfere would be missing.)
     pub fn without(&self, rule: Rule) -> Self {
         let mut leads: Vec<Vec<(u32, Label)>> = vec![Vec::new(); self.views.len()];
         for &(from, to, label) in self.steps.iter().filter(|(.., by)| *by != Label::By(rule)) {
@@ -91,8 +90,8 @@ impl Closure {
     }
 }
 
-/// Closes `beginnings` under steps and interference. Stops at the first property of the scenario that
-/// breaks.
+/// Closes `beginnings` under steps and interference. Stops at the first property of the scenario
+/// that breaks.
 pub fn close(scenario: &Scenario, protocol: &Protocol, beginnings: &[LocalView]) -> Closure {
     let began = Instant::now();
     let empty = Closure {
@@ -144,7 +143,8 @@ struct Closing<'a> {
     reduction: Reduction,
     closure: Closure,
     known: FxHashSet<Outside>,
-    /// The views that may interfere with a view of the same [`common`] part, one for each [`Outside`].
+    /// The views that may interfere with a view of the same [`common`] part, one for each
+    /// [`Outside`].
     actors: FxHashMap<Option<Named>, Vec<LocalView>>,
 }
 

@@ -1,5 +1,5 @@
-//! The closed set in words: why each property holds, and for each state of the machines, what is true
-//! whenever a participant is in it.
+//! The closed set in words: why each property holds, and for each state of the machines, what is
+//! true whenever a participant is in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

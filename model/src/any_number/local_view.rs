@@ -18,9 +18,9 @@ pub const STRANGER: Who = 3;
 
 /// One participant, followed exactly, and the shared part of the state as that participant sees it.
 ///
-/// Every other participant is a [`SIBLING`] or a [`STRANGER`], without identity and number. Of an open
-/// file that the path does not name, only its existence is kept. Budgets are dropped: any process may
-/// die, and any call fail, at any time.
+/// Every other participant is a [`SIBLING`] or a [`STRANGER`], without identity and number. Of an
+/// open file that the path does not name, only its existence is kept. Budgets are dropped: any
+/// process may die, and any call fail, at any time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LocalView {
     pub kind: Kind,

@@ -10,7 +10,6 @@ use crate::scenario::state::{Activity, Content, Move, State, Who};
 /// The cause of a step from view to view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Label {
-    /// My own step.
     Own,
     By(Rule),
 }

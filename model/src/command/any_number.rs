@@ -22,7 +22,7 @@ pub(super) struct AnyNumber {
     /// A wrong protocol instead of the shipped one.
     #[arg(long)]
     variant: Option<String>,
-    /// Compare the proof with every state and transition of the search with so many participants.
+    /// Compare the proof with every state and transition of the search with this many participants.
     #[arg(long, value_parser = clap::value_parser!(u8).range(2..=PARTICIPANTS as i64))]
     cover: Option<u8>,
     #[command(flatten)]

@@ -29,7 +29,7 @@ pub(super) struct Check {
     /// Write the counts to model/counts.txt instead of comparing with it.
     #[arg(long, conflicts_with_all = ["variant", "states", "crashes", "faults", "removals", "suspensions"])]
     pin: bool,
-    /// Stop, as incomplete, beyond so many states.
+    /// Stop, as incomplete, beyond this many states.
     #[arg(long, default_value_t = usize::MAX)]
     states: usize,
     /// One JSON object a scenario on standard output.

@@ -83,7 +83,7 @@ enum What {
     Steps {
         #[command(flatten)]
         chosen: Chosen,
-        /// Expand no more states after so many steps.
+        /// Expand no more states after this many steps.
         #[arg(long, default_value_t = usize::MAX)]
         limit: usize,
     },
@@ -153,7 +153,6 @@ impl Chosen {
     }
 }
 
-/// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let done = match Command::parse().what {
         What::Check(check) => check::run(&check),

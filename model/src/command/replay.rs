@@ -53,9 +53,9 @@ pub(super) fn run(replay: &Replay) -> Result<(), String> {
     Ok(())
 }
 
-/// The property that a schedule breaks. Another property may break before the end of the schedule, so
-/// each is checked alone, and the one that breaks at the end is returned. If none does, it is the first
-/// that breaks, and the schedule ends there.
+/// The property that a schedule breaks. Another property may break before the end of the schedule,
+/// so each is checked alone, and the one that breaks at the end is returned. If none does, it is
+/// the first that breaks, and the schedule ends there.
 fn broken_by(scenario: &Scenario, protocol: &Protocol, schedule: &Schedule) -> Option<Found> {
     let at_the_end = scenario.properties.iter().find_map(|&property| {
         let one = Scenario { properties: property.only(), ..scenario.clone() };

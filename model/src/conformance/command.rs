@@ -19,7 +19,8 @@ pub struct Conform {
     /// How many participants acquire, 2 or more.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=PARTICIPANTS as i64))]
     participants: u8,
-    /// Only the states that the filesystem and the adapters can distinguish, without those of the machines.
+    /// Only the states that the filesystem and the adapters can distinguish, without those of the
+    /// machines.
     #[arg(long)]
     coarse: bool,
     /// Make this many random moves instead, not driven by the machines.
@@ -28,8 +29,8 @@ pub struct Conform {
     /// Seed of the random moves.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Measure the filesystem for docs/platforms.md instead, and print its row, which begins with this
-    /// name.
+    /// Measure the filesystem for docs/platforms.md instead, and print its row, which begins with
+    /// this name.
     #[arg(long)]
     row: Option<String>,
     /// The same directory, mounted a second time.
@@ -40,7 +41,6 @@ pub struct Conform {
     dir: PathBuf,
 }
 
-/// Runs the subcommand.
 pub fn run(args: &Conform) -> Result<(), String> {
     let here = |error| format!("{}: {error}", args.dir.display());
     if let Some(name) = &args.row {

@@ -161,7 +161,8 @@ fn link_count(directory: &Path) -> io::Result<Vec<String>> {
     Ok(remarks)
 }
 
-/// Unusual behaviour of modification times that affects the age of a file. Most filesystems have none.
+/// Unusual behaviour of modification times that affects the age of a file. Most filesystems have
+/// none.
 pub(super) fn quirks_of_time(directory: &Path) -> io::Result<Vec<String>> {
     let path = directory.join("dated");
     let make_dated = |time| -> io::Result<File> {
@@ -221,8 +222,8 @@ fn across(directory: &Path, twin: &Path) -> io::Result<Vec<String>> {
     Ok(remarks)
 }
 
-/// Whether an acquire through the second mount reports the holder while the lock is held through the
-/// first, and gets the lock once it is released.
+/// Whether an acquire through the second mount reports the holder while the lock is held through
+/// the first, and gets the lock once it is released.
 fn refusal_across(directory: &Path, twin: &Path) -> io::Result<String> {
     let other = Lock::at(twin.join("held.lock"));
     // So that the second mount caches that the path is free.
@@ -256,8 +257,8 @@ fn until_later_than(time: SystemTime, directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether a confirm sees at once that the file was removed or replaced through the other mount, and
-/// whether the attributes of the path alone would show it.
+/// Whether a confirm sees at once that the file was removed or replaced through the other mount,
+/// and whether the attributes of the path alone would show it.
 fn removal_across(directory: &Path, twin: &Path) -> io::Result<Vec<String>> {
     let (mut stale, mut missed) = (false, Vec::new());
     // On NFS the second mount renames a file that it has open instead of removing it.

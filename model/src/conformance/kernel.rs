@@ -1,12 +1,12 @@
 //! A state on a real filesystem: the same participants and files, moved by the same machines
 //! through the shipped adapter, and compared with the model after each move.
 //!
-//! One process drives all participants, because a kernel lock belongs to the open file. The pid probe
-//! is simulated ([`InLockStep`] lists the rest): the pids in the records are higher than any that Linux
-//! gives out.
+//! One process drives all participants, because a kernel lock belongs to the open file. The pid
+//! probe is simulated ([`InLockStep`] lists the rest): the pids in the records are higher than any
+//! that Linux gives out.
 //!
-//! Each file has a *witness* (`witness.rs`), which is opened right after the file was made and closed
-//! when the model drops the file.
+//! Each file has a *witness* (`witness.rs`), which is opened right after the file was made and
+//! closed when the model drops the file.
 
 mod lock_step;
 
@@ -31,7 +31,6 @@ use crate::scenario::state::{
     Activity, Content, FILES, Inode, Kind, Move, PARTICIPANTS, State, Who,
 };
 
-/// The name of the lock file.
 const NAME: &str = "conformance.lock";
 
 /// Higher than any pid: Linux gives out at most 2^22.
@@ -43,8 +42,8 @@ const DEAD: u32 = FIRST_PID - 2;
 /// How far back the time of an old file is set: beyond the grace, and FAT's rounding.
 const LONG_AGO: Duration = Duration::from_secs(10);
 
-/// A wait for an event that has happened ends long before. Without an event the adapter polls, after
-/// half a second at the earliest.
+/// A wait for an event that has happened ends long before. Without an event the adapter polls,
+/// after half a second at the earliest.
 const LATE: Duration = Duration::from_millis(400);
 /// How many waits may be late, because a machine can stall.
 const STALLS: u64 = 2;
@@ -189,8 +188,8 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    /// Makes a move of the model, from `before` to `outcome`, and compares the replies and the state of
-    /// the machine. Both states must number files and participants alike.
+    /// Makes a move of the model, from `before` to `outcome`, and compares the replies and the
+    /// state of the machine. Both states must number files and participants alike.
     pub fn make(&mut self, before: &State, one: Move, outcome: &Outcome) -> Result<(), Differs> {
         match one {
             Move::Begin(_) | Move::Answer(..) | Move::Release(_) | Move::Suspend(_) => Ok(()),
@@ -401,7 +400,8 @@ impl<'a> Kernel<'a> {
             }
             (false, Some(_)) => {}
         }
-        // The owner of a lock gets it again, and no other does. A child with the lock makes no call.
+        // The owner of a lock gets it again, and no other does. A child with the lock makes no
+        // call.
         for who in model.everyone().filter(has_it) {
             let adapter = self.participants[usize::from(who)].adapter.as_mut();
             if adapter.is_some_and(|adapter| adapter.lock() != LockReply::Ours) {
@@ -413,8 +413,8 @@ impl<'a> Kernel<'a> {
         Ok(())
     }
 
-    /// Renumbers like the model: `went` and the two states are those of [`State::canonical`]. Closes the
-    /// witnesses of files that the model has dropped.
+    /// Renumbers like the model: `went` and the two states are those of [`State::canonical`].
+    /// Closes the witnesses of files that the model has dropped.
     pub fn renumber(&mut self, state: &State, canonical: &State, went: &[Who; PARTICIPANTS]) {
         let mut participants: [Real; PARTICIPANTS] = Default::default();
         let mut files: [Option<Witness>; FILES] = Default::default();
@@ -473,7 +473,6 @@ impl Found {
 /// The first bytes of a record.
 const CUT_SHORT: &[u8] = b"{\"pid\":1";
 
-/// Another program's data.
 const FOREIGN: &[u8] = b"version = 4\n";
 
 /// A record of this crate's format.

@@ -18,8 +18,8 @@ pub struct LegacyAgent {
 impl LegacyAgent {
     /// Makes the calls of one step on the lock file `path`, and returns them in the model's words.
     ///
-    /// The model decides whether the recorded process lives, because the participants of the conformance
-    /// are one process. `None` for a state that makes no call.
+    /// The model decides whether the recorded process lives, because the participants of the
+    /// conformance are one process. `None` for a state that makes no call.
     ///
     /// # Errors
     ///

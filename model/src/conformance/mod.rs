@@ -2,15 +2,15 @@
 //! compared with the model: the reply, the state of the machine, the files and the locks.
 //!
 //! The states of a search are first grouped into *scenes*. States of one scene differ only in what
-//! neither the filesystem nor the adapters know: the states of the machines, what a probe would find,
-//! witnesses, budgets. All transitions between two scenes by the same call of the same participant with
-//! the same reply are one *step*. Every step is made. (The finer [`Grain`] makes each transition with
-//! each machine in its state.)
+//! neither the filesystem nor the adapters know: the states of the machines, what a probe would
+//! find, witnesses, budgets. All transitions between two scenes by the same call of the same
+//! participant with the same reply are one *step*. Every step is made. (The finer [`Grain`] makes
+//! each transition with each machine in its state.)
 //!
-//! One thread for each processor walks the steps, in a directory of its own. From its current scene a
-//! walk takes a step that no walk has taken; otherwise the shortest path to one nearby; otherwise it
-//! begins again and takes the shortest path to the next. So most steps have a long history, unlike a
-//! replay of shortest paths from the start.
+//! One thread for each processor walks the steps, in a directory of its own. From its current scene
+//! a walk takes a step that no walk has taken; otherwise the shortest path to one nearby; otherwise
+//! it begins again and takes the shortest path to the next. So most steps have a long history,
+//! unlike a replay of shortest paths from the start.
 
 #[cfg(target_os = "linux")]
 pub mod trace;
@@ -149,7 +149,8 @@ impl SceneGraph {
         Self { scenario, graph }
     }
 
-    /// Makes every step in new directories in `parent`. A slip makes the model wrong in one respect.
+    /// Makes every step in new directories in `parent`. A slip makes the model wrong in one
+    /// respect.
     pub fn conform(
         &self,
         parent: &Path,
@@ -336,8 +337,8 @@ impl Walker<'_> {
         Ok(())
     }
 
-    /// Makes a step in the model and on the kernel. Compares the replies every time, and the files and
-    /// locks the first time.
+    /// Makes a step in the model and on the kernel. Compares the replies every time, and the files
+    /// and locks the first time.
     fn make(&mut self, number: u32, first_time: bool) -> Result<(), Box<Disagreement>> {
         let Tour { scenario, graph, slip, .. } = *self.tour;
         let Step { to, state, one } = graph.steps[self.at as usize][number as usize];

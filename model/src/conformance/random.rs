@@ -20,7 +20,7 @@ use crate::variants::SHIPPED;
 /// A forking process, two others, and the child.
 const KINDS: [Kind; 4] = [Kind::Parent, Kind::Process, Kind::Process, Kind::Child];
 
-/// Makes so many random calls from a seed, in a new directory in `parent`.
+/// Makes this many random calls from a seed, in a new directory in `parent`.
 pub fn run(
     parent: &Path,
     moves: u64,

@@ -59,7 +59,8 @@ fn forget_the_machines(scene: &mut State) {
         file.creator = Creator::Start;
     }
     for participant in &mut scene.participants {
-        // A participant that truncated its file has written to it, so it does not write at the start.
+        // A participant that truncated its file has written to it, so it does not write at the
+        // start.
         let voided = matches!(
             participant.activity,
             Activity::Acquiring(Acquire::Closing(Closing { then: Then::Fail(_) }))

@@ -1,5 +1,5 @@
-//! Semantic mutations: model filesystems with one mistake each. A slip only changes the outcome of one
-//! move, because the comparison ends at the first difference.
+//! Semantic mutations: model filesystems with one mistake each. A slip only changes the outcome of
+//! one move, because the comparison ends at the first difference.
 
 use portlock::protocol::{Confirm, Create, Done, LockReply, OpenReply, ReadReply, Unlink};
 
@@ -34,7 +34,6 @@ pub const EVENT_FOR_NOTHING: Slip = Slip {
     },
 };
 
-/// Every slip.
 pub const SLIPS: &[Slip] = &[
     Slip {
         name: "create-does-not-exclude",

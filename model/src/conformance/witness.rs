@@ -1,5 +1,6 @@
-//! An open file of our own for each file of the model. It shows which file the path names, the content
-//! of a file, and, by trying the kernel lock and dropping it at once, whether the lock is held.
+//! An open file of our own for each file of the model. It shows which file the path names, the
+//! content of a file, and, by trying the kernel lock and dropping it at once, whether the lock is
+//! held.
 
 use std::fs::{File, FileTimes, OpenOptions};
 use std::io;

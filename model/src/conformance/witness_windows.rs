@@ -1,5 +1,5 @@
-//! `witness.rs` for Windows. It opens the path each time, because an open handle would keep the name of
-//! a removed file taken. There a file has its name for as long as it exists.
+//! `witness.rs` for Windows. It opens the path each time, because an open handle would keep the
+//! name of a removed file taken. There a file has its name for as long as it exists.
 
 use std::fs::{File, FileTimes, OpenOptions};
 use std::io;

@@ -49,8 +49,8 @@ pub fn check_move(
     Ok(())
 }
 
-/// P1. After a removal from outside it is checked for current holders only. It is not checked once an
-/// old agent, or force without kernel locks, has removed a live file.
+/// P1. After a removal from outside it is checked for current holders only. It is not checked once
+/// an old agent, or force without kernel locks, has removed a live file.
 fn excludes(scenario: &Scenario, state: &State) -> bool {
     if state.robbed {
         return true;
@@ -86,11 +86,11 @@ fn excludes(scenario: &Scenario, state: &State) -> bool {
     holders <= 1
 }
 
-/// P1 towards agents of the old format, which check only the recorded process: none takes a file for
-/// stale while a participant uses its lock. Returns the kind of the participant that uses it.
+/// P1 towards agents of the old format, which check only the recorded process: none takes a file
+/// for stale while a participant uses its lock. Returns the kind of the participant that uses it.
 ///
-/// It is checked for a command, whose record names the command itself. It is not checked for a child
-/// that inherited a guard, whose record still names the parent.
+/// It is checked for a command, whose record names the command itself. It is not checked for a
+/// child that inherited a guard, whose record still names the parent.
 pub fn takes_a_used_lock(before: &State, one: Move, after: &State) -> Option<Kind> {
     let Move::Call(who, _) = one else { return None };
     let looks = before.participant(who).activity == Activity::Percy(Percy::Reading);
@@ -152,10 +152,10 @@ fn removes_its_own(scenario: &Scenario, outcome: &Outcome) -> bool {
 /// P4, for acquires and clears that name a holder, and for queries that report a holder or a stale
 /// file.
 ///
-/// The named participant had, at some instant of the call, the kernel lock on the file that the path
-/// named, with its record in it. This includes a creator that has not confirmed its file yet: P1 does
-/// not count it as a holder, and it may still fail to hold. In the old format, and without kernel
-/// locks, the recorded author is named, alive while its record was in the file.
+/// The named participant had, at some instant of the call, the kernel lock on the file that the
+/// path named, with its record in it. This includes a creator that has not confirmed its file yet:
+/// P1 does not count it as a holder, and it may still fail to hold. In the old format, and without
+/// kernel locks, the recorded author is named, alive while its record was in the file.
 fn names_a_real_holder(before: &State, one: Move, outcome: &Outcome) -> bool {
     let (Move::Call(who, _) | Move::Answer(who, _)) = one else { return true };
     let was = before.participant(who).activity;
@@ -239,8 +239,8 @@ pub struct LivenessViolation {
 }
 
 /// P5, and with it P3: each living participant that runs alone from here ends; an idle one gets the
-/// lock unless another has it rightly; a waiter gets it when the others have ended. Returns the calls
-/// of the longest run.
+/// lock unless another has it rightly; a waiter gets it when the others have ended. Returns the
+/// calls of the longest run.
 pub fn check_solo(
     scenario: &Scenario,
     protocol: &Protocol,
@@ -297,7 +297,8 @@ pub fn check_solo_by(
 }
 
 /// Same as [`check_solo`], with every reply of each call and with the shipped number of tries, for
-/// callers that leave when they are blocked. `every` makes the runs of one participant that has begun.
+/// callers that leave when they are blocked. `every` makes the runs of one participant that has
+/// begun.
 pub fn check_every_reply(
     scenario: &Scenario,
     protocol: &Protocol,
@@ -437,8 +438,8 @@ pub fn begun(scenario: &Scenario, protocol: &Protocol, state: &State, who: Who) 
     apply(scenario, protocol, state, Move::Begin(who)).map_or(*state, |outcome| outcome.state)
 }
 
-/// The property that breaks when a file blocks a participant without a living holder: recovery, if its
-/// creator is dead.
+/// The property that breaks when a file blocks a participant without a living holder: recovery, if
+/// its creator is dead.
 fn checked_in(scenario: &Scenario, state: &State) -> Result<u32, Property> {
     let died = state.named().is_some_and(|file| !matches!(file.creator, Creator::Alive(_)));
     let broken = if died { Property::P3 } else { Property::P5 };

@@ -1,5 +1,5 @@
-//! Solo runs, in which only one participant moves, and fair runs, in which the others end their calls
-//! whenever they block it.
+//! Solo runs, in which only one participant moves, and fair runs, in which the others end their
+//! calls whenever they block it.
 
 use portlock::protocol::{Acquire, Clear, Query, Release};
 
@@ -13,9 +13,9 @@ use crate::variants::Protocol;
 /// How a call that ran alone ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SoloEnd {
-    /// It holds after so many calls.
+    /// It holds after this many calls.
     Held(u32),
-    /// It ended without the lock after so many calls.
+    /// It ended without the lock after this many calls.
     Ended(u32),
     /// It did not end.
     Endless,
@@ -46,7 +46,8 @@ pub(crate) fn dates(activity: Activity) -> bool {
     )
 }
 
-/// A run in which one participant moves at a time. Shows `watch` every move with the state before it.
+/// A run in which one participant moves at a time. Shows `watch` every move with the state before
+/// it.
 struct SoloRun<'a, W> {
     scenario: &'a Scenario,
     protocol: &'a Protocol,
@@ -149,8 +150,8 @@ pub fn solo(
     SoloRun { scenario, protocol, state: *state, calls: 0, watch }.call(who, Manner::Leaves)
 }
 
-/// Runs one participant that waits in this manner, and lets all others end their calls whenever it is
-/// blocked. Also returns the final state.
+/// Runs one participant that waits in this manner, and lets all others end their calls whenever it
+/// is blocked. Also returns the final state.
 pub fn fair_run(
     scenario: &Scenario,
     protocol: &Protocol,

@@ -1,8 +1,8 @@
 //! A memo of solo runs: the result of a solo run depends on the few things that the participant can
 //! reach, which most states have in common.
 //!
-//! Fair runs ([`fair_run`](crate::properties::runs::fair_run)) depend on the states of the others as
-//! well, and are not remembered.
+//! Fair runs ([`fair_run`](crate::properties::runs::fair_run)) depend on the states of the others
+//! as well, and are not remembered.
 
 use portlock::protocol::{Acquire, Clear, Release, TRIES};
 use rustc_hash::FxHashMap;
@@ -36,8 +36,8 @@ pub fn run(scenario: &Scenario, protocol: &Protocol, state: &State, who: Who) ->
     Solo { solo, leaves_the_path_free: end.is_none(), paused }
 }
 
-/// What is true of every solo run of a participant, with every reply of its calls except failures, and
-/// with the shipped number of tries.
+/// What is true of every solo run of a participant, with every reply of its calls except failures,
+/// and with the shipped number of tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EverySolo {
     /// Moves of the longest run; `None` if one does not end.
@@ -66,7 +66,8 @@ impl EverySolo {
 
 /// Makes every solo run of a participant that has begun.
 ///
-/// A file without a record looks old after the first pause, if it may, because the grace has passed.
+/// A file without a record looks old after the first pause, if it may, because the grace has
+/// passed.
 pub fn every_run(scenario: &Scenario, protocol: &Protocol, state: &State, who: Who) -> EverySolo {
     let known = FxHashMap::default();
     let state = State { faults_left: 0, ..*state };

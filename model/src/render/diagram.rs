@@ -1,6 +1,6 @@
-//! The machines of acquire and release as a state diagram. `ACQUIRE` and `RELEASE` place the states;
-//! the edges and their replies are derived from the shipped code. A state without a place is an error,
-//! and so is a place without a state.
+//! The machines of acquire and release as a state diagram. `ACQUIRE` and `RELEASE` place the
+//! states; the edges and their replies are derived from the shipped code. A state without a place
+//! is an error, and so is a place without a state.
 
 mod edges;
 mod sheet;
@@ -22,7 +22,6 @@ enum Path {
     Refuse,
     /// Removes our own file after a failure.
     CleanUp,
-    /// Retries.
     Again,
     Fail,
 }
@@ -40,7 +39,6 @@ impl Path {
     }
 }
 
-/// A place for states.
 struct Place {
     /// The prefix of the names of its states. The longest match counts.
     states: &'static str,
@@ -195,7 +193,6 @@ const LEGEND: &[(Path, &str)] = &[
     (Path::Fail, "failure"),
 ];
 
-/// Draws both machines.
 pub fn draw() -> Result<String, String> {
     let mut svg = Svg::default();
     svg.text(MARGIN, 34, "Acquire", TITLE);

@@ -1,5 +1,6 @@
-//! Exports for other programs, one JSON object per line: the table of a protocol, and the steps of a
-//! scenario. `model/smt` proves the table, and compares its own semantics of the calls with the steps.
+//! Exports for other programs, one JSON object per line: the table of a protocol, and the steps of
+//! a scenario. `model/smt` proves the table, and compares its own semantics of the calls with the
+//! steps.
 
 use std::collections::VecDeque;
 
@@ -110,9 +111,9 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Every step of a scenario in the terms of `model/smt`: first an object for the kind of filesystem,
-/// then the beginnings, then each distinct step in breadth-first order. After `limit` steps no more
-/// states are expanded.
+/// Every step of a scenario in the terms of `model/smt`: first an object for the kind of
+/// filesystem, then the beginnings, then each distinct step in breadth-first order. After `limit`
+/// steps no more states are expanded.
 pub fn steps(
     scenario: &Scenario,
     protocol: &Protocol,
@@ -157,8 +158,8 @@ pub fn steps(
     Ok(())
 }
 
-/// The state without most of what [`Words`] does not express: states that are equal then are written
-/// alike.
+/// The state without most of what [`Words`] does not express: states that are equal then are
+/// written alike.
 fn bare(state: &State) -> State {
     let mut bare = *state;
     for file in bare.files.iter_mut().flatten() {

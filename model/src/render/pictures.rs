@@ -11,7 +11,6 @@ use crate::scenario::state::{Content, Look, Move, Who};
 use crate::scenario::walk::Walk;
 use crate::variants;
 
-/// A committed picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Picture {
     /// The machines of acquire and release as a state diagram.
@@ -32,7 +31,6 @@ impl fmt::Display for Picture {
 impl Picture {
     pub const ALL: [Self; 2] = [Self::Machine, Self::DoubleReclaim];
 
-    /// Draws it, as SVG.
     pub fn draw(self) -> Result<String, String> {
         match self {
             Self::Machine => diagram::draw(),

@@ -40,7 +40,6 @@ impl Origin<'_> {
     }
 }
 
-/// The report of a broken property.
 pub fn report(
     scenario: &Scenario,
     protocol: &Protocol,
@@ -114,7 +113,6 @@ fn unusual(scenario: &Scenario, participants: usize) -> String {
         .collect()
 }
 
-/// How many calls a run made.
 pub fn calls(run: &Run) -> usize {
     run.made.iter().filter(|made| matches!(made.one, Move::Call(..))).count()
 }
@@ -159,7 +157,6 @@ pub fn history(scenario: &Scenario, run: &Run) -> String {
     text
 }
 
-/// The letter of a participant.
 pub fn name(who: Who) -> char {
     char::from(b'A' + who)
 }

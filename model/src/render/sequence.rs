@@ -1,5 +1,5 @@
-//! A run as a sequence diagram: a column for each participant, time downwards, a lane for the file that
-//! the path names and one for the kernel locks, the holders, and the broken property.
+//! A run as a sequence diagram: a column for each participant, time downwards, a lane for the file
+//! that the path names and one for the kernel locks, the holders, and the broken property.
 
 mod sheet;
 
@@ -18,7 +18,7 @@ pub struct Heading {
     pub caption: Vec<String>,
 }
 
-/// Draws a run of a scenario with so many participants.
+/// Draws a run of a scenario with this many participants.
 pub fn draw(participants: usize, run: &Run, heading: &Heading) -> String {
     let rows = rows(participants, run);
     let sheet = Sheet::measure(participants, &rows, run, heading);

@@ -1,9 +1,8 @@
-//! A small SVG writer for the pictures. Text is escaped, colours have names with one value for light
-//! pages and one for dark pages, and the width of a text is estimated for the layout.
+//! A small SVG writer for the pictures. Text is escaped, colours have names with one value for
+//! light pages and one for dark pages, and the width of a text is estimated for the layout.
 
 use std::fmt::Write;
 
-/// A text's typeface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Face {
     /// For calls and states.
@@ -20,7 +19,6 @@ pub enum Anchor {
     End,
 }
 
-/// How a text looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
     pub face: Face,
@@ -48,8 +46,8 @@ impl Style {
         Self { anchor, ..self }
     }
 
-    /// The estimated width of a text, too wide rather than too narrow: by the widths of DejaVu, which
-    /// is wider than most.
+    /// The estimated width of a text, too wide rather than too narrow: by the widths of DejaVu,
+    /// which is wider than most.
     pub fn width(self, text: &str) -> i32 {
         let em: f64 = match self.face {
             Face::Mono => text.chars().count() as f64 * 0.605,
@@ -102,7 +100,6 @@ pub fn pale(colour: &str) -> &'static str {
     PALETTE.iter().find(|(name, ..)| *name == shade).map_or("grey-pale", |(name, ..)| name)
 }
 
-/// A drawing.
 #[derive(Debug, Default)]
 pub struct Svg {
     body: String,

@@ -172,8 +172,8 @@ struct Row {
     cells: Vec<String>,
 }
 
-/// A reply of the probe, or the evidence in a state: a part shared with others, and the result of the
-/// process probe.
+/// A reply of the probe, or the evidence in a state: a part shared with others, and the result of
+/// the process probe.
 type Piece = (String, Option<Probe>);
 
 fn piece_of_author(author: Author) -> Piece {

@@ -42,8 +42,8 @@ pub struct Scenario {
     pub listens: bool,
     /// Waiters have no timeout, and skip the probe where the kernel lock is busy.
     pub waits_without_end: bool,
-    /// With the adapter of Windows an event grants the kernel lock to the listener, or is spurious; and
-    /// every open of a name that is being deleted is denied.
+    /// With the adapter of Windows an event grants the kernel lock to the listener, or is spurious;
+    /// and every open of a name that is being deleted is denied.
     pub windows: bool,
     /// A clear may use force.
     pub forces: bool,
@@ -85,8 +85,8 @@ impl Scenario {
         }
     }
 
-    /// Every scenario of the design, for so many participants that acquire. A forked child, an old agent,
-    /// an asker and a clearer are additional, where there is room.
+    /// Every scenario of the design, for this many participants that acquire. A forked child, an
+    /// old agent, an asker and a clearer are additional, where there is room.
     pub fn all(participants: usize) -> Vec<Self> {
         let base = Self::base(participants);
         let few = participants > 2;
@@ -142,8 +142,8 @@ impl Scenario {
                 ..next_to_an_old_agent.clone()
             },
             Self {
-                // `portlock run` and its command, of which either may die first. An old agent checks only
-                // the recorded process.
+                // `portlock run` and its command, of which either may die first. An old agent
+                // checks only the recorded process.
                 name: "command",
                 kinds: vec![Kind::Runner, Kind::Command, Kind::OldAgent],
                 ..next_to_an_old_agent.clone()
@@ -356,8 +356,8 @@ impl Scenario {
     }
 
     /// All events for participants with kernel locks at once: with processes, with a parent and its
-    /// children, and with the threads of one process. They are too large to explore, and are proved for
-    /// any number of participants.
+    /// children, and with the threads of one process. They are too large to explore, and are proved
+    /// for any number of participants.
     pub fn mixes() -> Vec<Self> {
         let mix = |name, kinds: &[Kind]| Self {
             name,
@@ -380,14 +380,13 @@ impl Scenario {
         ]
     }
 
-    /// The scenario of this name.
     pub fn named(name: &str, participants: usize) -> Option<Self> {
         let all = Self::all(participants).into_iter().chain(Self::of_windows(participants));
         all.into_iter().find(|scenario| scenario.name == name)
     }
 
-    /// The waits of Windows, where the event grants the kernel lock: with names that are free at once,
-    /// and with names that stay until the last open file is closed.
+    /// The waits of Windows, where the event grants the kernel lock: with names that are free at
+    /// once, and with names that stay until the last open file is closed.
     pub fn of_windows(participants: usize) -> [Self; 2] {
         let base = Self::base(participants);
         let at_once = Self { name: "windows-waits", listens: true, windows: true, ..base };

@@ -1,5 +1,5 @@
-//! The shipped machines as graphs: every state that is reachable when every operation may give every
-//! reply, and its next states. They are made by running the shipped `step`.
+//! The shipped machines as graphs: every state that is reachable when every operation may give
+//! every reply, and its next states. They are made by running the shipped `step`.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -18,7 +18,6 @@ macro_rules! all {
     }};
 }
 
-/// Any of the machines.
 pub trait Machine: Copy + Ord + Debug + 'static {
     const NAME: &'static str;
     const STARTS: &'static [Self];
@@ -35,8 +34,8 @@ pub trait Machine: Copy + Ord + Debug + 'static {
 }
 
 /// An answer of a driver to any machine. Each machine has its own enum. A new answer there does not
-/// compile until it is listed here, and until the scenarios of the explorer decide on it. The tables and
-/// the proofs in logic are made from this list.
+/// compile until it is listed here, and until the scenarios of the explorer decide on it. The
+/// tables and the proofs in logic are made from this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Answer {
     /// To a pause.
@@ -345,12 +344,10 @@ impl Op {
 /// The number of results of a process probe.
 pub const PROBES: usize = 9;
 
-/// Every result of a process probe.
 pub fn probes() -> [Probe; PROBES] {
     all!(Probe: Gone, Zombie, Thread, Other, StartedLater, Ourselves, Alive, NotPermitted, Unknown)
 }
 
-/// Every author.
 pub fn authors() -> Vec<Author> {
     let _is_listed = |author| match author {
         Author::Here(_, _)
@@ -367,7 +364,6 @@ pub fn authors() -> Vec<Author> {
         .collect()
 }
 
-/// All possible evidence.
 pub fn evidence() -> Vec<Evidence> {
     let _is_listed = |evidence| match evidence {
         Evidence::Empty(_) | Evidence::Unreadable | Evidence::Record(_) => (),
@@ -377,8 +373,8 @@ pub fn evidence() -> Vec<Evidence> {
     records.chain(empty).chain([Evidence::Unreadable]).collect()
 }
 
-/// Gives one scripted reply, and records the calls. A call of another operation gets an arbitrary reply,
-/// which only serves to find out the call of a state.
+/// Gives one scripted reply, and records the calls. A call of another operation gets an arbitrary
+/// reply, which only serves to find out the call of a state.
 pub struct Script {
     reply: Reply,
     pub asked: Vec<Op>,
@@ -390,7 +386,8 @@ impl Script {
     }
 }
 
-/// The methods of the script: each records the call, and gives the scripted reply if it is of this kind.
+/// The methods of the script: each records the call, and gives the scripted reply if it is of this
+/// kind.
 macro_rules! replies {
     ($($method:ident: $kind:ident -> $reply:ty, or $otherwise:expr;)+) => {
         $(fn $method(&mut self) -> $reply {

@@ -81,7 +81,8 @@ pub fn successors_of(
     }
 }
 
-/// The number of choices for a wait that blocks: an event (blocked), a timeout, a spurious event, a failure.
+/// The number of choices for a wait that blocks: an event (blocked), a timeout, a spurious event, a
+/// failure.
 fn other_ends(scenario: &Scenario, state: &State, who: Who) -> u8 {
     let faults = u8::from(state.faults_left > 0);
     match state.participant(who).activity {
@@ -165,7 +166,8 @@ pub fn apply(
     Some(outcome)
 }
 
-/// A cheap necessary condition for a move. Most moves are impossible, and making one copies the state.
+/// A cheap necessary condition for a move. Most moves are impossible, and making one copies the
+/// state.
 fn is_possible(state: &State, one: Move) -> bool {
     if actor(one).is_some_and(|who| state.participant(who).suspended) {
         return false;
@@ -307,9 +309,9 @@ fn fork(protocol: &Protocol, next: &mut State, who: Who) -> Option<()> {
     Some(())
 }
 
-/// Marks the participants that are about to unlink after the path was removed from outside, by force
-/// without kernel locks, or by a participant whose kernel lock does not exclude them: they act on a
-/// confirm that no system call can refresh. Returns whether there are any.
+/// Marks the participants that are about to unlink after the path was removed from outside, by
+/// force without kernel locks, or by a participant whose kernel lock does not exclude them: they
+/// act on a confirm that no system call can refresh. Returns whether there are any.
 fn open_windows(next: &mut State, by: Option<Who>) -> bool {
     let mut any = false;
     for who in next.everyone() {
@@ -410,7 +412,8 @@ fn settle(protocol: &Protocol, next: &mut State, who: Who, activity: Activity) {
     }
     if settled == Activity::Idle {
         forgive(next);
-        // A wrong protocol may end with a file open, which is closed here. The shipped one closes it.
+        // A wrong protocol may end with a file open, which is closed here. The shipped one closes
+        // it.
         if !protocol.leaks {
             debug_assert!(next.participant(who).open.is_none(), "{who} ends with a file open");
             next.close(who);

@@ -8,8 +8,8 @@ use crate::scenario::machines::Reply;
 use crate::scenario::state::{Content, Creator, State};
 use crate::scenario::view::View;
 
-/// Percy's protocol: exclusive create, write, close; read, probe, unlink by name, create again; release
-/// by name. `reread` and `guard` are two repairs that other software ships.
+/// Percy's protocol: exclusive create, write, close; read, probe, unlink by name, create again;
+/// release by name. `reread` and `guard` are two repairs that other software ships.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Percy {
     Creating {
@@ -25,7 +25,6 @@ pub enum Percy {
     Releasing,
 }
 
-/// Which repairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Repairs {
     /// Unlink, create, read again and give up.

@@ -79,8 +79,8 @@ pub struct Run {
 
 /// Runs a schedule, and checks every property of its scenario after every move.
 ///
-/// With `solo`, also runs every participant alone from the last state, as the explorer does from each
-/// state, and adds the moves of one that violates a property.
+/// With `solo`, also runs every participant alone from the last state, as the explorer does from
+/// each state, and adds the moves of one that violates a property.
 pub fn run(scenario: &Scenario, protocol: &Protocol, schedule: &Schedule, solo: bool) -> Run {
     let beginnings = scenario.beginnings();
     let begin = beginnings[usize::from(schedule.start) % beginnings.len()];

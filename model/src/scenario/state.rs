@@ -1,8 +1,8 @@
 //! The state in which the shipped machines run: one path, its files, open files, kernel locks,
 //! records and processes, as one small value that can be hashed and compared.
 //!
-//! A [`State`] changes only by a [`Move`]. The [`Scenario`](crate::scenario::catalogue::Scenario), which
-//! is plain data, determines the possible moves.
+//! A [`State`] changes only by a [`Move`]. The [`Scenario`](crate::scenario::catalogue::Scenario),
+//! which is plain data, determines the possible moves.
 
 mod canonical;
 mod content;
@@ -32,7 +32,6 @@ pub type Inode = u8;
 /// Index of an open file (an "open file description"), which owns kernel locks.
 pub type OpenFile = u8;
 
-/// A file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct File {
     pub content: Content,
@@ -92,8 +91,9 @@ pub enum Kind {
     Asker,
     /// Only removes stale files, or any file by force, where that is allowed.
     Clearer,
-    /// Starts the command that is to hold the lock, and clears the file at any time: `portlock run`.
-    /// It has no copy of the command's open file. A wrong protocol has it hold for its command.
+    /// Starts the command that is to hold the lock, and clears the file at any time: `portlock
+    /// run`. It has no copy of the command's open file. A wrong protocol has it hold for its
+    /// command.
     Runner,
     /// Acquires, and then is the command of the runner: it holds as long as it lives, and does not
     /// release.
@@ -101,8 +101,8 @@ pub enum Kind {
     /// Same as a process, in a sandbox without kernel locks, while all others have them. It writes
     /// within the grace, which is its only protection until then.
     Unlocked,
-    /// Same as a process, on another machine and through a mount with kernel locks of its own. It looks
-    /// like this machine: only the records distinguish them.
+    /// Same as a process, on another machine and through a mount with kernel locks of its own. It
+    /// looks like this machine: only the records distinguish them.
     Remote,
 }
 
@@ -135,7 +135,6 @@ pub enum Listens {
     Event,
 }
 
-/// A participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Participant {
     pub kind: Kind,
@@ -150,7 +149,8 @@ pub struct Participant {
     pub in_window: bool,
     /// It never moves again, and lives.
     pub suspended: bool,
-    /// It can no longer reach the path, because of chroot(2) or a mount: to it the path names no file.
+    /// It can no longer reach the path, because of chroot(2) or a mount: to it the path names no
+    /// file.
     pub out_of_reach: bool,
 }
 
@@ -171,7 +171,6 @@ impl Participant {
     }
 }
 
-/// The whole state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct State {
     pub path: Option<Inode>,
@@ -192,12 +191,11 @@ pub struct State {
     pub chroots_left: u8,
     /// A release that could not remove its file was abandoned, which excuses an empty file at rest.
     pub removal_failed: bool,
-    /// An old agent, or force where there are no kernel locks, has removed a file of ours, or one that
-    /// we were about to unlink. P1 is no longer checked.
+    /// An old agent, or force where there are no kernel locks, has removed a file of ours, or one
+    /// that we were about to unlink. P1 is no longer checked.
     pub robbed: bool,
 }
 
-/// One thing that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Move {
     /// Starts an acquire, a query or a run of another protocol.
@@ -220,8 +218,8 @@ pub enum Move {
     Remove,
 }
 
-/// Skips unused places. Different states still feed different bytes, because every file and open file
-/// has a reference, which contains its number.
+/// Skips unused places. Different states still feed different bytes, because every file and open
+/// file has a reference, which contains its number.
 impl Hash for State {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self {
@@ -274,7 +272,6 @@ impl State {
         self.files[usize::from(inode)].as_mut()
     }
 
-    /// The file that the path names.
     pub fn named(&self) -> Option<&File> {
         self.path.and_then(|inode| self.file(inode))
     }
@@ -290,8 +287,8 @@ impl State {
         self.open_inode(who).and_then(|inode| self.file_mut(inode))
     }
 
-    /// Whether a participant has the kernel lock on the file that it has open. On a mount of its own it
-    /// always has, without competitors.
+    /// Whether a participant has the kernel lock on the file that it has open. On a mount of its
+    /// own it always has, without competitors.
     pub fn has_lock(&self, who: Who) -> bool {
         let open = self.participant(who).open;
         if self.participant(who).kind == Kind::Remote {
@@ -312,15 +309,16 @@ impl State {
 
     /// Whether the file that a participant has open may look as old as one whose creator has died.
     ///
-    /// It may at any time, because no clock is trusted, except while its creator is about to write and
-    /// only the grace protects it from this participant.
+    /// It may at any time, because no clock is trusted, except while its creator is about to write
+    /// and only the grace protects it from this participant.
     pub fn may_look_old(&self, who: Who) -> bool {
         let open = self.open_inode(who).and_then(|inode| self.file(inode));
         let Some(file) = open.filter(|file| file.content == Content::Empty) else { return true };
         !matches!(file.creator, Creator::Alive(creator) if self.writes_in_time(creator, who))
     }
 
-    /// Whether `creator` is about to write to its file, and only the grace protects the file from `who`.
+    /// Whether `creator` is about to write to its file, and only the grace protects the file from
+    /// `who`.
     pub fn writes_in_time(&self, creator: Who, who: Who) -> bool {
         match self.participant(creator).activity {
             Activity::Percy(Percy::Writing) => self.participant(creator).kind == Kind::OldAgent,
@@ -356,8 +354,8 @@ impl State {
         }
     }
 
-    /// Whether a participant uses the lock of the named file for a holder whose open file it shares, and
-    /// the holder has died: the kernel lock is then its own.
+    /// Whether a participant uses the lock of the named file for a holder whose open file it
+    /// shares, and the holder has died: the kernel lock is then its own.
     pub fn uses_the_lock_of_the_dead(&self, who: Who) -> bool {
         let participant = self.participant(who);
         let shares = |other: Who| other != who && self.participant(other).open == participant.open;
@@ -381,7 +379,6 @@ impl State {
         free as Inode
     }
 
-    /// Opens a file for a participant.
     pub fn open(&mut self, who: Who, inode: Inode) {
         let free = self.opened.iter().position(Option::is_none).expect("room for an open file");
         self.opened[free] = Some(Opened { file: inode, shared_by: 1 << who });
@@ -424,9 +421,9 @@ impl State {
         }
     }
 
-    /// Records for every call in progress that the file at the path has a holder now (P4). With kernel
-    /// locks that is the recorded author with the lock; in the old format, and without kernel locks, it
-    /// is the live recorded author.
+    /// Records for every call in progress that the file at the path has a holder now (P4). With
+    /// kernel locks that is the recorded author with the lock; in the old format, and without
+    /// kernel locks, it is the live recorded author.
     pub fn witness(&mut self, kernel_locks: bool) {
         let Some(inode) = self.path else { return };
         let Some(file) = self.file(inode) else { return };

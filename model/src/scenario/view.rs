@@ -71,8 +71,8 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Chooses among `ways` to succeed and, while there are faults left, `faults` to fail. `Err` is the
-    /// number of the fault.
+    /// Chooses among `ways` to succeed and, while there are faults left, `faults` to fail. `Err` is
+    /// the number of the fault.
     fn choose(&mut self, ways: u8, faults: u8) -> Result<u8, u8> {
         let faults = if self.state.faults_left > 0 { faults } else { 0 };
         self.choices = ways + faults;

@@ -12,7 +12,6 @@ use crate::scenario::state::{Move, PARTICIPANTS, State, Who};
 use crate::search::explore::Found;
 use crate::variants::Protocol;
 
-/// A run in progress.
 #[derive(Clone)]
 pub struct Walk<'a> {
     pub scenario: &'a Scenario,
@@ -45,7 +44,8 @@ impl<'a> Walk<'a> {
     /// Makes and checks a move in the names of the beginning, if it is possible.
     pub fn make(&mut self, one: Move) -> Option<Result<Outcome, Property>> {
         let one = renamed(one, |name| self.place_of(name));
-        // The same limits as `successors`: a suspended participant only dies, a call has `choices` replies.
+        // The same limits as `successors`: a suspended participant only dies, a call has `choices`
+        // replies.
         let (acts, choice) = match one {
             Move::Call(who, choice) => (Some(who), choice),
             Move::Begin(who) | Move::Answer(who, _) | Move::Release(who) => (Some(who), 0),
@@ -115,8 +115,8 @@ fn renamed(one: Move, to: impl Fn(Who) -> Who) -> Move {
     }
 }
 
-/// A schedule that breaks a property, as moves in the names of the beginning, so that leaving one out
-/// does not change the meaning of the others.
+/// A schedule that breaks a property, as moves in the names of the beginning, so that leaving one
+/// out does not change the meaning of the others.
 #[derive(Clone)]
 pub struct Script {
     start: u8,
@@ -181,7 +181,8 @@ pub fn shorten(
         if chunk > 1 {
             chunk /= 2;
         } else if script.moves.len() == before {
-            // Some moves can only be left out in pairs: a call and its pause, an acquire and its death.
+            // Some moves can only be left out in pairs: a call and its pause, an acquire and its
+            // death.
             match script.without_two(scenario, protocol) {
                 Some(shorter) => (script, found) = shorter,
                 None => return Some(found),

@@ -1,5 +1,5 @@
-//! The committed counts of every complete search, in `model/counts.txt`: an incomplete search cannot
-//! pass, and a change of the machines or of the model shows.
+//! The committed counts of every complete search, in `model/counts.txt`: an incomplete search
+//! cannot pass, and a change of the machines or of the model shows.
 //!
 //! `portlock-model check --pin` writes them, with `--long` those of the long searches.
 
@@ -11,7 +11,6 @@ use std::str::FromStr;
 use crate::scenario::catalogue::Scenario;
 use crate::search::explore::Seen;
 
-/// The counts of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     pub states: usize,
@@ -40,8 +39,8 @@ impl fmt::Display for Counts {
     }
 }
 
-/// The searches with committed counts, each with its number of participants: those of every `check`,
-/// and with `long` those that take minutes.
+/// The searches with committed counts, each with its number of participants: those of every
+/// `check`, and with `long` those that take minutes.
 pub fn searches(long: bool) -> Vec<(Scenario, usize)> {
     let of = |participants| move |scenario| (scenario, participants);
     let base = |participants| (Scenario::base(participants), participants);
@@ -57,7 +56,6 @@ pub fn searches(long: bool) -> Vec<(Scenario, usize)> {
 /// A scenario by its name, and its number of participants.
 pub type Searched = (String, usize);
 
-/// The counts of many scenarios.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pinned(BTreeMap<Searched, Counts>);
 
@@ -69,12 +67,10 @@ const HEAD: &str = "\
 ";
 
 impl Pinned {
-    /// The committed file.
     pub fn path() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("counts.txt")
     }
 
-    /// Reads the committed counts.
     pub fn read() -> Result<Self, String> {
         let path = Self::path();
         let failed = |why: &dyn fmt::Display| format!("{}: {why}", path.display());
@@ -82,7 +78,6 @@ impl Pinned {
         text.parse().map_err(|why: String| failed(&why))
     }
 
-    /// Writes the committed file.
     pub fn write(&self) -> Result<(), String> {
         let path = Self::path();
         std::fs::write(&path, self.to_string()).map_err(|why| format!("{}: {why}", path.display()))
@@ -117,7 +112,6 @@ impl Pinned {
         ))
     }
 
-    /// The scenarios that have counts.
     pub fn scenarios(&self) -> impl Iterator<Item = &Searched> {
         self.0.keys()
     }

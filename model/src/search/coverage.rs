@@ -13,7 +13,6 @@ use crate::scenario::machines::{Answer, Reply};
 use crate::scenario::moves::Outcome;
 use crate::scenario::state::{Activity, Content, Kind, Move, State, Who};
 
-/// What happened somewhere in a search.
 #[derive(Debug, Clone, Default)]
 pub struct Coverage {
     /// The steps of the machines: a state, the call and its reply, the next state.

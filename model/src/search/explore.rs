@@ -1,12 +1,12 @@
-//! Exhaustive breadth-first search over reduced, canonical states: the first violation is a shortest
-//! one.
+//! Exhaustive breadth-first search over reduced, canonical states: the first violation is a
+//! shortest one.
 //!
 //! The search proceeds level by level. For the states of earlier levels it keeps a fingerprint, by
 //! which a state is known, and the first move that led there, which gives a shortest schedule. The
 //! states themselves are kept for two levels, packed.
 //!
-//! Each level is expanded in batches, by several threads. Their results are put in the order of a single
-//! thread, so states, counts and schedules do not depend on the number of threads.
+//! Each level is expanded in batches, by several threads. Their results are put in the order of a
+//! single thread, so states, counts and schedules do not depend on the number of threads.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,7 +40,6 @@ pub struct Seen {
     pub coverage: Coverage,
 }
 
-/// A broken property.
 #[derive(Debug, Clone)]
 pub struct Found {
     pub property: Property,
@@ -52,7 +51,7 @@ pub struct Found {
 /// The limits and the mode of a search.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Stops, as incomplete, beyond so many states.
+    /// Stops, as incomplete, beyond this many states.
     pub states: usize,
     /// Prints states, rate and depth on standard error, every few seconds.
     pub progress: bool,
@@ -91,8 +90,8 @@ pub fn explore(
     search(scenario, protocol, limits, vec![|_: &State, _, _: &Outcome| {}; limits.threads.max(1)])
 }
 
-/// Same as [`explore`], except that it searches on this thread only, and shows `watch` every move with
-/// the state before it.
+/// Same as [`explore`], except that it searches on this thread only, and shows `watch` every move
+/// with the state before it.
 pub fn explore_watched(
     scenario: &Scenario,
     protocol: &Protocol,
@@ -194,8 +193,8 @@ fn number(number: usize) -> u8 {
     u8::try_from(number).expect("fewer than 256 moves are possible in a scenario")
 }
 
-/// How each state of a level was reached first: its predecessor's index in the previous level, and the
-/// number of the move. In the first level the number is that of the beginning.
+/// How each state of a level was reached first: its predecessor's index in the previous level, and
+/// the number of the move. In the first level the number is that of the beginning.
 #[derive(Debug, Default)]
 struct Level {
     before: Vec<u32>,
@@ -222,7 +221,8 @@ impl Known {
         Self { parts: vec![vec![HashSet::default(); SETS]; parts] }
     }
 
-    /// The part and the set of a fingerprint, by its upper half. The lower half is its hash in the set.
+    /// The part and the set of a fingerprint, by its upper half. The lower half is its hash in the
+    /// set.
     fn place(fingerprint: Fingerprint, parts: usize) -> (usize, usize) {
         let upper = (fingerprint >> 64) as usize;
         (upper / SETS % parts, upper % SETS)

@@ -1,7 +1,8 @@
 //! Fingerprints: 128 bits of a hash identify a state.
 //!
-//! Two different states share one only by chance: among a thousand million states with a probability
-//! of 10^-21. `tests/search.rs` compares the counts with a search that keeps the states.
+//! Two different states share one only by chance: among a thousand million states with a
+//! probability of 10^-21. `tests/search.rs` compares the counts with a search that keeps the
+//! states.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -9,10 +10,8 @@ use twox_hash::XxHash3_128;
 
 use crate::scenario::state::State;
 
-/// A fingerprint.
 pub type Fingerprint = u128;
 
-/// The fingerprint of a state.
 pub fn fingerprint(state: &State) -> Fingerprint {
     let mut bytes = Bytes { all: [0; ROOM], end: 0 };
     state.hash(&mut bytes);
@@ -78,5 +77,4 @@ impl Hasher for Part {
     }
 }
 
-/// Keys that are fingerprints.
 pub type ByPart = BuildHasherDefault<Part>;

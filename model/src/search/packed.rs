@@ -2,7 +2,6 @@
 
 use crate::scenario::state::{File, Inode, Kind, Opened, PARTICIPANTS, Participant, State, Who};
 
-/// A list of canonical states.
 #[derive(Debug, Default)]
 pub struct Packed {
     heads: Vec<Head>,
@@ -41,7 +40,6 @@ impl Packed {
         self.heads.is_empty()
     }
 
-    /// Adds a state.
     pub fn push(&mut self, state: &State) {
         let State {
             path,

@@ -1,17 +1,18 @@
-//! Dead variables: values that no participant will read again are cleared, so that states which differ
-//! only in them become one.
+//! Dead variables: values that no participant will read again are cleared, so that states which
+//! differ only in them become one.
 //!
 //! Two parts decide which values are dead.
 //!
-//! - For a participant, `uses` and `overwrites` list what each operation and reply reads and writes.
-//!   From these and the graph of the protocol's own machines, [`Live`] is computed for every state by
-//!   a backward liveness analysis, along every reply and every answer of the driver. A new state needs
-//!   no decision, and a wrong protocol gets a table of its own.
+//! - For a participant, `uses` and `overwrites` list what each operation and reply reads and
+//!   writes. From these and the graph of the protocol's own machines, [`Live`] is computed for
+//!   every state by a backward liveness analysis, along every reply and every answer of the driver.
+//!   A new state needs no decision, and a wrong protocol gets a table of its own.
 //! - For files, and for values that only a property reads, [`Reduction::reduce`] destructures the
 //!   state by name, so that a new field does not compile until it is decided on.
 //!
-//! `tests/reduction.rs` compares every state with its reduced one: the possible moves, the replies, the
-//! properties, and the next states. `PROOF.md` says why this holds for any number of participants.
+//! `tests/reduction.rs` compares every state with its reduced one: the possible moves, the replies,
+//! the properties, and the next states. `PROOF.md` says why this holds for any number of
+//! participants.
 
 use std::collections::BTreeMap;
 use std::ops::{BitOr, BitOrAssign};
@@ -152,7 +153,8 @@ impl Reduction {
     /// The values that a participant may still read.
     fn live(&self, activity: Activity) -> Live {
         match activity {
-            // A participant that left a file open makes no further call, and a call starts without memory.
+            // A participant that left a file open makes no further call, and a call starts without
+            // memory.
             Activity::Absent | Activity::Idle => Live::NOTHING,
             // These protocols have calls of their own, which read the named file and nothing else.
             Activity::Percy(_) | Activity::Aside(_) => Live::NOTHING,
@@ -172,7 +174,6 @@ impl Reduction {
         self.probes_what_was_read && self.live(activity).has(Live::SEEN)
     }
 
-    /// Clears the dead variables.
     pub fn reduce(&self, state: &mut State) {
         let mut live = [Live::NOTHING; PARTICIPANTS];
         for who in state.everyone() {
@@ -259,7 +260,8 @@ impl Reduction {
         }
     }
 
-    /// Any call may still read a file that can be opened. Two values depend only on a living creator.
+    /// Any call may still read a file that can be opened. Two values depend only on a living
+    /// creator.
     fn reduce_named(&self, file: &mut File) {
         let File { content: _, creator, lock: _, pending: _, abandoned } = file;
         *creator = match *creator {
@@ -300,7 +302,8 @@ fn reduce_orphan(state: &State, inode: Inode, file: &mut File, live: &[Live; PAR
     *abandoned = false;
 }
 
-/// Whether the creator of a file takes no kernel lock that excludes all participants that have it open.
+/// Whether the creator of a file takes no kernel lock that excludes all participants that have it
+/// open.
 fn takes_no_lock(state: &State, creator: Who, inode: Inode) -> bool {
     let shares_with_all = state
         .everyone()

@@ -12,7 +12,6 @@ use crate::scenario::schedule::run;
 use crate::search::explore::{Found, Incomplete, Limits, explore};
 use crate::variants::{Caught, Protocol, Variant, all};
 
-/// A caught wrong protocol.
 pub struct Row {
     pub variant: Variant,
     /// Calls of the shortest trace; `None` for a harmless one.
@@ -64,8 +63,8 @@ pub fn find(
     }
 }
 
-/// Catches one variant, or shows that it is harmless in every scenario at 2, and in base at 3 with one
-/// crash.
+/// Catches one variant, or shows that it is harmless in every scenario at 2, and in base at 3 with
+/// one crash.
 pub fn catch(&variant: &Variant) -> Result<Row, String> {
     let failed = |why: String| format!("variant {}: {why}", variant.name);
     match variant.caught {

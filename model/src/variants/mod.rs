@@ -43,7 +43,6 @@ pub struct Protocol {
     pub runner_holds: bool,
 }
 
-/// The shipped protocol.
 pub const SHIPPED: Protocol = Protocol {
     begin: Activity::Acquiring(Acquire::START),
     acquire: |state, fs| state.step(fs),
@@ -63,10 +62,10 @@ pub const SHIPPED: Protocol = Protocol {
 /// How a variant is caught.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caught {
-    /// This property breaks in this scenario, with so many participants.
+    /// This property breaks in this scenario, with this many participants.
     Breaks { property: Property, scenario: &'static str, participants: usize },
-    /// No property breaks, because another step compensates: the reason, and the variant that leaves
-    /// out both.
+    /// No property breaks, because another step compensates: the reason, and the variant that
+    /// leaves out both.
     Harmless { why: &'static str, both: &'static str },
 }
 
@@ -91,7 +90,6 @@ impl std::fmt::Display for Engine {
     }
 }
 
-/// A wrong protocol.
 #[derive(Clone, Copy)]
 pub struct Variant {
     pub name: &'static str,
@@ -131,7 +129,8 @@ fn names(state: Acquire) -> bool {
     )
 }
 
-/// A release that drops the lock and then unlinks by name, when it no longer believes that it holds.
+/// A release that drops the lock and then unlinks by name, when it no longer believes that it
+/// holds.
 fn unlock_then_unlink(state: Release, fs: &mut View<'_>) -> Release {
     const UNLINK: Release = Release::Truncating(ReleaseTruncating { ending: Released::Removed });
     if state == UNLINK {
@@ -231,7 +230,6 @@ pub fn all() -> Vec<Variant> {
     ]
 }
 
-/// The wrong protocol of this name.
 pub fn named(name: &str) -> Option<Variant> {
     all().into_iter().find(|variant| variant.name == name)
 }

@@ -16,9 +16,9 @@ use crate::scenario::state::{Content, Listens, State, Who};
 
 /// One call of the shipped adapter, whose reply must be the model's.
 ///
-/// Where the real state cannot be made to give a reply, the model's is given **instead** and no call is
-/// made: a probe, a call that fails, a lock on a filesystem without locks, and a watch that reports
-/// unknown.
+/// Where the real state cannot be made to give a reply, the model's is given **instead** and no
+/// call is made: a probe, a call that fails, a lock on a filesystem without locks, and a watch that
+/// reports unknown.
 pub struct InLockStep<'k, 'a> {
     pub(super) kernel: &'k mut Kernel<'a>,
     pub(super) before: &'k State,
@@ -78,7 +78,8 @@ impl InLockStep<'_, '_> {
         self.before.participant(self.who).listens == Listens::No && !is_ours
     }
 
-    /// Whether the name is being deleted, which the system itself denies. Any other denial is a fault.
+    /// Whether the name is being deleted, which the system itself denies. Any other denial is a
+    /// fault.
     fn is_pending(&self) -> bool {
         self.before.named().is_some_and(|file| file.pending)
     }

@@ -28,7 +28,6 @@ fn colour_of(file: FileNumber) -> &'static str {
     FILE_COLOURS[file.saturating_sub(1) % FILE_COLOURS.len()]
 }
 
-/// The layout.
 pub(super) struct Sheet {
     pub(super) width: i32,
     pub(super) height: i32,
@@ -136,8 +135,8 @@ impl Sheet {
         svg.text(self.locks, self.heads, "kernel locks", HEAD);
     }
 
-    /// Every second row is tinted, to connect a call with the lanes. The row that breaks the property
-    /// is red.
+    /// Every second row is tinted, to connect a call with the lanes. The row that breaks the
+    /// property is red.
     fn draw_stripes(&self, svg: &mut Svg, rows: &[Row], run: &Run) {
         let last = rows.len() - 1;
         for (at, row) in rows.iter().enumerate().skip(1) {

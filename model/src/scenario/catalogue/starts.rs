@@ -10,8 +10,8 @@ pub enum Start {
     File(Content),
 }
 
-/// The starts of the base scenario: absent, stale in both formats, empty, a record cut short, another
-/// program's data, a live old agent.
+/// The starts of the base scenario: absent, stale in both formats, empty, a record cut short,
+/// another program's data, a live old agent.
 pub(super) const STARTS: &[Start] = &[
     Start::Absent,
     Start::File(Content::Dead(Look::Gone)),

@@ -3,8 +3,8 @@
 use super::{Content, Creator, FileSet, Inode, Kind, Look, State, Who};
 
 impl State {
-    /// Marks the file of a lock owner that dies or fails, even if another created it: the creator may
-    /// have left it to this reclaimer.
+    /// Marks the file of a lock owner that dies or fails, even if another created it: the creator
+    /// may have left it to this reclaimer.
     pub fn abandon(&mut self, who: Who) {
         if self.has_lock(who) {
             if let Some(file) = self.open_file_mut(who) {

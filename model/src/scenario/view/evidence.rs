@@ -12,7 +12,8 @@ use crate::scenario::machines::authors;
 use crate::scenario::state::{Activity, Content, Kind, Look};
 
 impl View<'_> {
-    /// The true evidence about the author of a record. `choice` selects one of several possibilities.
+    /// The true evidence about the author of a record. `choice` selects one of several
+    /// possibilities.
     pub(super) fn truth(&self, content: Content, choice: u8) -> Author {
         // Each machine recognizes the other as another.
         let mine = self.state.participant(self.me).kind == Kind::Remote;
@@ -117,7 +118,8 @@ impl View<'_> {
         }
     }
 
-    /// Whether the probe is skipped: a waiter without a timeout is not refused, whatever it would find.
+    /// Whether the probe is skipped: a waiter without a timeout is not refused, whatever it would
+    /// find.
     pub(super) fn skips_the_probe(&self) -> bool {
         let judges_a_busy_lock = matches!(
             self.state.participant(self.me).activity,
