@@ -1,14 +1,13 @@
 """The semantics of the calls: for each reply of each call, its condition and its changes.
 
 This is a second description of the filesystem, next to the model's `scenario/view.rs`; `compare.py`
-compares the two. It is weaker on purpose: the age and the probe may answer anything at any time (P7,
-P8), and every call may fail at any time.
+compares the two. It is weaker on purpose: the age and the probe may answer anything at any time
+(P7, P8), and every call may fail at any time.
 
-In the formulas `me` is the participant that calls, `mine` its open file, `new` the file that a create
-makes, `found` the file that an open opens, and `parent` the participant that forks `me`. A new file is
-one that no participant has open and that the path does not name. It may be a removed file, because
-inode numbers are reused.
-"""
+In the formulas `me` is the participant that calls, `mine` its open file, `new` the file that a
+create makes, `found` the file that an open opens, and `parent` the participant that forks `me`. A
+new file is one that no participant has open and that the path does not name. It may be a removed
+file, because inode numbers are reused."""
 
 from dataclasses import dataclass, field
 from typing import Callable, Dict, List, Mapping

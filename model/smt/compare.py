@@ -1,13 +1,12 @@
 """Compares `calls.py` with the model's filesystem, step by step.
 
 The model prints every step of some of its scenarios: the state before, the call and its reply, the
-state after. The semantics here must allow each, with the same state after (`allowed`). And each reply
-that they allow in a state must be one that the model gives, or be in `ANY_TIME` (`surplus`). The
-invariant must hold in every state.
+state after. The semantics here must allow each, with the same state after (`allowed`). And each
+reply that they allow in a state must be one that the model gives, or be in `ANY_TIME` (`surplus`).
+The invariant must hold in every state.
 
-The model frees a file that has no name and is not open; here such a file still exists, without effect.
-So states are compared only on the files of the model.
-"""
+The model frees a file that has no name and is not open; here such a file still exists, without
+effect. So states are compared only on the files of the model."""
 
 import json
 from dataclasses import dataclass

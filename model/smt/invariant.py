@@ -30,7 +30,9 @@ IDLES = [state for state, known in KNOWN.items() if "open" not in known.split()]
 
 CLAUSES: Dict[str, Formula] = {
     "the path names at most one file": every("f g", "(=> (and (path f) (path g)) (= f g))"),
-    "a participant has at most one file open": every("p f g", "(=> (and (open p f) (open p g)) (= f g))"),
+    "a participant has at most one file open": every(
+        "p f g", "(=> (and (open p f) (open p g)) (= f g))"
+    ),
     "a kernel lock has one open file": every(
         "p q f", "(=> (and (lock p f) (lock q f)) (or (= p q) (shares p q)))"
     ),
@@ -84,7 +86,9 @@ P1: Dict[str, Formula] = {
     "P1: the path names a holder's file": every(
         "p f", f"(=> (and {_P_BELIEVES} (open p f)) (path f))"
     ),
-    "P1: a holder's record is in its file": every("p f", f"(=> (and {_P_BELIEVES} (open p f)) (author p f))"),
+    "P1: a holder's record is in its file": every(
+        "p f", f"(=> (and {_P_BELIEVES} (open p f)) (author p f))"
+    ),
     "P1: a holder has the kernel lock on its file, if there are kernel locks": every(
         "p f", f"(=> (and {_P_BELIEVES} (open p f) locks) (lock p f))"
     ),

@@ -1,10 +1,9 @@
 """The machines, as the model prints them, and the known facts in each of their states.
 
-The model prints a table for each machine by running its code: a state, a reply, the next state. Here it
-is read and shortened: reasons, ages and the next step after a close are dropped, so that states which
-differ only in them become one. That only adds behaviour, so what is proved for the short table holds for
-the full one.
-"""
+The model prints a table for each machine by running its code: a state, a reply, the next state.
+Here it is read and shortened: reasons, ages and the next step after a close are dropped, so that
+states which differ only in them become one. That only adds behaviour, so what is proved for the
+short table holds for the full one."""
 
 import re
 from dataclasses import dataclass
@@ -120,8 +119,8 @@ UNREACHED = {
 }
 
 _WITHOUT_LOCKS = (
-    "without kernel locks force may remove the file of a holder, which is outside P1 and P2. With kernel "
-    "locks force requires the lock, and its rows are proved"
+    "without kernel locks force may remove the file of a holder, which is outside P1 and P2. With "
+    "kernel locks force requires the lock, and its rows are proved"
 )
 # Rows that break the invariant, and are not proved.
 EXCEPTED = {

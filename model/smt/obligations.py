@@ -1,9 +1,9 @@
 """The obligations, as SMT-LIB scripts.
 
-There is one script for each row of the table. It says: there are any number of participants and files;
-the invariant holds; a participant `me` is in the row's state and gets the row's reply; the call
-determines the next state (`state-after`, `open-after` and so on). Then there is one obligation for each
-clause of the invariant: can the clause be false afterwards? The answer must be `unsat`.
+There is one script for each row of the table. It says: there are any number of participants and
+files; the invariant holds; a participant `me` is in the row's state and gets the row's reply; the
+call determines the next state (`state-after`, `open-after` and so on). Then there is one obligation
+for each clause of the invariant: can the clause be false afterwards? The answer must be `unsat`.
 
 No function maps files to participants, so a satisfiable script has a model with a few of each: the
 solvers can decide every query here, and each refutation has a small counterexample.

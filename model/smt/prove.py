@@ -8,26 +8,26 @@ obligations  Each row of the machines' table, printed by running the shipped cod
              removes a file keeps P2. Two solvers must find each `unsat`. Rows outside the promises
              (machine.EXCEPTED: force without kernel locks) must fail.
 invariant    Prints the invariant in words: the general clauses, and the facts in each state.
-vacuity      The invariant can be satisfied, with a holder and a participant in every state that does
-             not exclude one, and every row can be taken in some state of it, so it is not vacuous.
+vacuity      The invariant can be satisfied, with a holder and a participant in every state that
+             does not exclude one, and every row can be taken under it, so it is not vacuous.
 variants     The rows in which a wrong protocol differs from the shipped one fail at exactly the
              obligations that variants.json lists.
 steps        The semantics of the calls are defined twice: here (calls.py) and in the model's
              filesystem. Every step of the model is allowed here and leads to the same state, the
              model gives every reply that is allowed here, and each mutation of a list is detected.
 
-`--write FOLDER` writes the scripts, one for each row. Each has the premises first, and then a query for
-each clause.
+`--write FOLDER` writes the scripts, one for each row. Each has the premises first, and then a query
+for each clause.
 
-Assumptions: a call is one indivisible step, with the replies and the effects of calls.py. Participants
-are alike and finite in number. Each has at most one file open, which it shares only with its forked
-children. The age, the probe, failures and crashes are arbitrary at any time. A suspended participant is
-one that makes no step; threads that die together are participants that die one after another.
+Assumptions: a call is one indivisible step, with the replies and the effects of calls.py.
+Participants are alike and finite in number. Each has at most one file open, which it shares only
+with its forked children. The age, the probe, failures and crashes are arbitrary at any time. A
+suspended participant is one that makes no step; threads that die together are participants that die
+one after another.
 
-Not proved: P3 to P6, which are about more than one step or about the content of a record; participants
-of another protocol; removals from outside, or by force without kernel locks. The model's scenarios cover
-those.
-"""
+Not proved: P3 to P6, which are about more than one step or about the content of a record;
+participants of another protocol; removals from outside, or by force without kernel locks. The
+model's scenarios cover those."""
 
 import argparse
 import json
@@ -48,8 +48,8 @@ HERE = Path(__file__).resolve().parent
 MODEL = "cargo run --quiet --locked --release -p portlock-model --"
 EXPECTED = HERE / "variants.json"
 
-# The scenarios whose steps are compared, with budgets that keep them small. Together they have every
-# reply of every call.
+# The scenarios whose steps are compared, with budgets that keep them small. Together they have
+# every reply of every call.
 SCENARIOS = [
     "--scenario base",
     "--scenario threads",
