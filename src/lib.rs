@@ -67,7 +67,7 @@
 //!
 //! The code, the model and the tests cite these by number.
 //!
-//! - **P1 exclusion.** At most one participant holds a path at any time. The holder has the kernel
+//! - **P1 mutual exclusion.** At most one participant holds a path at any time. The holder has the kernel
 //!   lock on the file that the path names, with its own record in it.
 //! - **P2 no foreign removal.** A file is removed only by its holder's release, by its creator whose
 //!   acquire failed, or by a reclaimer that has the kernel lock on exactly that file and has judged

@@ -1,8 +1,8 @@
-//! P1 and P2 for any number of participants (`model/src/any_number.rs`): proved in every scenario where
-//! that is possible, held to the explicit search, and not proved of wrong protocols.
+//! P1 and P2 for any number of participants (`model/src/any_number`): proved in every scenario
+//! where that is possible, compared with the explicit search, and not proved for wrong protocols.
 //!
 //! A change of the machines, of the scenarios or of the model changes the counts: run
-//! `cargo run --release -p portlock-model -- any-number` and this test, and put in what they print.
+//! `cargo run --release -p portlock-model -- any-number` and this test, and enter the printed ones.
 
 use std::sync::LazyLock;
 
@@ -16,8 +16,8 @@ use portlock_model::scenario::state::Kind;
 use portlock_model::variants::catalogue::on_all_processors;
 use portlock_model::variants::{Caught, SHIPPED, all};
 
-/// State; views, steps and rules of the closed set; states and transitions of the explicit searches
-/// that it is held to.
+/// Scenario; views, steps and rules of the closed set; states and transitions of the explicit
+/// searches with which it is compared.
 const PINNED: &[(&str, [usize; 3], [usize; 2])] = &[
     ("everything", [9170, 59010, 15], [401499, 1544539]),
     ("everything-forked", [9367, 64832, 22], [9778, 34484]),
@@ -84,17 +84,17 @@ fn invariant_names_kernel_lock_or_exclusive_create() {
     }
     let base = invariant(&proof("base").views);
     let of_holders = base.iter().find(|fact| fact.states.contains(&"Holding".to_owned()));
-    let is_true = &of_holders.expect("somebody holds").is_true;
+    let is_true = &of_holders.expect("a participant holds").is_true;
     let sentence = "the path names the open file; its kernel lock is mine; I created it; the \
                     record in it is mine";
     assert_eq!(is_true, sentence);
 }
 
-/// The explicit searches that a scenario is held to. Those that would take minutes are cut short in
-/// their beginnings, crashes or participants; `any-number --cover` makes them in full.
+/// The explicit searches with which a scenario is compared. Those that would take minutes have
+/// fewer beginnings, crashes or participants; `any-number --cover` makes them in full.
 fn searches(name: &str) -> Vec<Scenario> {
     if let Some(mix) = Scenario::mixes().into_iter().find(|scenario| scenario.name == name) {
-        // The first kinds of the mix, two of each; what else it has has scenarios of its own.
+        // The first kinds of the mix, two of each. Its other kinds have scenarios of their own.
         let kinds = match name {
             "everything" => [Kind::Process; 2],
             "everything-forked" => [Kind::Parent, Kind::Child],
@@ -115,16 +115,16 @@ fn searches(name: &str) -> Vec<Scenario> {
     match name {
         "base" => vec![two, three.with_crashes(1)],
         "lying-probe" => vec![two, few(&three, 2, 0)],
-        // Strangers die as well, for which two are enough.
+        // Other processes die too, for which two participants are enough.
         "threads" => vec![with(&two, &[Kind::Thread, Kind::Process]), two, few(&three, 2, 0)],
-        // For two, a child comes on top. Two children, and two that may be its parent:
+        // A child in addition to two participants; two children; two possible parents.
         "fork" => vec![
             with(&few(&two, 1, 1), &[Kind::Parent, Kind::Child, Kind::Child]),
             with(&few(&two, 1, 1), &[Kind::Parent, Kind::Parent, Kind::Child]),
             two,
         ],
         "external-unlink" => vec![two, few(&three, 1, 0)],
-        // A live one's record without a lock takes two faults.
+        // A live process's record without a lock takes two faults.
         "faults" => vec![Scenario { faults: 2, ..few(&two, 2, 1) }, two, few(&three, 1, 0)],
         "queries" => vec![with(&two, &[Kind::Process, Kind::Asker]), few(&two, 6, 0)],
         "combined-faults" => vec![Scenario { faults: 2, ..few(&two, 1, 1) }],
@@ -140,7 +140,7 @@ fn searches(name: &str) -> Vec<Scenario> {
     }
 }
 
-/// What all participants see in the explicit searches of each scenario.
+/// The views of all participants in the explicit searches of each scenario.
 static EXPLICIT: LazyLock<Vec<(Scenario, Explicit)>> = LazyLock::new(|| {
     let scenarios: Vec<_> = scenarios().collect();
     let jobs: Vec<_> = scenarios.iter().flat_map(|scenario| searches(scenario.name)).collect();
@@ -174,7 +174,8 @@ fn proof_covers_every_state_and_transition_explored() {
 
 #[test]
 fn every_interference_rule_is_needed_for_coverage() {
-    // The mixes have rules that only three or more participants show; each is one of another scenario.
+    // Some rules of the mixes appear only with three or more participants; other scenarios have
+    // them too.
     let is_mix = |name| Scenario::mixes().iter().any(|mix| mix.name == name);
     for (scenario, explicit) in EXPLICIT.iter().filter(|(scenario, _)| !is_mix(scenario.name)) {
         let proof = proof(scenario.name);
@@ -182,14 +183,14 @@ fn every_interference_rule_is_needed_for_coverage() {
             let fewer = proof.without(rule);
             println!("{:<22} {:>6} views without {rule}", scenario.name, fewer.views.len());
             let missed = explicit.uncovered_by(&fewer);
-            assert!(missed.is_some(), "{}: nothing misses the rule {rule}", scenario.name);
+            assert!(missed.is_some(), "{}: no step needs the rule {rule}", scenario.name);
         }
     }
 }
 
-/// The wrong protocols of which P1 and P2 are proved nevertheless: what they break is another
-/// property, or nothing. (Of those with machines of their own a view lacks what only they have, a
-/// guard file and files set aside: that the proof fails for them says little.)
+/// The wrong protocols for which P1 and P2 are proved: they break another property, or none. (A
+/// view lacks the guard file and the files set aside of protocols with machines of their own, so a
+/// failed proof of those means little.)
 const KEEP_P1_AND_P2: &[&str] = &[
     "read-before-lock-and-not-again",
     "zombie-is-alive",
@@ -199,12 +200,12 @@ const KEEP_P1_AND_P2: &[&str] = &[
     "new-file-left-when-confirm-fails",
     "name-the-dead-while-reclaimer-works",
     "refuse-on-an-orphans-record",
-    "lock-a-new-file-to-look",
+    "lock-a-new-file-to-inspect",
     "listen-to-a-new-file",
-    "listen-though-nobody-has-the-lock",
+    "listen-though-the-lock-is-free",
     "refused-when-the-holder-releases",
     "timed-out-waiter-stays",
-    "listen-without-a-look",
+    "listen-without-recheck",
     "cut-short-is-a-new-file",
     "unprobed-is-refused-though-its-lock-is-free",
     "number-identifies-the-process",
@@ -230,7 +231,7 @@ fn proof_fails_for_every_protocol_breaking_p1_p2() {
         let kept = KEEP_P1_AND_P2.contains(&variant.name);
         let found = match broken.map(|broken| broken.what) {
             Some(Fault::Property(Property::P1 | Property::P2)) => !kept,
-            // It writes its record into another's file, which no proof of this kind allows for.
+            // It writes its record into the file of another, which no proof of this kind covers.
             Some(_) => variant.name == "hold-after-wait-without-confirm",
             None => kept && !safety,
         };

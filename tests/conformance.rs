@@ -1,9 +1,10 @@
-//! The model is the kernel: every transition of the explicit search is made on a real filesystem by
-//! the shipped adapter, in lock-step with the model, and so are calls in an order that no machine
-//! makes. Each of a list of model filesystems with one slip is noticed.
+//! The model agrees with the kernel: every transition of the explicit search is made on a real
+//! filesystem by the shipped adapter, in lock-step with the model, and so are random calls, which
+//! no machine makes. Each semantic mutation of the model is detected.
 //!
 //! The filesystem is that of the temporary directory; `conform --dir` takes others. At 3
-//! participants: `cargo run --release -p portlock-model -- conform --participants 3 --scenario base`.
+//! participants: `cargo run --release -p portlock-model -- conform --participants 3 --scenario
+//! base`.
 
 #![cfg(target_os = "linux")]
 
@@ -19,8 +20,7 @@ fn scenario(name: &str) -> Scenario {
     Scenario::named(name, 2).expect("there is such a scenario")
 }
 
-/// The scenarios that are made as far as the kernel can tell the states of the machines apart, each
-/// searched once for all tests.
+/// The scenarios that are made by scenes, each searched once for all tests.
 static SCENES: [(&str, OnceLock<SceneGraph>); 10] = [
     ("base", OnceLock::new()),
     ("threads", OnceLock::new()),
@@ -38,7 +38,7 @@ fn scenes(name: &str) -> &'static SceneGraph {
     let (name, scenes) =
         SCENES.iter().find(|(known, _)| *known == name).expect("it is one of these");
     scenes.get_or_init(|| {
-        // No process dies in these: the search is what takes long.
+        // No process dies in these, because their searches are slow.
         let takes_long = ["queries", "legacy-agents"].contains(name);
         let crashes = if takes_long { 0 } else { scenario(name).crashes };
         SceneGraph::new(scenario(name).with_crashes(crashes), Grain::Scenes)
@@ -62,7 +62,7 @@ fn conforms(name: &str, scenes: &SceneGraph) -> Conformed {
 #[test]
 fn kernel_agrees_on_every_base_transition() {
     let seen = conforms("base", &SceneGraph::new(scenario("base"), Grain::Machines));
-    // Those of the search, and not of some other graph.
+    // They are the states and transitions of the search.
     let unchecked = Scenario { properties: &[], ..scenario("base") };
     let whole = Limits { whole: true, ..Limits::on_all_processors() };
     let searched = explore(&unchecked, &SHIPPED, whole).expect("searched to the end");
@@ -77,7 +77,7 @@ fn other_process_scenarios_agree_with_the_kernel() {
     }
 }
 
-/// As far as the kernel can tell the states of the machines apart.
+/// By scenes.
 #[test]
 fn interference_and_fault_scenarios_agree_with_the_kernel() {
     for (name, _) in &SCENES {

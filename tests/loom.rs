@@ -1,9 +1,9 @@
 //! Threads under loom.
 //!
-//! What the crate itself shares between threads, `src/sys/per_process.rs`, is compiled a second time
-//! here, over loom's atomics. And threads drive a protocol over the model's state, one call at a time:
-//! the naive protocol's double reclaim is found, and the shipped machines pass where it fails. All
-//! other interleavings of the machines are the explorer's, which goes through every one of them.
+//! `src/sys/per_process.rs`, the data that the crate shares between threads, is compiled again here
+//! over loom's atomics. Threads also drive a protocol over the model's state, one call at a time:
+//! the naive protocol's double reclaim is found, and the shipped machines pass. All other
+//! interleavings of the machines are left to the explorer, which covers every one.
 //!
 //! `cargo test --features loom --test loom -- --nocapture` prints executions and seconds.
 
@@ -32,7 +32,7 @@ const ATTEMPTS: u8 = 2;
 /// The start of the base scenario in which a dead holder's record is at the path.
 const STALE: u8 = 1;
 
-/// What one participant does next: it acquires once, and releases what it got.
+/// The next move of a participant, which acquires and releases once.
 fn next(walk: &Walk<'_>, name: Who, begun: &mut bool, attempts: &mut u8) -> Option<Move> {
     Some(match walk.state.participant(walk.place_of(name)).activity {
         Activity::Idle if *begun => return None,
@@ -51,7 +51,7 @@ fn next(walk: &Walk<'_>, name: Who, begun: &mut bool, attempts: &mut u8) -> Opti
     })
 }
 
-/// One participant, from its first call to its end: one lock of the mutex, one move.
+/// A participant, from its first call to its end. It locks the mutex for each move.
 fn live(walk: &loom::sync::Mutex<Walk<'static>>, name: Who, found: &Mutex<Option<Found>>) {
     let (mut begun, mut attempts) = (false, 0);
     loop {
@@ -73,13 +73,13 @@ fn two_threads(scenario: &'static Scenario, protocol: &'static Protocol) -> (Opt
     let executions = Arc::new(AtomicUsize::new(0));
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(2);
-    // Neither these nor the variables that set them may cut a check short unseen.
+    // No limit, whatever loom's environment variables are, may cut a check short.
     (builder.max_duration, builder.max_permutations) = (None, None);
     let execution = {
         let (found, executions) = (Arc::clone(&found), Arc::clone(&executions));
         move || {
             executions.fetch_add(1, Ordering::Relaxed);
-            // Not loom's `Arc`, which must not be dropped when a find has ended the execution.
+            // Not loom's `Arc`, which must not be dropped after a find has ended the execution.
             let walk = Arc::new(loom::sync::Mutex::new(Walk::begin(scenario, protocol, STALE)));
             let other = {
                 let (walk, found) = (Arc::clone(&walk), Arc::clone(&found));
@@ -115,7 +115,7 @@ fn naive_double_reclaim_is_found_shipped_passes() {
     assert!(executions > 50, "they were interleaved");
 }
 
-/// What the crate shares between threads, over loom's atomics.
+/// The shipped file, over loom's atomics.
 #[path = "."]
 mod sys {
     use loom::sync::atomic::AtomicPtr;
@@ -124,7 +124,7 @@ mod sys {
     pub(crate) mod per_process;
 }
 
-/// Values that are computed once a process: the file of the crate, and wrong ones.
+/// Values that are computed once per process: the shipped implementation, and wrong ones.
 mod computed {
     #![allow(unsafe_code)]
 
@@ -133,14 +133,14 @@ mod computed {
     use loom::sync::atomic::AtomicPtr;
     use std::ptr;
 
-    /// What an execution saw of its values, by their numbers.
+    /// The values of an execution, by their numbers.
     #[derive(Debug, Default)]
     pub(super) struct Seen {
         computed: AtomicUsize,
         dropped: Mutex<Vec<usize>>,
     }
 
-    /// A value that tells loom when it is read, and us when it is freed.
+    /// A value whose reads loom checks, and whose drop is recorded.
     pub(super) struct Value {
         number: usize,
         cell: UnsafeCell<usize>,
@@ -166,12 +166,12 @@ mod computed {
 
         /// Loom panics here if the value was not published before it was seen.
         fn read(&self) -> usize {
-            // SAFETY: nobody writes it.
+            // SAFETY: it is never written.
             self.cell.with(|cell| unsafe { *cell })
         }
     }
 
-    /// A slot, right or wrong.
+    /// A slot, correct or wrong.
     pub(super) trait Slot: Send + Sync + 'static {
         fn get(&self, generation: usize, compute: impl FnOnce() -> Value) -> &'static Value;
     }
@@ -188,16 +188,16 @@ mod computed {
         }
     }
 
-    /// What is wrong.
+    /// The mistake of a wrong slot.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(super) enum Wrong {
         /// The pointer is published without what it points to.
         Relaxed,
-        /// Whoever comes last wins: threads get different values.
+        /// The last store wins, so threads get different values.
         Stores,
-        /// The value of the generation before is freed, which somebody may be using.
+        /// The value of the previous generation is freed while it may be in use.
         Frees,
-        /// A child takes its parent's value for its own.
+        /// A child uses its parent's value.
         IgnoresGeneration,
     }
 
@@ -217,7 +217,7 @@ mod computed {
                 _ => (Ordering::Acquire, Ordering::AcqRel),
             };
             let of = |seen: *mut (usize, Value)| {
-                // SAFETY: what is in the slot came from a box; `Frees` is wrong in just this.
+                // SAFETY: the slot's pointer came from a box, which only `Frees` pretends to free.
                 let (made_in, value) = unsafe { seen.as_ref() }?;
                 let mine = *made_in == generation || self.wrong == Wrong::IgnoresGeneration;
                 mine.then_some(value)
@@ -234,7 +234,7 @@ mod computed {
             match self.slot.compare_exchange(seen, fresh, publish, load) {
                 Ok(_) => {
                     if self.wrong == Wrong::Frees && !seen.is_null() {
-                        // It is only said to be freed, or the test would read freed memory.
+                        // It is only recorded as freed, or the test would read freed memory.
                         // SAFETY: it came from a box.
                         let (_, value) = unsafe { &*seen };
                         value.seen.dropped.lock().expect("no panic").push(value.number);
@@ -242,7 +242,7 @@ mod computed {
                     of(fresh).expect("just made")
                 }
                 Err(first) => {
-                    // SAFETY: it came from a box, and nobody else has seen it.
+                    // SAFETY: it came from a box, and no other thread has seen it.
                     drop(unsafe { Box::from_raw(fresh) });
                     of(first).expect("of this generation, as all here are")
                 }
@@ -250,7 +250,7 @@ mod computed {
         }
     }
 
-    /// One process with a value of its own, a fork, and three threads that ask at the same time.
+    /// A process with a value of its own, a fork, and three threads that ask concurrently.
     pub(super) fn check<S: Slot>(slot: fn(Option<Wrong>) -> S, wrong: Option<Wrong>) -> usize {
         let executions = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&executions);
@@ -280,7 +280,7 @@ mod computed {
             let dropped = seen.dropped.lock().expect("no panic").clone();
             assert!(!dropped.contains(&mine), "a value in use was freed");
             assert!(!dropped.contains(&before.number), "a value that may be in use was freed");
-            // Nothing is left but one value of each generation.
+            // Only one value of each generation is left.
             assert_eq!(seen.computed.load(Ordering::Relaxed) - dropped.len(), 2);
         });
         executions.load(Ordering::Relaxed)
@@ -308,11 +308,11 @@ fn every_unsound_way_to_share_is_found() {
         let slot = |wrong: Option<Wrong>| computed::wrong(wrong.expect("a wrong one"));
         let found = catch_unwind(AssertUnwindSafe(|| computed::check(slot, Some(wrong))));
         let panic = found.expect_err("it is wrong");
-        let said = panic
+        let message = panic
             .downcast_ref::<String>()
             .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()))
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
             .unwrap_or_default();
-        assert!(said.contains(words), "{wrong:?}: {said}");
+        assert!(message.contains(words), "{wrong:?}: {message}");
     }
 }

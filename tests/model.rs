@@ -1,8 +1,8 @@
-//! Every interleaving of the shipped machines, in every scenario: no property breaks, and the counts of
-//! states are those that are committed, so that a search of less than everything cannot pass.
+//! Every interleaving of the shipped machines, in every scenario: no property breaks, and the
+//! counts of states are the committed ones, so an incomplete search cannot pass.
 //!
 //! A change of the machines, of the scenarios or of the model changes the counts:
-//! `cargo run --release -p portlock-model -- check --pin` writes what they are.
+//! `cargo run --release -p portlock-model -- check --pin` writes them.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use portlock_model::search::explore::{Limits, Seen, explore};
 use portlock_model::variants::SHIPPED;
 
 /// What must happen somewhere in every scenario.
-const ALWAYS_SOMETIMES: &[&str] = &["somebody holds", "a participant tries again"];
+const ALWAYS_SOMETIMES: &[&str] = &["a participant holds", "a participant retries"];
 
 fn search(scenario: &Scenario, participants: usize) -> Seen {
     let seen =
@@ -54,35 +54,35 @@ fn every_property_holds_and_is_exercised_at_2() {
         coverage.add(&seen.coverage);
         for (what, properties) in [
             ("a process dies", scenario.crashes > 0),
-            ("somebody removes the path", scenario.removals > 0),
-            ("a participant stops for ever", scenario.suspensions > 0),
+            ("the path is removed from outside", scenario.removals > 0),
+            ("a participant stops forever", scenario.suspensions > 0),
             ("a child is forked", scenario.name == "fork"),
             ("a query is answered", scenario.kinds.contains(&Kind::Asker)),
             ("an acquire fails", scenario.faults > 0),
-            ("a name is denied that is gone", scenario.faults > 0),
+            ("an open of a free path is denied", scenario.faults > 0),
             ("a release finds its lock lost", scenario.removals > 0),
             ("a dead holder's file is reclaimed", scenario.kernel_locks),
             ("a refusal names the holder", true),
-            ("a refusal names one that has still to confirm", scenario.name == "base"),
-            ("a refusal says that the holder is unknown", true),
+            ("a refusal names a creator that has not confirmed", scenario.name == "base"),
+            ("a refusal reports an unknown holder", true),
             // A command ends with its process.
             ("a holder releases", scenario.name != "command"),
-            ("a holder loses the way to the path", scenario.chroots > 0),
+            ("a holder can no longer reach the path", scenario.chroots > 0),
             ("a participant listens", scenario.listens),
-            ("who listens notices a release", scenario.listens),
-            ("who listens gets the lock of one who died", scenario.name == "listening"),
+            ("a listener notices a release", scenario.listens),
+            ("a listener gets a dead holder's lock", scenario.name == "listening"),
             ("a clear removes a file", scenario.kinds.contains(&Kind::Clearer)),
             ("an old agent takes the lock that a child uses", scenario.name == "passed-to-child"),
             ("a clear is refused", scenario.kinds.contains(&Kind::Clearer)),
-            ("a file is cleared by force", scenario.forces),
-            ("a lock is kept that could not go", scenario.faults > 0),
+            ("a file is removed by force", scenario.forces),
+            ("a lock that cannot be released is kept", scenario.faults > 0),
         ] {
             let happens = seen.coverage.sometimes.contains(what);
             assert!(happens || !properties, "{}: never {what}", scenario.name);
         }
     }
     every_transition_is_reached(&coverage);
-    somebody_dies_in_every_state(&coverage);
+    a_process_dies_in_every_state(&coverage);
 }
 
 #[test]
@@ -122,7 +122,8 @@ fn deviation_from_committed_counts_is_detected() {
     }
 }
 
-/// Every cell of the transition tables happens in some scenario, but for those that are explained.
+/// Every cell of the transition tables is reached in some scenario, except those that are
+/// explained.
 fn every_transition_is_reached(coverage: &Coverage) {
     let mut unreached = BTreeSet::new();
     fn compare<M: Machine>(
@@ -135,7 +136,7 @@ fn every_transition_is_reached(coverage: &Coverage) {
         for (state, follows) in graph::<M>() {
             for (reply, next) in follows.replies {
                 let step = (activity(state), reply, activity(next));
-                // Of the probe's replies, those that are followed alike stand for each other.
+                // Replies of the probe with the same next state are equivalent.
                 let reached = match reply {
                     Reply::Probe(_) => followed.contains(&(step.0, step.2)),
                     _ => coverage.steps.contains(&step),
@@ -175,12 +176,12 @@ fn every_transition_is_reached(coverage: &Coverage) {
     assert!(unexplained.is_empty(), "no scenario reaches {unexplained:#?}");
     for cells in UNREACHED {
         let needed = unreached.iter().any(|line| cells.explains(line));
-        assert!(needed, "the list says that these are not reached, and they are: {cells}");
+        assert!(needed, "listed as unreached, but reached: {cells}");
     }
 }
 
-/// A process dies in every state that waits for anything.
-fn somebody_dies_in_every_state(coverage: &Coverage) {
+/// A process dies in every state that makes a call.
+fn a_process_dies_in_every_state(coverage: &Coverage) {
     let visited: BTreeSet<Activity> = coverage
         .steps
         .iter()
@@ -197,5 +198,5 @@ fn somebody_dies_in_every_state(coverage: &Coverage) {
     assert!(visited.contains(&Activity::Clearing(Clear::START)));
     let unhurt: Vec<_> =
         visited.difference(&coverage.crashed_in.iter().copied().collect()).copied().collect();
-    assert!(unhurt.is_empty(), "nobody dies in {unhurt:?}");
+    assert!(unhurt.is_empty(), "no process dies in {unhurt:?}");
 }

@@ -1,5 +1,5 @@
-//! The pictures of model/README.md, in `model/pictures`: that they are those which the command draws,
-//! that they show the whole machine and the story that they tell, and that they can be read.
+//! The pictures of model/README.md, in `model/pictures`: they are up to date, complete, and
+//! legible.
 //!
 //! After a change of the machine or of the drawing:
 //!
@@ -7,8 +7,8 @@
 //! PORTLOCK_BLESS=1 cargo test --test pictures
 //! ```
 //!
-//! writes them and then fails, so that a run which compares nothing never passes. Look at them, and
-//! run the tests again without the variable.
+//! writes them and then fails, so that a run without a comparison never passes. Check them, and run
+//! the tests again without the variable.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -46,7 +46,7 @@ fn the_pictures_are_those_that_are_committed() {
         for picture in Picture::ALL {
             std::fs::write(file_of(picture), drawn(picture)).expect("the picture is written");
         }
-        panic!("model/pictures is written: look, and run again without PORTLOCK_BLESS");
+        panic!("model/pictures is written: check it, and run again without PORTLOCK_BLESS");
     }
     for picture in Picture::ALL {
         assert!(
@@ -71,18 +71,18 @@ fn model_readme_shows_pictures_and_replay() {
     assert!(readme.contains(&replay), "no {replay:?} in model/README.md");
 }
 
-/// The double reclaim has to be found as the story that it is.
+/// The schedule and the picture must show the double reclaim.
 #[test]
 fn double_reclaim_story_breaks_p1_as_drawn() {
     let (_, run) = double_reclaim().expect("the story is possible");
     assert_eq!(run.broken, Some(Property::P1));
-    let told: Vec<String> = lines(&run)
+    let moves: Vec<String> = lines(&run)
         .iter()
         .filter(|line| line["move"] != "begins" && line["move"].is_string())
         .map(|line| format!("{} {}", line["participant"], line["move"]).replace('"', ""))
         .collect();
     assert_eq!(
-        told,
+        moves,
         [
             "A wx: exists",
             "B wx: exists",
@@ -102,10 +102,16 @@ fn double_reclaim_story_breaks_p1_as_drawn() {
         .filter_map(|made| made.outcome.removal)
         .map(|removal| removal.creator_lives)
         .collect();
-    assert_eq!(removals, [false, true], "first the dead one's file, then that of A, who lives");
+    assert_eq!(
+        removals,
+        [false, true],
+        "first the dead holder's file, then that of A, which lives"
+    );
 
     let picture = committed(Picture::DoubleReclaim);
-    for words in ["no such process: stale", "removes A's file 2 while A holds", "P1 exclusion"] {
+    for words in
+        ["no such process: stale", "removes A's file 2 while A holds", "P1 mutual exclusion"]
+    {
         assert!(picture.contains(words), "no {words:?} in the picture");
     }
 }
@@ -114,8 +120,8 @@ fn double_reclaim_story_breaks_p1_as_drawn() {
 fn pictures_are_self_contained_and_legible_everywhere() {
     for picture in Picture::ALL {
         let text = committed(picture);
-        stands_alone(&text).unwrap_or_else(|reason| panic!("{picture}: {reason}"));
-        // The width of a page of the README, on which text keeps its size.
+        is_self_contained(&text).unwrap_or_else(|reason| panic!("{picture}: {reason}"));
+        // The width of the README's page, at which text keeps its size.
         let document = Document::parse(&text).expect("XML");
         let width = document.root_element().attribute("width");
         let width: u32 = width.and_then(|width| width.parse().ok()).expect("a width");
@@ -137,12 +143,12 @@ fn picture_with_external_parts_is_detected() {
         (good.replace("title>", "text>").replace("<title ", "<text "), "no title"),
     ];
     for (text, reason) in broken {
-        let found = stands_alone(&text).expect_err(reason);
+        let found = is_self_contained(&text).expect_err(reason);
         assert!(found.starts_with(reason), "{found} is not {reason}");
     }
 }
 
-fn stands_alone(text: &str) -> Result<(), String> {
+fn is_self_contained(text: &str) -> Result<(), String> {
     let document = Document::parse(text).map_err(|reason| format!("not XML: {reason}"))?;
     for node in document.descendants().filter(Node::is_element) {
         if node.tag_name().name() == "script" {
@@ -159,10 +165,10 @@ fn stands_alone(text: &str) -> Result<(), String> {
     if !text.contains("@media (prefers-color-scheme:dark)") {
         return Err("nothing for dark pages".into());
     }
-    for said in ["title", "desc"] {
-        let told = document.root_element().children().find(|node| node.tag_name().name() == said);
-        if told.and_then(|node| node.text()).is_none_or(|words| words.trim().is_empty()) {
-            return Err(format!("no {said}"));
+    for tag in ["title", "desc"] {
+        let found = document.root_element().children().find(|node| node.tag_name().name() == tag);
+        if found.and_then(|node| node.text()).is_none_or(|words| words.trim().is_empty()) {
+            return Err(format!("no {tag}"));
         }
     }
     Ok(())
@@ -187,7 +193,7 @@ fn missing_or_extra_diagram_elements_are_detected() {
             "data-from=\"Opening\"",
             "nothing leads from Opening to ReadingUnlocked",
         ),
-        (">unlinked</text>", "></text>", "unlinked is not to be read"),
+        (">unlinked</text>", "></text>", "unlinked is not shown"),
     ];
     for (from, to, reason) in broken {
         assert!(text.contains(from), "{from} is not in the picture");
@@ -198,13 +204,13 @@ fn missing_or_extra_diagram_elements_are_detected() {
     }
 }
 
-/// What the machine does and the diagram does not show, and the reverse.
+/// What the diagram lacks of the machine, and the reverse.
 fn missing<M: Machine>(document: &Document<'_>) -> Vec<String> {
     let mut missing = Vec::new();
     let of_machine = |node: &Node<'_, '_>| node.attribute("data-machine") == Some(M::NAME);
     let groups: Vec<Node<'_, '_>> = document.descendants().filter(of_machine).collect();
     let cards: Vec<&str> = groups.iter().filter_map(|node| node.attribute("data-states")).collect();
-    // Of the cards whose name a state begins with, the longest.
+    // The card with the longest prefix of the state's name.
     let card_of = |state: &M| {
         let fits = cards.iter().filter(|card| name(state).starts_with(**card));
         fits.max_by_key(|card| card.len()).copied()
@@ -232,7 +238,7 @@ fn missing<M: Machine>(document: &Document<'_>) -> Vec<String> {
         edges.difference(&made).map(|(from, to)| format!("nothing leads from {from} to {to}")),
     );
 
-    // What an edge is about is to be read in its card or beside its line.
+    // The replies of an edge must be in its card or next to its line.
     for edge in groups.iter().filter(|node| node.attribute("data-from").is_some()) {
         let card =
             groups.iter().find(|node| node.attribute("data-states") == edge.attribute("data-from"));
@@ -241,7 +247,7 @@ fn missing<M: Machine>(document: &Document<'_>) -> Vec<String> {
         let read = read.join(" ");
         let replies = edge.attribute("data-replies").unwrap_or_default().split(", ");
         for reply in replies.filter(|reply| !read.contains(reply)) {
-            missing.push(format!("{reply} is not to be read"));
+            missing.push(format!("{reply} is not shown"));
         }
     }
     missing
@@ -280,7 +286,7 @@ fn covered_or_clipped_text_is_detected() {
     }
 }
 
-/// A schedule is any numbers, so any numbers can be drawn.
+/// Any numbers are a schedule, so any numbers can be drawn.
 #[test]
 fn any_schedule_can_be_drawn_and_read() {
     let seed = 0x1dea_u32;
@@ -299,9 +305,10 @@ fn any_schedule_can_be_drawn_and_read() {
                 let bytes: Vec<u8> = (0..40).map(|_| number()).collect();
                 let schedule = Schedule::from_bytes(&bytes);
                 let run = run(&scenario, &protocol, &schedule, true);
-                let story = Origin { variant: None, participants }.story(&scenario);
-                let text = sequence::draw(scenario.kinds.len(), &run, &story);
-                stands_alone(&text).unwrap_or_else(|reason| panic!("{}: {reason}", scenario.name));
+                let heading = Origin { variant: None, participants }.heading(&scenario);
+                let text = sequence::draw(scenario.kinds.len(), &run, &heading);
+                is_self_contained(&text)
+                    .unwrap_or_else(|reason| panic!("{}: {reason}", scenario.name));
                 let troubles = troubles(&text);
                 assert!(
                     troubles.is_empty(),
@@ -329,8 +336,7 @@ fn within(inner: Rect, outer: Rect) -> bool {
     outer[0] <= inner[0] && outer[1] <= inner[1] && inner[2] <= outer[2] && inner[3] <= outer[3]
 }
 
-/// Texts that overlap, are cut off by the picture, stick out of the frame in which they begin, or
-/// have a line through them.
+/// Texts that overlap, are cut off, leave the frame in which they begin, or are crossed by a line.
 fn troubles(text: &str) -> Vec<String> {
     let document = Document::parse(text).expect("XML");
     let all: Vec<Node<'_, '_>> = document.descendants().collect();
@@ -359,7 +365,7 @@ fn troubles(text: &str) -> Vec<String> {
     troubles
 }
 
-/// Where a text is, by the width that it is given room for.
+/// The area of a text, by its estimated width.
 fn ground(node: &Node<'_, '_>) -> Option<Rect> {
     if node.tag_name().name() != "text" {
         return None;
@@ -398,7 +404,7 @@ fn number(node: &Node<'_, '_>, name: &str) -> Option<f64> {
     node.attribute(name)?.parse().ok()
 }
 
-/// The straight pieces of a line, each as a rectangle of its width.
+/// The straight segments of a line, as rectangles.
 fn segments(node: &Node<'_, '_>) -> Vec<Rect> {
     let is_line =
         node.attribute("class").is_some_and(|class| class.split(' ').any(|one| one == "n"));

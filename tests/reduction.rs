@@ -1,10 +1,10 @@
-//! The search clears what no participant will read again (`model/src/reduce.rs`). Here every state of
-//! the whole states is compared with its reduced one: the same moves are possible and get the same
-//! replies, every property says the same of them, and what follows is the same when it is reduced.
-//! Therefore the reduced search finds what the whole one finds.
+//! The search clears values that no participant will read again (`model/src/search/reduce.rs`).
+//! Here every whole state is compared with its reduced one: both have the same moves, replies and
+//! property results, and their next states are equal after reduction. Therefore the reduced search
+//! finds what the whole one finds.
 //!
-//! `cargo test` compares a part of each scenario; `PORTLOCK_WHOLE=1` compares every state of every scenario
-//! at 2, as the gate does.
+//! `cargo test` compares a part of each scenario. `PORTLOCK_WHOLE=1`, which the gate sets, compares
+//! every state of every scenario at 2.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -27,10 +27,10 @@ use portlock_model::search::reduce::Reduction;
 use portlock_model::variants::catalogue::on_all_processors;
 use portlock_model::variants::{Caught, Protocol, SHIPPED, all};
 
-/// How states are reduced: rightly, or by a wrong variant.
+/// The shipped reduction, or a wrong one.
 type Reduce<'a> = &'a dyn Fn(&mut State);
 
-/// What a move from a state looks like to all who look at it, and what follows, reduced.
+/// The visible parts of a move, and the reduced next state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
     one: Move,
@@ -41,7 +41,7 @@ struct Seen {
     after: State,
 }
 
-/// What can be said of a state.
+/// The solo runs and the moves of a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct All {
     solo: Result<u32, LivenessViolation>,
@@ -70,7 +70,7 @@ impl Comparison<'_> {
         All { solo: check_solo(scenario, protocol, state), moves }
     }
 
-    /// What differs between a whole state and its reduced one, if anything does.
+    /// The difference between a whole state and its reduced one, if any.
     fn differs(&mut self, state: &State, of_reduced: &mut FxHashMap<u128, All>) -> Option<String> {
         let mut reduced = *state;
         (self.reduce)(&mut reduced);
@@ -105,8 +105,8 @@ impl Comparison<'_> {
     }
 }
 
-/// Compares the states of a scenario, the first ones if there are more than `limit`, and none beyond the
-/// first broken property, where a search ends. Returns how many there are, whole and reduced.
+/// Compares up to `limit` states of a scenario, up to the first broken property, where a search
+/// ends. Returns the numbers of whole and of reduced states.
 fn compare(
     scenario: &Scenario,
     protocol: &Protocol,
@@ -138,7 +138,7 @@ fn compare(
     Ok((known.len(), of_reduced.len()))
 }
 
-/// The scenario as it is searched, in its beginnings.
+/// A part of the scenario: fewer beginnings, crashes and faults.
 fn part(scenario: &Scenario) -> Scenario {
     Scenario {
         starts: &scenario.starts[..scenario.starts.len().min(2)],
@@ -169,7 +169,7 @@ fn whole_and_reduced_states_agree_in_every_scenario() {
     }
 }
 
-/// The whole states of a wrong protocol, and no further than a part of its searches goes.
+/// The whole states of each wrong protocol, in a part of its scenario.
 #[test]
 fn reduction_agrees_under_every_wrong_protocol() {
     let variants = all();
@@ -182,7 +182,7 @@ fn reduction_agrees_under_every_wrong_protocol() {
         };
         let scenario =
             part(&Scenario::named(scenario, participants).expect("a scenario of the model"));
-        // With the property that the catalogue names, and with those of the scenario.
+        // With the property of the catalogue, and with those of the scenario.
         let properties = property.map_or(scenario.properties, Property::only);
         for scenario in [Scenario { properties, ..scenario.clone() }, scenario] {
             let reduction = Reduction::of(&scenario, &variant.protocol);
@@ -197,7 +197,7 @@ fn reduction_agrees_under_every_wrong_protocol() {
     }
 }
 
-/// Clears more than is dead.
+/// A reduction that clears live values.
 struct Wrong {
     clears: &'static str,
     scenario: &'static str,
@@ -231,17 +231,17 @@ const WRONG: &[Wrong] = &[
         too_much: |state| everyone(state, |participant| participant.suspended = false),
     },
     Wrong {
-        clears: "what is in an orphan",
+        clears: "the content of an orphan",
         scenario: "base",
         too_much: |state| orphans(state, |file| file.content = Content::Empty),
     },
     Wrong {
-        clears: "who made an orphan that only the grace protects",
+        clears: "the creator of an orphan that only the grace protects",
         scenario: "legacy-agents",
         too_much: |state| orphans(state, |file| file.creator = Creator::Dead),
     },
     Wrong {
-        clears: "who has lost the path",
+        clears: "that a participant cannot reach the path",
         scenario: "out-of-reach",
         too_much: |state| everyone(state, |participant| participant.out_of_reach = false),
     },
@@ -251,7 +251,7 @@ const WRONG: &[Wrong] = &[
         too_much: |state| orphans(state, |file| file.lock = None),
     },
     Wrong {
-        clears: "who made the named file",
+        clears: "the creator of the named file",
         scenario: "base",
         too_much: |state| named(state, |file| file.creator = Creator::Dead),
     },
@@ -304,10 +304,10 @@ fn clearing_more_than_is_dead_is_detected() {
         compared.is_ok().then_some(wrong.clears)
     });
     let missed: Vec<_> = missed.into_iter().flatten().collect();
-    assert!(missed.is_empty(), "nothing shows that these were read: {missed:?}");
+    assert!(missed.is_empty(), "not detected: {missed:?}");
 }
 
-/// A memo of patient runs would be wrong: the others go on in them, so what they are at matters.
+/// A memo of fair runs would be wrong, because they depend on the states of the others.
 #[test]
 fn fair_runs_with_equal_prefixes_end_differently() {
     let scenario = Scenario::named("listening", 2).expect("a scenario of the model");
@@ -335,10 +335,10 @@ fn fair_runs_with_equal_prefixes_end_differently() {
         successors(&scenario, &SHIPPED, &state, &mut possible);
         open.extend(possible.iter().map(|(_, outcome)| outcome.state));
     }
-    panic!("a memo of them would do: {} states say the same", known.len());
+    panic!("a memo would be correct: {} states agree", known.len());
 }
 
-/// Leaves something out of what a run reaches.
+/// A memo key without a part of what a run reaches.
 struct Forgetful {
     what: &'static str,
     scenario: &'static str,
@@ -350,7 +350,7 @@ const FORGETFUL: &[Forgetful] = &[
     Forgetful { what: "the named file", scenario: "base", forget: |one| one.named = None },
     Forgetful { what: "its orphan", scenario: "base", forget: |one| one.orphan = None },
     Forgetful {
-        what: "who keeps a name",
+        what: "whether others keep a name",
         scenario: "delete-pending",
         forget: |one| one.kept = false,
     },
@@ -363,7 +363,7 @@ fn a_memo_that_forgets_anything_is_wrong() {
         let mut runs: FxHashMap<Reached, Solo> = FxHashMap::default();
         let (mut wrong, mut last) = (false, None);
         let limits = Limits { states: 20_000, whole: true, ..Limits::default() };
-        // Cut short or not: what it has seen is enough.
+        // An incomplete search is enough.
         let _ = explore_watched(&scenario, &SHIPPED, limits, |state, _, _| {
             if wrong || last.replace(*state) == Some(*state) {
                 return;

@@ -1,5 +1,5 @@
-//! The search itself: it finds the same with any number of threads, by fingerprints as by the states
-//! themselves, in reduced states as in whole ones; and what it finds is replayed.
+//! The search itself: its result does not depend on the number of threads, on fingerprints or on
+//! the reduction, and its finds are replayed.
 
 use rustc_hash::FxHashSet;
 
@@ -58,7 +58,7 @@ fn fingerprints_count_the_same_as_scenarios() {
 
 #[test]
 fn any_number_of_threads_finds_the_same() {
-    let variants = ["no-confirm-before-unlink", "zombie-is-alive", "listen-without-a-look"];
+    let variants = ["no-confirm-before-unlink", "zombie-is-alive", "listen-without-recheck"];
     let wrong = variants.map(|name| {
         let variant = named(name).expect("a wrong protocol");
         let Caught::Breaks { property, scenario, participants } = variant.caught else {
@@ -80,7 +80,7 @@ fn any_number_of_threads_finds_the_same() {
         for threads in [2, 3, 5] {
             let many = of(threads);
             assert_eq!(many.0, one.0, "{}", scenario.name);
-            // Where a property breaks, other threads may have gone a little further.
+            // Where a property breaks, other threads may have searched a little further.
             if one.0.is_none() {
                 assert_eq!((many.1, many.2), (one.1, one.2.clone()), "{}", scenario.name);
             }

@@ -1,6 +1,6 @@
-//! Solo runs (P3, P5) with every reply that a call can give, and with as many tries as the shipped
-//! drivers make. The search makes one solo run of each participant from each state, of the first
-//! replies and of three tries; that these few are enough is shown here.
+//! Solo runs (P3, P5) with every reply of each call, and with the shipped number of tries. The
+//! search makes one solo run of each participant from each state, with the first replies and three
+//! tries; these tests show that this is enough.
 
 use rustc_hash::FxHashMap;
 
@@ -17,12 +17,12 @@ use portlock_model::variants::catalogue::on_all_processors;
 use portlock_model::variants::{Protocol, SHIPPED};
 
 /// The moves of the longest solo run: a busy try makes eight calls (create, open, age, read, lock,
-/// probe, confirm, close) and two answers; a reclaim costs no try, and begins another run of calls.
+/// probe, confirm, close) and two answers; a reclaim uses no try, and begins another run of calls.
 const BOUND: u32 = TRIES * 10 + 12;
 
-/// The first participant that does not reach what P3 or P5 asks, or the moves of the longest solo run; and
-/// how many different solo runs there were.
-fn fares(scenario: &Scenario, protocol: &Protocol) -> (Result<u32, LivenessViolation>, usize) {
+/// The first violation of P3 or P5, or the moves of the longest solo run; and the number of
+/// different solo runs.
+fn solo_runs(scenario: &Scenario, protocol: &Protocol) -> (Result<u32, LivenessViolation>, usize) {
     let mut known: FxHashMap<Reached, EverySolo> = FxHashMap::default();
     let (mut violation, mut last): (Result<u32, LivenessViolation>, Option<State>) = (Ok(0), None);
     let seen = explore_watched(scenario, protocol, Limits::default(), |state, _, _| {
@@ -48,7 +48,7 @@ fn solo_runs_end_well_whatever_each_call_replies() {
         .chain(Scenario::of_windows(2))
         .filter(|scenario| owes(Property::P3)(scenario) || owes(Property::P5)(scenario))
         .collect();
-    let found = on_all_processors(&scenarios, |scenario| fares(scenario, &SHIPPED));
+    let found = on_all_processors(&scenarios, |scenario| solo_runs(scenario, &SHIPPED));
     for (scenario, (violation, runs)) in scenarios.iter().zip(found) {
         let longest =
             violation.unwrap_or_else(|violation| panic!("{}: {violation:?}", scenario.name));
@@ -60,7 +60,7 @@ fn solo_runs_end_well_whatever_each_call_replies() {
     }
 }
 
-/// Refuses at a record that looks old, which the first reply of an age never says.
+/// Refuses a record that looks old, which is never the first reply of an age call.
 fn old_record_is_refused(state: Acquire, next: Acquire) -> Acquire {
     let old = Acquire::ReadingUnlocked(ReadingUnlocked { age: Age::Old });
     match next {
@@ -80,6 +80,6 @@ fn later_replies_find_what_the_first_misses() {
     for state in scenario.beginnings() {
         assert_eq!(check_solo(&scenario, &wrong, &state), check_solo(&scenario, &SHIPPED, &state));
     }
-    let (violation, _) = fares(&scenario, &wrong);
+    let (violation, _) = solo_runs(&scenario, &wrong);
     assert_eq!(violation.map_err(|violation| violation.broken), Err(Property::P3));
 }

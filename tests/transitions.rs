@@ -1,15 +1,15 @@
-//! The whole protocol on one page: the transition tables of the four machines, printed by running
-//! the shipped `step`, and compared with `tests/transitions.txt`.
+//! The transition tables of the four machines, printed by running the shipped `step`, and compared
+//! with `tests/transitions.txt`.
 //!
-//! A change of the protocol is a change of that file, to be read like one of the code. After an
-//! intended change:
+//! A change of the protocol changes that file, and is reviewed there like code. After an intended
+//! change:
 //!
 //! ```text
 //! PORTLOCK_BLESS=1 cargo test --test transitions
 //! ```
 //!
-//! writes the file and then fails, so that a run which compares nothing never passes. Read the
-//! difference and run the tests again without the variable.
+//! writes the file and then fails, so that a run without a comparison never passes. Read the
+//! difference, and run the tests again without the variable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -31,7 +31,7 @@ fn the_transition_tables_are_those_that_are_committed() {
     }
     assert!(
         printed == COMMITTED,
-        "the machines are not those of tests/transitions.txt (- committed, + running):\n{}\n\
+        "the machines differ from tests/transitions.txt (- committed, + running):\n{}\n\
          If the change is intended: PORTLOCK_BLESS=1 cargo test --test transitions",
         difference(COMMITTED, &printed)
     );
@@ -101,10 +101,9 @@ fn states_are_plain_data_within_eight_bytes() {
     }
 }
 
-/// P5: what is not counted by the driver must end by itself. The one way round without another try
-/// is back to the start, after a reclaim or a wait, which need somebody else to have died or
-/// released; and nobody waits twice on one way, but for one event after the other, which need
-/// somebody else too.
+/// P5: a run that the driver does not count must end by itself. The only cycles without another try
+/// lead back to the start, after a reclaim or a wait, which require that another process died or
+/// released, or repeat a wait after an event, which another process caused.
 #[test]
 fn states_repeat_only_through_retry_or_reclaim() {
     fn longest<M: Machine>() -> usize {
@@ -117,7 +116,7 @@ fn states_repeat_only_through_retry_or_reclaim() {
             if let Some(&calls) = known.get(&state) {
                 return calls;
             }
-            assert!(!path.contains(&state), "{path:?} comes back to {state:?}");
+            assert!(!path.contains(&state), "{path:?} returns to {state:?}");
             path.push(state);
             let answers =
                 graph[&state].driver.iter().filter(|&(&answer, _)| answer != Answer::Again);

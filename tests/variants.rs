@@ -1,5 +1,5 @@
-//! Every wrong protocol is caught, by the property that it breaks, with a trace as short as the one
-//! that is committed. A checker that has never failed is not known to work.
+//! Every wrong protocol is caught, by the property that it breaks, with a trace as short as the
+//! committed one. A checker that has never failed is not known to work.
 
 use portlock_model::properties::property::Property;
 use portlock_model::render::report::{Origin, report};
@@ -48,8 +48,7 @@ fn every_variant_has_unique_name_and_an_engine() {
     assert_eq!(variants.len(), 58);
 }
 
-/// The order variant has to be found as the story that it is: an exit between a reclaimer's verdict
-/// and its unlink.
+/// The trace must show the race: a process exits between a reclaimer's verdict and its unlink.
 #[test]
 fn order_variants_trace_reads_as_its_story() {
     let variant = named("confirm-before-verdict-unlock-before-unlink").expect("it is listed");
@@ -78,8 +77,8 @@ fn order_variants_trace_reads_as_its_story() {
     assert!(text.contains("replay: cargo run -p portlock-model -- replay --variant "), "{text}");
 }
 
-/// A forced removal without kernel locks excuses the unlink that follows a confirm, as any removal
-/// from outside does. It excuses no unlink without one.
+/// A forced removal without kernel locks excuses an unlink that follows a confirm, like any removal
+/// from outside. It excuses no unlink without a confirm.
 #[test]
 fn forced_removal_excuses_no_unconfirmed_unlink() {
     let scenario =

@@ -104,7 +104,7 @@ const SLIPS: &[Slip] = &[
         name: "who-listens-loses-the-lock",
         scenario: "listening",
         in_random_calls: false,
-        noticed: "somebody has the kernel lock",
+        noticed: "a process holds the kernel lock",
         spoil: |before, one, outcome| {
             let Move::Call(who, _) = one else { return };
             let looks = matches!(

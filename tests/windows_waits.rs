@@ -33,8 +33,8 @@ fn no_promise_breaks_at_2() {
         }
         for what in [
             "a participant listens",
-            "who listens notices a release",
-            "who listens gets the lock of one who died",
+            "a listener notices a release",
+            "a listener gets a dead holder's lock",
         ] {
             assert!(seen.coverage.sometimes.contains(what), "never {what}");
         }

@@ -1,4 +1,4 @@
-//! What must hold of the reading that decides whether a file is a lock file at all.
+//! Properties of the reading that decides whether a file is a lock file.
 
 use portlock::protocol::{Contents, FileName};
 use portlock::{Holder, MAX_RECORD};
@@ -20,7 +20,7 @@ macro_rules! others {
     };
 }
 
-/// Lock files of other programs as those write them, and other data.
+/// Lock files as other programs write them, and other data.
 pub const OTHERS: &[(&str, &[u8])] = others![
     "cargo-lock",
     "chrome-singleton-lock",
@@ -71,12 +71,12 @@ pub const EMPTY: &str = "a file is empty if it has no bytes";
 pub const LONG: &str = "more than 4096 bytes are another program's";
 pub const PORTS: &str = "a file that only ports have is a lock file";
 pub const RECORD: &str = "a record has a pid and a port";
-pub const BEGINNING: &str = "what is unreadable is NULs, or begins as a record does";
+pub const BEGINNING: &str = "an unreadable file consists of NULs, or begins like a record";
 pub const CUT: &str = "a record that was cut at any byte is a lock file";
-pub const OTHER: &str = "another program's file is no lock file, whatever follows in it";
+pub const OTHER: &str = "another program's file is no lock file, even with more bytes";
 
-/// Checks every property of `reading` on `bytes`: as a file, as what follows in another program's
-/// file, and as the texts of a record that is cut short.
+/// Checks every property of `reading` on `bytes`: as a file, as the rest of another program's file,
+/// and as the texts of a record that is cut short.
 pub fn check(reading: Reading, bytes: &[u8]) -> Result<(), Broken> {
     as_a_file(reading, bytes)?;
     cut_short(reading, bytes)?;
@@ -112,7 +112,7 @@ fn record_of(contents: &Contents) -> Option<&Holder> {
     }
 }
 
-/// Whether the key `port` is somewhere in a JSON text: as it is, or with a character escaped.
+/// Whether a JSON text may have the key `port`, plain or with an escaped character.
 fn may_name_a_port(bytes: &[u8]) -> bool {
     bytes.contains(&b'\\') || contains(bytes, b"\"port\"")
 }
@@ -131,7 +131,7 @@ fn may_be_a_beginning(bytes: &[u8]) -> bool {
     }
 }
 
-/// A record of ours and one of Percy's, whose texts and length are taken from `bytes`.
+/// Cuts a record of ours or of Percy's, with texts and length from `bytes`.
 fn cut_short(reading: Reading, bytes: &[u8]) -> Result<(), Broken> {
     let (control, texts) = bytes.split_at(bytes.len().min(2));
     let [kind, at] = [0, 1].map(|index| control.get(index).copied().unwrap_or(0));
@@ -142,7 +142,7 @@ fn cut_short(reading: Reading, bytes: &[u8]) -> Result<(), Broken> {
         2 => percys(&holder, "\""),
         _ => holder.to_bytes(),
     };
-    // Each byte of what both begin with, and every fourth of a longer one.
+    // Every byte, or every fourth for longer records.
     let apart = if kind & 8 == 0 { 1 } else { 4 };
     let length = match usize::from(at) * apart {
         0 => whole.len(),
@@ -167,7 +167,7 @@ fn cut_short(reading: Reading, bytes: &[u8]) -> Result<(), Broken> {
     holds(CUT, found == Contents::Unreadable, || format!("{found:?}: {}", kept.escape_ascii()))
 }
 
-/// As an agent of the old format writes it: the port as a number, or as the text that it was passed.
+/// The record of an old agent: the port as a number, or as a text if it was passed one.
 fn percys(holder: &Holder, quote: &str) -> Vec<u8> {
     let pid = holder.pid;
     let record = format!(
@@ -179,7 +179,7 @@ fn percys(holder: &Holder, quote: &str) -> Vec<u8> {
 fn after_another(reading: Reading, bytes: &[u8]) -> Result<(), Broken> {
     let Some((&number, rest)) = bytes.split_first() else { return Ok(()) };
     let (name, other) = OTHERS[usize::from(number) % OTHERS.len()];
-    let rest = if goes_on(other) { &[] } else { rest };
+    let rest = if can_continue(other) { &[] } else { rest };
     let whole = [other, rest].concat();
     let found = reading(&whole, FileName::Any);
     holds(OTHER, found == Contents::Foreign, || {
@@ -187,8 +187,8 @@ fn after_another(reading: Reading, bytes: &[u8]) -> Result<(), Broken> {
     })
 }
 
-/// Whether what follows can make another file of it: JSON that is cut short, or space before it.
-fn goes_on(other: &[u8]) -> bool {
+/// Whether more bytes can change the kind of the file: JSON that is cut short, or only space.
+fn can_continue(other: &[u8]) -> bool {
     let begins = other.trim_ascii_start();
     begins.is_empty() || begins.starts_with(b"{") && !other.trim_ascii_end().ends_with(b"}")
 }
@@ -221,7 +221,7 @@ pub const CONTROLS: &[Control<Reading>] = &[
         property: RECORD,
     },
     Control {
-        name: "any-json-that-goes-on",
+        name: "any-unfinished-json",
         broken: |bytes, name| match SHIPPED(bytes, name) {
             Contents::Foreign if bytes.starts_with(b"{") && !bytes.ends_with(b"}") => {
                 Contents::Unreadable
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(listed, others, "those that the target is built with");
     }
 
-    /// Also by the first bytes of each file, as far as no record begins like it.
+    /// Every prefix of each file, except those with which a record begins.
     #[test]
     fn prefix_of_another_programs_file_is_no_lock() {
         for &(name, other) in OTHERS {

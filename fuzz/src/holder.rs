@@ -1,4 +1,4 @@
-//! What must hold of a record as it is written and shown, whatever a host or a program is named.
+//! Properties of a record as it is written and shown, for a host or a program of any name.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,22 +1,22 @@
-//! What the fuzz targets assert, apart from the fuzzer, so that `cargo test` runs it too: over the
-//! committed corpus, and over parsers that are known to be broken and must be caught.
+//! The assertions of the fuzz targets, separate from the fuzzer, so that `cargo test` also runs
+//! them: over the committed corpus, and over broken parsers that must be caught.
 
 pub mod contents;
 pub mod holder;
 pub mod record;
 pub mod schedule;
 
-/// A broken variant of what is fuzzed, and the property that must catch it.
+/// A broken variant of a fuzzed function, and the property that must catch it.
 pub struct Control<F> {
     /// Its name.
     pub name: &'static str,
     /// The variant.
     pub broken: F,
-    /// What it breaks.
+    /// The property that it breaks.
     pub property: &'static str,
 }
 
-/// What a target fuzzes: with `PORTLOCK_FUZZ_CONTROL` the control of that name, and `shipped` without.
+/// The function that a target fuzzes: the control named by `PORTLOCK_FUZZ_CONTROL`, or `shipped`.
 pub fn fuzzed<F: Copy>(shipped: F, controls: &[Control<F>]) -> F {
     match std::env::var("PORTLOCK_FUZZ_CONTROL") {
         Ok(name) => {

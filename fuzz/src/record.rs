@@ -1,4 +1,4 @@
-//! What must hold of the record's parser, whatever the bytes, and of what it returns.
+//! Properties of the record's parser, for any bytes, and of the records that it returns.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -16,16 +16,16 @@ pub const SHIPPED: Parser = Holder::parse;
 /// The longest text that a record may carry, in characters.
 pub(crate) const MAX_TEXT: usize = 64;
 
-/// The longest line that a holder may be shown as: `pid 2147483647 (`, a text of 64 characters,
-/// `, since 9999-12-31 23:59:59 UTC`, `, note: ` with a text of 128, `)`, and nothing more.
+/// The longest line for a holder: `pid 2147483647 (`, a text of 64 characters,
+/// `, since 9999-12-31 23:59:59 UTC`, `, note: ` with a text of 128, and `)`.
 const MAX_SHOWN: usize = 16 + MAX_TEXT + 31 + 8 + MAX_NOTE + 1;
 
-/// A property that does not hold, as a sentence, and what broke it.
+/// A broken property.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// The property.
+    /// The property as a sentence.
     pub property: &'static str,
-    /// What was seen instead.
+    /// The value that breaks it.
     pub seen: String,
 }
 
@@ -41,12 +41,12 @@ pub const PORT: &str = "a port is not 0";
 pub const BOUNDED: &str = "a text has 1 to 64 characters, a note to 128";
 pub const PRINTABLE: &str = "a text can be printed";
 pub const WRITTEN: &str = "a record is written in at most 4096 bytes";
-pub const ROUND_TRIP: &str = "what was written is read back";
+pub const ROUND_TRIP: &str = "a written record is read back";
 pub const SHOWN: &str = "a holder is shown as one bounded line that can be printed";
 
 /// Checks every property of `parser` on `bytes`.
 ///
-/// That the parser is total, the caller sees: it must return.
+/// The parser must return, which the fuzzer checks.
 pub fn check(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
     if let Some(holder) = parser(bytes) {
         holds(TOO_LONG, bytes.len() <= MAX_RECORD, || format!("{} bytes", bytes.len()))?;
@@ -62,7 +62,7 @@ pub fn check(parser: Parser, bytes: &[u8]) -> Result<(), Broken> {
     Ok(())
 }
 
-/// What must hold of any holder that a parser returns, other than how it is written and shown.
+/// The properties of any parsed holder, except how it is written and shown.
 pub(crate) fn sound(holder: &Holder) -> Result<(), Broken> {
     holds(PID, (1..=i32::MAX as u32).contains(&holder.pid), || holder.pid.to_string())?;
     holds(PORT, holder.port != Some(0), || format!("{holder:?}"))?;
@@ -94,8 +94,8 @@ pub(crate) fn shown(line: &str) -> Result<(), Broken> {
 /// Neither a control character nor one that Rust's debug format escapes: format characters, text
 /// direction, unassigned ones. Quotes and backslashes are escaped there and can be printed.
 ///
-/// A table of every character, because the library's own search in the tables of Unicode would take
-/// most of the time.
+/// A table of all characters, because the library's search in the Unicode tables would take most of
+/// the time.
 fn printable(c: char) -> bool {
     static PRINTABLE: LazyLock<Vec<bool>> = LazyLock::new(|| {
         let all = (0..=u32::from(char::MAX)).map(char::from_u32);

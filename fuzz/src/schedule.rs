@@ -1,8 +1,8 @@
-//! The histories that a fuzzer of schedules begins with.
+//! The seed corpus of the schedule fuzzer.
 //!
-//! They are found by seeded walks through every scenario, and kept where they are the shortest that
-//! come somewhere: to a hold, a reclaim, a refusal, a release, or to a death in each state.
-//! `PORTLOCK_BLESS=1 cargo test` writes them anew.
+//! Seeded walks through every scenario find the seeds, and the shortest one is kept for each place:
+//! a hold, a reclaim, a refusal, a release, a death in each state. `PORTLOCK_BLESS=1 cargo test`
+//! writes the corpus again.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +14,11 @@ use portlock_model::variants::SHIPPED;
 
 use portlock::protocol::{Acquire, Clear, Closing, Release, Released, Then};
 
-/// How many walks through each scenario, and of how many moves.
+/// The number of walks through each scenario, and their moves.
 const WALKS: u32 = 400;
 const MOVES: u32 = 60;
 
-/// Where a move comes to, if it is worth a seed.
+/// The place that a move reaches, if it is worth a seed.
 fn place(walk: &Walk<'_>, one: Move, ended: Activity) -> Option<String> {
     match one {
         Move::Answer(_, Answer::Force) => Some("forces".into()),
@@ -52,19 +52,19 @@ fn place(walk: &Walk<'_>, one: Move, ended: Activity) -> Option<String> {
     }
 }
 
-/// The first word of what is printed of a state: its name.
+/// The name of a state: the first word of its `Debug` output.
 fn word(what: &str, state: impl std::fmt::Debug) -> String {
     let all = format!("{state:?}").to_lowercase();
     let name: String = all.chars().take_while(char::is_ascii_alphanumeric).collect();
     format!("{what}-{name}")
 }
 
-/// The scenarios of two participants, by the byte that stands for them.
+/// The scenarios of two participants, by their byte in a seed.
 pub fn scenarios() -> impl Iterator<Item = u8> {
     (0..u8::MAX).take_while(|&state| from_fuzz(&[state]).1 == 2)
 }
 
-/// Where the schedule of these bytes comes to.
+/// The places that the schedule of these bytes reaches.
 pub fn places(bytes: &[u8]) -> Vec<String> {
     let (scenario, _, schedule) = from_fuzz(bytes);
     let mut walk = Walk::begin(scenario, &SHIPPED, schedule.start);
@@ -80,8 +80,8 @@ pub fn places(bytes: &[u8]) -> Vec<String> {
     places
 }
 
-/// All seeds, by name. What is reached in the first scenario is not looked for in the others, unless
-/// it is what every scenario should see.
+/// All seeds, by name. Places with a `-` in their name are kept only for the first scenario that
+/// reaches them.
 pub fn seeds() -> BTreeMap<String, Vec<u8>> {
     let mut seeds: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut known: Vec<String> = Vec::new();
@@ -101,7 +101,7 @@ pub fn seeds() -> BTreeMap<String, Vec<u8>> {
             let mut last: Option<Who> = None;
             for _ in 0..MOVES {
                 successors(scenario, &SHIPPED, &walk.state, &mut possible);
-                // A woken waiter leaves that state with its next call, so few would die in it.
+                // A woken waiter leaves this state with its next call, so deaths in it are rare.
                 let is_woken = last.is_some_and(|last| {
                     matches!(
                         walk.state.participant(last).activity,
@@ -110,7 +110,7 @@ pub fn seeds() -> BTreeMap<String, Vec<u8>> {
                 });
                 let dies = below(if is_woken { 2 } else { 24 }) == 0;
                 let stays = below(4) > 0;
-                // Other replies are mostly faults, and used up before anybody releases.
+                // Other replies are mostly faults, which would be used up before any release.
                 let usual = below(4) > 0;
                 let fits = |one: Move| match one {
                     Move::Crash(..) | Move::Suspend(_) => dies,
@@ -161,10 +161,10 @@ mod tests {
     const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/schedule");
 
     #[test]
-    fn the_committed_corpus_comes_everywhere() {
+    fn the_committed_corpus_reaches_every_place() {
         if std::env::var_os("PORTLOCK_BLESS").is_some() {
             fs::create_dir_all(FOLDER).expect("a folder");
-            // The scenarios are numbered, so that those of before stand for others.
+            // The scenarios are numbered, so old seeds may belong to other scenarios.
             for file in fs::read_dir(FOLDER).expect("a folder") {
                 fs::remove_file(file.expect("a file").path()).expect("removed");
             }
@@ -229,6 +229,6 @@ mod tests {
         let expected = deaths.iter().map(String::as_str).chain(others);
         let missing: Vec<_> =
             expected.filter(|place| !reached.iter().any(|one| one == place)).collect();
-        assert!(missing.is_empty(), "no seed comes to {missing:?}");
+        assert!(missing.is_empty(), "no seed reaches {missing:?}");
     }
 }

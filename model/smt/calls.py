@@ -1,13 +1,13 @@
-"""What the calls do: each reply of each call, when it can come and what it changes.
+"""The semantics of the calls: for each reply of each call, its condition and its changes.
 
-This is a second description of the filesystem, next to the model's `scenario/view.rs`; `compare.py` holds
-the two to each other. It says less on purpose: the age and the probe may answer anything at any
-time (P7, P8), and every call may fail at any time.
+This is a second description of the filesystem, next to the model's `scenario/view.rs`; `compare.py`
+compares the two. It is weaker on purpose: the age and the probe may answer anything at any time
+(P7, P8), and every call may fail at any time.
 
-In the formulas `me` is the participant that calls, `mine` the file that it has open, `new` the
-file that a create makes, `found` the one that an open opens, and `parent` who forks `me`. What is new is a file that nobody
-has open and that the path does not name: one that is gone may come back, as inode numbers do.
-"""
+In the formulas `me` is the participant that calls, `mine` its open file, `new` the file that a
+create makes, `found` the file that an open opens, and `parent` the participant that forks `me`. A
+new file is one that no participant has open and that the path does not name. It may be a removed
+file, because inode numbers are reused."""
 
 from dataclasses import dataclass, field
 from typing import Callable, Dict, List, Mapping
@@ -19,23 +19,23 @@ from formulas import Formula
 class Effect:
     """One reply of a call."""
 
-    # All of them hold when it comes.
+    # The conditions of the reply.
     when: List[Formula] = field(default_factory=list)
-    # What changes: relation by relation, for which p and f it holds afterwards.
+    # The changes: for each relation, the p and f for which it holds afterwards.
     then: Mapping[str, Formula] = field(default_factory=dict)
-    # Who calls has a file open, which is `mine`.
+    # The caller has a file open, which is `mine`.
     on_open_file: bool = False
 
 
-# What a file that is gone leaves behind is forgotten when it comes back.
+# A reused file has none of its earlier relations.
 NOT_NEW = "(not (= f new))"
 NO_NAME = "(forall ((f F)) (not (path f)))"
 SOME_NAME = "(exists ((f F)) (path f))"
-# A removed file that somebody has open keeps its name for that long on some systems.
+# On some systems a removed file keeps its name while a participant has it open.
 LATE_NAME = "(and late (exists ((q P) (g F)) (and (open q g) (not (path g)))))"
 ME_MINE = "(and (= p me) (= f mine))"
 FREE_FOR_ME = "(forall ((q P)) (=> (lock q mine) (or (= q me) (shares q me))))"
-# Who has this very open file.
+# The participants that share this open file.
 MY_HANDLE = "(and (= f mine) (or (= p me) (shares p me)))"
 
 
@@ -53,7 +53,7 @@ def create(reply: str) -> Effect:
         )
     return {
         "Exists": Effect(when=[f"(or {SOME_NAME} {LATE_NAME})"]),
-        # A denial may pass, and come at any time: of a name that is gone by then as well.
+        # A denial may be temporary, and occur at any time, even at a free path.
         "Denied": Effect(),
         "Failed": Effect(),
     }[reply]
@@ -69,7 +69,7 @@ def open_(reply: str) -> Effect:
         )
     return {
         "Absent": Effect(when=[NO_NAME]),
-        # A denial may pass, and come at any time: of a name that is gone by then as well.
+        # A denial may be temporary, and occur at any time, even at a free path.
         "Denied": Effect(),
         "Failed": Effect(),
     }[reply]
@@ -97,7 +97,7 @@ def arm(_: str) -> Effect:
 
 
 def listen(_: str) -> Effect:
-    """An event may come for nothing, and the time be over at any time."""
+    """An event may be spurious, and the timeout may expire at any time."""
     return Effect(on_open_file=True)
 
 
@@ -107,7 +107,7 @@ def write(reply: str) -> Effect:
             "record": "(or (record f) (= f mine))",
             "author": f"(or (and (author p f) (not (= f mine))) {ME_MINE})",
         },
-        # It leaves nothing in the file, or a part of a record, which is none.
+        # It leaves the file empty, or with a part of a record, which is no record.
         "Failed": EMPTIED,
     }[reply]
     return Effect(then=record, on_open_file=True)
@@ -122,7 +122,7 @@ EMPTIED = {
 def read(reply: str) -> Effect:
     return {
         "Record": Effect(when=["(record mine)"], on_open_file=True),
-        # What is there instead of a record makes no difference here.
+        # The content without a record makes no difference here.
         "Empty": Effect(when=["(not (record mine))"], on_open_file=True),
         "Unreadable": Effect(when=["(not (record mine))"], on_open_file=True),
         "Foreign": Effect(when=["(not (record mine))"], on_open_file=True),
@@ -143,7 +143,7 @@ def confirm(reply: str) -> Effect:
 
 
 def unlink(reply: str) -> Effect:
-    # By name: whatever the path names is removed, and nothing need be open.
+    # By name: the file at the path is removed, even if the caller has none open.
     return {
         "Unlinked": Effect(when=[SOME_NAME], then={"path": "false"}),
         "Absent": Effect(when=[NO_NAME]),
@@ -159,15 +159,15 @@ def void(reply: str) -> Effect:
 
 
 def watch(reply: str) -> Effect:
-    somebody = "(exists ((q P)) (lock q mine))"
+    held = "(exists ((q P)) (lock q mine))"
     return {
-        "Held": Effect(when=[somebody], on_open_file=True),
-        "Free": Effect(when=[f"(not {somebody})"], on_open_file=True),
+        "Held": Effect(when=[held], on_open_file=True),
+        "Free": Effect(when=[f"(not {held})"], on_open_file=True),
         "Unknown": Effect(on_open_file=True),
     }[reply]
 
 
-# The last to close an open file frees its kernel lock.
+# The last close of an open file frees its kernel lock.
 LEFT = {
     "open": "(and (open p f) (not (= p me)))",
     "lock": "(and (lock p f) (not (= p me)))",
@@ -185,7 +185,7 @@ def leave(_: str) -> Effect:
 
 
 def fork(_: str) -> Effect:
-    """`me` comes to be, with the open file of `parent`."""
+    """`me` is forked, with the open file of `parent`."""
     siblings = "(or (= {0} parent) (shares {0} parent))"
     return Effect(
         when=["(open parent found)", "(not (= parent me))"],
@@ -199,11 +199,11 @@ def fork(_: str) -> Effect:
 
 
 def crash(_: str) -> Effect:
-    """The process of `me` dies, by whatever cause, between any two calls."""
+    """The process of `me` dies between any two calls."""
     return Effect(
         then={
             **LEFT,
-            # Its records are a dead process's, and so are its files.
+            # Its records and files are a dead process's.
             "author": "(and (author p f) (not (= p me)))",
             "made": "(and (made p f) (not (= p me)))",
         }
@@ -211,7 +211,7 @@ def crash(_: str) -> Effect:
 
 
 def nothing(_: str) -> Effect:
-    """The driver answers, or a call begins: no call is made."""
+    """The driver answers, or a machine begins, without a call."""
     return Effect()
 
 
@@ -257,7 +257,7 @@ REPLIES = {
 
 @dataclass(frozen=True)
 class Semantics:
-    """The calls, or the calls with a slip in one of them."""
+    """The calls, or the calls with one mutation."""
 
     slips: Mapping[str, Effect] = field(default_factory=dict)
 
@@ -267,7 +267,7 @@ class Semantics:
 
 
 def slips() -> Dict[str, Dict[str, Effect]]:
-    """Wrong semantics, each of which the comparison with the model must notice."""
+    """Wrong semantics, each of which the comparison with the model must detect."""
     free = Effect(when=["locks"], then=lock("Ours").then, on_open_file=True)
     created = create("Created")
     keeps_lock = {key: value for key, value in crash("").then.items() if key != "lock"}
@@ -277,15 +277,15 @@ def slips() -> Dict[str, Dict[str, Effect]]:
             "Confirm(Same)": Effect(on_open_file=True),
             "Confirm(Changed)": Effect(when=["false"], on_open_file=True),
         },
-        "the kernel lock excludes nobody": {"Lock(Ours)": free},
+        "the kernel lock does not exclude": {"Lock(Ours)": free},
         "the kernel lock is never granted": {
             "Lock(Ours)": Effect(when=["false"], on_open_file=True)
         },
         "a lock that was tried is not taken": {
             "Lock(Ours)": Effect(when=["locks", FREE_FOR_ME], on_open_file=True)
         },
-        "unlink removes nothing": {"Unlink(Unlinked)": Effect(when=[SOME_NAME])},
-        "unlink removes only what the caller has open": {
+        "unlink removes no file": {"Unlink(Unlinked)": Effect(when=[SOME_NAME])},
+        "unlink removes only the caller's open file": {
             "Unlink(Unlinked)": Effect(
                 when=["(exists ((f F)) (and (path f) (open me f)))"], then={"path": "false"}
             )

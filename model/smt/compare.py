@@ -1,13 +1,12 @@
-"""Holds `calls.py` to the model's filesystem, step by step.
+"""Compares `calls.py` with the model's filesystem, step by step.
 
 The model prints every step of some of its scenarios: the state before, the call and its reply, the
-state after. Each must be allowed by the semantics here, with the same state after (`allowed`). And
-each reply that the semantics here allow in a state must be one that the model gives in some scenario,
-or stand in `ANY_TIME` (`surplus`). The invariant must hold in every state.
+state after. The semantics here must allow each, with the same state after (`allowed`). And each
+reply that they allow in a state must be one that the model gives, or be in `ANY_TIME` (`surplus`).
+The invariant must hold in every state.
 
-The model frees a file that has no name and that nobody has open; here it stays, and says nothing.
-So states are compared in what they say of files that exist.
-"""
+The model frees a file that has no name and is not open; here such a file still exists, without
+effect. So states are compared only on the files of the model."""
 
 import json
 from dataclasses import dataclass
@@ -19,30 +18,30 @@ from formulas import RELATIONS, SORTS, State, Value, both
 from invariant import CLAUSES
 from machine import CHILD, IDLE, Row, short, short_reply
 
-# Replies that are allowed at any time here, although the model gives them in some states only.
+# Replies that are allowed at any time here, although the model gives them only in some states.
 ANY_TIME = {
-    "Failed": "any call may fail at any time; in the model so many fail in all",
-    "Denied": "a denial may pass, and come at any time; in the model so many come in all",
-    "Known": "an age may be anything (P7); in the model it is there of every open file",
+    "Failed": "any call may fail at any time; in the model the number of failures is bounded",
+    "Denied": "a denial may be temporary; in the model the number of denials is bounded",
+    "Known": "an age may be anything (P7); in the model every open file has one",
     "any": "the probe may answer anything (P8)",
-    "Empty": "what is in a file instead of a record is not told",
+    "Empty": "the content of a file without a record is not distinguished",
     "Unreadable": "the same",
     "Foreign": "the same",
-    "Event": "an event may come for nothing; in the model something has happened to the file",
-    "Unknown": "a system may not be able to say whether anybody has the lock",
+    "Event": "an event may be spurious; in the model it follows a change of the file",
+    "Unknown": "a system may be unable to report whether the lock is held",
 }
 # And these, where the names of removed files are freed late.
 LATE = {
-    "Exists": "here any removed file that is open may keep the name; in the model only the last",
-    "Created": "the same: here the name may be free all the same",
+    "Exists": "here any removed open file may keep the name; in the model only the last",
+    "Created": "the same: here the name may be free anyway",
     "Absent": "the same",
-    "Opened": "the same: here any removed file that is open may be opened",
+    "Opened": "the same: here any removed open file may be opened",
 }
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A state of the model in the words of `formulas.py`; hashable."""
+    """A state of the model in the terms of `formulas.py`; hashable."""
 
     at: Tuple[str, ...]
     relations: Tuple[Tuple[str, FrozenSet[Tuple[int, ...]]], ...]
@@ -68,7 +67,7 @@ class Step:
 
 @dataclass
 class Scenario:
-    """Every step of one scenario, those that are alike in short names once."""
+    """The steps of one scenario, without duplicates in short names."""
 
     name: str
     facts: Mapping[str, bool]
@@ -132,27 +131,27 @@ class Comparison:
         self.scenario = scenario
         self.rows = set(rows)
         self.semantics = semantics
-        # Rows that some step took, and how many states were looked at: filled as it goes.
+        # The rows that some step took, and the number of states.
         self.taken: Set[Row] = set()
         self.states = 0
 
     def surprises(self, only: Optional[Set[str]] = None) -> Iterator[str]:
-        """All that the model does otherwise; of these calls alone, if any are named."""
+        """The differences from the model, only for calls in `only` if it is given."""
         given: Dict[Tuple[Snapshot, int, str], Set[str]] = {}
         for step in sorted(self.scenario.steps, key=repr):
             if only is not None and step.call not in only:
                 continue
             if not self.allowed(step):
-                yield f"the model does what is not allowed here: {told(step)}"
+                yield f"the model makes a step that is not allowed here: {described(step)}"
             if step.call in REPLIES:
                 (who,) = step.who
                 given.setdefault((step.before, who, step.call), set()).add(step.reply)
         for (before, who, call), replies in given.items():
             for reply in self.surplus(before, who, call, replies):
-                yield f"allowed here, and not what the model does: {call}({reply}) by {who} in {before}"
+                yield f"allowed here, but not in the model: {call}({reply}) by {who} in {before}"
 
     def allowed(self, step: Step) -> bool:
-        """Whether the semantics and the table allow this very step."""
+        """Whether the semantics and the table allow this step."""
         now, files = step.before, step.before.files | step.after.files
         for who in step.who:
             if step.call == "crash":
@@ -164,7 +163,7 @@ class Comparison:
             self.taken.add(row)
             effect = self.semantics.effect(row.call, row.reply)
             followers = self.followers(now, who, effect, row.next, files)
-            # Of several threads that die together, only the last leaves the state that is told.
+            # When several threads die together, only the last death leads to the printed state.
             if who != step.who[-1]:
                 (now,) = followers
             elif not any(alike(follower, step.after) for follower in followers):
@@ -174,7 +173,7 @@ class Comparison:
     def followers(
         self, before: Snapshot, who: int, effect: Effect, at: str, files: Iterable[int]
     ) -> List[Snapshot]:
-        """The states that the effect may lead to, whichever file is new or found."""
+        """The possible next states, for each choice of a new or found file."""
         known = before.state(self.scenario.facts)
         return [
             changed(known, before, effect, at, files, names)
@@ -184,7 +183,7 @@ class Comparison:
     def enabled(
         self, before: Snapshot, who: int, effect: Effect, files: Iterable[int]
     ) -> List[Dict[str, Value]]:
-        """Each way to name the files so that all holds that must hold when it comes."""
+        """Each choice of files that satisfies the conditions of the reply."""
         mine = before.opened(who)
         if effect.on_open_file and mine is None:
             return []
@@ -200,8 +199,8 @@ class Comparison:
         return [names for names in each if known.holds(said, files, names)]
 
     def surplus(self, before: Snapshot, who: int, call: str, given: Set[str]) -> List[str]:
-        """Replies that are allowed here, that the model does not give, and that nothing excuses."""
-        # One more than there are, for a file to be created.
+        """Replies that are allowed here, not given by the model, and not excused."""
+        # One more file, for a create.
         files = before.files | {max(before.files, default=0) + 1}
         excused = {**ANY_TIME, **(LATE if self.scenario.facts["late"] else {})}
         return [
@@ -231,7 +230,7 @@ def changed(
     files: Iterable[int],
     names: Mapping[str, Value],
 ) -> Snapshot:
-    """The state that follows, with every relation as the effect says it is."""
+    """The next state, with every relation changed by the effect."""
     relations = dict(before.relations)
     for relation, formula in effect.then.items():
         ranges = [known.at if SORTS[name] == "P" else files for name in RELATIONS[relation]]
@@ -247,7 +246,7 @@ def changed(
 
 
 def alike(here: Snapshot, there: Snapshot) -> bool:
-    """Whether both say the same of every file that exists there."""
+    """Whether both states agree on every file that exists there."""
     gone = here.files - there.files
     named = dict(here.relations)
     if any(one[-1] in gone for relation in ("open", "lock", "path") for one in named[relation]):
@@ -261,6 +260,6 @@ def alike(here: Snapshot, there: Snapshot) -> bool:
     return here.at == there.at and kept == dict(there.relations)
 
 
-def told(step: Step) -> str:
+def described(step: Step) -> str:
     who = " and ".join(map(str, step.who))
     return f"{step.call}({step.reply}) by {who}\n    before {step.before}\n    after  {step.after}"

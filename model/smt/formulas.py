@@ -1,15 +1,15 @@
 """Formulas are SMT-LIB text. The solvers read that text, and so does `holds`, which evaluates it in
-one small state: what is proved and what is compared with the model is the same text.
+one small state, so the proved and the compared text are the same.
 
 A state is a set of relations over participants and files:
 
-    (state p)     what participant p is at, one of the states of the machines
+    (state p)     the state of participant p, one of the states of the machines
     (open p f)    p has file f open
     (lock p f)    p has f open with the kernel lock, which belongs to the open file
-    (shares p q)  p and q, which are not one, have the same open file: one forked the other
-    (made p f)    p, in its present life, created f
-    (author p f)  the record in f is p's, in its present life
-    (record f)    there is a record in f, whoever's: p's, or a dead process's
+    (shares p q)  p and q are different and share an open file: one forked the other
+    (made p f)    p's current process created f
+    (author p f)  p's current process wrote the record in f
+    (record f)    f has a record, by any process
     (path f)      the path names f
 
 and of two facts about the filesystem that never change:
@@ -47,19 +47,19 @@ def both(formulas: Iterable[Formula]) -> Formula:
 
 
 def is_in(states: Iterable[str], participant: str) -> Formula:
-    """The participant is at one of these states."""
+    """The participant is in one of these states."""
     return "(or false %s)" % " ".join(
         f"(= (state {participant}) {quoted(state)})" for state in states
     )
 
 
 def quoted(state: str) -> str:
-    """The name of a state as a symbol: it has blanks and brackets."""
+    """The name of a state as a symbol, because it has blanks and brackets."""
     return f"|{state}|"
 
 
 def afterwards(formula: Formula, changed: Iterable[str]) -> Formula:
-    """The same formula about the state that follows, where these relations may be others."""
+    """The same formula about the next state, in which these relations have changed."""
     names = "|".join(changed)
     return re.sub(rf"\((?P<name>{names})(?= )", r"(\g<name>-after", formula) if names else formula
 
@@ -70,7 +70,7 @@ def places(names: Iterable[str]) -> str:
 
 
 class State:
-    """One small state: who is at what, and which tuples each relation has."""
+    """One small state: the participants' states, and the tuples of each relation."""
 
     def __init__(
         self,

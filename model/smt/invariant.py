@@ -1,7 +1,7 @@
-"""The invariant, clause by clause, the promises that follow from it, and where all begins.
+"""The invariant by clauses, the promises that follow from it, and the initial states.
 
-Each clause is a sentence and a formula. The first ones are about the filesystem; the others say
-what a participant knows in each of its states, as `machine.KNOWN` has it.
+Each clause is a sentence and a formula. The first clauses are about the filesystem; the others are
+about a participant in each of its states, by `machine.KNOWN`.
 """
 
 from typing import Dict, List
@@ -30,42 +30,44 @@ IDLES = [state for state, known in KNOWN.items() if "open" not in known.split()]
 
 CLAUSES: Dict[str, Formula] = {
     "the path names at most one file": every("f g", "(=> (and (path f) (path g)) (= f g))"),
-    "nobody has two files open": every("p f g", "(=> (and (open p f) (open p g)) (= f g))"),
+    "a participant has at most one file open": every(
+        "p f g", "(=> (and (open p f) (open p g)) (= f g))"
+    ),
     "a kernel lock has one open file": every(
         "p q f", "(=> (and (lock p f) (lock q f)) (or (= p q) (shares p q)))"
     ),
-    "who share have the same file open": every(
+    "sharers have the same file open": every(
         "p q f", "(=> (and (shares p q) (open p f)) (open q f))"
     ),
     "sharing is mutual": every("p q", "(=> (shares p q) (and (shares q p) (not (= p q))))"),
-    "who share with one share": every(
+    "sharing is transitive": every(
         "p q r", "(=> (and (shares p q) (shares q r)) (or (= p r) (shares p r)))"
     ),
     "only forked children share": every(
         "p q", f"(=> (shares p q) (or {is_in(CHILDREN, 'p')} {is_in(CHILDREN, 'q')}))"
     ),
-    "who has a kernel lock has the file open": every("p f", "(=> (lock p f) (open p f))"),
-    "without kernel locks nobody has one": every("p f", "(=> (lock p f) locks)"),
-    "a file has one maker": every("p q f", "(=> (and (made p f) (made q f)) (= p q))"),
+    "the owner of a kernel lock has the file open": every("p f", "(=> (lock p f) (open p f))"),
+    "without kernel locks no participant has one": every("p f", "(=> (lock p f) locks)"),
+    "a file has one creator": every("p q f", "(=> (and (made p f) (made q f)) (= p q))"),
     "a record has one author": every("p q f", "(=> (and (author p f) (author q f)) (= p q))"),
-    "what has an author is a record": every("p f", "(=> (author p f) (record f))"),
-    "a record is its maker's": every("p f", "(=> (author p f) (made p f))"),
-    "has nothing open": every("p f", f"(=> (open p f) (not {is_in(IDLES, 'p')}))"),
-    "shares nothing": every("p q", f"(=> (shares p q) (not {is_in(IDLES, 'p')}))"),
+    "a file with an author has a record": every("p f", "(=> (author p f) (record f))"),
+    "the author of a record created the file": every("p f", "(=> (author p f) (made p f))"),
+    "has no file open": every("p f", f"(=> (open p f) (not {is_in(IDLES, 'p')}))"),
+    "shares no open file": every("p q", f"(=> (shares p q) (not {is_in(IDLES, 'p')}))"),
     "has a file open": when_at("open", "(exists ((f F)) (open p f))"),
-    "made the file it has open": of_mine("made", "(made p f)"),
+    "created its open file": of_mine("made", "(made p f)"),
     "has the kernel lock": when_at("lock", "(exists ((f F)) (lock p f))"),
-    "has the kernel lock if there are any": when_at(
+    "has the kernel lock if there are kernel locks": when_at(
         "lock?", "(=> locks (exists ((f F)) (lock p f)))"
     ),
-    "does without the kernel lock only where there is none": when_at("no-locks", "(not locks)"),
-    "wrote the record in the file it has open": of_mine("author", "(author p f)"),
-    "has the file open that the path names": of_mine("path", "(path f)"),
+    "lacks the kernel lock only where there are none": when_at("no-locks", "(not locks)"),
+    "wrote the record in its open file": of_mine("author", "(author p f)"),
+    "has the named file open": of_mine("path", "(path f)"),
 }
 
 INITIALLY: List[Formula] = [
     every("p", f"(= (state p) {IDLE})"),
-    # The path names nothing, or an old file: a dead process's record, an old agent's, or none.
+    # The path is free, or names an old file: with a dead process's record, an old agent's, or none.
     every("f g", "(=> (and (path f) (path g)) (= f g))"),
     every("p f", "(not (or (open p f) (lock p f) (made p f) (author p f)))"),
     every("p q", "(not (shares p q))"),
@@ -75,37 +77,39 @@ _P_BELIEVES, _Q_BELIEVES = is_in(BELIEVES, "p"), is_in(BELIEVES, "q")
 
 # P1 follows from the invariant.
 P1: Dict[str, Formula] = {
-    "P1: two that believe to hold are one": every(
+    "P1: at most one participant holds": every(
         "p q", f"(=> (and {_P_BELIEVES} {_Q_BELIEVES}) (= p q))"
     ),
-    "P1: who believes to hold has a file open": every(
+    "P1: a holder has a file open": every(
         "p", f"(=> {_P_BELIEVES} (exists ((f F)) (open p f)))"
     ),
-    "P1: the path names the file of who believes to hold": every(
+    "P1: the path names a holder's file": every(
         "p f", f"(=> (and {_P_BELIEVES} (open p f)) (path f))"
     ),
-    "P1: with its record in it": every("p f", f"(=> (and {_P_BELIEVES} (open p f)) (author p f))"),
-    "P1: and its kernel lock on it, if there are any": every(
+    "P1: a holder's record is in its file": every(
+        "p f", f"(=> (and {_P_BELIEVES} (open p f)) (author p f))"
+    ),
+    "P1: a holder has the kernel lock on its file, if there are kernel locks": every(
         "p f", f"(=> (and {_P_BELIEVES} (open p f) locks) (lock p f))"
     ),
-    "P1: who is told that the kernel lock protects it has it": every(
+    "P1: a holder with the guarantee KernelLock has the kernel lock": every(
         "p f", "(=> (and (= (state p) |Acquire Held(KernelLock)|) (open p f)) (lock p f))"
     ),
-    "P1: who is told that the create alone does is where nobody can lock": every(
+    "P1: a holder with the guarantee ExclusiveCreate is where there are no kernel locks": every(
         "p", "(=> (= (state p) |Acquire Held(ExclusiveCreate)|) (not locks))"
     ),
 }
 
-# P2, of each row that removes a file: `me` removes what the path names.
+# P2, for each row that removes a file: `me` removes the file at the path.
 P2: Dict[str, Formula] = {
-    "P2: what is removed is the remover's open file": every("f", "(=> (path f) (open me f))"),
-    "P2: the remover made it or has its kernel lock": every(
+    "P2: the removed file is the remover's open file": every("f", "(=> (path f) (open me f))"),
+    "P2: the remover created it or has its kernel lock": every(
         "f", "(=> (path f) (or (made me f) (lock me f)))"
     ),
-    "P2: no other that believes to hold has it open": every(
+    "P2: no other holder has it open": every(
         "p f", f"(=> (and (path f) (open p f) {_P_BELIEVES}) (= p me))"
     ),
-    "P2: where there are kernel locks the remover has it": every(
+    "P2: where there are kernel locks the remover has the lock": every(
         "f", "(=> (and locks (path f)) (lock me f))"
     ),
 }
@@ -121,10 +125,10 @@ def invariant() -> Formula:
     return both(CLAUSES.values())
 
 
-# What each fact of `machine.KNOWN` says of a participant.
+# The facts of `machine.KNOWN` as sentences about a participant.
 _IN_WORDS = {
     "open": "it has a file open",
-    "made": "it made that file",
+    "made": "it created that file",
     "lock": "it has the file's kernel lock",
     "lock?": "it has the file's kernel lock if there are kernel locks",
     "no-locks": "there are no kernel locks",
@@ -135,17 +139,17 @@ _IN_WORDS = {
 
 
 def in_words() -> List[str]:
-    """The invariant as a person reads it: the clauses, and what is true in which states."""
+    """The invariant in words: the clauses, and the facts by state."""
     alike: Dict[str, List[str]] = {}
     for state, known in KNOWN.items():
         facts = "; ".join(_IN_WORDS[fact] for fact in known.split()) or "it has no file open"
         alike.setdefault(facts, []).append(state)
-    of_the_scenario = [clause for clause in CLAUSES if not clause.startswith(_OF_A_STATE)]
-    lines = ["Always:", *(f"  {clause}" for clause in of_the_scenario)]
+    of_the_filesystem = [clause for clause in CLAUSES if not clause.startswith(_OF_A_STATE)]
+    lines = ["Always:", *(f"  {clause}" for clause in of_the_filesystem)]
     for facts, states in alike.items():
         lines += [f"{facts}:", f"  {', '.join(states)}"]
     return lines
 
 
-# Clauses that `KNOWN` spells out, state by state.
-_OF_A_STATE = ("has ", "made ", "wrote ", "does without ", "shares nothing")
+# Clauses about the facts of `KNOWN`.
+_OF_A_STATE = ("has ", "created ", "wrote ", "lacks ", "shares no ")

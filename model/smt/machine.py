@@ -1,10 +1,9 @@
-"""The machines, as the model prints them, and what is known in each of their states.
+"""The machines, as the model prints them, and the known facts in each of their states.
 
-The model prints a table for each machine by running its code: a state, the reply that it gets, the
-state that follows. Here it is read and shortened: what a state carries of reasons, ages and what
-follows a close is dropped, so that states that differ in nothing else are one. That only adds
-behaviour, so what is proved of the short table holds of the long one.
-"""
+The model prints a table for each machine by running its code: a state, a reply, the next state.
+Here it is read and shortened: reasons, ages and the next step after a close are dropped, so that
+states which differ only in them become one. That only adds behaviour, so what is proved for the
+short table holds for the full one."""
 
 import re
 from dataclasses import dataclass
@@ -12,18 +11,18 @@ from typing import Dict, Iterable, List, Mapping, Set
 
 from calls import CALLS
 
-# Of what a state carries, safety rests on these alone.
+# The only contents of a state on which safety depends.
 KEPT = ["KernelLock", "ExclusiveCreate", "Ours", "Dead", "Created"]
 
 IDLE = "Idle"
 HELD = ["Acquire Held(KernelLock)", "Acquire Held(ExclusiveCreate)"]
-# Holds on, after a release that failed.
+# It still holds, after a failed release.
 STILL_HELD = "Release Kept"
 
-# What is known in each state: the invariant, state by state. A state that is not here is an error.
+# The known facts in each state: the invariant by state. A missing state is an error.
 #
 #   open      it has a file open: `mine`; in all states without this, it has none
-#   made      it made that file
+#   made      it created that file
 #   lock      it has its kernel lock, so there are kernel locks
 #   lock?     it has its kernel lock, if there are kernel locks
 #   no-locks  there are no kernel locks
@@ -82,7 +81,7 @@ KNOWN: Dict[str, str] = {
     "Query Pausing": "",
 }
 
-# A clear is at states of an acquire, and knows there what that knows.
+# A clear has states of an acquire, with the same facts.
 CLEARING = [
     "Opening",
     "CheckingAge",
@@ -102,15 +101,15 @@ CLEARING = [
 ]
 KNOWN.update({f"Clear {state}": KNOWN[f"Acquire {state}"] for state in CLEARING})
 
-# P1 speaks of these: from the confirm of its file until its release unlinks it.
+# The states of a holder in P1: from the confirm of its file to the unlink of its release.
 BELIEVES = [*HELD, STILL_HELD, "Release Confirming", "Release Unlinking", "Release ReleaseFailed"]
 
-# A participant that came to be by a fork, with its parent's open file, and its release.
+# A forked participant with its parent's open file, and its release.
 CHILD = "Child"
 CHILDREN = [CHILD, "Release Leaving"]
 
-_OUTSIDE_REMOVAL = "it knows that the path names its file: only somebody outside can remove that"
-# Rows that no state of the invariant allows, and why.
+_OUTSIDE_REMOVAL = "the path names its file, which only a removal from outside can change"
+# Rows that no state of the invariant allows, with the reasons.
 UNREACHED = {
     "Acquire Unlinking, Unlink(Absent) -> Acquire Closing": _OUTSIDE_REMOVAL,
     "Acquire CleanupUnlinking, Unlink(Absent) -> Acquire Closing": _OUTSIDE_REMOVAL,
@@ -120,10 +119,10 @@ UNREACHED = {
 }
 
 _WITHOUT_LOCKS = (
-    "without kernel locks a person may remove by force what somebody holds: outside of P1 and P2. "
-    "With them, force needs the lock, and its rows are proved"
+    "without kernel locks force may remove the file of a holder, which is outside P1 and P2. With "
+    "kernel locks force requires the lock, and its rows are proved"
 )
-# Rows that break the invariant, and are no part of what is proved.
+# Rows that break the invariant, and are not proved.
 EXCEPTED = {
     "Acquire Blocked, force -> Acquire Confirming(Dead)": _WITHOUT_LOCKS,
     "Clear Blocked, force -> Clear Confirming(Dead)": _WITHOUT_LOCKS,
@@ -145,7 +144,7 @@ class Row:
 
 
 def short(machine: str, state: str) -> str:
-    """The name of a state without what safety does not rest on; an end is idle."""
+    """The name of a state with only what safety depends on; an end is idle."""
     kind, *carried = re.findall(r"\w+", state)
     if (machine, kind) in [("Acquire", "Refused"), ("Acquire", "Failed")]:
         return IDLE
@@ -158,7 +157,7 @@ def short(machine: str, state: str) -> str:
 
 
 def short_reply(reply: str) -> "tuple[str, str]":
-    """The call and its reply; any answer of the probe is one, and so is any age."""
+    """The call and its reply; all answers of the probe are one, and so are all ages."""
     call, _, answer = reply.partition("(")
     answer = answer[:-1]
     if call not in CALLS:
@@ -171,7 +170,7 @@ def short_reply(reply: str) -> "tuple[str, str]":
 
 
 def rows(cells: Iterable[Mapping[str, str]]) -> List[Row]:
-    """The rows of the short table, with those in which a call begins or a process dies."""
+    """The rows of the short table, and those of a begin or a death."""
     found: Set[Row] = set()
     for cell in cells:
         machine = cell["machine"]
@@ -182,18 +181,18 @@ def rows(cells: Iterable[Mapping[str, str]]) -> List[Row]:
         call, reply = short_reply(cell["reply"])
         state, following = short(machine, cell["state"]), short(machine, cell["next"])
         found.add(Row(state, call, reply, following))
-    # Anybody with an open file may be forked: an idle participant comes to be its child.
+    # Any participant with an open file may fork: an idle participant becomes its child.
     found.add(Row(IDLE, "fork", "", CHILD))
     unknown = set(states(found)) - set(KNOWN)
     if unknown:
-        raise SystemExit(f"machine.py does not say what is known in {sorted(unknown)}")
+        raise SystemExit(f"machine.py has no facts for {sorted(unknown)}")
     # Every participant may die at every step.
     crashes = {Row(state, "crash", "", IDLE) for state in states(found)}
     return sorted(found | crashes, key=lambda row: (row.state, row.call, row.reply, row.next))
 
 
 def beginning(cell: Mapping[str, str]) -> List[str]:
-    """The states from which a machine is started: idle, holding, or in a forked child."""
+    """The states from which a machine starts: idle, holding, or in a forked child."""
     if cell["machine"] != "Release":
         return [IDLE]
     return [CHILD] if cell["forked"] else [*HELD, STILL_HELD]

@@ -1,13 +1,12 @@
 """The obligations, as SMT-LIB scripts.
 
-One script a row of the table. It reads: there are participants and files, as many as you like; the
-invariant holds; a participant `me` is at the row's state and the row's reply comes; the state that
-follows (`state-after`, `open-after` and so on) is what the call makes of it. Then, one obligation
-a clause of the invariant: can the clause be false afterwards? The answer must be `unsat`.
+There is one script for each row of the table. It says: there are any number of participants and
+files; the invariant holds; a participant `me` is in the row's state and gets the row's reply; the
+call determines the next state (`state-after`, `open-after` and so on). Then there is one obligation
+for each clause of the invariant: can the clause be false afterwards? The answer must be `unsat`.
 
-No function leads from files back to participants, so that a script that can be satisfied can be
-satisfied with a few of each: the solvers can decide every question here, and each refutation has a
-small counterexample.
+No function maps files to participants, so a satisfiable script has a model with a few of each: the
+solvers can decide every query here, and each refutation has a small counterexample.
 """
 
 from dataclasses import dataclass
@@ -19,48 +18,48 @@ from invariant import CLAUSES, INITIALLY, P1, P2, invariant, removes
 from machine import HELD, KNOWN, Row
 from solvers import QUESTION
 
-# Who calls, by whom it was forked, and the files that its call is about.
+# The caller, the participant that forked it, and the files of its call.
 NAMES = [("me", "P"), ("parent", "P"), ("mine", "F"), ("new", "F"), ("found", "F")]
 
 
 @dataclass(frozen=True)
 class Script:
-    """What is given, and what must follow from it, each under its name."""
+    """The premises, and the named claims that must follow from them."""
 
     title: str
     given: Tuple[str, ...]
     claims: Tuple[Tuple[str, Formula], ...]
 
     def text(self) -> str:
-        """One question a claim: can it be false?"""
+        """One query for each claim: can it be false?"""
         lines = [f"; {self.title}", DECLARATIONS, *self.given]
         for name, claim in self.claims:
             lines += [f"; {name}", "(push 1)", f"(assert (not {claim}))", QUESTION, "(pop 1)"]
         return "\n".join(lines)
 
     def refutation(self, name: str) -> str:
-        """The same for one claim alone, as a question for a counterexample."""
+        """The query for a counterexample to one claim."""
         claim = dict(self.claims)[name]
         return "\n".join([DECLARATIONS, *self.given, f"(assert (not {claim}))"])
 
 
 def initiation() -> Script:
-    """Where all begins, the invariant holds."""
+    """The invariant holds initially."""
     given = tuple(asserted(INITIALLY))
     return Script("At the beginning", given, tuple(CLAUSES.items()))
 
 
 def promise() -> Script:
-    """Where the invariant holds, P1 does."""
+    """The invariant implies P1."""
     return Script("Where the invariant holds", tuple(asserted([invariant()])), tuple(P1.items()))
 
 
 def preservation(row: Row, semantics: Semantics) -> Script:
-    """After the row's step the invariant holds again; what it removes, it may (P2)."""
+    """The row's step keeps the invariant, and P2 if it removes a file."""
     effect = semantics.effect(row.call, row.reply)
     changed = [*effect.then, *(["state"] if row.next != row.state else [])]
     claims = {clause: afterwards(formula, changed) for clause, formula in CLAUSES.items()}
-    # A clause that speaks of nothing that changes is among what is given: no question.
+    # A clause about unchanged relations is a premise and needs no query.
     claims = {clause: claim for clause, claim in claims.items() if claim != CLAUSES[clause]}
     if removes(effect):
         claims.update(P2)
@@ -69,22 +68,22 @@ def preservation(row: Row, semantics: Semantics) -> Script:
 
 
 def enabled(row: Row, semantics: Semantics) -> str:
-    """Can the row's step be made at all? The answer must be `sat`."""
+    """Is the row's step possible? The answer must be `sat`."""
     effect = semantics.effect(row.call, row.reply)
     return "\n".join([DECLARATIONS, *asserted([invariant()]), *possible(row, effect), QUESTION])
 
 
-def beside(holder: str, state: str) -> str:
-    """Can a participant be at `state` while another is at `holder`?"""
+def coexist(holder: str, state: str) -> str:
+    """Can a participant be in `state` while another is in `holder`?"""
     both = ["(not (= me p))", is_in([state], "me"), is_in([holder], "p")]
-    someone = "(declare-const p P)"
-    return "\n".join([DECLARATIONS, someone, *asserted([invariant(), *both]), QUESTION])
+    other = "(declare-const p P)"
+    return "\n".join([DECLARATIONS, other, *asserted([invariant(), *both]), QUESTION])
 
 
-def crowd(everybody: Iterable[str]) -> str:
-    """Can there be a participant at each of these states at once?"""
+def crowd(states: Iterable[str]) -> str:
+    """Can there be a participant in each of these states at once?"""
     lines, names = [DECLARATIONS, *asserted([invariant()])], []
-    for number, state in enumerate(everybody):
+    for number, state in enumerate(states):
         names.append(f"p{number}")
         lines += [f"(declare-const p{number} P)", *asserted([is_in([state], f"p{number}")])]
     return "\n".join([*lines, f"(assert (distinct {' '.join(names)}))", QUESTION])
@@ -95,13 +94,13 @@ def asserted(formulas: Iterable[Formula]) -> List[str]:
 
 
 def possible(row: Row, effect: Effect) -> List[str]:
-    """`me` is at the row's state, and the row's reply can come."""
+    """`me` is in the row's state, and the row's reply is possible."""
     opened = ["(open me mine)"] if effect.on_open_file else []
     return asserted([is_in([row.state], "me"), *opened, *effect.when])
 
 
 def change(row: Row, effect: Effect) -> List[str]:
-    """What changes, in terms of what held before."""
+    """The changed relations, in terms of the state before."""
     following = f"(ite (= p me) {quoted(row.next)} (state p))"
     lines = [f"(define-fun state-after ((p P)) State {following})"]
     for relation, now in effect.then.items():
@@ -131,23 +130,23 @@ def declarations() -> str:
 
 DECLARATIONS = declarations()
 
-# What makes a counterexample telling: another holds, what the path names and with a kernel lock.
-SOMEBODY_HOLDS = (
+# A more instructive counterexample: another participant holds the named file with a kernel lock.
+ANOTHER_HOLDS = (
     "(and locks (exists ((q P) (g F)) "
     f"(and (not (= q me)) (open q g) (path g) {is_in(HELD, 'q')})))"
 )
 
 
 def excludes(holder: str, state: str) -> bool:
-    """Whether nobody can be at `state` while another is at `holder`: what makes the lock one.
+    """Whether no participant can be in `state` while another is in `holder`: mutual exclusion.
 
-    Both know that the path names their file; or one knows of a kernel lock, the other of none.
+    The path names the file of both; or one has a kernel lock, and for the other there are none.
     """
     known, held = KNOWN[state].split(), KNOWN[holder].split()
     return "path" in known or {"lock", "no-locks"} <= {*known, *held}
 
 
 def company(holder: str) -> Dict[str, bool]:
-    """Each state, and whether another may be there beside this holder."""
+    """For each state, whether another participant may be in it while one is in `holder`."""
     assert holder in HELD
     return {state: not excludes(holder, state) for state in KNOWN}

@@ -3,34 +3,31 @@
 
     prove.py [obligations] [invariant] [vacuity] [variants] [steps]      all, if none is named
 
-obligations  Each row of the machines' table, printed by running the code that ships, keeps each
-             clause of the invariant (obligations.py, invariant.py). P1 follows from it, and every
-             row that removes a file keeps P2. Two solvers must find every one of them `unsat`. Rows
-             that are no part of the promises (machine.EXCEPTED: force where there are no kernel
-             locks) must fail.
-invariant    Prints the invariant in words: what is true always, and in each state.
-vacuity      The invariant can be satisfied, with a holder beside every state that does not exclude
-             one, and every row can be taken in some state of it. So nothing above holds for want
-             of anything to hold of.
-variants     The rows that a wrong protocol has instead of the shipped ones fail, at the
-             obligations that variants.json lists and at no others.
-steps        What the calls do is said twice: here (calls.py) and in the model's filesystem. Every
-             step of the model is allowed here and leads to the same state, every reply allowed
-             here is one that the model gives, and every slip of a list is noticed.
+obligations  Each row of the machines' table, printed by running the shipped code, keeps each clause
+             of the invariant (obligations.py, invariant.py). P1 follows from it, and every row that
+             removes a file keeps P2. Two solvers must find each `unsat`. Rows outside the promises
+             (machine.EXCEPTED: force without kernel locks) must fail.
+invariant    Prints the invariant in words: the general clauses, and the facts in each state.
+vacuity      The invariant can be satisfied, with a holder and a participant in every state that
+             does not exclude one, and every row can be taken under it, so it is not vacuous.
+variants     The rows in which a wrong protocol differs from the shipped one fail at exactly the
+             obligations that variants.json lists.
+steps        The semantics of the calls are defined twice: here (calls.py) and in the model's
+             filesystem. Every step of the model is allowed here and leads to the same state, the
+             model gives every reply that is allowed here, and each mutation of a list is detected.
 
-How to read an obligation: `--write FOLDER` writes the scripts, one a row. Each begins with what is
-given and ends with a question a clause.
+`--write FOLDER` writes the scripts, one for each row. Each has the premises first, and then a query
+for each clause.
 
-What is assumed: a call is one indivisible step, with the replies and the effects of calls.py.
-Participants are alike and finite in number. Each has at most one file open, which it shares with
-whom it forked alone. The age, the probe, failures and crashes may come out in any way at any time.
-Suspended participants are those that make no step; threads that die together are participants
-that die one after another.
+Assumptions: a call is one indivisible step, with the replies and the effects of calls.py.
+Participants are alike and finite in number. Each has at most one file open, which it shares only
+with its forked children. The age, the probe, failures and crashes are arbitrary at any time. A
+suspended participant is one that makes no step; threads that die together are participants that die
+one after another.
 
-What is not proved: P3 to P6, which are about more than one step, or about what a record says; and
-beside participants of another protocol, or where somebody outside removes files, or does so by
-force without kernel locks. The model's scenarios cover those.
-"""
+Not proved: P3 to P6, which are about more than one step or about the content of a record;
+participants of another protocol; removals from outside, or by force without kernel locks. The
+model's scenarios cover those."""
 
 import argparse
 import json
@@ -51,8 +48,8 @@ HERE = Path(__file__).resolve().parent
 MODEL = "cargo run --quiet --locked --release -p portlock-model --"
 EXPECTED = HERE / "variants.json"
 
-# The scenarios whose steps are compared, with what keeps them small. Between them they have every
-# reply of every call.
+# The scenarios whose steps are compared, with budgets that keep them small. Together they have
+# every reply of every call.
 SCENARIOS = [
     "--scenario base",
     "--scenario threads",
@@ -64,9 +61,9 @@ SCENARIOS = [
     "--scenario listening --faults 1 --crashes 1 --limit 12000",
     "--scenario combined-faults-clears --removals 0 --faults 1 --crashes 0",
 ]
-# Its participants remove files that they do not have open, which those of no other scenario do.
+# Only its participants remove files that they do not have open.
 WRONG_SCENARIO = ("no-confirm-before-unlink", "--scenario base")
-# Semantics with a slip are run over that one and these, which have every call but a query's.
+# Mutated semantics are run over that one and these, which have every call except a query's.
 SLIPS_SCENARIOS = [
     "--scenario faults --faults 2 --crashes 0",
     "--scenario fork --limit 12000",
@@ -75,7 +72,7 @@ SLIPS_SCENARIOS = [
 
 
 class Failure(Exception):
-    """What was to be shown is not so."""
+    """A proof or a comparison failed."""
 
 
 class Model:
@@ -119,14 +116,14 @@ def main() -> int:
         for part in asked.parts or parts:
             print(f"{part}:")
             parts[part](run)
-    except Failure as why:
-        print(f"\nnot proved: {why}", file=sys.stderr)
+    except Failure as reason:
+        print(f"\nnot proved: {reason}", file=sys.stderr)
         return 1
     return 0
 
 
 class Run:
-    """What all parts share."""
+    """The state shared by all parts."""
 
     def __init__(self, model: Model, solvers: Sequence[str], write: Optional[Path]) -> None:
         self.model = model
@@ -152,7 +149,7 @@ def prove_obligations(run: Run) -> None:
             (run.write / f"{number:03}.smt2").write_text(script.text() + "\n")
     stale = set(KNOWN) - set(states(run.table))
     if stale:
-        raise Failure(f"machine.py knows of states that no machine has: {sorted(stale)}")
+        raise Failure(f"machine.py has states that no machine has: {sorted(stale)}")
     exceptions = [row for row in run.model.rows(everything=True) if str(row) in EXCEPTED]
     if len(exceptions) != len(EXCEPTED):
         raise Failure(f"machine.py excepts rows that no machine has: not {exceptions}")
@@ -167,8 +164,8 @@ def prove_obligations(run: Run) -> None:
     for row in exceptions:
         broken = failures(obligations.preservation(row, Semantics()), run.solvers()[0])
         if not broken:
-            raise Failure(f"{row} is excepted, and keeps all that the others keep")
-        print(f"  but for: {row}: not: {', '.join(broken)}: {EXCEPTED[str(row)]}")
+            raise Failure(f"{row} is excepted, but keeps the invariant")
+        print(f"  except: {row}: not: {', '.join(broken)}: {EXCEPTED[str(row)]}")
 
 
 def failures(script: obligations.Script, solver: Solver) -> List[str]:
@@ -178,7 +175,7 @@ def failures(script: obligations.Script, solver: Solver) -> List[str]:
 
 
 def explained(script: obligations.Script, clause: str, solver: str) -> str:
-    state = counterexample(script.refutation(clause), obligations.SOMEBODY_HOLDS)
+    state = counterexample(script.refutation(clause), obligations.ANOTHER_HOLDS)
     return "\n      ".join([f"{script.title}: not: {clause} ({solver}). Before:", *state])
 
 
@@ -189,11 +186,11 @@ def prove_vacuity(run: Run) -> None:
         for holder in HELD:
             company = obligations.company(holder)
             for state, possible in company.items():
-                script = obligations.beside(holder, state)
-                expect(solver, script, possible, f"{state} beside {holder}")
-            everybody = [state for state, possible in company.items() if possible]
-            expect(solver, obligations.crowd([holder, *everybody]), True, f"all beside {holder}")
-        print(f"  {solver.name}: {solver.asked} questions, {solver.seconds:.1f} s")
+                script = obligations.coexist(holder, state)
+                expect(solver, script, possible, f"{state} with {holder}")
+            others = [state for state, possible in company.items() if possible]
+            expect(solver, obligations.crowd([holder, *others]), True, f"all with {holder}")
+        print(f"  {solver.name}: {solver.asked} queries, {solver.seconds:.1f} s")
     for title, why in UNREACHED.items():
         print(f"  never: {title}: {why}")
 
@@ -222,16 +219,16 @@ def catch_variants(run: Run) -> None:
         if not found:
             print(f"  {name}: all holds: {wanted['holds']}")
         elif variant.get("breaks") not in ("P1", "P2"):
-            print(f"  {name}: fails, and keeps P1 and P2: {wanted['although']}")
+            print(f"  {name}: fails, but keeps P1 and P2: {wanted['although']}")
 
 
 def broken(run: Run, variant: str, slip: Optional[str]) -> Dict[str, List[str]]:
-    """Where a wrong protocol fails: the clauses, by row. The shipped rows are proved."""
+    """The failed clauses of a wrong protocol, by row. The shipped rows are proved."""
     table = run.model.rows(variant)
     semantics = Semantics(slips()[slip]) if slip else Semantics()
     own = [row for row in table if slip or row not in run.table]
     found: Dict[str, List[str]] = {}
-    # One solver is enough, since its counterexamples can be read.
+    # One solver is enough, because its counterexamples are readable.
     solver = run.solvers()[0]
     for row in own:
         script = obligations.preservation(row, semantics)
@@ -261,14 +258,14 @@ def compare_steps(run: Run) -> None:
     print(f"  {len(set(run.table) & taken)} of {len(run.table)} rows are taken")
     taken |= compare_wrong_scenario(run)
     replies = {(row.call, row.reply) for row in run.table}
-    untold = replies - {(row.call, row.reply) for row in taken}
-    if untold:
-        raise Failure(f"no step of these scenarios has {sorted(untold)}")
+    missing = replies - {(row.call, row.reply) for row in taken}
+    if missing:
+        raise Failure(f"no step of these scenarios has {sorted(missing)}")
     print("  every reply of every call is compared")
 
 
 def compare_wrong_scenario(run: Run) -> Set[Row]:
-    """Of steps that no shipped machine makes; and the checks of the comparison itself."""
+    """Compares steps that no shipped machine makes, and tests the comparison itself."""
     variant, scenario = WRONG_SCENARIO
     table = run.model.rows(variant)
     wrong = read_scenario(run.model.lines(f"steps {scenario} --variant {variant}"))
@@ -276,7 +273,7 @@ def compare_wrong_scenario(run: Run) -> Set[Row]:
     for surprise in comparison.surprises():
         raise Failure(surprise)
     if not any(comparison.broken_clauses()):
-        raise Failure(f"every state of {variant} keeps the invariant: it is not looked at")
+        raise Failure(f"every state of {variant} keeps the invariant: it is not checked")
     print(f"  {variant}: {len(wrong.steps)} steps agree, and a state breaks the invariant")
     compared = [(wrong, table)]
     for arguments in SLIPS_SCENARIOS:
@@ -285,8 +282,8 @@ def compare_wrong_scenario(run: Run) -> Set[Row]:
         calls = {reply.partition("(")[0] for reply in changed}
         runs = (Comparison(steps, rows, Semantics(changed)) for steps, rows in compared)
         if not any(any(one.surprises(calls)) for one in runs):
-            raise Failure(f"nobody notices that {slip}")
-    print(f"  {len(slips())} slips in the semantics, each noticed")
+            raise Failure(f"not detected: {slip}")
+    print(f"  {len(slips())} mutations of the semantics, each detected")
     return comparison.taken
 
 

@@ -7,7 +7,7 @@ from typing import Callable, Dict, List
 from formulas import Formula
 
 QUESTION = "(check-sat)"
-# Far beyond what any question takes. A solver that gives up says `unknown`, which is a failure.
+# Far longer than any query takes. A solver that gives up says `unknown`, which is a failure.
 MILLISECONDS = 60_000
 
 
@@ -26,9 +26,9 @@ def cvc5_answers(script: str, models: bool) -> List[str]:
     solver = cvc5.Solver(cvc5.TermManager())
     solver.setOption("incremental", "true")
     solver.setOption("tlimit-per", str(MILLISECONDS))
-    # Without this it never says `sat` of a formula with quantifiers.
+    # Otherwise it never says `sat` for a formula with quantifiers.
     solver.setOption("finite-model-find", "true" if models else "false")
-    # Else it splits "somebody at one of these states" state by state: a hundred times slower.
+    # Otherwise it splits "a participant in one of these states" by state: a hundred times slower.
     solver.setOption("cond-var-split-quant", "off")
     parser = cvc5.InputParser(solver)
     parser.setStringInput(cvc5.InputLanguage.SMT_LIB_2_6, script, "script")
@@ -45,15 +45,15 @@ ANSWERS: Dict[str, Callable[[str, bool], List[str]]] = {"z3": z3_answers, "cvc5"
 
 @dataclass
 class Solver:
-    """A solver, with how much it was asked and how long it worked."""
+    """A solver, with its number of queries and its time."""
 
     name: str
     asked: int = 0
-    # Of the processor, since others may be at work on the machine.
+    # Processor time, because other processes may be active.
     seconds: float = 0.0
 
     def answers(self, script: str, models: bool = False) -> List[str]:
-        """One answer a question; `models` where `sat` is hoped for."""
+        """One answer for each query; `models` where `sat` is expected."""
         began = time.process_time()
         said = ANSWERS[self.name](script, models)
         self.seconds += time.process_time() - began
@@ -66,7 +66,7 @@ class Solver:
 
 
 def counterexample(script: str, rather: Formula) -> List[str]:
-    """A small state that satisfies the script, in words, as z3 finds it; with more, if it can be."""
+    """A small state in words that satisfies the script, and also `rather` if possible, by z3."""
     import z3
 
     for text in (f"{script}\n(assert {rather})", script):

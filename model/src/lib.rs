@@ -2,9 +2,9 @@
 //!
 //! | folder | what |
 //! | --- | --- |
-//! | `scenario/` | the modelled kernel (`state`), what a participant sees of it (`view`), what can happen next (`moves`), the scenarios to explore (`catalogue`), the shipped machines as graphs (`machines`), agents of the old format (`other`), and runs as lists of numbers (`schedule`, `walk`) |
-//! | `properties/` | the properties as sentences (`property`) and as checks; solo and fair runs (`runs`), and what is remembered of them (`solo`) |
-//! | `search/` | breadth-first search (`explore`), what it has seen (`coverage`), dead variables (`reduce`), fingerprints, committed counts |
+//! | `scenario/` | the modelled kernel (`state`), a participant's view of it (`view`), the possible moves (`moves`), the scenarios to explore (`catalogue`), the shipped machines as graphs (`machines`), agents of the old format (`other`), runs as lists of numbers (`schedule`, `walk`) |
+//! | `properties/` | the properties as sentences (`property`) and as checks; solo and fair runs (`runs`), a memo of solo runs (`solo`) |
+//! | `search/` | breadth-first search (`explore`), its coverage (`coverage`), dead variables (`reduce`), fingerprints, committed counts |
 //! | `variants/` | the wrong protocols that must be caught, by subject, and their table (`catalogue`) |
 //! | `any_number/` | exclusion and removal for any number of participants |
 //! | `conformance/` | every transition made on a real filesystem (`kernel`); recorded runs of real processes (`trace`) |

@@ -1,8 +1,8 @@
-//! The states behind a view, and behind two views at once: the abstraction turned round.
+//! The states behind a view, and behind two views at once: the concretization.
 //!
 //! They are states of the explorer, so that a step in them is a step of the shipped machines over
-//! the explorer's filesystem. Others than the one or two that are looked at sit there as ghosts
-//! ([`SIBLING`], [`STRANGER`]): records, locks and open files are theirs, and they never move.
+//! the explorer's filesystem. All other participants are represented by ghosts ([`SIBLING`],
+//! [`STRANGER`]), which own records, locks and open files and never move.
 
 use super::local_view::{
     ACTOR, LocalView, ME, OpenIs, SIBLING, STRANGER, as_seen, content_as_seen,
@@ -13,10 +13,10 @@ use crate::scenario::state::{
     State, Who,
 };
 
-/// The two that are looked at, and the ghosts.
-const EVERYBODY: [Who; 4] = [ME, ACTOR, SIBLING, STRANGER];
+/// The two participants under consideration, and the ghosts.
+const ALL: [Who; 4] = [ME, ACTOR, SIBLING, STRANGER];
 
-/// Scenarios that `me` may be looking at: one for each way in which what a view forgets can matter to
+/// States that `me` may be a view of: one for each way in which what the view omits can matter to
 /// my next step.
 pub fn behind_one(scenario: &Scenario, me: &LocalView) -> Vec<State> {
     let mut states = Vec::new();
@@ -37,8 +37,8 @@ pub fn behind_one(scenario: &Scenario, me: &LocalView) -> Vec<State> {
     states
 }
 
-/// Scenarios with two participants in them, of which one looks like `me` and the other like `actor`:
-/// one for each way in which what the views forget can matter to what I see of the actor's step.
+/// States of two participants with the views `me` and `actor`: one for each way in which what the
+/// views omit can matter to what I see of the actor's step.
 pub fn behind_two(scenario: &Scenario, me: &LocalView, actor: &LocalView) -> Vec<State> {
     let creator = match (me.named, actor.named) {
         (None, None) => None,
@@ -46,7 +46,7 @@ pub fn behind_two(scenario: &Scenario, me: &LocalView, actor: &LocalView) -> Vec
             (true, true) => return Vec::new(),
             (true, false) => Some(ME),
             (false, true) => Some(ACTOR),
-            // Of strangers and of the dead it makes no difference which one.
+            // All strangers and dead processes are alike.
             (false, false) => None,
         },
         (None, Some(_)) | (Some(_), None) => return Vec::new(),
@@ -66,7 +66,7 @@ pub fn behind_two(scenario: &Scenario, me: &LocalView, actor: &LocalView) -> Vec
             }
         }
     }
-    // What makes it a state behind both, however it was put together.
+    // Keep only the states that have both views.
     states.retain(|state| {
         LocalView::of(state, ME) == *me
             && LocalView::of(state, ACTOR) == *actor
@@ -76,8 +76,8 @@ pub fn behind_two(scenario: &Scenario, me: &LocalView, actor: &LocalView) -> Vec
     states
 }
 
-/// Whether a record in the named file, and one that `who` has read from it, is by the file's
-/// creator. Other states need no look, since no step leads to one; the closure checks that.
+/// Whether the record in the named file, and the one that `who` has read from it, is by the file's
+/// creator. No step leads to other states, which the closure checks.
 pub fn is_possible(state: &State, who: Who) -> bool {
     let Some(file) = state.named() else { return true };
     let by_creator = |content| match (content, file.creator) {
@@ -96,15 +96,15 @@ fn contents<'a>(
     me: &LocalView,
     actor: &LocalView,
 ) -> impl Iterator<Item = Content> + use<'a> {
-    let stands = |view: &LocalView| view.named.map_or(Content::Empty, |named| named.content);
-    let (mine, theirs) = (stands(me), stands(actor));
+    let seen = |view: &LocalView| view.named.map_or(Content::Empty, |named| named.content);
+    let (mine, theirs) = (seen(me), seen(actor));
     authored(mine).filter(move |&content| {
         content_as_seen(state, ME, content) == mine
             && content_as_seen(state, ACTOR, content) == theirs
     })
 }
 
-/// Who may have the named file's lock, and whether the two may share an open file.
+/// The possible owners of the named file's lock, and whether the two may share an open file.
 fn locks_and_shares(
     state: &State,
     me: &LocalView,
@@ -115,7 +115,7 @@ fn locks_and_shares(
     let togethers: &[bool] = if may_share { &[false, true] } else { &[false] };
     let sees = |view: &LocalView| view.named.and_then(|named| named.lock);
     let mut found = Vec::new();
-    for owner in [None].into_iter().chain(EVERYBODY.map(Some)) {
+    for owner in [None].into_iter().chain(ALL.map(Some)) {
         for (&together, &more) in pairs(togethers, more(actor)) {
             let ours = together && [Some(ME), Some(ACTOR)].contains(&owner);
             let seen_by =
@@ -128,13 +128,13 @@ fn locks_and_shares(
     found
 }
 
-/// Who shares which open file. A child that is with its parent, and not with one that is looked
-/// at, is with a stranger.
+/// Which participants share an open file. A child whose parent is not `ME` or `ACTOR` shares it
+/// with a stranger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sharing {
-    /// The two that are looked at have one open file.
+    /// `ME` and `ACTOR` have one open file.
     together: bool,
-    /// Another child has the open file of the one that acts.
+    /// Another child shares the open file of the participant that acts.
     more: bool,
 }
 
@@ -147,7 +147,7 @@ fn more(view: &LocalView) -> &'static [bool] {
     if forks(view.kind) && view.open != OpenIs::Nothing { &[false, true] } else { &[false] }
 }
 
-/// Whether a stranger may have the named file open: it matters only where that keeps the name.
+/// Whether a stranger may have the named file open, which matters only where that keeps the name.
 fn kept(scenario: &Scenario) -> &'static [bool] {
     if scenario.delete_pending { &[false, true] } else { &[false] }
 }
@@ -156,10 +156,10 @@ fn pairs<'a, A, B>(one: &'a [A], other: &'a [B]) -> impl Iterator<Item = (&'a A,
     one.iter().flat_map(move |one| other.iter().map(move |other| (one, other)))
 }
 
-/// The same content by each author that it may have.
+/// The same content, by each possible author.
 fn authored(content: Content) -> impl Iterator<Item = Content> {
     let authors = if matches!(content, Content::Of(_) | Content::OldOf(_)) { 4 } else { 1 };
-    EVERYBODY.into_iter().take(authors).map(move |author| match content {
+    ALL.into_iter().take(authors).map(move |author| match content {
         Content::Of(_) => Content::Of(author),
         Content::OldOf(_) => Content::OldOf(author),
         Content::Empty
@@ -171,14 +171,14 @@ fn authored(content: Content) -> impl Iterator<Item = Content> {
     })
 }
 
-/// A file that is open, and not named.
+/// An open file without a name.
 #[derive(Debug, Clone, Copy)]
 struct Orphan {
     content: Content,
     lock: Option<Who>,
 }
 
-/// Whatever an orphan may be, if one is open.
+/// Every possible orphan, if one is open.
 fn orphans(scenario: &Scenario, open: OpenIs) -> Vec<Orphan> {
     if open != OpenIs::Orphan {
         return vec![Orphan { content: Content::Empty, lock: None }];
@@ -197,10 +197,10 @@ fn orphans(scenario: &Scenario, open: OpenIs) -> Vec<Orphan> {
     pairs(&contents, locks).map(|(&content, &lock)| Orphan { content, lock }).collect()
 }
 
-/// What views forget, settled.
+/// A choice of what views omit.
 #[derive(Debug, Clone, Copy)]
 struct Forgotten {
-    /// Of the named file.
+    /// The content of the named file.
     content: Content,
     /// What I read last.
     seen: Content,
@@ -213,7 +213,7 @@ struct Forgotten {
 }
 
 impl Forgotten {
-    /// The state of those who are seated, the one that acts last.
+    /// The state of the `seated` participants. The last one acts.
     fn build(self, scenario: &Scenario, seated: &[(Who, LocalView)]) -> State {
         let mut state = empty(scenario, seated);
         state.participant_mut(ME).seen = self.seen;
@@ -251,7 +251,7 @@ impl Forgotten {
             None => None,
             Some(STRANGER) => Some(open_for_a_stranger(state, inode)),
             Some(SIBLING) => {
-                // Its own, so that the death of its process frees it.
+                // Its own open file, so that the death of its process frees the lock.
                 state.open(SIBLING, inode);
                 state.participant(SIBLING).open
             }
@@ -271,29 +271,29 @@ impl Forgotten {
             state.open(who, inode);
         }
         let is_parent = |one| state.participant(one).kind == Kind::Parent;
-        let is_looked_at = self.sharing.together && (is_parent(ME) || is_parent(ACTOR));
+        let has_parent = self.sharing.together && (is_parent(ME) || is_parent(ACTOR));
         let open = state.participant(who).open.expect("just opened");
         let opened = state.opened[usize::from(open)].as_mut().expect("just opened");
         opened.shared_by |= 1 << who;
-        if with_parent && !is_looked_at {
+        if with_parent && !has_parent {
             opened.shared_by |= 1 << STRANGER;
         }
     }
 }
 
-/// Opens a file for any number of strangers, one open file each time.
+/// Opens a file for one more stranger.
 fn open_for_a_stranger(state: &mut State, inode: Inode) -> OpenFile {
     state.open(STRANGER, inode);
     state.participant_mut(STRANGER).open.take().expect("just opened")
 }
 
-/// A state without files. Whatever may happen at all may happen once more.
+/// A state without files. Each event of the scenario may happen once more.
 fn empty(scenario: &Scenario, seated: &[(Who, LocalView)]) -> State {
     let ghost = Participant {
         kind: Kind::Process,
         activity: Activity::Absent,
         open: None,
-        // A view forgets events: there may be one at any time, for nothing too.
+        // A view omits events: there may be one at any time, even without a cause.
         listens: Listens::Event,
         seen: Content::Empty,
         witnessed: 0,
@@ -302,7 +302,7 @@ fn empty(scenario: &Scenario, seated: &[(Who, LocalView)]) -> State {
         out_of_reach: false,
     };
     let mut participants = [ghost; PARTICIPANTS];
-    // No state has both threads and forks: with forks, the ghosts are another child and a parent.
+    // No state has both threads and forks. With forks, the ghosts are another child and a parent.
     let forks = seated.iter().any(|(_, view)| forks(view.kind));
     participants[usize::from(SIBLING)].kind = if forks { Kind::Child } else { Kind::Thread };
     participants[usize::from(STRANGER)].kind = if forks { Kind::Parent } else { Kind::Process };
@@ -316,7 +316,7 @@ fn empty(scenario: &Scenario, seated: &[(Who, LocalView)]) -> State {
         files: [None; FILES],
         opened: [None; FILES],
         participants,
-        count: EVERYBODY.len() as u8,
+        count: ALL.len() as u8,
         guard: None,
         aside: [None; PARTICIPANTS],
         crashes_left: scenario.crashes.min(1),

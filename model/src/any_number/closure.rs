@@ -22,22 +22,22 @@ use crate::scenario::state::{Activity, Content, Kind, Move, State};
 use crate::search::reduce::Reduction;
 use crate::variants::Protocol;
 
-/// The views, each with the one before it and what led here; a beginning has none.
+/// The views, each with its predecessor and the step between them. A beginning has none.
 pub type Views = IndexMap<LocalView, Option<Origin>, BuildHasherDefault<FxHasher>>;
 
-/// Where a view came from first.
+/// The first step that led to a view.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin {
     pub before: u32,
     pub label: Label,
-    /// Of the call that was made, if it was one.
+    /// The reply of the call, if the step is a call.
     pub reply: Reply,
 }
 
-/// A closed set of views, or what there was of it when something broke.
+/// A closed set of views, or the part of it that was made before a property broke.
 pub struct Closure {
     pub views: Views,
-    /// Which view leads to which, by their places in `views`, and how.
+    /// The steps from view to view, by their indices in `views`.
     pub steps: FxHashSet<(u32, u32, Label)>,
     /// In how many steps each rule of interference applies.
     pub rules: BTreeMap<Rule, usize>,
@@ -45,28 +45,27 @@ pub struct Closure {
     pub took: Duration,
 }
 
-/// What does not hold in the closed set. It may be spurious: a view forgets much.
+/// A property that does not hold in the closed set. It may be spurious, because views are abstract.
 #[derive(Debug, Clone)]
 pub struct Broken {
     pub what: Fault,
-    /// How the view came about in which it breaks.
+    /// The path to the view in which it breaks.
     pub story: Vec<(LocalView, Option<Origin>)>,
     pub step: (Move, Reply),
-    /// Who makes the step, if it is another.
+    /// The participant that makes the step, if it is another.
     pub actor: Option<LocalView>,
 }
 
-/// What can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     Property(Property),
-    /// What [`is_possible`] takes for granted.
+    /// The assumption of [`is_possible`].
     RecordIsItsCreators,
 }
 
 impl Closure {
-    /// What is left without a rule of interference: steps that are not by it, and views that these
-    /// still lead to. (Closed again it would be smaller still: some that interfere would not be there.)
+    /// The set without a rule of interference: all other steps, and the views that they still lead
+    /// to. (Closed again it would be smaller, because some views that interfere would be missing.)
     pub fn without(&self, rule: Rule) -> Self {
         let mut leads: Vec<Vec<(u32, Label)>> = vec![Vec::new(); self.views.len()];
         for &(from, to, label) in self.steps.iter().filter(|(.., by)| *by != Label::By(rule)) {
@@ -91,7 +90,7 @@ impl Closure {
     }
 }
 
-/// Closes `beginnings` under steps and interference. Stops at the first property of `scenario.properties`
+/// Closes `beginnings` under steps and interference. Stops at the first property of the scenario
 /// that breaks.
 pub fn close(scenario: &Scenario, protocol: &Protocol, beginnings: &[LocalView]) -> Closure {
     let began = Instant::now();
@@ -109,7 +108,8 @@ pub fn close(scenario: &Scenario, protocol: &Protocol, beginnings: &[LocalView])
     Closure { took: began.elapsed(), ..closing.closure }
 }
 
-/// What others can see of a participant and of its next call: who are alike here, interfere alike.
+/// What others can see of a participant and of its next call. Participants that are equal here
+/// interfere alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Outside {
     kind: Kind,
@@ -117,13 +117,13 @@ struct Outside {
     with_parent: bool,
     named: Option<Named>,
     in_window: bool,
-    /// Its next call, if that changes anything that others can see.
+    /// Its next call, if others can see its effect.
     acts: Option<Op>,
     /// A child that it forks has a guard.
     guard: bool,
 }
 
-/// What all who see the path agree on: the named file, but for whose it is.
+/// What all views of one state agree on: the named file, without its owners.
 fn common(view: &LocalView) -> Option<Named> {
     view.named.map(|named| Named {
         content: match named.content {
@@ -143,15 +143,15 @@ struct Closing<'a> {
     reduction: Reduction,
     closure: Closure,
     known: FxHashSet<Outside>,
-    /// Who may interfere with a view of the same [`common`] part: one view of each [`Outside`].
+    /// The views that may interfere with a view of the same [`common`] part, one for each
+    /// [`Outside`].
     actors: FxHashMap<Option<Named>, Vec<LocalView>>,
 }
 
 impl Closing<'_> {
-    /// Makes the steps of each view, and lets every actor act upon each view, until neither adds
-    /// anything.
+    /// Makes the steps of each view, and those of every actor upon each view, until no view is new.
     fn run(&mut self) {
-        // Of each view: how many of the actors have acted upon it.
+        // For each view, how many actors have acted upon it.
         let mut suffered: Vec<usize> = Vec::new();
         loop {
             while suffered.len() < self.closure.views.len() {
@@ -178,7 +178,7 @@ impl Closing<'_> {
         *self.closure.views.get_index(number as usize).expect("a view's place").0
     }
 
-    /// My own steps, and what happens of itself.
+    /// My own steps, and events that no participant makes.
     fn step_of(&mut self, number: u32) {
         let me = self.view(number);
         let mut acts = None;
@@ -192,7 +192,7 @@ impl Closing<'_> {
                 self.lead(number, None, &state, *one, outcome);
             }
         }
-        if me.at_work() {
+        if me.is_active() {
             self.add_actor(&me, acts);
         }
     }
@@ -202,7 +202,7 @@ impl Closing<'_> {
         let guard = kind == Kind::Parent
             && matches!(me.activity, Activity::Holding | Activity::Releasing(_));
         if self.known.insert(Outside { kind, open, with_parent, named, in_window, acts, guard }) {
-            // What it has read makes no difference to what it does to others.
+            // What it has read does not affect the others.
             let actor = LocalView { seen: Content::Empty, ..*me };
             self.actors.entry(common(me)).or_default().push(actor);
         }
@@ -214,7 +214,7 @@ impl Closing<'_> {
         for state in behind_two(self.scenario, me, actor) {
             possible.clear();
             successors_of(self.scenario, self.protocol, &state, ACTOR, &mut possible);
-            // With a process all its threads die, and the first is the one that is moved.
+            // A death ends all threads of a process, and is a move of the first thread.
             let deaths = self.scenario.looks.iter().map(|&look| Move::Crash(ME, look));
             for death in deaths.filter(|_| state.same_process(ME, ACTOR)) {
                 let outcome = apply(self.scenario, self.protocol, &state, death);
@@ -226,7 +226,7 @@ impl Closing<'_> {
         }
     }
 
-    /// One step, from the view with this number to the next.
+    /// Adds one step from the view with this number.
     fn lead(
         &mut self,
         number: u32,
@@ -277,7 +277,7 @@ impl Closing<'_> {
     }
 }
 
-/// Whether others can see the difference that a call of `me` makes.
+/// Whether others can see the effect of a call of `me`.
 fn others_can_see(me: &LocalView, before: &State, after: &State) -> bool {
     let child_can = me.kind == Kind::Parent && me.open != OpenIs::Nothing;
     child_can || before.path != after.path || before.named() != after.named()
@@ -301,7 +301,7 @@ impl fmt::Display for Broken {
             match from.map(|from| (from.label, from.reply)) {
                 None => {}
                 Some((Label::By(rule), _)) => writeln!(f, "    {rule}")?,
-                Some((Label::Own, Reply::Other(_))) => writeln!(f, "    I go on")?,
+                Some((Label::Own, Reply::Other(_))) => writeln!(f, "    my next step")?,
                 Some((Label::Own, reply)) => writeln!(f, "    I get {}", name(&reply))?,
             }
             writeln!(f, "  {view}")?;

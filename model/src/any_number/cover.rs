@@ -1,4 +1,4 @@
-//! The soundness of the proof, tested: what the explicit search sees, the closed set has.
+//! The soundness of the proof, tested: the closed set contains what the explicit search sees.
 
 use std::fmt;
 
@@ -18,13 +18,13 @@ use crate::variants::Protocol;
 pub struct Explicit {
     pub states: usize,
     pub transitions: usize,
-    /// Everybody's views of every state.
+    /// The views of all participants in every state.
     pub views: FxHashSet<LocalView>,
-    /// Everybody's views before and after every transition that they notice.
+    /// The views of all participants before and after every transition that changes their view.
     pub steps: FxHashSet<(LocalView, LocalView, Label)>,
 }
 
-/// Something that the search sees and the closed set has not.
+/// A view or a step of the search that the closed set lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Uncovered {
     View(LocalView),
@@ -46,7 +46,7 @@ impl fmt::Display for Uncovered {
 }
 
 impl Explicit {
-    /// Adds what another search has seen.
+    /// Adds the result of another search.
     pub fn add(&mut self, other: Self) {
         self.states += other.states;
         self.transitions += other.transitions;
@@ -54,7 +54,7 @@ impl Explicit {
         self.steps.extend(other.steps);
     }
 
-    /// Searches a scenario to the end, whatever breaks on the way.
+    /// Searches a scenario to the end, without checking properties.
     pub fn search(scenario: &Scenario, protocol: &Protocol) -> Result<Self, Incomplete> {
         let scenario = Scenario { properties: &[], ..scenario.clone() };
         let reduction = Reduction::of(&scenario, protocol);
@@ -63,7 +63,7 @@ impl Explicit {
             state.everyone().map(|who| LocalView::reduced(state, who, &reduction)).collect()
         };
         scenario.beginnings().iter().for_each(|state| seen.views.extend(views_of(state)));
-        // One after the other, all moves from a state are shown.
+        // The moves from one state are shown consecutively.
         let mut from: Option<(State, Vec<LocalView>)> = None;
         let end =
             explore_watched(&scenario, protocol, Limits::default(), |state, one, outcome| {
@@ -84,7 +84,7 @@ impl Explicit {
         Ok(seen)
     }
 
-    /// The first thing that the closed set has not, if there is any.
+    /// The first view or step that the closed set lacks, if any.
     pub fn uncovered_by(&self, closure: &Closure) -> Option<Uncovered> {
         let number =
             |view: &LocalView| closure.views.get_index_of(view).map(|number| number as u32);

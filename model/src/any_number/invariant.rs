@@ -1,5 +1,5 @@
-//! What the closed set says, in words: which property is kept for what reason, and for each state of
-//! the machines, what is true whenever a participant is in it.
+//! The closed set in words: why each property holds, and for each state of the machines, what is
+//! true whenever a participant is in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::scenario::catalogue::Scenario;
 use crate::scenario::state::{Activity, Content, Kind};
 use portlock::protocol::Release;
 
-/// States of which the same is true.
+/// States that share an invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
     pub is_true: String,
@@ -17,7 +17,7 @@ pub struct Fact {
     pub views: usize,
 }
 
-/// The properties, as far as the scenario owes them, each with why it is kept.
+/// The properties that the scenario checks, each with the reason why it holds.
 pub fn properties(scenario: &Scenario, views: &Views) -> Vec<String> {
     let holds = |view: &&LocalView| {
         let believes = matches!(
@@ -33,38 +33,36 @@ pub fn properties(scenario: &Scenario, views: &Views) -> Vec<String> {
         let named = |view: &LocalView| view.named.filter(|_| view.open == OpenIs::Named);
         views.keys().filter(holds).filter_map(named).all(is_true)
     };
-    let who = match scenario.removals {
-        0 => "whoever holds, the path names its file",
-        _ => "of all who hold, at most one has the file that the path names",
+    let holder = match scenario.removals {
+        0 => "the path names the file of every holder",
+        _ => "at most one holder has the file that the path names",
     };
     let why = if all(|file| file.lock == Some(ME)) {
-        "it has the kernel lock of that file, and a kernel lock has one owner"
+        "the holder has the kernel lock on that file, and a kernel lock has one owner"
     } else if all(|file| file.created_by_me) {
-        "it created that file, and an exclusive create has one winner"
+        "the holder created that file, and an exclusive create has one winner"
     } else {
-        "its record is in that file, and a file has one author"
+        "the holder's record is in that file, and a file has one author"
     };
     let removes = match (scenario.kernel_locks, scenario.probe_lies || scenario.forces) {
-        (false, _) => "who removes a file created it, since nothing is reclaimed",
+        (false, _) => "only the creator of a file removes it, because no file is reclaimed",
         (true, false) => {
-            "who removes a file created it, or has its kernel lock and has judged its holder dead"
+            "a file is removed by its creator, or by a participant that has its kernel lock and has \
+             judged its holder dead"
         }
         (true, true) => {
-            "who removes a file created it, or has its kernel lock; where the probe lies or force is \
-             used, its author may live, and has no lock"
+            "a file is removed by its creator, or by a participant that has its kernel lock; where the \
+             probe lies or force is used, the author may live, without the lock"
         }
     };
-    let but = match scenario.removals {
+    let except = match scenario.removals {
         0 => "",
-        _ => {
-            "; but for the unlink right after a confirm, when somebody outside the protocol \
-              removes the file between the two"
-        }
+        _ => "; except for an unlink whose file was removed from outside since the confirm",
     };
-    vec![format!("P1: {who}; {why}"), format!("P2: {removes}{but}")]
+    vec![format!("P1: {holder}; {why}"), format!("P2: {removes}{except}")]
 }
 
-/// What is true wherever a file is open, for every state in which one is.
+/// What is true in every state in which a file is open.
 pub fn invariant(views: &Views) -> Vec<Fact> {
     let mut by_state: BTreeMap<String, Vec<&LocalView>> = BTreeMap::new();
     for view in views.keys().filter(|view| view.open != OpenIs::Nothing) {
@@ -105,14 +103,14 @@ fn in_words(views: &[&LocalView]) -> String {
     };
     let all = |holds: fn(Content) -> bool| named.iter().all(|file| holds(file.content));
     let mine = all(|content| content == Content::Of(ME));
-    let nobodys = all(|content| !content.is_record());
+    let no_record = all(|content| !content.is_record());
     let no_stranger = all(|content| {
         !matches!(content, Content::Of(STRANGER) | Content::OldOf(STRANGER) | Content::OldAlive)
     });
     say("its kernel lock is mine", named.iter().all(|file| file.lock == Some(ME)));
     say("I created it", named.iter().all(|file| file.created_by_me));
     say("the record in it is mine", mine);
-    say("there is no record in it", nobodys);
-    say("no other process that lives has its record in it", no_stranger && !mine && !nobodys);
+    say("there is no record in it", no_record);
+    say("it has no record of another live process", no_stranger && !mine && !no_record);
     if words.len() == 1 { "nothing is certain".to_owned() } else { words.join("; ") }
 }

@@ -7,20 +7,20 @@ use crate::scenario::machines::Machine;
 use crate::scenario::state::{Activity, Content, Creator, Kind, State, Who};
 use crate::search::reduce::Reduction;
 
-/// The one whose view it is.
+/// The participant whose view it is.
 pub const ME: Who = 0;
-/// The one whose step is looked at, in a state of two.
+/// The participant that makes the step, in a state of two.
 pub const ACTOR: Who = 1;
 /// Any other thread of the process that has threads. It owns things and never moves.
 pub const SIBLING: Who = 2;
 /// Any participant of another process. It owns things and never moves.
 pub const STRANGER: Who = 3;
 
-/// One participant, followed exactly, and the shared part of the state as it concerns that one.
+/// One participant, followed exactly, and the shared part of the state as that participant sees it.
 ///
-/// Whoever else there is, is a [`SIBLING`] or a [`STRANGER`]: which one and how many there are is
-/// forgotten. So is all about an open file that the path does not name, but that it is open; and
-/// how often something may still happen: anybody may die, and any call fail, at any time.
+/// Every other participant is a [`SIBLING`] or a [`STRANGER`], without identity and number. Of an
+/// open file that the path does not name, only its existence is kept. Budgets are dropped: any
+/// process may die, and any call fail, at any time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LocalView {
     pub kind: Kind,
@@ -32,7 +32,7 @@ pub struct LocalView {
     pub seen: Content,
     /// The path was removed from outside between my confirm and my unlink.
     pub in_window: bool,
-    /// I cannot reach the path any more.
+    /// I can no longer reach the path.
     pub out_of_reach: bool,
     /// The file that the path names.
     pub named: Option<Named>,
@@ -52,7 +52,7 @@ pub enum OpenIs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Named {
     pub content: Content,
-    /// Who has the kernel lock. An open file that I share makes its lock mine.
+    /// The owner of the kernel lock. The lock of an open file that I share is mine.
     pub lock: Option<Who>,
     pub created_by_me: bool,
     /// Removed, and its name still taken (Windows).
@@ -95,26 +95,26 @@ impl LocalView {
         }
     }
 
-    /// The same without what I have read, where I will not ask about it again.
+    /// Same as [`of`](Self::of), without what I have read where no probe will use it.
     pub fn reduced(state: &State, who: Who, reduction: &Reduction) -> Self {
         let view = Self::of(state, who);
         let seen = if reduction.will_probe(view.activity) { view.seen } else { Content::Empty };
         Self { seen, ..view }
     }
 
-    /// Whether I have anything to do, or to lose.
-    pub fn at_work(&self) -> bool {
+    /// Whether I am within a call, hold, or have a file open.
+    pub fn is_active(&self) -> bool {
         self.open != OpenIs::Nothing || !matches!(self.activity, Activity::Idle | Activity::Absent)
     }
 }
 
-/// Whether two have one open file.
+/// Whether two participants share one open file.
 fn shares(state: &State, who: Who, other: Who) -> bool {
     let open = state.participant(who).open.and_then(|open| state.opened[usize::from(open)]);
     open.is_some_and(|opened| opened.shared_by & (1 << other) != 0)
 }
 
-/// Who `other` is, to `who`.
+/// `other` as `who` sees it.
 pub fn as_seen(state: &State, who: Who, other: Who) -> Who {
     if other == who {
         ME
@@ -125,7 +125,7 @@ pub fn as_seen(state: &State, who: Who, other: Who) -> Who {
     }
 }
 
-/// What `content` is, to `who`.
+/// `content` as `who` sees it.
 pub fn content_as_seen(state: &State, who: Who, content: Content) -> Content {
     match content {
         Content::Of(author) => Content::Of(as_seen(state, who, author)),
@@ -166,7 +166,7 @@ impl fmt::Display for LocalView {
             None => ", unlocked",
             Some(ME) => ", locked by me",
             Some(SIBLING) => ", locked by my process",
-            Some(_) => ", locked by another",
+            Some(_) => ", locked by another process",
         })?;
         f.write_str(if named.pending { ", being deleted" } else { "" })
     }
@@ -193,7 +193,7 @@ fn content_in_words(content: Content) -> String {
     let whose = |author| match author {
         ME => "mine",
         SIBLING => "my process's",
-        _ => "another's",
+        _ => "another process's",
     };
     match content {
         Content::Empty => "an empty file".to_owned(),
@@ -201,8 +201,8 @@ fn content_in_words(content: Content) -> String {
         Content::Foreign => "another program's data".to_owned(),
         Content::Of(author) => format!("a record, {}", whose(author)),
         Content::OldOf(author) => format!("an old record, {}", whose(author)),
-        Content::OldAlive => "the old record of one that lives".to_owned(),
-        Content::Dead(look) => format!("a dead one's record ({})", name(&look)),
-        Content::OldDead(look) => format!("a dead one's old record ({})", name(&look)),
+        Content::OldAlive => "a live process's old record".to_owned(),
+        Content::Dead(look) => format!("a dead process's record ({})", name(&look)),
+        Content::OldDead(look) => format!("a dead process's old record ({})", name(&look)),
     }
 }

@@ -1,5 +1,5 @@
-//! Rules of interference: what another's step does to what I see. None is written down: each is
-//! read off a step, as the difference between the view before and the view after.
+//! Rules of interference: how a step of another participant changes my view. Each is derived from a
+//! step, as the difference between the views before and after it.
 
 use std::fmt;
 
@@ -7,35 +7,34 @@ use super::local_view::{LocalView, OpenIs};
 use crate::scenario::machines::{Op, Reply};
 use crate::scenario::state::{Activity, Content, Move, State, Who};
 
-/// How a step that changed a view came about.
+/// The cause of a step from view to view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Label {
-    /// It was my own.
     Own,
     By(Rule),
 }
 
-/// What happens, and what that does to a view.
+/// What happens, and how that changes a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rule {
     pub act: Act,
     pub changes: Changes,
 }
 
-/// What another does, or what happens of itself.
+/// What another participant does, or an event that no participant makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Act {
     Call(Op),
     Fork,
     Crash,
-    /// Somebody outside the protocol removes the path.
+    /// The path is removed from outside.
     Remove,
-    /// Begins, decides, stops: nothing that others can see.
+    /// A begin, an answer or a stop, which others cannot see.
     Unseen,
 }
 
-/// Whose move it is: who acts, or who dies.
-fn whose(one: Move) -> Option<Who> {
+/// The participant that acts or dies.
+fn actor(one: Move) -> Option<Who> {
     match one {
         Move::Begin(who)
         | Move::Call(who, _)
@@ -50,7 +49,7 @@ fn whose(one: Move) -> Option<Who> {
 }
 
 impl Label {
-    /// Of a move in `state` that took what `who` sees from `before` to `after`.
+    /// The label of a move in `state` that changed the view of `who` from `before` to `after`.
     pub fn of(
         state: &State,
         who: Who,
@@ -68,8 +67,8 @@ impl Label {
             | Move::Suspend(_)
             | Move::LoseReach(_) => Act::Unseen,
         };
-        let own = whose(one).is_some_and(|actor| match act {
-            // With a process all its threads die.
+        let own = actor(one).is_some_and(|actor| match act {
+            // A death ends all threads of a process.
             Act::Crash => state.same_process(actor, who),
             Act::Call(_) | Act::Fork | Act::Remove | Act::Unseen => actor == who,
         });
@@ -77,7 +76,7 @@ impl Label {
     }
 }
 
-/// What can change in a view by another's step.
+/// What a step of another participant can change in a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
     Appears,
@@ -99,19 +98,19 @@ enum Change {
 
 const CHANGES: [(Change, &str); 15] = [
     (Change::Appears, "a file appears at the path"),
-    (Change::Vanishes, "the path names nothing any more"),
+    (Change::Vanishes, "the path names no file"),
     (Change::Recorded, "the named file gets its record"),
     (Change::Garbled, "the named file gets a part of a record"),
     (Change::Emptied, "the named file is emptied"),
-    (Change::Dies, "the named file's record is a dead one's"),
+    (Change::Dies, "the author of the named file's record is dead"),
     (Change::Locked, "the named file is locked"),
     (Change::Unlocked, "the named file is unlocked"),
     (Change::Pends, "the named file is being deleted"),
     (Change::SeenDies, "the author of what I read is dead"),
-    (Change::Orphaned, "my open file has no name any more"),
+    (Change::Orphaned, "my open file has lost its name"),
     (Change::ParentCloses, "my parent has closed our open file"),
     (Change::WindowOpens, "what I confirmed is out of date"),
-    (Change::Forked, "I come to be, a child"),
+    (Change::Forked, "I am forked"),
     (Change::Other, "something else changes"),
 ];
 
@@ -136,13 +135,13 @@ impl Changes {
             note(Change::Unlocked, was.lock.is_some() && is.lock.is_none());
             note(Change::Pends, !was.pending && is.pending);
         }
-        let comes = before.activity == Activity::Absent && after.activity != Activity::Absent;
+        let forked = before.activity == Activity::Absent && after.activity != Activity::Absent;
         note(Change::SeenDies, before.seen != after.seen && is_dead(after.seen));
         note(Change::Orphaned, before.open == OpenIs::Named && after.open == OpenIs::Orphan);
         note(Change::ParentCloses, before.with_parent && !after.with_parent);
         note(Change::WindowOpens, !before.in_window && after.in_window);
-        note(Change::Forked, comes);
-        note(Change::Other, before.activity != after.activity && !comes);
+        note(Change::Forked, forked);
+        note(Change::Other, before.activity != after.activity && !forked);
         Self(bits)
     }
 }
@@ -154,11 +153,11 @@ fn is_dead(content: Content) -> bool {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.act {
-            Act::Call(op) => write!(f, "another's {}", format!("{op:?}").to_lowercase())?,
+            Act::Call(op) => write!(f, "{} by another", format!("{op:?}").to_lowercase())?,
             Act::Fork => f.write_str("a fork")?,
             Act::Crash => f.write_str("a death")?,
             Act::Remove => f.write_str("a removal from outside")?,
-            Act::Unseen => f.write_str("another's own business")?,
+            Act::Unseen => f.write_str("an invisible step of another")?,
         }
         let happens = |change: Change| self.changes.0 & (1 << change as u32) != 0;
         let words = CHANGES.iter().filter(|(change, _)| happens(*change)).map(|&(_, words)| words);

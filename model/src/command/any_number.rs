@@ -16,13 +16,13 @@ use crate::variants::Protocol;
 
 #[derive(Args)]
 pub(super) struct AnyNumber {
-    /// Only the scenario of this name; and in full, with the invariant and the rules of interference.
+    /// Only this scenario, in full: with the invariant and the rules of interference.
     #[arg(long)]
     scenario: Option<String>,
     /// A wrong protocol instead of the shipped one.
     #[arg(long)]
     variant: Option<String>,
-    /// Hold the proof to every state and transition of the search with so many that acquire.
+    /// Compare the proof with every state and transition of the search with this many participants.
     #[arg(long, value_parser = clap::value_parser!(u8).range(2..=PARTICIPANTS as i64))]
     cover: Option<u8>,
     #[command(flatten)]

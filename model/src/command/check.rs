@@ -12,7 +12,7 @@ use crate::search::explore::{Incomplete, Limits, Seen, explore};
 
 #[derive(Args)]
 pub(super) struct Check {
-    /// Only the scenario of this name.
+    /// Only this scenario.
     #[arg(long)]
     scenario: Option<String>,
     /// How many participants that acquire, 2 or more.
@@ -26,10 +26,10 @@ pub(super) struct Check {
     /// All scenarios at 3 participants and base at 4 as well.
     #[arg(long, conflicts_with_all = ["scenario", "participants"])]
     long: bool,
-    /// Writes the counts that are found to model/counts.txt, with which they are compared otherwise.
+    /// Write the counts to model/counts.txt instead of comparing with it.
     #[arg(long, conflicts_with_all = ["variant", "states", "crashes", "faults", "removals", "suspensions"])]
     pin: bool,
-    /// Stop, as incomplete, beyond so many states.
+    /// Stop, as incomplete, beyond this many states.
     #[arg(long, default_value_t = usize::MAX)]
     states: usize,
     /// One JSON object a scenario on standard output.
@@ -38,7 +38,7 @@ pub(super) struct Check {
 }
 
 impl Check {
-    /// The scenarios to search, and how many participants each was made for.
+    /// The scenarios to search, each with its number of participants.
     fn scenarios(&self) -> Result<Vec<(Scenario, usize)>, String> {
         let participants = self.participants.map(usize::from);
         let mut scenarios: Vec<_> = match (&self.scenario, participants) {
@@ -59,7 +59,7 @@ impl Check {
 
 pub(super) fn run(check: &Check) -> Result<(), String> {
     let protocol = protocol_of(check.variant.as_deref())?;
-    // What is committed is of the shipped machines in the usual scenarios.
+    // The committed counts are of the shipped machines with the scenarios' own budgets.
     let usual = check.variant.is_none() && !check.budgets.any();
     let mut pinned =
         Pinned::read().or_else(|why| if check.pin { Ok(Pinned::default()) } else { Err(why) })?;

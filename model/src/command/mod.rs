@@ -14,7 +14,7 @@ use crate::scenario::state::PARTICIPANTS;
 use crate::variants::catalogue;
 use crate::variants::{self, Caught, Protocol, SHIPPED};
 
-/// Same as `print!`, except that a reader that has left ends the program quietly.
+/// Same as `print!`, except that a closed pipe ends the program quietly.
 macro_rules! out {
     ($($part:tt)*) => {
         if std::io::Write::write_fmt(&mut std::io::stdout(), format_args!($($part)*)).is_err() {
@@ -23,7 +23,7 @@ macro_rules! out {
     };
 }
 
-/// Same as `out!`, with a line's end.
+/// Same as `out!`, with a newline.
 macro_rules! outln {
     ($($part:tt)*) => {
         out!("{}\n", format_args!($($part)*))
@@ -48,11 +48,11 @@ enum What {
     Check(check::Check),
     /// Proves P1 and P2 for any number of participants, in every scenario where that is possible.
     AnyNumber(any_number::AnyNumber),
-    /// Catches every wrong protocol and prints the table; with a name, that one's shortest trace.
+    /// Catches every wrong protocol and prints the table; with a name, prints its shortest trace.
     Variants {
-        /// The one to show.
+        /// The wrong protocol to show.
         name: Option<String>,
-        /// Only their names, and what is known to break: one JSON object each.
+        /// Only the names and the broken properties, one JSON object each.
         #[arg(long, conflicts_with_all = ["name", "check"])]
         names: bool,
         /// Compare the table with the one in model/README.md, and fail if it differs.
@@ -61,21 +61,21 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Runs one schedule, and prints it move by move.
+    /// Runs one schedule and prints its moves.
     Replay(replay::Replay),
     /// Draws one of the pictures of `model/pictures`, as SVG.
     Picture {
         name: Picture,
-        /// Where to; standard output if it is not given.
+        /// The file to write instead of standard output.
         #[arg(long)]
         svg: Option<PathBuf>,
     },
     /// Prints the transition tables of the shipped machines.
     Table {
-        /// One JSON object a start and a cell.
+        /// One JSON object for each start and each cell.
         #[arg(long)]
         json: bool,
-        /// That of a wrong protocol.
+        /// The table of a wrong protocol.
         #[arg(long, requires = "json")]
         variant: Option<String>,
     },
@@ -83,12 +83,12 @@ enum What {
     Steps {
         #[command(flatten)]
         chosen: Chosen,
-        /// Look at no further states beyond so many steps.
+        /// Expand no more states after this many steps.
         #[arg(long, default_value_t = usize::MAX)]
         limit: usize,
     },
-    /// Makes every transition of the search on a real filesystem, and compares: by default all
-    /// scenarios at 2 participants that can be had there.
+    /// Makes every transition of the search on a real filesystem, and compares: by default in all
+    /// scenarios at 2 participants that are possible there.
     #[cfg(target_os = "linux")]
     Conform(crate::conformance::command::Conform),
 }
@@ -102,7 +102,7 @@ struct Budgets {
     /// How many calls fail in all.
     #[arg(long)]
     faults: Option<u8>,
-    /// How often somebody outside the protocol removes the path.
+    /// How often the path is removed from outside.
     #[arg(long)]
     removals: Option<u8>,
     /// How many participants stop forever.
@@ -111,7 +111,7 @@ struct Budgets {
 }
 
 impl Budgets {
-    /// Whether any is not the scenario's own.
+    /// Whether any budget is not the scenario's own.
     fn any(&self) -> bool {
         let Self { crashes, faults, removals, suspensions } = self;
         [crashes, faults, removals, suspensions].into_iter().any(Option::is_some)
@@ -153,7 +153,6 @@ impl Chosen {
     }
 }
 
-/// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let done = match Command::parse().what {
         What::Check(check) => check::run(&check),

@@ -16,10 +16,10 @@ use crate::variants::Protocol;
 pub(super) struct Replay {
     #[command(flatten)]
     chosen: Chosen,
-    /// One JSON object a move, and one for the end.
+    /// One JSON object for each move, and one for the end.
     #[arg(long)]
     json: bool,
-    /// Draw it into this file as well, as a sequence diagram.
+    /// Also draw it into this file, as a sequence diagram.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// The beginning and the moves, as `0/3/1/…`.
@@ -39,7 +39,7 @@ pub(super) fn run(replay: &Replay) -> Result<(), String> {
     };
     let run = schedule::run(&scenario, &protocol, schedule, solo);
     if let Some(file) = &replay.svg {
-        write_to(file, &sequence::draw(scenario.kinds.len(), &run, &origin.story(&scenario)))?;
+        write_to(file, &sequence::draw(scenario.kinds.len(), &run, &origin.heading(&scenario)))?;
     }
     if replay.json {
         lines(&run).iter().for_each(|line| outln!("{line}"));
@@ -53,9 +53,9 @@ pub(super) fn run(replay: &Replay) -> Result<(), String> {
     Ok(())
 }
 
-/// The property that a schedule breaks. One that an engine found breaks one property; another may
-/// break on the way there, so the one that breaks at its end is meant, with each property looked at
-/// by itself. If none does, it is the first that breaks, and the schedule ends there.
+/// The property that a schedule breaks. Another property may break before the end of the schedule,
+/// so each is checked alone, and the one that breaks at the end is returned. If none does, it is
+/// the first that breaks, and the schedule ends there.
 fn broken_by(scenario: &Scenario, protocol: &Protocol, schedule: &Schedule) -> Option<Found> {
     let at_the_end = scenario.properties.iter().find_map(|&property| {
         let one = Scenario { properties: property.only(), ..scenario.clone() };

@@ -13,39 +13,39 @@ use crate::scenario::state::PARTICIPANTS;
 
 #[derive(Args)]
 pub struct Conform {
-    /// Only the scenarios of these names.
+    /// Only these scenarios.
     #[arg(long)]
     scenario: Vec<String>,
-    /// How many participants that acquire, 2 or more.
+    /// How many participants acquire, 2 or more.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=PARTICIPANTS as i64))]
     participants: u8,
-    /// Only what the filesystem and the adapters can tell apart, without the states of the machines.
+    /// Only the states that the filesystem and the adapters can distinguish, without those of the
+    /// machines.
     #[arg(long)]
     coarse: bool,
-    /// So many moves in random order instead, none of them a machine's.
+    /// Make this many random moves instead, not driven by the machines.
     #[arg(long)]
     random: Option<u64>,
-    /// For the random order.
+    /// Seed of the random moves.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Measures what docs/platforms.md has of a filesystem instead, and prints its row, which
-    /// begins with this name.
+    /// Measure the filesystem for docs/platforms.md instead, and print its row, which begins with
+    /// this name.
     #[arg(long)]
     row: Option<String>,
     /// The same directory, mounted a second time.
     #[arg(long, requires = "row")]
     twin: Option<PathBuf>,
-    /// Where, on the filesystem in question: a directory is made in it, and removed at the end.
+    /// A directory on the filesystem to test. A directory is made in it, and removed at the end.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     dir: PathBuf,
 }
 
-/// Runs it.
 pub fn run(args: &Conform) -> Result<(), String> {
     let here = |error| format!("{}: {error}", args.dir.display());
     if let Some(name) = &args.row {
         let row = Row::measure(name, &args.dir, args.twin.as_deref()).map_err(here)?;
-        return tell(&row.to_string());
+        return print_line(&row.to_string());
     }
     if let Some(moves) = args.random {
         let began = Instant::now();
@@ -53,14 +53,14 @@ pub fn run(args: &Conform) -> Result<(), String> {
             .map_err(here)?
             .map_err(|disagreement| format!("{disagreement}  seed {}", args.seed))?;
         let (seed, took) = (args.seed, began.elapsed().as_secs_f64());
-        return tell(&format!(
-            "random, seed {seed}: {} calls agree, {} watches untold, {} odd ages, {} hidden names, \
+        return print_line(&format!(
+            "random, seed {seed}: {} calls agree, {} unknown watches, {} odd ages, {} hidden names, \
              {took:.1} s",
-            calls.made, calls.untold, calls.odd_ages, calls.hidden
+            calls.made, calls.unknown, calls.odd_ages, calls.hidden
         ));
     }
-    tell(&format!(
-        "{:<32} {:>9} {:>11} {:>7} {:>8} {:>9} {:>9} {:>7} {:>6} {:>6} {:>6} {:>7}",
+    print_line(&format!(
+        "{:<32} {:>9} {:>11} {:>7} {:>8} {:>9} {:>9} {:>7} {:>7} {:>6} {:>6} {:>7}",
         "scenario",
         "states",
         "transitions",
@@ -69,7 +69,7 @@ pub fn run(args: &Conform) -> Result<(), String> {
         "moves",
         "calls",
         "instead",
-        "untold",
+        "unknown",
         "ages",
         "hidden",
         "seconds"
@@ -77,19 +77,19 @@ pub fn run(args: &Conform) -> Result<(), String> {
     for scenario in args.scenarios()? {
         let name = scenario.name;
         if let Some(why) = cannot_be_real(&scenario) {
-            tell(&format!("{name:<32} not made: {why}"))?;
+            print_line(&format!("{name:<32} not made: {why}"))?;
             continue;
         }
         let grain = if args.coarse { Grain::Scenes } else { Grain::Machines };
         let seen = SceneGraph::new(scenario, grain).conform(&args.dir, None).map_err(here)?;
         let seen = seen.map_err(|disagreement| disagreement.to_string())?;
         let Conformed { states, transitions, scenes, steps, moves, calls, took } = seen;
-        tell(&format!(
+        print_line(&format!(
             "{name:<32} {states:>9} {transitions:>11} {scenes:>7} {steps:>8} {moves:>9} {:>9} {:>7} \
-             {:>6} {:>6} {:>6} {:>7.1}",
+             {:>7} {:>6} {:>6} {:>7.1}",
             calls.made,
             calls.instead,
-            calls.untold,
+            calls.unknown,
             calls.odd_ages,
             calls.hidden,
             took.as_secs_f64()
@@ -115,9 +115,9 @@ impl Conform {
     }
 }
 
-/// A line on standard output, at once, since the next may take minutes.
-fn tell(line: &str) -> Result<(), String> {
+/// Prints a line and flushes it, because the next line may take minutes.
+fn print_line(line: &str) -> Result<(), String> {
     let mut stdout = std::io::stdout();
-    let told = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
-    told.map_err(|error| format!("standard output: {error}"))
+    let printed = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    printed.map_err(|error| format!("standard output: {error}"))
 }

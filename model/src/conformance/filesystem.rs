@@ -1,4 +1,4 @@
-//! What a filesystem does that the table in docs/platforms.md has: a row of measurements.
+//! The measurements of one filesystem, as a row of the table in docs/platforms.md.
 
 use std::fmt;
 use std::fs::{File, FileTimes, OpenOptions};
@@ -12,7 +12,7 @@ use portlock::protocol::{self, Confirm, Create, Done, FileSystem};
 use portlock::{AcquireError, Guarantee, Holder, Lock};
 use rustix::fs::{FlockOperation, flock};
 
-/// One filesystem.
+/// The measurements of one filesystem.
 pub struct Row {
     name: String,
     kernel_lock: &'static str,
@@ -30,8 +30,8 @@ impl fmt::Display for Row {
 }
 
 impl Row {
-    /// Measures in a directory of its own in `parent`, which is removed afterwards. `twin` is the
-    /// same `parent` through another mount.
+    /// Measures in a new directory in `parent`, which it removes at the end. `twin` is the same
+    /// `parent` through another mount.
     pub fn measure(name: &str, parent: &Path, twin: Option<&Path>) -> io::Result<Self> {
         let own = format!("portlock-row-{}", std::process::id());
         let directory = parent.join(&own);
@@ -67,26 +67,26 @@ fn try_lock(file: impl AsFd) -> rustix::io::Result<()> {
     flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
-/// What the kernel lock of one open file is to another.
+/// Whether the kernel lock of one open file excludes another, and a close frees it.
 fn kernel_lock(directory: &Path) -> io::Result<&'static str> {
     let file = make(directory, "lock")?;
     let other = OpenOptions::new().read(true).write(true).open(directory.join("lock"))?;
-    let told = match (try_lock(&file), try_lock(&other)) {
+    let result = match (try_lock(&file), try_lock(&other)) {
         (Ok(()), Err(rustix::io::Errno::WOULDBLOCK)) => "yes",
         (Ok(()), Ok(())) => "**does not exclude**",
         _ => "no",
     };
     drop(file);
-    let freed = told != "yes" || try_lock(&other).is_ok();
+    let freed = result != "yes" || try_lock(&other).is_ok();
     std::fs::remove_file(directory.join("lock"))?;
-    Ok(if freed { told } else { "**not freed by close**" })
+    Ok(if freed { result } else { "**not freed by close**" })
 }
 
-/// What a second acquire is told while the first holds, and which guarantee that one has.
+/// Whether a second acquire is refused while the first holds, and the guarantee of the first.
 fn exclusion(directory: &Path) -> io::Result<&'static str> {
     let lock = Lock::at(directory.join("held.lock"));
     let guard = lock.try_acquire().map_err(io::Error::other)?;
-    let told = match (lock.try_acquire(), guard.guarantee()) {
+    let excluded_by = match (lock.try_acquire(), guard.guarantee()) {
         (Err(AcquireError::Held(_)), Guarantee::KernelLock) => "kernel lock",
         (Err(AcquireError::Held(_)), Guarantee::ExclusiveCreate) => "exclusive create",
         (Ok(_), _) => "**none**",
@@ -97,10 +97,10 @@ fn exclusion(directory: &Path) -> io::Result<&'static str> {
     if left > 0 {
         return Err(io::Error::other(format!("{left} files were left after a release")));
     }
-    Ok(told)
+    Ok(excluded_by)
 }
 
-/// Which dead holders an acquire reclaims from.
+/// From which dead holders an acquire reclaims.
 fn reclaim(directory: &Path) -> io::Result<String> {
     let path = directory.join("stale.lock");
     let lock = Lock::at(&path);
@@ -111,27 +111,27 @@ fn reclaim(directory: &Path) -> io::Result<String> {
     let mut elsewhere = ours.clone();
     elsewhere.pid_namespace = ours.pid_namespace.map(|namespace| namespace + 1);
     let mut gone = ours;
-    // Higher than any.
+    // Linux gives out no pid above 2^22.
     gone.pid = 5_000_000;
-    let mut told = Vec::new();
-    for (who, record) in [("here", gone), ("in another pid namespace", elsewhere)] {
+    let mut reclaimed = Vec::new();
+    for (place, record) in [("here", gone), ("in another pid namespace", elsewhere)] {
         std::fs::write(&path, record.to_bytes())?;
         match lock.try_acquire() {
             Ok(guard) => {
-                told.push(who);
+                reclaimed.push(place);
                 guard.release().map_err(io::Error::other)?;
             }
             Err(AcquireError::Held(_)) => std::fs::remove_file(&path)?,
             Err(error) => return Err(io::Error::other(error)),
         }
     }
-    Ok(match told.as_slice() {
+    Ok(match reclaimed.as_slice() {
         [] => "none".to_owned(),
-        _ => format!("of the dead {}", told.join(" and ")),
+        _ => format!("from dead holders {}", reclaimed.join(" and ")),
     })
 }
 
-/// Whether the number of a file that is gone is given out again at once.
+/// Whether the inode number of a removed file is reused at once.
 fn inode_numbers(directory: &Path) -> io::Result<Option<String>> {
     let number_of_next = || -> io::Result<u64> {
         let number = make(directory, "number")?.metadata()?.ino();
@@ -142,27 +142,27 @@ fn inode_numbers(directory: &Path) -> io::Result<Option<String>> {
     Ok(reused.then(|| "inode numbers are reused at once".to_owned()))
 }
 
-/// The link count of an open file that was removed, where it is not 0, and what is left of it.
+/// The link count of a removed open file, where it is not 0, and the name that is left.
 fn link_count(directory: &Path) -> io::Result<Vec<String>> {
     let file = make(directory, "removed")?;
     std::fs::remove_file(directory.join("removed"))?;
     let links = file.metadata()?.nlink();
     let left: Vec<_> = std::fs::read_dir(directory)?.collect::<Result<_, _>>()?;
-    let mut told = Vec::new();
+    let mut remarks = Vec::new();
     if links != 0 {
-        told.push(format!("a removed open file has link count {links}"));
+        remarks.push(format!("a removed open file has link count {links}"));
     }
     if let [left] = left.as_slice() {
         let name = left.file_name();
         let name: String =
             name.to_string_lossy().chars().take_while(|c| !c.is_ascii_digit()).collect();
-        told.push(format!("a removed open file is listed as `{name}…`"));
+        remarks.push(format!("a removed open file is listed as `{name}…`"));
     }
-    Ok(told)
+    Ok(remarks)
 }
 
-/// What a filesystem does with the time of a file's last change that others do not, as it bears on
-/// the age of a file: nothing on most.
+/// Unusual behaviour of modification times that affects the age of a file. Most filesystems have
+/// none.
 pub(super) fn quirks_of_time(directory: &Path) -> io::Result<Vec<String>> {
     let path = directory.join("dated");
     let make_dated = |time| -> io::Result<File> {
@@ -174,7 +174,7 @@ pub(super) fn quirks_of_time(directory: &Path) -> io::Result<Vec<String>> {
     let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
     let mut quirks = Vec::new();
 
-    // A time of two seconds' precision is cut by just this.
+    // A precision of two seconds rounds this time down by the most.
     let odd = long_ago + Duration::from_nanos(1_999_999_999);
     let file = make_dated(odd)?;
     let early = odd.duration_since(dated(&file)?).unwrap_or_default();
@@ -186,20 +186,20 @@ pub(super) fn quirks_of_time(directory: &Path) -> io::Result<Vec<String>> {
     let file = make_dated(long_ago)?;
     std::fs::remove_file(&path)?;
     if dated(&file)? > odd {
-        quirks.push("a removed file looks as if changed by that".to_owned());
+        quirks.push("a removal changes the file's time".to_owned());
     }
 
     let file = make_dated(long_ago)?;
     file.set_len(0)?;
     if dated(&file)? <= odd {
-        quirks.push("to empty an empty file does not change its time".to_owned());
+        quirks.push("truncating an empty file does not change its time".to_owned());
     }
     drop(file);
     std::fs::remove_file(&path)?;
     Ok(quirks)
 }
 
-/// What a second mount sees of the first, and the first of what the second does.
+/// Whether two mounts see each other's locks and removals.
 fn across(directory: &Path, twin: &Path) -> io::Result<Vec<String>> {
     let file = make(directory, "twin")?;
     try_lock(&file)?;
@@ -211,41 +211,41 @@ fn across(directory: &Path, twin: &Path) -> io::Result<Vec<String>> {
     };
     drop(other);
     std::fs::remove_file(directory.join("twin"))?;
-    let mut told = Vec::new();
+    let mut remarks = Vec::new();
     if excludes {
-        told.push("two mounts see each other's kernel locks".to_owned());
-        told.push(refusal_across(directory, twin)?);
+        remarks.push("two mounts see each other's kernel locks".to_owned());
+        remarks.push(refusal_across(directory, twin)?);
     } else {
-        told.push("**two mounts do not see each other's kernel locks**".to_owned());
+        remarks.push("**two mounts do not see each other's kernel locks**".to_owned());
     }
-    told.extend(removal_across(directory, twin)?);
-    Ok(told)
+    remarks.extend(removal_across(directory, twin)?);
+    Ok(remarks)
 }
 
-/// What one is told who comes by the second mount while the lock is held through the first, and
-/// whether it gets the lock as soon as that is released.
+/// Whether an acquire through the second mount reports the holder while the lock is held through
+/// the first, and gets the lock once it is released.
 fn refusal_across(directory: &Path, twin: &Path) -> io::Result<String> {
     let other = Lock::at(twin.join("held.lock"));
-    // So that the second mount remembers that nothing is there.
+    // So that the second mount caches that the path is free.
     let guard = other.try_acquire().map_err(io::Error::other)?;
     guard.release().map_err(io::Error::other)?;
     let guard = Lock::at(directory.join("held.lock")).try_acquire().map_err(io::Error::other)?;
-    let told = match other.try_acquire() {
+    let refusal = match other.try_acquire() {
         Ok(_) => return Err(io::Error::other("two hold, through two mounts")),
         Err(AcquireError::Held(held)) if held.holder.is_some() => {
-            "who comes by the other is told by whom it is held"
+            "a refusal through the other mount names the holder"
         }
-        Err(AcquireError::Held(_)) => "who comes by the other is refused, but may not read by whom",
+        Err(AcquireError::Held(_)) => "a refusal through the other mount cannot name the holder",
         Err(error) => return Err(io::Error::other(error)),
     };
     guard.release().map_err(io::Error::other)?;
     let next = other.try_acquire().map_err(io::Error::other)?;
     next.release().map_err(io::Error::other)?;
-    Ok(told.to_owned())
+    Ok(refusal.to_owned())
 }
 
-/// Goes on until the clock by which the filesystem dates changes has passed this time, which it
-/// does in ticks of some milliseconds. `directory` itself is not changed.
+/// Waits until the filesystem's clock, which has ticks of some milliseconds, has passed this time.
+/// Does not change `directory` itself.
 fn until_later_than(time: SystemTime, directory: &Path) -> io::Result<()> {
     let path = directory.with_extension("tick");
     loop {
@@ -257,13 +257,13 @@ fn until_later_than(time: SystemTime, directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether a confirm sees at once that the file was removed, or replaced, through the other mount;
-/// and whether the attributes of the path alone would have shown it.
+/// Whether a confirm sees at once that the file was removed or replaced through the other mount,
+/// and whether the attributes of the path alone would show it.
 fn removal_across(directory: &Path, twin: &Path) -> io::Result<Vec<String>> {
     let (mut stale, mut missed) = (false, Vec::new());
-    // The second mount renames a file that it has open instead of removing it, on NFS.
+    // On NFS the second mount renames a file that it has open instead of removing it.
     for (replaced, has_it_open) in [(false, false), (false, true), (true, false), (true, true)] {
-        // A name of its own, since a mount remembers what it has removed, too.
+        // A new name each time, because a mount also caches what it has removed.
         let name = format!("removed-{replaced}-{has_it_open}.lock");
         let path = directory.join(&name);
         let mut ours = portlock::adapter(&path, None);
@@ -272,7 +272,7 @@ fn removal_across(directory: &Path, twin: &Path) -> io::Result<Vec<String>> {
             return Err(io::Error::other(format!("a new file: {calls:?}")));
         }
         let before = std::fs::symlink_metadata(&path)?.ino();
-        // NFS 3 knows that names have changed by the time of the directory's last change alone.
+        // NFS 3 detects changed names only by the directory's modification time.
         until_later_than(std::fs::metadata(directory)?.modified()?, directory)?;
         let there = twin.join(&name);
         let open = has_it_open.then(|| File::open(&there)).transpose()?;
@@ -293,7 +293,7 @@ fn removal_across(directory: &Path, twin: &Path) -> io::Result<Vec<String>> {
             std::fs::remove_file(&there)?;
         }
     }
-    let stale = stale.then(|| "`stat` tells of the past".to_owned());
+    let stale = stale.then(|| "`stat` answers from a cache".to_owned());
     let missed = match missed.as_slice() {
         [] => "a removal through the other mount is confirmed at once".to_owned(),
         missed => format!(

@@ -1,12 +1,12 @@
 //! A state on a real filesystem: the same participants and files, moved by the same machines
 //! through the shipped adapter, and compared with the model after each move.
 //!
-//! One process drives all participants, since a kernel lock belongs to the open file. What is
-//! simulated is the pid probe ([`InLockStep`] lists the rest): the pids in the records are
-//! higher than any that Linux gives out.
+//! One process drives all participants, because a kernel lock belongs to the open file. The pid
+//! probe is simulated ([`InLockStep`] lists the rest): the pids in the records are higher than any
+//! that Linux gives out.
 //!
-//! Each file has a *witness* (`witness.rs`), opened right after the file was made and closed when the
-//! model forgets the file.
+//! Each file has a *witness* (`witness.rs`), which is opened right after the file was made and
+//! closed when the model drops the file.
 
 mod lock_step;
 
@@ -31,41 +31,40 @@ use crate::scenario::state::{
     Activity, Content, FILES, Inode, Kind, Move, PARTICIPANTS, State, Who,
 };
 
-/// The name of the lock file.
 const NAME: &str = "conformance.lock";
 
 /// Higher than any pid: Linux gives out at most 2^22.
 const FIRST_PID: u32 = 5_000_000;
-/// Whose live process the old format's records name that no participant wrote.
+/// The pid of the live process in records of the old format that no participant wrote.
 const LIVES: u32 = FIRST_PID - 1;
-/// The pid of the dead process that left what is there at the start.
+/// The pid of the dead process that left the file of the beginning.
 const DEAD: u32 = FIRST_PID - 2;
-/// How far back a file's time is set that is to be old: beyond the grace, and FAT's rounding.
+/// How far back the time of an old file is set: beyond the grace, and FAT's rounding.
 const LONG_AGO: Duration = Duration::from_secs(10);
 
-/// A wait for an event that has happened is over long before. Where the system does not tell, the
-/// adapter looks by itself, after half a second at the earliest.
-const UNTOLD: Duration = Duration::from_millis(400);
-/// How often it may be late, since a machine can stall.
+/// A wait for an event that has happened ends long before. Without an event the adapter polls,
+/// after half a second at the earliest.
+const LATE: Duration = Duration::from_millis(400);
+/// How many waits may be late, because a machine can stall.
 const STALLS: u64 = 2;
 
-/// Why the two do not agree, as a sentence.
+/// How the model and the kernel differ, as a sentence.
 pub type Differs = String;
 
-/// What a participant is on the real system.
+/// A participant on the real system.
 #[derive(Default)]
 struct Real {
-    /// Of its present process, which it shares with the threads of that.
+    /// The pid of its current process, which all its threads share.
     pid: u32,
-    /// Its end of the shipped adapter. A forked child has none.
+    /// Its shipped adapter. A forked child has none.
     adapter: Option<Box<dyn Adapter>>,
-    /// What makes its calls if it is an agent of the old format.
+    /// Makes its calls if it is an agent of the old format.
     legacy: LegacyAgent,
-    /// What a forked child has of its parent: the same open file.
+    /// The open file that a forked child shares with its parent.
     inherited: Option<File>,
 }
 
-/// How long ago a file was changed that looks as old as this.
+/// How long ago a file of this age was changed.
 fn ago(age: Age) -> Duration {
     match age {
         Age::Young => Duration::ZERO,
@@ -76,7 +75,7 @@ fn ago(age: Age) -> Duration {
 /// A state on a real filesystem.
 pub struct Kernel<'a> {
     scenario: &'a Scenario,
-    /// A file may look older or younger than it is: ages are counted and not compared.
+    /// A file may look older or younger than it is, so odd ages are counted and not compared.
     times_are_odd: bool,
     directory: PathBuf,
     path: PathBuf,
@@ -86,18 +85,18 @@ pub struct Kernel<'a> {
     pub calls: Calls,
 }
 
-/// How many calls were made, and what else was seen.
+/// Counts of the calls, and of tolerated differences.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Calls {
     /// Calls of the trait that the adapter answered.
     pub made: u64,
     /// Calls that the model answered instead.
     pub instead: u64,
-    /// Watches that could not tell, where the model told.
-    pub untold: u64,
-    /// Waits for an event that the system did not tell of, until the adapter looked by itself.
+    /// Watches that reported unknown where the model did not.
+    pub unknown: u64,
+    /// Waits without an event of the system, which ended when the adapter polled.
     pub late: u64,
-    /// Ages other than in the model, on a filesystem whose times are odd.
+    /// Ages that differ from the model's, on a filesystem with odd times.
     pub odd_ages: u64,
     /// Names that the filesystem itself left in the directory, such as `.nfs…`.
     pub hidden: u64,
@@ -107,7 +106,7 @@ impl Calls {
     pub fn add(&mut self, other: Self) {
         self.made += other.made;
         self.instead += other.instead;
-        self.untold += other.untold;
+        self.unknown += other.unknown;
         self.late += other.late;
         self.odd_ages += other.odd_ages;
         self.hidden += other.hidden;
@@ -115,7 +114,7 @@ impl Calls {
 }
 
 impl<'a> Kernel<'a> {
-    /// Makes a directory of its own in `parent`, which it removes when dropped.
+    /// Makes a new directory in `parent`, which it removes when dropped.
     pub fn new(scenario: &'a Scenario, parent: &Path) -> io::Result<Self> {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -138,7 +137,7 @@ impl<'a> Kernel<'a> {
         })
     }
 
-    /// Begins again: no participant has a file open, and the path names what `state` says.
+    /// Begins a run: no participant has a file open, and the path names the file of `state`.
     pub fn begin(&mut self, state: &State) -> io::Result<()> {
         self.participants = Default::default();
         self.files = Default::default();
@@ -148,15 +147,15 @@ impl<'a> Kernel<'a> {
             }
         }
         for who in state.everyone() {
-            self.be_born(state, who);
+            self.start_process(state, who);
         }
         let Some((inode, file)) = state.path.zip(state.named()) else { return Ok(()) };
         std::fs::write(&self.path, self.bytes_of(file.content))?;
         self.see_new_file(inode)
     }
 
-    /// A new process for `who` and its threads, with nothing open.
-    fn be_born(&mut self, state: &State, who: Who) {
+    /// A new process for `who` and its threads, without open files.
+    fn start_process(&mut self, state: &State, who: Who) {
         let pid = self.next_pid;
         self.next_pid += 1;
         for one in state.everyone().filter(|&one| state.same_process(one, who)) {
@@ -169,7 +168,7 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    /// Opens the witness of the file that the path has named for a moment.
+    /// Opens the witness of the file that the path has just named.
     fn see_new_file(&mut self, inode: Inode) -> io::Result<()> {
         self.files[usize::from(inode)] = Some(Witness::open(&self.path)?);
         Ok(())
@@ -189,8 +188,8 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    /// Makes the move that led from `before` to `outcome` in the model, and compares the replies and
-    /// the state of the machine. Both states must number files and participants alike.
+    /// Makes a move of the model, from `before` to `outcome`, and compares the replies and the
+    /// state of the machine. Both states must number files and participants alike.
     pub fn make(&mut self, before: &State, one: Move, outcome: &Outcome) -> Result<(), Differs> {
         match one {
             Move::Begin(_) | Move::Answer(..) | Move::Release(_) | Move::Suspend(_) => Ok(()),
@@ -200,8 +199,8 @@ impl<'a> Kernel<'a> {
                 activity => self.step(activity, before, who, outcome),
             },
             Move::Crash(who, _) => {
-                // To drop an adapter closes its file and makes no other call, as a kill does.
-                self.be_born(before, who);
+                // Dropping an adapter closes its file and makes no other call, like a kill.
+                self.start_process(before, who);
                 Ok(())
             }
             Move::Fork(who) => self.fork(before, who, &outcome.state),
@@ -237,7 +236,7 @@ impl<'a> Kernel<'a> {
         Ok(())
     }
 
-    /// The adapter of `who`, which is to reply as the model did.
+    /// The adapter of `who`, whose reply must be the model's.
     pub fn in_lock_step<'k>(
         &'k mut self,
         before: &'k State,
@@ -248,7 +247,7 @@ impl<'a> Kernel<'a> {
         InLockStep { kernel: self, before, who, expected, after, got: None, trouble: None }
     }
 
-    /// One step of the old agent, which knows nothing of the trait.
+    /// One step of the old agent, which does not use the trait.
     fn old_agent(
         &mut self,
         state: Percy,
@@ -282,16 +281,16 @@ impl<'a> Kernel<'a> {
         self.files[usize::from(state.open_inode(who)?)].as_mut()
     }
 
-    /// The child gets a descriptor of the same open file, as a fork gives it.
+    /// Gives the child a descriptor of the same open file, like a fork.
     #[cfg(not(windows))]
     fn fork(&mut self, before: &State, who: Who, after: &State) -> Result<(), Differs> {
         let is_new = |&one: &Who| {
             before.participant(one).activity == Activity::Absent
                 && after.participant(one).activity != Activity::Absent
         };
-        let child = after.everyone().find(is_new).ok_or("nobody is forked")?;
+        let child = after.everyone().find(is_new).ok_or("no child is forked")?;
         let parent = self.participants[usize::from(who)].adapter.as_ref();
-        let parent = parent.ok_or("a child is to fork")?;
+        let parent = parent.ok_or("a child cannot fork")?;
         let shared = parent.another_descriptor().map_err(went_wrong("share the open file"))?;
         self.participants[usize::from(child)].inherited = Some(shared);
         Ok(())
@@ -302,7 +301,7 @@ impl<'a> Kernel<'a> {
         Err("Windows has no fork".to_owned())
     }
 
-    /// Compares all that can be seen with the model.
+    /// Compares the directory, the files and the locks with the model.
     pub fn compare(&mut self, model: &State) -> Result<(), Differs> {
         self.compare_path(model)?;
         self.compare_directory(model)?;
@@ -322,8 +321,8 @@ impl<'a> Kernel<'a> {
         match (named, model.path.and_then(known)) {
             (None, None) => Ok(()),
             (Some(named), Some(expected)) if named == expected => Ok(()),
-            (None, Some(_)) => Err("the path names nothing, and a file in the model".to_owned()),
-            (Some(_), None) => Err("the path names a file, and nothing in the model".to_owned()),
+            (None, Some(_)) => Err("the path names no file, and one in the model".to_owned()),
+            (Some(_), None) => Err("the path names a file, and none in the model".to_owned()),
             (Some(_), Some(_)) => Err("the path names another file than in the model".to_owned()),
         }
     }
@@ -333,7 +332,7 @@ impl<'a> Kernel<'a> {
         for entry in std::fs::read_dir(&self.directory).map_err(went_wrong("list"))? {
             let name = entry.map_err(went_wrong("list"))?.file_name();
             let bytes = name.as_encoded_bytes();
-            // An open file that was removed keeps a name on NFS and on some of FUSE.
+            // On NFS and some FUSE filesystems a removed open file keeps a name.
             if bytes.starts_with(b".nfs") || bytes.starts_with(b".fuse_hidden") {
                 self.calls.hidden += 1;
             } else if bytes == NAME.as_bytes() {
@@ -390,31 +389,32 @@ impl<'a> Kernel<'a> {
             (true, None) => return Ok(()),
             (true, Some(_)) => {
                 return Err(format!(
-                    "nobody has the kernel lock of file {inode}, and {:?} has it in the model",
+                    "no process holds the kernel lock on file {inode}, and {:?} does in the model",
                     model.everyone().find(has_it)
                 ));
             }
             (false, None) => {
                 return Err(format!(
-                    "somebody has the kernel lock of file {inode}, and nobody in the model"
+                    "a process holds the kernel lock on file {inode}, and none does in the model"
                 ));
             }
             (false, Some(_)) => {}
         }
-        // Who has a lock gets it again, and nobody else does. A child that has it asks nothing.
+        // The owner of a lock gets it again, and no other does. A child with the lock makes no
+        // call.
         for who in model.everyone().filter(has_it) {
             let adapter = self.participants[usize::from(who)].adapter.as_mut();
             if adapter.is_some_and(|adapter| adapter.lock() != LockReply::Ours) {
                 return Err(format!(
-                    "the kernel lock of file {inode} is not of {who}, and is in the model"
+                    "participant {who} does not hold the kernel lock on file {inode}, and does in the model"
                 ));
             }
         }
         Ok(())
     }
 
-    /// Follows the model into its canonical form: `went` and the two states are those of
-    /// [`State::canonical`]. The witnesses of files that the model has forgotten are closed.
+    /// Renumbers like the model: `went` and the two states are those of [`State::canonical`].
+    /// Closes the witnesses of files that the model has dropped.
     pub fn renumber(&mut self, state: &State, canonical: &State, went: &[Who; PARTICIPANTS]) {
         let mut participants: [Real; PARTICIPANTS] = Default::default();
         let mut files: [Option<Witness>; FILES] = Default::default();
@@ -422,10 +422,10 @@ impl<'a> Kernel<'a> {
             participants[usize::from(went[old])] = real;
         }
         self.participants = participants;
-        let everybody = state
+        let pairs = state
             .everyone()
             .map(|old| (state.open_inode(old), canonical.open_inode(went[usize::from(old)])));
-        for pair in everybody.chain([(state.path, canonical.path)]) {
+        for pair in pairs.chain([(state.path, canonical.path)]) {
             let (Some(old), Some(new)) = pair else { continue };
             if let Some(witness) = self.files[usize::from(old)].take() {
                 files[usize::from(new)] = Some(witness);
@@ -438,12 +438,12 @@ impl<'a> Kernel<'a> {
 impl Drop for Kernel<'_> {
     fn drop(&mut self) {
         self.participants = Default::default();
-        // What cannot be removed is left to the person who named the directory.
+        // A directory that cannot be removed is left to the caller.
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 
-/// What is in a file, as its bytes say.
+/// The content of a file, by its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Empty,
@@ -454,7 +454,7 @@ enum Found {
 }
 
 impl Found {
-    /// The shipped parser reads the file too, through the adapter; this one only tells whose it is.
+    /// Only finds the author: the shipped parser reads the file through the adapter.
     fn of(bytes: &[u8]) -> Self {
         if bytes.is_empty() {
             return Self::Empty;
@@ -473,7 +473,6 @@ impl Found {
 /// The first bytes of a record.
 const CUT_SHORT: &[u8] = b"{\"pid\":1";
 
-/// Another program's data.
 const FOREIGN: &[u8] = b"version = 4\n";
 
 /// A record of this crate's format.

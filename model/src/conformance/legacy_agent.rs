@@ -1,4 +1,4 @@
-//! The calls that an agent of the old format makes, for real: it knows nothing of the trait.
+//! The real calls of an agent of the old format, which does not use the trait.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::scenario::other::Percy;
 
-/// What the exclusive create says when the file is new.
+/// The reply of an exclusive create that made a file.
 pub const CREATED: &str = "wx: created";
 
 /// One agent, and the file that it has created and not closed yet.
@@ -18,12 +18,12 @@ pub struct LegacyAgent {
 impl LegacyAgent {
     /// Makes the calls of one step on the lock file `path`, and returns them in the model's words.
     ///
-    /// Whether the recorded process lives is not asked: the participants of the conformance are one
-    /// process, so the model decides that. `None` for a state in which it makes no call.
+    /// The model decides whether the recorded process lives, because the participants of the
+    /// conformance are one process. `None` for a state that makes no call.
     ///
     /// # Errors
     ///
-    /// What the system answers, except that there is no file to read or to remove.
+    /// The error of the system, except for a missing file.
     pub fn step(
         &mut self,
         state: Percy,

@@ -1,18 +1,16 @@
 //! Every transition of the explicit search, made on a real filesystem by the shipped adapter, and
-//! compared with the model: the reply, the state of the machine, and all that can be seen.
+//! compared with the model: the reply, the state of the machine, the files and the locks.
 //!
-//! The states of a search are sorted into *scenes* first. States of one scene differ only in what
-//! neither the filesystem nor the adapters know: where the machines are, how the dead look to the
-//! probe, who was a witness of what, how many may still die. What leads from scene to scene by the
-//! same call of the same participant with the same reply is one *step*, and represents all
-//! transitions that are that step. Every step is made. (To make each transition apart, each machine
-//! in its state, is the finer [`Grain`].)
+//! The states of a search are first grouped into *scenes*. States of one scene differ only in what
+//! neither the filesystem nor the adapters know: the states of the machines, what a probe would
+//! find, witnesses, budgets. All transitions between two scenes by the same call of the same
+//! participant with the same reply are one *step*. Every step is made. (The finer [`Grain`] makes
+//! each transition with each machine in its state.)
 //!
-//! The steps are walked by as many threads as there are processors, each in a directory of its own:
-//! from its current scene a walk takes a step that no walk has taken; where there is none, the shortest
-//! way to one nearby; and where there is none nearby, it begins again and takes the shortest way to
-//! the next. So most steps are made with a long history behind them, which a replay of shortest ways
-//! from the start would not have.
+//! One thread for each processor walks the steps, in a directory of its own. From its current scene
+//! a walk takes a step that no walk has taken; otherwise the shortest path to one nearby; otherwise
+//! it begins again and takes the shortest path to the next. So most steps have a long history,
+//! unlike a replay of shortest paths from the start.
 
 #[cfg(target_os = "linux")]
 pub mod trace;
@@ -54,30 +52,30 @@ use crate::variants::SHIPPED;
 
 type Hasher = BuildHasherDefault<FxHasher>;
 
-/// What a run on the real filesystem saw.
+/// The result of a run on the real filesystem.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Conformed {
     /// Of the search.
     pub states: usize,
     /// Of the search.
     pub transitions: usize,
-    /// How many states there are as far as the filesystem and the adapters can tell.
+    /// States that the filesystem and the adapters can distinguish.
     pub scenes: usize,
-    /// How many transitions there are as far as they can tell. Each was made, and compared.
+    /// Transitions that they can distinguish. Each was made, and compared.
     pub steps: usize,
-    /// How many steps were made in all, to get about.
+    /// All steps that were made, with those on the way to others.
     pub moves: u64,
     pub calls: Calls,
     /// On the filesystem, without the search.
     pub took: Duration,
 }
 
-/// The model and the real filesystem do not agree.
+/// A difference between the model and the real filesystem.
 #[derive(Debug, Clone)]
 pub struct Disagreement {
     pub scenario: &'static str,
     pub differs: Differs,
-    /// The moves that led there since the walk last began, the last ones only.
+    /// The last moves since the walk began.
     pub moves: Vec<Move>,
     pub before: Box<State>,
 }
@@ -103,43 +101,43 @@ impl fmt::Display for Disagreement {
     }
 }
 
-/// Why a scenario cannot be had on a real filesystem; `None` if it can.
+/// Why a scenario is not possible on a real filesystem; `None` if it is.
 #[cfg(not(windows))]
 pub fn cannot_be_real(scenario: &Scenario) -> Option<&'static str> {
     if scenario.windows {
-        return Some("this is not the adapter of Windows");
+        return Some("it needs the adapter of Windows");
     }
-    scenario.delete_pending.then_some("Linux frees a name at once, whoever has the file open")
+    scenario.delete_pending.then_some("Linux frees a name at once, even while the file is open")
 }
 
-/// Why a scenario cannot be had on a real filesystem; `None` if it can.
+/// Why a scenario is not possible on a real filesystem; `None` if it is.
 #[cfg(windows)]
 pub fn cannot_be_real(scenario: &Scenario) -> Option<&'static str> {
     if scenario.kinds.contains(&Kind::Parent) {
         return Some("Windows has no fork");
     }
     if scenario.listens && !scenario.windows {
-        return Some("on Windows the only event is that the kernel lock has come");
+        return Some("on Windows the only event is the granted kernel lock");
     }
     match (scenario.delete_pending, witness::names_stay()) {
-        (true, false) => Some("this Windows frees a name at once, whoever has the file open"),
+        (true, false) => Some("this Windows frees a name at once, even while the file is open"),
         (false, true) => Some("a name stays here until the last handle is closed"),
-        // Only our own removal is told to those who have the file open (see `BEING_DELETED`).
+        // Wine reports only our own removal to open handles (see `BEING_DELETED`).
         (true, true) if scenario.removals > 0 || scenario.kinds.contains(&Kind::OldAgent) => {
-            Some("Wine does not tell that somebody else has removed a file")
+            Some("Wine does not report that another program has removed a file")
         }
         (true, true) | (false, false) => None,
     }
 }
 
-/// Whether a reply of the model is one that this system gives: of the several to who creates or
-/// opens a name that is being deleted, Wine gives one each.
+/// Whether this system gives a reply of the model: to a create or an open of a name that is being
+/// deleted, Wine has only one reply.
 fn is_given_here(before: &State, reply: Reply) -> bool {
     let pending = before.named().is_some_and(|file| file.pending);
     !pending || !matches!(reply, Reply::Create(Create::Denied) | Reply::Open(OpenReply::Opened))
 }
 
-/// A scenario whose search is done and sorted, to be made on any filesystem.
+/// A scenario whose search is grouped into scenes, ready to be made on any filesystem.
 pub struct SceneGraph {
     scenario: Scenario,
     graph: Graph,
@@ -151,8 +149,8 @@ impl SceneGraph {
         Self { scenario, graph }
     }
 
-    /// Makes every step in directories of its own in `parent`. With a slip, the model is wrong in
-    /// that respect.
+    /// Makes every step in new directories in `parent`. A slip makes the model wrong in one
+    /// respect.
     pub fn conform(
         &self,
         parent: &Path,
@@ -205,9 +203,9 @@ struct Tour<'a> {
     stop: AtomicBool,
 }
 
-/// How many scenes are looked at for one with a step that is not claimed.
+/// How many scenes are searched for a step that is not claimed.
 const NEARBY: usize = 300;
-/// How many moves are remembered to be shown.
+/// How many moves a disagreement shows.
 const SHOWN: usize = 40;
 
 impl Tour<'_> {
@@ -231,7 +229,7 @@ impl Tour<'_> {
         Ok(Ok(walker.walked))
     }
 
-    /// The way to the first scene that has a step which is not claimed.
+    /// The path to the first scene with a step that is not claimed.
     fn next_unfinished(&self) -> Option<(u32, Vec<u32>)> {
         loop {
             let at = self.unfinished.load(Ordering::Relaxed);
@@ -249,13 +247,13 @@ impl Tour<'_> {
         self.next[at as usize].load(Ordering::Relaxed) < self.graph.steps[at as usize].len()
     }
 
-    /// The number of a step that nobody has taken.
+    /// The number of a step that no walker has taken.
     fn claim(&self, at: u32) -> Option<u32> {
         let number = self.next[at as usize].fetch_add(1, Ordering::Relaxed);
         (number < self.graph.steps[at as usize].len()).then_some(number as u32)
     }
 
-    /// The shortest way to a scene nearby that has a step which is not claimed.
+    /// The shortest path to a nearby scene with a step that is not claimed.
     fn nearby(&self, from: u32) -> Option<Vec<u32>> {
         let mut found_by: FxHashMap<u32, Option<(u32, u32)>> = FxHashMap::default();
         found_by.insert(from, None);
@@ -304,7 +302,7 @@ impl Walker<'_> {
         Ok(())
     }
 
-    /// The kernel's side numbers files and participants as the scene of `state` does.
+    /// Numbers files and participants of the kernel as in the scene of `state`.
     fn enter_scene(&mut self, state: &State) {
         let (scene, names) = self.tour.graph.grain.scene(state).canonical();
         self.kernel.renumber(state, &scene, &names);
@@ -324,7 +322,7 @@ impl Walker<'_> {
         way.iter().try_for_each(|&number| self.make(number, false))
     }
 
-    /// Until no step that is not claimed is nearby.
+    /// Takes steps until none nearby is unclaimed.
     fn walk_on(&mut self) -> Result<(), Box<Disagreement>> {
         while !self.tour.stop.load(Ordering::Relaxed) {
             if let Some(number) = self.tour.claim(self.at) {
@@ -339,8 +337,8 @@ impl Walker<'_> {
         Ok(())
     }
 
-    /// Makes a step in the model and on the kernel. The replies are compared every time, and all
-    /// that can be seen the first time.
+    /// Makes a step in the model and on the kernel. Compares the replies every time, and the files
+    /// and locks the first time.
     fn make(&mut self, number: u32, first_time: bool) -> Result<(), Box<Disagreement>> {
         let Tour { scenario, graph, slip, .. } = *self.tour;
         let Step { to, state, one } = graph.steps[self.at as usize][number as usize];

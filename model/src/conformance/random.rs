@@ -1,4 +1,4 @@
-//! The calls of the trait in an order that no machine makes, and what else may happen, in lock-step
+//! The calls of the trait and other events in a random order, which no machine makes, in lock-step
 //! with the model.
 
 use std::collections::VecDeque;
@@ -20,7 +20,7 @@ use crate::variants::SHIPPED;
 /// A forking process, two others, and the child.
 const KINDS: [Kind; 4] = [Kind::Parent, Kind::Process, Kind::Process, Kind::Child];
 
-/// Makes so many calls in an order that the seed decides, in a directory of its own in `parent`.
+/// Makes this many random calls from a seed, in a new directory in `parent`.
 pub fn run(
     parent: &Path,
     moves: u64,
@@ -63,12 +63,12 @@ struct Random<'a> {
     kernel: Kernel<'a>,
     state: State,
     random: fastrand::Rng,
-    /// Who has created the file that it has open, and not written to it.
+    /// Participants that have created their open file and not written to it.
     may_write: [bool; 4],
 }
 
 impl Random<'_> {
-    /// Something that is possible, and what it leads to in the model.
+    /// A random possible move, with its outcome in the model.
     fn choose(&mut self) -> Option<(Move, Outcome)> {
         let who = self.random.u8(..self.state.count);
         let happens = match self.random.u8(..40) {

@@ -1,4 +1,4 @@
-//! The states of a search sorted into scenes, and the steps that lead from scene to scene.
+//! The states of a search grouped into scenes, and the steps between scenes.
 
 use std::mem::Discriminant;
 
@@ -16,10 +16,10 @@ use crate::variants::SHIPPED;
 /// Which states are one scene.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grain {
-    /// Those that the filesystem and the adapters cannot tell apart.
+    /// Those that the filesystem and the adapters cannot distinguish.
     Scenes,
-    /// Those that differ only in what no move depends on: budgets, and what the checks of the
-    /// properties remember. All machines are in the same state, and all the dead look the same.
+    /// Those that differ only in budgets, in what a probe would find, and in what the checks of the
+    /// properties remember. All machines are in the same state.
     Machines,
 }
 
@@ -34,7 +34,7 @@ impl Grain {
     }
 }
 
-/// Leaves out what is only counted or remembered, and how the dead look, which is simulated.
+/// Clears what is only counted or remembered, and what a probe would find, which is simulated.
 fn forget_the_past(scene: &mut State) {
     (scene.crashes_left, scene.faults_left) = (0, 0);
     (scene.removals_left, scene.suspensions_left, scene.chroots_left) = (0, 0, 0);
@@ -53,13 +53,14 @@ fn forget_the_past(scene: &mut State) {
     }
 }
 
-/// Leaves only what the filesystem and the adapters know.
+/// Clears all that the filesystem and the adapters do not know.
 fn forget_the_machines(scene: &mut State) {
     for file in scene.files.iter_mut().flatten() {
         file.creator = Creator::Start;
     }
     for participant in &mut scene.participants {
-        // Who has voided its file has written to it before, and does not write at its start again.
+        // A participant that truncated its file has written to it, so it does not write at the
+        // start.
         let voided = matches!(
             participant.activity,
             Activity::Acquiring(Acquire::Closing(Closing { then: Then::Fail(_) }))
@@ -73,7 +74,7 @@ fn forget_the_machines(scene: &mut State) {
     }
 }
 
-/// What leads from one scene to another.
+/// A step from one scene to another.
 pub(super) struct Step {
     pub(super) to: u32,
     /// The first state of the search in which it is possible.
@@ -88,7 +89,7 @@ pub(super) struct Graph {
     pub(super) scenes: IndexSet<State, Hasher>,
     /// The steps that are possible in each scene.
     pub(super) steps: Vec<Vec<Step>>,
-    /// From where, and by which step, each scene was found first.
+    /// The scene and the step from which each scene was found first.
     pub(super) found_by: Vec<Option<(u32, u32)>>,
     /// A state in which the search begins, for each scene that has one.
     pub(super) beginnings: FxHashMap<u32, State>,
@@ -96,7 +97,7 @@ pub(super) struct Graph {
     pub(super) transitions: usize,
 }
 
-/// Who did what, with which reply, and the scene that followed.
+/// Actor, move, reply and next scene.
 type StepKind = (Who, Discriminant<Move>, Reply, u32);
 
 impl Graph {
@@ -140,7 +141,7 @@ impl Graph {
         graph
     }
 
-    /// The number of a canonical state's scene, and the names of the participants there.
+    /// The number of a canonical state's scene, and its names of the participants.
     pub(super) fn scene(
         &mut self,
         state: &State,
@@ -155,7 +156,7 @@ impl Graph {
         (number as u32, names)
     }
 
-    /// The scene of a beginning that leads to a scene soonest, and the numbers of the steps.
+    /// The beginning that is nearest to a scene, and the numbers of the steps between them.
     pub(super) fn way_to(&self, mut at: u32) -> (u32, Vec<u32>) {
         let mut way = Vec::new();
         while let Some((before, number)) = self.found_by[at as usize] {

@@ -1,5 +1,5 @@
-//! Model filesystems with one semantic slip each. The lock-step of `conformance.rs` ends at the
-//! first difference, so a slip need not go on after that: it changes what one move leads to.
+//! Semantic mutations: model filesystems with one mistake each. A slip only changes the outcome of
+//! one move, because the comparison ends at the first difference.
 
 use portlock::protocol::{Confirm, Create, Done, LockReply, OpenReply, ReadReply, Unlink};
 
@@ -7,26 +7,26 @@ use crate::scenario::machines::Reply;
 use crate::scenario::moves::Outcome;
 use crate::scenario::state::{Content, Inode, Kind, Listens, Move, State, Who};
 
-/// A slip.
+/// A semantic mutation of the model filesystem.
 pub struct Slip {
     pub name: &'static str,
-    /// A scenario in which it makes a difference.
+    /// A scenario that shows it.
     pub scenario: &'static str,
-    /// Whether the calls in random order notice it too: all but those of the rarer scenarios.
+    /// Whether random calls show it too.
     pub in_random_calls: bool,
-    /// How the difference is put, in part.
+    /// A part of the reported difference.
     pub noticed: &'static str,
-    /// Changes what a move led to into what it would lead to with the slip.
+    /// Changes the outcome of a move to that of the mutated filesystem.
     pub spoil: fn(&State, Move, &mut Outcome),
 }
 
-/// For random calls alone: in canonical states, who has an event stands before who has none, so that
-/// the tour of the transitions would take the two for one another.
+/// For random calls only: canonical states sort participants by their events, so the tour of the
+/// transitions would confuse the two.
 pub const EVENT_FOR_NOTHING: Slip = Slip {
     name: "event-for-nothing",
     scenario: "listening",
     in_random_calls: true,
-    noticed: "the system tells of no event",
+    noticed: "the system reports no event",
     spoil: |_, one, outcome| {
         if let (Reply::Arm, Some(who)) = (outcome.reply, caller(one)) {
             outcome.state.participant_mut(who).listens = Listens::Event;
@@ -34,7 +34,6 @@ pub const EVENT_FOR_NOTHING: Slip = Slip {
     },
 };
 
-/// Every slip.
 pub const SLIPS: &[Slip] = &[
     Slip {
         name: "create-does-not-exclude",
@@ -49,7 +48,7 @@ pub const SLIPS: &[Slip] = &[
         name: "create-opens-without-making",
         scenario: "base",
         in_random_calls: true,
-        noticed: "the path names a file, and nothing in the model",
+        noticed: "the path names a file, and none in the model",
         spoil: |_, _, outcome| {
             if outcome.reply == Reply::Create(Create::Created) {
                 outcome.state.path = None;
@@ -57,7 +56,7 @@ pub const SLIPS: &[Slip] = &[
         },
     },
     Slip {
-        name: "open-finds-what-was-removed",
+        name: "open-finds-a-removed-file",
         scenario: "base",
         in_random_calls: true,
         noticed: "the reply is Open(Absent), and Open(Opened)",
@@ -91,7 +90,7 @@ pub const SLIPS: &[Slip] = &[
         name: "lock-is-the-name's",
         scenario: "external-unlink",
         in_random_calls: true,
-        noticed: "has the kernel lock of file",
+        noticed: "holds the kernel lock on file",
         spoil: |before, one, outcome| {
             let orphan = caller(one)
                 .and_then(|who| before.open_inode(who))
@@ -124,7 +123,7 @@ pub const SLIPS: &[Slip] = &[
         },
     },
     Slip {
-        name: "confirm-asks-only-whether-a-file-stands-there",
+        name: "confirm-checks-only-that-a-file-exists",
         scenario: "base",
         in_random_calls: true,
         noticed: "the reply is Confirm(Changed), and Confirm(Same)",
@@ -135,7 +134,7 @@ pub const SLIPS: &[Slip] = &[
         },
     },
     Slip {
-        name: "read-reads-what-the-path-names",
+        name: "read-reads-the-named-file",
         scenario: "base",
         in_random_calls: true,
         noticed: "the reply is Read(",
@@ -169,7 +168,7 @@ pub const SLIPS: &[Slip] = &[
         },
     },
     Slip {
-        name: "write-goes-to-what-the-path-names",
+        name: "write-changes-the-named-file",
         scenario: "base",
         in_random_calls: true,
         noticed: "the content of file",
@@ -181,7 +180,7 @@ pub const SLIPS: &[Slip] = &[
         },
     },
     Slip {
-        name: "void-voids-nothing",
+        name: "truncate-has-no-effect",
         scenario: "faults",
         in_random_calls: true,
         noticed: "the content of file",
@@ -198,7 +197,7 @@ pub const SLIPS: &[Slip] = &[
         name: "unlink-drops-the-lock",
         scenario: "base",
         in_random_calls: true,
-        noticed: "somebody has the kernel lock of file",
+        noticed: "a process holds the kernel lock on file",
         spoil: |before, _, outcome| {
             if outcome.reply == Reply::Unlink(Unlink::Unlinked) {
                 free(&mut outcome.state, before.path);
@@ -209,7 +208,7 @@ pub const SLIPS: &[Slip] = &[
         name: "unlink-waits-for-the-last-close",
         scenario: "base",
         in_random_calls: true,
-        noticed: "the path names nothing, and a file in the model",
+        noticed: "the path names no file, and one in the model",
         spoil: |before, _, outcome| {
             if outcome.reply == Reply::Unlink(Unlink::Unlinked) {
                 outcome.state.path = before.path;
@@ -217,7 +216,7 @@ pub const SLIPS: &[Slip] = &[
         },
     },
     Slip {
-        name: "unlink-removes-nothing-of-others",
+        name: "unlink-spares-files-of-others",
         scenario: "external-unlink",
         in_random_calls: true,
         noticed: "the reply is Unlink(Unlinked), and Unlink(Absent)",
@@ -242,7 +241,7 @@ pub const SLIPS: &[Slip] = &[
         name: "removal-from-outside-frees-the-lock",
         scenario: "external-unlink",
         in_random_calls: true,
-        noticed: "somebody has the kernel lock of file",
+        noticed: "a process holds the kernel lock on file",
         spoil: |before, one, outcome| {
             if one == Move::Remove {
                 free(&mut outcome.state, before.path);
@@ -253,7 +252,7 @@ pub const SLIPS: &[Slip] = &[
         name: "close-keeps-the-lock",
         scenario: "base",
         in_random_calls: true,
-        noticed: "nobody has the kernel lock of file",
+        noticed: "no process holds the kernel lock on file",
         spoil: |before, one, outcome| {
             if outcome.reply == Reply::Close {
                 keep_lock(before, caller(one), &mut outcome.state);
@@ -261,10 +260,10 @@ pub const SLIPS: &[Slip] = &[
         },
     },
     Slip {
-        name: "close-leaves-the-lock-to-who-shares-it",
+        name: "close-leaves-the-lock-to-a-sharer",
         scenario: "fork",
         in_random_calls: true,
-        noticed: "nobody has the kernel lock of file",
+        noticed: "no process holds the kernel lock on file",
         spoil: |before, one, outcome| {
             let shared = caller(one).and_then(|who| before.participant(who).open).filter(|&open| {
                 before.opened[usize::from(open)]
@@ -279,7 +278,7 @@ pub const SLIPS: &[Slip] = &[
         name: "leave-drops-the-lock",
         scenario: "fork",
         in_random_calls: true,
-        noticed: "somebody has the kernel lock of file",
+        noticed: "a process holds the kernel lock on file",
         spoil: |before, one, outcome| {
             if outcome.reply == Reply::Leave {
                 free(&mut outcome.state, caller(one).and_then(|who| before.open_inode(who)));
@@ -290,7 +289,7 @@ pub const SLIPS: &[Slip] = &[
         name: "death-keeps-the-lock",
         scenario: "base",
         in_random_calls: true,
-        noticed: "nobody has the kernel lock of file",
+        noticed: "no process holds the kernel lock on file",
         spoil: |before, one, outcome| {
             if let Move::Crash(who, _) = one {
                 keep_lock(before, Some(who), &mut outcome.state);
@@ -301,7 +300,7 @@ pub const SLIPS: &[Slip] = &[
         name: "death-frees-the-lock-that-a-child-shares",
         scenario: "fork",
         in_random_calls: true,
-        noticed: "somebody has the kernel lock of file",
+        noticed: "a process holds the kernel lock on file",
         spoil: |before, one, outcome| {
             if let Move::Crash(who, _) = one {
                 if before.participant(who).kind == Kind::Parent {
@@ -314,7 +313,7 @@ pub const SLIPS: &[Slip] = &[
         name: "death-removes-the-file",
         scenario: "base",
         in_random_calls: true,
-        noticed: "the path names a file, and nothing in the model",
+        noticed: "the path names a file, and none in the model",
         spoil: |before, one, outcome| {
             if let Move::Crash(who, _) = one {
                 if before.open_inode(who) == before.path {
@@ -327,7 +326,7 @@ pub const SLIPS: &[Slip] = &[
         name: "watch-takes-the-lock",
         scenario: "queries",
         in_random_calls: true,
-        noticed: "nobody has the kernel lock of file",
+        noticed: "no process holds the kernel lock on file",
         spoil: |before, one, outcome| {
             if let (Reply::Watch(_), Some(who)) = (outcome.reply, caller(one)) {
                 let open = before.participant(who).open;
@@ -353,7 +352,7 @@ fn replies(outcome: &mut Outcome, right: Reply, wrong: Reply) {
     }
 }
 
-/// Who has the kernel lock of a file.
+/// The owner of the kernel lock on a file.
 fn owner_of(state: &State, inode: Inode) -> Option<Who> {
     let lock = state.file(inode)?.lock?;
     state.everyone().find(|&who| state.participant(who).open == Some(lock))
@@ -371,7 +370,7 @@ fn fill(state: &mut State, inode: Option<Inode>, content: Content) {
     }
 }
 
-/// What was locked is not, and another file is.
+/// Moves the lock from one file to another.
 fn hand_lock(state: &mut State, from: Inode, to: Option<Inode>) {
     let lock = state.file_mut(from).and_then(|file| file.lock.take());
     if let Some(file) = to.and_then(|inode| state.file_mut(inode)) {
@@ -379,7 +378,7 @@ fn hand_lock(state: &mut State, from: Inode, to: Option<Inode>) {
     }
 }
 
-/// The kernel lock that `who` had before is still taken.
+/// Keeps the kernel lock that `who` had before.
 fn keep_lock(before: &State, who: Option<Who>, after: &mut State) {
     let Some((who, inode)) = who.and_then(|who| Some((who, before.open_inode(who)?))) else {
         return;

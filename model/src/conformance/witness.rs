@@ -1,6 +1,6 @@
-//! An open file of our own for each file of the model. It tells which file the path names, what is
-//! in a file, how old it looks, and, by trying the kernel lock and dropping it at once, whether
-//! anybody has it.
+//! An open file of our own for each file of the model. It shows which file the path names, the
+//! content of a file, and, by trying the kernel lock and dropping it at once, whether the lock is
+//! held.
 
 use std::fs::{File, FileTimes, OpenOptions};
 use std::io;
@@ -31,16 +31,16 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    /// Of the file that the path has named for a moment.
+    /// The witness of the file that the path has just named.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        // For writing, since NFS grants an exclusive lock only then.
+        // For writing, because NFS grants an exclusive lock only then.
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let identity = identity(&file.metadata()?);
         Ok(Self { file, identity })
     }
 
     pub(super) fn date(&self, then: std::time::SystemTime) -> io::Result<()> {
-        // Some of FUSE do nothing if only one of the two is to be set.
+        // Some FUSE filesystems ignore a call that sets only one of the two.
         self.file.set_times(FileTimes::new().set_accessed(then).set_modified(then))
     }
 
@@ -51,7 +51,7 @@ impl Witness {
         Ok(bytes)
     }
 
-    /// Has the file contain these bytes and no others.
+    /// Replaces the content.
     pub(super) fn fill(&self, bytes: &[u8]) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.write_all_at(bytes, 0)

@@ -1,5 +1,5 @@
-//! What `witness.rs` tells, on Windows: by a look at the path each time, since an open file would
-//! keep the name of a removed one taken. A file has its name there for as long as it exists.
+//! `witness.rs` for Windows. It opens the path each time, because an open handle would keep the
+//! name of a removed file taken. There a file has its name for as long as it exists.
 
 use std::fs::{File, FileTimes, OpenOptions};
 use std::io;
@@ -38,13 +38,13 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    /// Of the file that the path names.
+    /// The witness of the file that the path names.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let gone = || io::Error::from(io::ErrorKind::NotFound);
         Ok(Self { path: path.to_owned(), identity: named(path)?.ok_or_else(gone)? })
     }
 
-    /// The time of the last access stays: Wine has nothing else to remember a removal by.
+    /// Keeps the time of the last access, in which Wine remembers a removal.
     pub(super) fn date(&self, then: SystemTime) -> io::Result<()> {
         let file = OpenOptions::new().write(true).open(&self.path)?;
         file.set_times(FileTimes::new().set_modified(then))
@@ -54,7 +54,7 @@ impl Witness {
         std::fs::read(&self.path)
     }
 
-    /// Has the file contain these bytes and no others.
+    /// Replaces the content.
     pub(super) fn fill(&self, bytes: &[u8]) -> io::Result<()> {
         use std::os::windows::fs::FileExt;
         let file = OpenOptions::new().write(true).open(&self.path)?;
@@ -62,7 +62,7 @@ impl Witness {
         file.seek_write(bytes, 0).map(drop)
     }
 
-    /// By trying to lock the whole file, which the one byte of a participant keeps us from.
+    /// Tries to lock the whole file, which the locked byte of a participant prevents.
     pub(super) fn is_locked(&self) -> io::Result<bool> {
         match fs4::FileExt::try_lock(&File::open(&self.path)?) {
             Ok(()) => Ok(false),

@@ -1,4 +1,4 @@
-//! The properties, as checks of a move and of the state that it leads to.
+//! The properties, as checks of a move and its resulting state.
 
 pub mod property;
 pub mod runs;
@@ -18,7 +18,7 @@ use crate::scenario::other::Percy;
 use crate::scenario::state::{Activity, Content, Creator, Kind, Move, Participant, State, Who};
 use crate::variants::Protocol;
 
-/// Whether every property that the scenario owes is kept by this move.
+/// Whether a move keeps every property of the scenario.
 pub fn check_move(
     scenario: &Scenario,
     before: &State,
@@ -37,10 +37,10 @@ pub fn check_move(
     if owes(Property::P2) && !removes_its_own(scenario, outcome) {
         return Err(Property::P2);
     }
-    if owes(Property::P4) && !tells_the_truth(before, one, outcome) {
+    if owes(Property::P4) && !names_a_real_holder(before, one, outcome) {
         return Err(Property::P4);
     }
-    if owes(Property::Query) && !asks_unseen(before, one, after) {
+    if owes(Property::Query) && !query_is_read_only(before, one, after) {
         return Err(Property::Query);
     }
     if owes(Property::P6) && !leaves_nothing(after) {
@@ -49,8 +49,8 @@ pub fn check_move(
     Ok(())
 }
 
-/// P1. Where others may remove the path, it is checked for those who are still current; where an old agent has
-/// robbed somebody, or force has where there are no kernel locks, no longer.
+/// P1. After a removal from outside it is checked for current holders only. It is not checked once
+/// an old agent, or force without kernel locks, has removed a live file.
 fn excludes(scenario: &Scenario, state: &State) -> bool {
     if state.robbed {
         return true;
@@ -66,7 +66,7 @@ fn excludes(scenario: &Scenario, state: &State) -> bool {
         if !is_ours(who) || !state.believes(who) {
             continue;
         }
-        // Who follows another protocol closes its file and has no kernel lock.
+        // The other protocols close their file and have no kernel lock.
         let ours =
             !matches!(state.participant(who).activity, Activity::Percy(_) | Activity::Aside(_));
         let current = state.open_inode(who) == state.path;
@@ -86,11 +86,11 @@ fn excludes(scenario: &Scenario, state: &State) -> bool {
     holders <= 1
 }
 
-/// P1, towards agents of the old format, which look at the recorded process alone: none takes a file
+/// P1 towards agents of the old format, which check only the recorded process: none takes a file
 /// for stale while a participant uses its lock. Returns the kind of the participant that uses it.
 ///
-/// It is checked for a command, whose record names the command itself. It is not checked for a child that a
-/// guard was passed to, whose record goes on naming the parent.
+/// It is checked for a command, whose record names the command itself. It is not checked for a
+/// child that inherited a guard, whose record still names the parent.
 pub fn takes_a_used_lock(before: &State, one: Move, after: &State) -> Option<Kind> {
     let Move::Call(who, _) = one else { return None };
     let looks = before.participant(who).activity == Activity::Percy(Percy::Reading);
@@ -109,8 +109,8 @@ pub fn takes_a_used_lock(before: &State, one: Move, after: &State) -> Option<Kin
     before.everyone().find(uses).map(|user| before.participant(user).kind)
 }
 
-/// P1, as the guard tells it: a holder that gets `KernelLock` has the kernel lock, and
-/// a holder that gets another guarantee is on a filesystem without.
+/// P1, as the guard reports it: a holder with the guarantee `KernelLock` has the kernel lock, and a
+/// holder with another guarantee is on a filesystem without kernel locks.
 fn knows_its_guarantee(scenario: &Scenario, outcome: &Outcome) -> bool {
     match outcome.ended {
         Activity::Acquiring(Acquire::Held(guarantee)) => {
@@ -137,26 +137,26 @@ fn removes_its_own(scenario: &Scenario, outcome: &Outcome) -> bool {
     if removal.created {
         return removal.is_ours && removal.locked;
     }
-    // Force without kernel locks may remove a holder's file, or a successor that was created since
-    // its confirm. What it leads others to remove is `in_window`.
+    // Force without kernel locks may remove a holder's file, or one that was created after its
+    // confirm. The removals by others that follow are `in_window`.
     let may_force = scenario.forces && outcome.state.participant(removal.by).kind == Kind::Clearer;
     if may_force && !scenario.kernel_locks {
         return true;
     }
-    // P8: where the probe lies, only the lock is checked, between those who take it.
+    // P8: where the probe lies, only the lock is checked, among participants that take it.
     let of_live_other = removal.of_live_other && !scenario.probe_lies;
     let of_live_old_agent = removal.of_live_old_agent && !(scenario.probe_lies || may_force);
     removal.is_ours && removal.locked && !of_live_other && !of_live_old_agent
 }
 
-/// P4, of acquires and clears that name a holder, and of queries that say who holds, or that nobody
-/// does.
+/// P4, for acquires and clears that name a holder, and for queries that report a holder or a stale
+/// file.
 ///
-/// Named is a participant that, at some instant of the call, had the kernel lock on the file that the
-/// path named, with its record in it. A creator that has not confirmed its file yet is one: P1 does
-/// not count it as a holder, and it may still fail to hold. In the old format, and without kernel
-/// locks, named is the recorded author, alive while its record was in the file.
-fn tells_the_truth(before: &State, one: Move, outcome: &Outcome) -> bool {
+/// The named participant had, at some instant of the call, the kernel lock on the file that the
+/// path named, with its record in it. This includes a creator that has not confirmed its file yet:
+/// P1 does not count it as a holder, and it may still fail to hold. In the old format, and without
+/// kernel locks, the recorded author is named, alive while its record was in the file.
+fn names_a_real_holder(before: &State, one: Move, outcome: &Outcome) -> bool {
     let (Move::Call(who, _) | Move::Answer(who, _)) = one else { return true };
     let was = before.participant(who).activity;
     let after = &outcome.state;
@@ -166,7 +166,7 @@ fn tells_the_truth(before: &State, one: Move, outcome: &Outcome) -> bool {
             .open_inode(who)
             .is_some_and(|inode| after.participant(who).witnessed & (1 << inode) != 0);
     }
-    // "Stale" is true of the instant in which nobody was seen to have the lock.
+    // "Stale" is true of the instant in which the lock was seen free.
     let stale =
         Activity::Asking(Query::Confirming(QueryConfirming { assessment: Assessment::Stale }));
     if now == stale && after.open_inode(who) == after.path {
@@ -179,7 +179,7 @@ fn tells_the_truth(before: &State, one: Move, outcome: &Outcome) -> bool {
     true
 }
 
-/// Whether who is at this says who holds, or is about to.
+/// Whether a participant in this state names a holder, or is about to.
 pub fn names(activity: Activity) -> bool {
     match activity {
         Activity::Acquiring(state) | Activity::Clearing(Clear::At(state)) => matches!(
@@ -195,17 +195,17 @@ pub fn names(activity: Activity) -> bool {
     }
 }
 
-/// A query changes nothing that others can see: the path, the files, the kernel locks.
-fn asks_unseen(before: &State, one: Move, after: &State) -> bool {
+/// A query changes no path, file or kernel lock.
+fn query_is_read_only(before: &State, one: Move, after: &State) -> bool {
     let Move::Call(who, _) = one else { return true };
     if before.participant(who).kind != Kind::Asker {
         return true;
     }
     let locks = |state: &State| state.files.map(|file| file.map(|file| (file.content, file.lock)));
-    // A name that is being deleted goes with the last file that is open, and that may be ours.
+    // A name that is being deleted ends with the last open file, which may be ours.
     let pending = before.named().is_some_and(|file| file.pending);
     let named_alike = before.path == after.path || (pending && after.path.is_none());
-    // A file that only the query had open may end with it.
+    // A file that only the query had open may end with the query.
     named_alike
         && locks(before)
             .iter()
@@ -213,7 +213,7 @@ fn asks_unseen(before: &State, one: Move, after: &State) -> bool {
             .all(|(before, after)| before == after || after.is_none())
 }
 
-/// P6: when everybody is idle, the path names nothing that a living participant made.
+/// P6: when all participants are idle, the path names no file that a living participant made.
 fn leaves_nothing(state: &State) -> bool {
     let at_rest = state
         .everyone()
@@ -224,23 +224,23 @@ fn leaves_nothing(state: &State) -> bool {
     state.aside.iter().all(Option::is_none)
         && state.named().is_none_or(|file| {
             let litter = matches!(file.creator, Creator::Alive(_)) && !file.abandoned;
-            // What could not be removed is voided, so that it refuses nobody.
+            // A file that cannot be removed is truncated, so that it causes no refusal.
             !litter || (state.removal_failed && !file.content.is_record())
         })
 }
 
-/// A participant that did not reach what P3 or P5 asks when it ran alone.
+/// A participant for which P3 or P5 failed when it ran alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LivenessViolation {
     pub broken: Property,
     pub who: Who,
-    /// Whether it waited, and the others then ended what they were at.
+    /// Whether it waited, in which case the others ended their calls.
     pub manner: Manner,
 }
 
-/// P5, and with it P3: each living participant, run alone from here, ends; one that is idle gets
-/// the lock if nobody keeps it rightly; and one that waits gets it when the others have ended.
-/// Tells the longest run, in calls.
+/// P5, and with it P3: each living participant that runs alone from here ends; an idle one gets the
+/// lock unless another has it rightly; a waiter gets it when the others have ended. Returns the
+/// calls of the longest run.
 pub fn check_solo(
     scenario: &Scenario,
     protocol: &Protocol,
@@ -251,7 +251,7 @@ pub fn check_solo(
     })
 }
 
-/// Same as [`check_solo`], except that `solo` makes the solo runs, or remembers them.
+/// Same as [`check_solo`], with the solo runs of `solo`.
 pub fn check_solo_by(
     scenario: &Scenario,
     protocol: &Protocol,
@@ -296,8 +296,9 @@ pub fn check_solo_by(
     Ok(longest)
 }
 
-/// Same as [`check_solo`], of every reply that a call can give and with as many tries as ship. Of
-/// calls whose callers leave: `every` makes the runs of one participant that has begun.
+/// Same as [`check_solo`], with every reply of each call and with the shipped number of tries, for
+/// callers that leave when they are blocked. `every` makes the runs of one participant that has
+/// begun.
 pub fn check_every_reply(
     scenario: &Scenario,
     protocol: &Protocol,
@@ -347,7 +348,7 @@ pub fn check_every_reply(
     Ok(longest)
 }
 
-/// The manner of waiting that a scenario allows for.
+/// The ways of waiting that a scenario allows.
 fn manners(scenario: &Scenario) -> impl Iterator<Item = Manner> + use<> {
     scenario.listens.then_some(Manner::Listens).into_iter()
 }
@@ -364,7 +365,7 @@ fn is_acquirer(kind: Kind) -> bool {
     }
 }
 
-/// Whether it may still answer that it waits: it has not been refused, and no call of it failed.
+/// Whether it may still wait: it has not been refused, and none of its calls has failed.
 fn may_wait(participant: &Participant) -> bool {
     match participant.activity {
         Activity::Idle => {
@@ -414,7 +415,7 @@ fn clears_it(scenario: &Scenario, state: &State, who: Who, run: Solo) -> Result<
     }
 }
 
-/// Who waits, and whose others end what they are at, gets it.
+/// A waiter gets the lock when the others end their calls.
 fn is_served(
     scenario: &Scenario,
     protocol: &Protocol,
@@ -437,8 +438,8 @@ pub fn begun(scenario: &Scenario, protocol: &Protocol, state: &State, who: Who) 
     apply(scenario, protocol, state, Move::Begin(who)).map_or(*state, |outcome| outcome.state)
 }
 
-/// What is broken when a file blocks a participant that no other keeps from it: recovery, if it
-/// is not a living participant's.
+/// The property that breaks when a file blocks a participant without a living holder: recovery, if
+/// its creator is dead.
 fn checked_in(scenario: &Scenario, state: &State) -> Result<u32, Property> {
     let died = state.named().is_some_and(|file| !matches!(file.creator, Creator::Alive(_)));
     let broken = if died { Property::P3 } else { Property::P5 };

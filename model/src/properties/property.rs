@@ -1,4 +1,4 @@
-//! The properties by number, each with the sentence that it checks.
+//! The properties by number, each as a sentence.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub enum Property {
     P4,
     P5,
     P6,
-    /// A query changes nothing.
+    /// A query is read-only.
     Query,
 }
 
@@ -33,21 +33,21 @@ impl Property {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::P1 => {
-                "P1 exclusion: at most one participant holds, and has the lock of the named file"
+                "P1 mutual exclusion: at most one participant holds, and the path names the file that it has locked"
             }
             Self::P2 => {
-                "P2 no foreign removal: nobody removes a file that it did not judge dead under its lock, or create"
+                "P2 no foreign removal: a participant removes only a file that it created, or whose holder it judged dead under the kernel lock"
             }
-            Self::P3 => "P3 recovery: who died blocks nobody",
+            Self::P3 => "P3 recovery: a dead holder blocks no acquire",
             Self::P4 => {
-                "P4 truthful refusal: who is named had the named file locked, with its record in it, during \
-                 the call"
+                "P4 truthful refusal: the reported holder had the named file locked during the call, with \
+                 its record in it"
             }
             Self::P5 => {
-                "P5 bounded: run alone, a call ends, and gets a lock that nobody holds; who waits gets it at last"
+                "P5 bounded: a call that runs alone ends, and gets a free lock; a waiter gets the lock once it is free"
             }
-            Self::P6 => "P6 no litter: at rest nothing of the living is left",
-            Self::Query => "query: it changes nothing that others can see",
+            Self::P6 => "P6 no litter: at rest, no file of a living participant is left",
+            Self::Query => "query: a query changes no path, file or kernel lock",
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Solo runs, in which one participant moves and the others stand still, and fair runs, in which
-//! the others end what they are doing whenever they block it.
+//! Solo runs, in which only one participant moves, and fair runs, in which the others end their
+//! calls whenever they block it.
 
 use portlock::protocol::{Acquire, Clear, Query, Release};
 
@@ -13,18 +13,18 @@ use crate::variants::Protocol;
 /// How a call that ran alone ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SoloEnd {
-    /// So many calls, and it holds.
+    /// It holds after this many calls.
     Held(u32),
-    /// So many calls, and it does not.
+    /// It ended without the lock after this many calls.
     Ended(u32),
     /// It did not end.
     Endless,
 }
 
-/// What a participant that runs alone does when another one blocks it.
+/// What a participant that runs alone does when another blocks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
-    /// It tries so often as `TRIES` says, and is refused.
+    /// It tries `TRIES` times, and is refused.
     Leaves,
     /// It listens, and does not give up.
     Listens,
@@ -33,10 +33,10 @@ pub enum Manner {
 /// More calls than any call that runs alone makes.
 const ENDLESS: u32 = 200;
 
-/// How often a call that runs alone is given another try.
+/// How often a call that runs alone tries.
 const TRIES: u32 = 3;
 
-/// Whether it is about to find out how old the open file is.
+/// Whether its next call asks for the age of the open file.
 pub(crate) fn dates(activity: Activity) -> bool {
     matches!(
         activity,
@@ -46,8 +46,8 @@ pub(crate) fn dates(activity: Activity) -> bool {
     )
 }
 
-/// A run of one participant after another, with nothing in between. Shows `watch` every move with
-/// the state before it.
+/// A run in which one participant moves at a time. Shows `watch` every move with the state before
+/// it.
 struct SoloRun<'a, W> {
     scenario: &'a Scenario,
     protocol: &'a Protocol,
@@ -77,13 +77,13 @@ impl<W: FnMut(&State, Move, &Outcome)> SoloRun<'_, W> {
             let next = match activity {
                 Activity::Holding => return SoloEnd::Held(self.calls),
                 Activity::Acquiring(Acquire::Blocked(_)) if manner != Manner::Leaves => {
-                    // It has been here, and alone it does the same again.
+                    // The same state again: alone it repeats forever.
                     if waited.replace(self.state) == Some(self.state) {
                         return SoloEnd::Endless;
                     }
                     Move::Answer(who, Answer::Listen)
                 }
-                // Its time is over.
+                // Its timeout has expired.
                 Activity::Acquiring(Acquire::Listening(_)) if manner == Manner::Leaves => {
                     Move::Call(who, 1)
                 }
@@ -99,7 +99,7 @@ impl<W: FnMut(&State, Move, &Outcome)> SoloRun<'_, W> {
                     match manner {
                         _ if tries < TRIES => Move::Answer(who, Answer::Again),
                         Manner::Leaves => Move::Answer(who, Answer::GiveUp),
-                        // Somebody is at work, and does not go on meanwhile.
+                        // Another participant is active, and does not move in a solo run.
                         Manner::Listens => return SoloEnd::Ended(self.calls),
                     }
                 }
@@ -116,7 +116,7 @@ impl<W: FnMut(&State, Move, &Outcome)> SoloRun<'_, W> {
         SoloEnd::Endless
     }
 
-    /// Lets a participant end what it is at: it gives up, or releases. Tells whether it could.
+    /// Makes a participant give up or release. Returns whether it made a move.
     fn end(&mut self, who: Who) -> bool {
         let began = self.calls;
         loop {
@@ -150,8 +150,8 @@ pub fn solo(
     SoloRun { scenario, protocol, state: *state, calls: 0, watch }.call(who, Manner::Leaves)
 }
 
-/// Runs one participant that waits in this manner, and whenever it is blocked lets all others end what they are
-/// at. Also tells the state at the end.
+/// Runs one participant that waits in this manner, and lets all others end their calls whenever it
+/// is blocked. Also returns the final state.
 pub fn fair_run(
     scenario: &Scenario,
     protocol: &Protocol,
@@ -166,7 +166,7 @@ pub fn fair_run(
         let blocked = matches!(ended, SoloEnd::Ended(_))
             && matches!(run.state.participant(who).activity, Activity::Acquiring(_));
         let mut others = run.state.everyone().filter(|&other| other != who);
-        // One by one, since one may wait for another.
+        // One by one, because one may wait for another.
         if !blocked || !others.any(|other| run.end(other)) {
             return (ended, run.state);
         }

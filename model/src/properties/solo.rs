@@ -1,9 +1,8 @@
-//! A memo of solo runs: what becomes of a participant that runs with nothing in between depends on
-//! the few things that it can reach, and most states have these in common.
+//! A memo of solo runs: the result of a solo run depends on the few things that the participant can
+//! reach, which most states have in common.
 //!
-//! It is of runs in which the others stand still. Where a participant waits until the others have
-//! ended what they are at ([`fair_run`](crate::properties::runs::fair_run)), their states matter as well, and
-//! nothing is remembered.
+//! Fair runs ([`fair_run`](crate::properties::runs::fair_run)) depend on the states of the others
+//! as well, and are not remembered.
 
 use portlock::protocol::{Acquire, Clear, Release, TRIES};
 use rustc_hash::FxHashMap;
@@ -21,13 +20,13 @@ use crate::variants::Protocol;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Solo {
     pub solo: SoloEnd,
-    /// The path names nothing at its end.
+    /// The path names no file at its end.
     pub leaves_the_path_free: bool,
-    /// It has tried again after a pause.
+    /// It retried after a pause.
     pub paused: bool,
 }
 
-/// Runs a participant that has begun, with nothing in between.
+/// Runs a participant that has begun, alone.
 pub fn run(scenario: &Scenario, protocol: &Protocol, state: &State, who: Who) -> Solo {
     let (mut end, mut paused) = (state.path, false);
     let solo = solo(scenario, protocol, state, who, |_, one, outcome| {
@@ -37,17 +36,17 @@ pub fn run(scenario: &Scenario, protocol: &Protocol, state: &State, who: Who) ->
     Solo { solo, leaves_the_path_free: end.is_none(), paused }
 }
 
-/// What is true of every solo run of a participant, whichever replies its calls get, without a failure
-/// and with as many tries as the shipped drivers make.
+/// What is true of every solo run of a participant, with every reply of its calls except failures,
+/// and with the shipped number of tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EverySolo {
-    /// Moves of the longest; `None` if one does not end.
+    /// Moves of the longest run; `None` if one does not end.
     pub longest: Option<u32>,
     /// Each ends with the lock.
     pub all_hold: bool,
-    /// Each ends with nothing at the path.
+    /// Each ends with no file at the path.
     pub all_leave_the_path_free: bool,
-    /// One gets the lock after it has paused.
+    /// One gets the lock after a pause.
     pub some_pause: bool,
 }
 
@@ -65,9 +64,10 @@ impl EverySolo {
     }
 }
 
-/// Makes every run of a participant that has begun, with nothing in between.
+/// Makes every solo run of a participant that has begun.
 ///
-/// A file without a record looks old after the first pause, if it may: the grace has passed.
+/// A file without a record looks old after the first pause, if it may, because the grace has
+/// passed.
 pub fn every_run(scenario: &Scenario, protocol: &Protocol, state: &State, who: Who) -> EverySolo {
     let known = FxHashMap::default();
     let state = State { faults_left: 0, ..*state };
@@ -78,7 +78,7 @@ struct Every<'a> {
     scenario: &'a Scenario,
     protocol: &'a Protocol,
     who: Who,
-    /// By state and pauses so far. `None` while its runs are being made: to come back is a circle.
+    /// By state and pauses so far. `None` while its runs are being made, so a cycle is detected.
     known: FxHashMap<(State, u32), Option<EverySolo>>,
 }
 
@@ -104,14 +104,14 @@ impl Every<'_> {
         every
     }
 
-    /// The moves that the participant may make, and how often it has paused then. None at an end.
+    /// The possible moves, and the pauses after them. There are none at an end.
     fn moves(&self, state: &State, pauses: u32) -> (Vec<Outcome>, u32) {
         let who = self.who;
         let make = |one| apply(self.scenario, self.protocol, state, one);
         let only = |one| Vec::from_iter(make(one));
         match state.participant(who).activity {
             Activity::Idle | Activity::Absent | Activity::Holding => (Vec::new(), pauses),
-            // Its time is over.
+            // Its timeout has expired.
             Activity::Acquiring(Acquire::Listening(_)) => (only(Move::Call(who, 1)), pauses),
             Activity::Acquiring(Acquire::Blocked(_))
             | Activity::Clearing(Clear::At(Acquire::Blocked(_))) => {
@@ -145,7 +145,7 @@ pub struct Memo {
 }
 
 impl Memo {
-    /// Same as [`run`], from memory if it can.
+    /// Same as [`run`], from the memo where possible.
     pub fn run(
         &mut self,
         scenario: &Scenario,
@@ -178,14 +178,14 @@ pub struct Reached {
     pub activity: Activity,
     pub seen: Content,
     pub out_of_reach: bool,
-    /// Of its open file: whether others share it.
+    /// Others share its open file.
     pub shared: bool,
     pub named: Option<ReachedFile>,
-    /// Its open file, where the path does not name that.
+    /// Its open file, if the path does not name it.
     pub orphan: Option<ReachedFile>,
     /// The path names its open file.
     pub has_named_open: bool,
-    /// Others have the named file open, and a name that is removed stays for as long.
+    /// Others have the named file open, and a removed name stays until they close it.
     pub kept: bool,
 }
 
@@ -209,7 +209,7 @@ const UNLOCKED: Who = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Maker {
     Myself,
-    /// One that only the grace protects, in which it writes.
+    /// A maker that only the grace protects, and that writes within it.
     WritesInTime,
     Other,
 }
@@ -233,7 +233,7 @@ impl Reached {
             count: _,
             guard,
             aside,
-            // The first reply of a call is none that uses up a budget.
+            // The first reply of a call uses no budget.
             crashes_left: _,
             faults_left: _,
             removals_left: _,

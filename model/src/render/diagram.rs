@@ -1,7 +1,6 @@
-//! The machines of acquire and release as a state diagram, made from the graph that the shipped
-//! code gives. The place of each state is given here, in `ACQUIRE` and `RELEASE`; what leads
-//! where, and on which replies, is not. A state that has no place is an error, and so is a place
-//! for which there is no state.
+//! The machines of acquire and release as a state diagram. `ACQUIRE` and `RELEASE` place the
+//! states; the edges and their replies are derived from the shipped code. A state without a place
+//! is an error, and so is a place without a state.
 
 mod edges;
 mod sheet;
@@ -11,19 +10,18 @@ use portlock::protocol::{Acquire, Release};
 use crate::render::svg::{Svg, pale};
 use sheet::{MARGIN, OPERATION, OUTSIDE, Sheet, TITLE, WIDTH};
 
-/// What a part of the machine is for: it decides the colour.
+/// The purpose of a part of the machine, which determines its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Path {
-    /// Our own file, from its create until it is held.
+    /// From the create of our own file until it is held.
     Take,
-    /// Looks at what the path names.
+    /// Inspects an existing file.
     Look,
-    /// A dead holder's file is removed.
+    /// Removes a dead holder's file.
     Recover,
     Refuse,
-    /// Our own file goes, after a failure.
+    /// Removes our own file after a failure.
     CleanUp,
-    /// Another try.
     Again,
     Fail,
 }
@@ -41,18 +39,17 @@ impl Path {
     }
 }
 
-/// A place for states.
 struct Place {
-    /// How the names of the states begin that are here. The longest that fits counts.
+    /// The prefix of the names of its states. The longest match counts.
     states: &'static str,
-    /// What tells it from others of this name.
+    /// Distinguishes it from other places with this name.
     tag: &'static str,
-    /// Instead of what it waits for.
+    /// Replaces the operation that it waits for.
     note: &'static str,
     path: Path,
-    /// A place that many lead to is named by this where they do, instead of a line from each.
+    /// Replaces the edges to this place, where it has many.
     sign: &'static str,
-    /// From a neighbouring column a line leads to it all the same.
+    /// An edge from a neighbouring column is drawn anyway.
     near: bool,
 }
 
@@ -73,12 +70,12 @@ impl Place {
         Self { sign, ..self }
     }
 
-    /// As [`sign`](Self::sign), for what is not in a neighbouring column.
+    /// Same as [`sign`](Self::sign), except for edges from a neighbouring column.
     const fn far_sign(self, sign: &'static str) -> Self {
         Self { sign, near: true, ..self }
     }
 
-    /// The name of the states, without what they carry.
+    /// The name of the states, without their contents.
     fn title(&self) -> &'static str {
         self.states.split('(').next().unwrap_or(self.states)
     }
@@ -86,9 +83,9 @@ impl Place {
 
 /// States below each other.
 struct Column {
-    /// Beneath the top of the highest.
+    /// The distance from the top of the diagram.
     down: i32,
-    /// On which side a line passes that leads on to one further up or down in the column.
+    /// The side of edges between places of the column that are not neighbours.
     pass: Side,
     places: &'static [Place],
 }
@@ -121,10 +118,10 @@ const ACQUIRE: &[Column] = &[
             place("LockingCreated", Path::Take),
             place("Recording", Path::Take),
             place("ConfirmingCreated", Path::Take),
-            place("Held", Path::Take).note("the lock is ours"),
+            place("Held", Path::Take).note("we hold the lock"),
             place("Closing(Pause", Path::Again).sign("again"),
             place("Pausing", Path::Again).note("sleep, or give up").sign("Pausing"),
-            place("Refused", Path::Refuse).note("another process has it").sign("Refused"),
+            place("Refused", Path::Refuse).note("the lock is held").sign("Refused"),
             place("Closing(Refuse", Path::Refuse).sign("refuse"),
         ],
     },
@@ -173,7 +170,7 @@ const RELEASE: &[Column] = &[
         pass: Side::Left,
         places: &[
             place("Closing", Path::Take).far_sign("Closing"),
-            place("Truncating", Path::CleanUp).note("cut the file short").far_sign("Truncating"),
+            place("Truncating", Path::CleanUp).note("truncate the file").far_sign("Truncating"),
         ],
     },
     Column {
@@ -189,14 +186,13 @@ const RELEASE: &[Column] = &[
 /// What the colours mean.
 const LEGEND: &[(Path, &str)] = &[
     (Path::Take, "our own file"),
-    (Path::Look, "a file that is there"),
+    (Path::Look, "an existing file"),
     (Path::Recover, "a dead holder's file"),
     (Path::Refuse, "refusal"),
     (Path::CleanUp, "cleaning up"),
     (Path::Fail, "failure"),
 ];
 
-/// Draws both machines.
 pub fn draw() -> Result<String, String> {
     let mut svg = Svg::default();
     svg.text(MARGIN, 34, "Acquire", TITLE);
@@ -222,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_without_a_place_is_an_error_that_names_it() {
+    fn a_state_without_a_place_is_an_error() {
         let without_judging = &[ACQUIRE[0].places, ACQUIRE[1].places, &ACQUIRE[2].places[..5]];
         let columns: Vec<Column> = without_judging
             .iter()
@@ -234,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_without_a_state_is_an_error_that_names_it() {
+    fn a_place_without_a_state_is_an_error() {
         const PLACES: &[Place] = &[place("Sleeping", Path::Again)];
         let more = RELEASE.iter().map(|column| column.places).chain([PLACES]);
         let columns: Vec<Column> =

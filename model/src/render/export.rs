@@ -1,5 +1,6 @@
-//! What other programs read, one JSON object a line: the table of a protocol, and the steps of a
-//! scenario. `model/smt` proves the one and holds its own semantics of the calls to the other.
+//! Exports for other programs, one JSON object per line: the table of a protocol, and the steps of
+//! a scenario. `model/smt` proves the table, and compares its own semantics of the calls with the
+//! steps.
 
 use std::collections::VecDeque;
 
@@ -17,7 +18,7 @@ use crate::scenario::state::{Activity, Content, Creator, Inode, Look, Move, Stat
 use crate::scenario::view::View;
 use crate::variants::{Caught, Protocol, Variant};
 
-/// A wrong protocol: its name, and what it breaks in which scenario.
+/// The name of a wrong protocol, and the property that it breaks in which scenario.
 pub fn named(variant: &Variant) -> Value {
     match variant.caught {
         Caught::Breaks { property, scenario, .. } => {
@@ -34,7 +35,7 @@ pub fn cells(protocol: &Protocol) -> Result<Vec<Value>, String> {
     };
     let releases = [protocol.release_start, protocol.forked_start, protocol.forked_attempt];
     let mut cells = IndexSet::new();
-    // A wrong protocol may look whether it has a file open.
+    // The steps of a wrong protocol may depend on whether it has a file open.
     for opened in [false, true] {
         let bench = Bench::new(protocol, opened);
         let graph = graph_of(&[begin], |state, script| {
@@ -110,9 +111,9 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Every step of a scenario, as far as `model/smt` has words for it: first an object that tells what
-/// kind of filesystem it is, then the beginnings, then each step that differs from all before,
-/// the first ones first. Beyond `limit` steps no further state is looked at.
+/// Every step of a scenario in the terms of `model/smt`: first an object for the kind of
+/// filesystem, then the beginnings, then each distinct step in breadth-first order. After `limit`
+/// steps no more states are expanded.
 pub fn steps(
     scenario: &Scenario,
     protocol: &Protocol,
@@ -131,10 +132,10 @@ pub fn steps(
         each(json!({ "start": words.snapshot(state)? }));
     }
     let mut seen: FxHashSet<State> = FxHashSet::default();
-    let mut told = FxHashSet::default();
+    let mut exported = FxHashSet::default();
     let mut next = Vec::new();
     while let Some(state) = open.pop_front() {
-        if told.len() >= limit {
+        if exported.len() >= limit {
             break;
         }
         if !seen.insert(state) {
@@ -147,8 +148,8 @@ pub fn steps(
                 Move::Crash(who, _) => Move::Crash(who, Look::Gone),
                 other => other,
             };
-            let untold = matches!(one, Move::Suspend(_)) && before == after;
-            if !untold && told.insert((before, one, outcome.reply, after)) {
+            let is_invisible = matches!(one, Move::Suspend(_)) && before == after;
+            if !is_invisible && exported.insert((before, one, outcome.reply, after)) {
                 each(words.step(&state, one, outcome)?);
             }
             open.push_back(outcome.state.canonical().0);
@@ -157,8 +158,8 @@ pub fn steps(
     Ok(())
 }
 
-/// The state without most of what [`Words`] has no word for: states that are alike then are written
-/// alike.
+/// The state without most of what [`Words`] does not express: states that are equal then are
+/// written alike.
 fn bare(state: &State) -> State {
     let mut bare = *state;
     for file in bare.files.iter_mut().flatten() {
@@ -179,10 +180,10 @@ fn bare(state: &State) -> State {
     bare
 }
 
-/// Writes a state in the words of `model/smt`.
+/// Writes a state in the terms of `model/smt`.
 struct Words<'a> {
     scenario: &'a Scenario,
-    /// The names of states, which take longer to make than all else.
+    /// A cache of the names of states, which are the most expensive part.
     states: FxHashMap<Activity, String>,
 }
 
@@ -210,7 +211,7 @@ impl Words<'_> {
         };
         let before = self.snapshot(state)?;
         let mut after = self.snapshot(&outcome.state)?;
-        // What it is told when it gets the lock or keeps it, which a holder does not remember.
+        // The guarantee that the call returned, which the state of a holder does not contain.
         if let (
             Move::Call(who, _) | Move::Answer(who, _),
             Activity::Acquiring(Acquire::Held(_))

@@ -1,4 +1,4 @@
-//! What a person or another program reads: reports, tables, exports, pictures.
+//! Output for people and other programs: reports, tables, exports, pictures.
 
 pub mod diagram;
 pub mod export;

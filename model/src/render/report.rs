@@ -1,5 +1,5 @@
-//! A failure that can be read: the property as a sentence, a table with a column for each
-//! participant and a line for each move, and the line that replays it.
+//! A readable failure: the property as a sentence, a table with a column for each participant and a
+//! line for each move, and the command that replays it.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use portlock::protocol::{
 
 use serde_json::{Value, json};
 
-use crate::render::sequence::Story;
+use crate::render::sequence::Heading;
 use crate::scenario::catalogue::Scenario;
 use crate::scenario::machines::Reply;
 use crate::scenario::schedule::{Made, Run, run};
@@ -17,7 +17,7 @@ use crate::scenario::state::{Activity, Look, Move, OpenFile, State, Who};
 use crate::search::explore::Found;
 use crate::variants::Protocol;
 
-/// How to run the same thing again.
+/// The arguments that reproduce a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
     pub variant: Option<&'a str>,
@@ -25,13 +25,13 @@ pub struct Origin<'a> {
 }
 
 impl Origin<'_> {
-    /// What is above the picture of a run.
-    pub fn story(&self, scenario: &Scenario) -> Story {
+    /// The heading of the picture of a run.
+    pub fn heading(&self, scenario: &Scenario) -> Heading {
         let protocol = self.protocol();
         let participants = scenario.kinds.len();
-        Story {
+        Heading {
             title: format!("{protocol} · scenario {} · {participants} participants", scenario.name),
-            told: Vec::new(),
+            caption: Vec::new(),
         }
     }
 
@@ -40,7 +40,6 @@ impl Origin<'_> {
     }
 }
 
-/// The report of a broken property.
 pub fn report(
     scenario: &Scenario,
     protocol: &Protocol,
@@ -68,24 +67,24 @@ pub fn report(
     );
     text += &history(scenario, &run);
     if found.solo {
-        text += "\n  The last to act ran alone, or waited until the others had ended, and did not \
-                 end itself or\n  was kept from a lock that nobody holds.\n";
+        text += "\n  The last participant ran alone, or waited until the others had ended. It did not \
+                 end, or\n  did not get a lock that was free.\n";
     }
     text
 }
 
-/// A run for other programs: an object for each move, and one for the end.
+/// A run for other programs: an object for each move, and one for the result.
 pub fn lines(run: &Run) -> Vec<Value> {
     let mut lines: Vec<Value> = run
         .made
         .iter()
         .map(|made| {
             let (actor, words) = describe(made);
-            let blocked = blocked(&made.outcome.state, &made.names);
+            let files = files(&made.outcome.state, &made.names);
             json!({
                 "participant": actor.map(|who| name(who).to_string()),
                 "move": words,
-                "standing": blocked.trim_end(),
+                "files": files.trim_end(),
             })
         })
         .collect();
@@ -96,7 +95,7 @@ pub fn lines(run: &Run) -> Vec<Value> {
     lines
 }
 
-/// The options for what is not as usual in this scenario.
+/// The options for budgets other than the scenario's own.
 fn unusual(scenario: &Scenario, participants: usize) -> String {
     let budgets = |scenario: &Scenario| {
         [
@@ -114,7 +113,6 @@ fn unusual(scenario: &Scenario, participants: usize) -> String {
         .collect()
 }
 
-/// How many calls a run made.
 pub fn calls(run: &Run) -> usize {
     run.made.iter().filter(|made| matches!(made.one, Move::Call(..))).count()
 }
@@ -134,7 +132,7 @@ pub fn history(scenario: &Scenario, run: &Run) -> String {
             "  {:>4}  {:columns$}{}",
             "",
             "",
-            blocked(&first.before, &first.names),
+            files(&first.before, &first.names),
             columns = columns * 27
         );
     }
@@ -149,7 +147,7 @@ pub fn history(scenario: &Scenario, run: &Run) -> String {
             let cell = if actor == Some(who as Who) { words.as_str() } else { "" };
             let _ = write!(text, "{cell:<27}");
         }
-        let _ = write!(text, "{}", blocked(&made.outcome.state, &made.names));
+        let _ = write!(text, "{}", files(&made.outcome.state, &made.names));
         let _ = writeln!(
             text,
             "{}",
@@ -159,12 +157,11 @@ pub fn history(scenario: &Scenario, run: &Run) -> String {
     text
 }
 
-/// The letter of a participant.
 pub fn name(who: Who) -> char {
     char::from(b'A' + who)
 }
 
-/// Who acts, by its name at the beginning, and what it does.
+/// The participant that acts, by its name at the beginning, and its action.
 pub fn describe(made: &Made) -> (Option<Who>, String) {
     let named = |who: Who| Some(made.names[usize::from(who)]);
     match made.one {
@@ -184,10 +181,10 @@ pub fn describe(made: &Made) -> (Option<Who>, String) {
         Move::Release(who) => (named(who), "releases".into()),
         Move::Crash(who, Look::Gone) => (named(who), "† dies".into()),
         Move::Crash(who, look) => (named(who), format!("† dies ({look:?})")),
-        Move::Suspend(who) => (named(who), "stops for ever".into()),
+        Move::Suspend(who) => (named(who), "stops forever".into()),
         Move::LoseReach(who) => (named(who), "loses the path".into()),
         Move::Fork(who) => (named(who), "forks".into()),
-        Move::Remove => (None, "somebody removes the path".into()),
+        Move::Remove => (None, "the path is removed from outside".into()),
     }
 }
 
@@ -237,7 +234,7 @@ fn lower(value: impl std::fmt::Debug) -> String {
     format!("{value:?}").to_lowercase()
 }
 
-/// The letters of those who share an open file.
+/// The letters of the participants that share an open file.
 pub fn sharers(state: &State, names: &[Who], open: OpenFile) -> String {
     let shared_by = state.opened[usize::from(open)].map_or(0, |opened| opened.shared_by);
     (0..state.count)
@@ -246,8 +243,8 @@ pub fn sharers(state: &State, names: &[Who], open: OpenFile) -> String {
         .collect()
 }
 
-/// What the path names, and who has which kernel lock.
-fn blocked(state: &State, names: &[Who]) -> String {
+/// The file that the path names, and the owners of kernel locks.
+fn files(state: &State, names: &[Who]) -> String {
     let path = match (state.path, state.named()) {
         (Some(inode), Some(file)) => {
             let content = match file.content {

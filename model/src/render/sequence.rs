@@ -1,5 +1,5 @@
-//! A run as a sequence diagram: a column for each participant, time downwards, a lane for what the
-//! path names and one for the kernel locks; who holds, and for how long; and the broken property.
+//! A run as a sequence diagram: a column for each participant, time downwards, a lane for the file
+//! that the path names and one for the kernel locks, the holders, and the broken property.
 
 mod sheet;
 
@@ -10,30 +10,30 @@ use crate::scenario::schedule::{Made, Run};
 use crate::scenario::state::{Activity, Content, FILES, Inode, Move, PARTICIPANTS, State, Who};
 use sheet::Sheet;
 
-/// What is above a diagram.
+/// The heading of a diagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Story {
+pub struct Heading {
     pub title: String,
     /// Lines below the title.
-    pub told: Vec<String>,
+    pub caption: Vec<String>,
 }
 
-/// Draws a run of a scenario with so many participants.
-pub fn draw(participants: usize, run: &Run, story: &Story) -> String {
+/// Draws a run of a scenario with this many participants.
+pub fn draw(participants: usize, run: &Run, heading: &Heading) -> String {
     let rows = rows(participants, run);
-    let sheet = Sheet::measure(participants, &rows, run, story);
+    let sheet = Sheet::measure(participants, &rows, run, heading);
     let mut svg = Svg::default();
-    sheet.draw(&mut svg, &rows, run, story);
-    svg.finish(sheet.width, sheet.height, &story.title, &described(&rows, run))
+    sheet.draw(&mut svg, &rows, run, heading);
+    svg.finish(sheet.width, sheet.height, &heading.title, &described(&rows, run))
 }
 
-/// What the report says of a call after which its participant holds.
+/// The report's mark of a call after which its participant holds.
 const HOLDS: &str = "HOLDS";
 
-/// How a participant is, between two moves.
+/// The condition of a participant between two moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Being {
-    /// Not there, or at rest.
+    /// Absent, or at rest.
     Idle,
     /// Within a call.
     Busy,
@@ -42,24 +42,23 @@ enum Being {
     Stopped,
 }
 
-/// Files are numbered in the order in which they come to be; a number is never given twice, other
-/// than an inode's.
+/// Files are numbered in the order of their creation. Unlike an inode number, it is not reused.
 type FileNumber = usize;
 
-/// A kernel lock: of which file, who has it.
+/// A kernel lock: its file, and its owners.
 type Locked = (FileNumber, String);
 
-/// One move, and what is true after it. The first row is the beginning, without a move.
+/// One move, and the state after it. The first row is the beginning, without a move.
 struct Row {
-    /// Of a call: its number.
+    /// The number of a call.
     number: Option<usize>,
     actor: Option<Who>,
     words: String,
-    /// What the words leave out.
+    /// Details that the words omit.
     note: String,
-    /// It removed what is not its to remove, or took what another holds.
+    /// It removed the file of another, or took the lock of a holder.
     robs: bool,
-    /// From here on it holds.
+    /// It holds from here on.
     takes: bool,
     being: Vec<Being>,
     path: Option<(FileNumber, String)>,
@@ -77,14 +76,14 @@ fn rows(participants: usize, run: &Run) -> Vec<Row> {
     let mut files = Numbers::default();
     let first = run.made.first().map_or((&run.end, &run.names), |made| (&made.before, &made.names));
     files.see(first.0);
-    let mut rows = vec![blocked(participants, first.0, first.1, &files)];
+    let mut rows = vec![row_of(participants, first.0, first.1, &files)];
     let mut number = 0;
     for (at, made) in run.made.iter().enumerate() {
         let after = &made.outcome.state;
         let mut row = {
             let mut later = files.clone();
             later.see(after);
-            blocked(participants, after, &made.names, &later)
+            row_of(participants, after, &made.names, &later)
         };
         number += usize::from(matches!(made.one, Move::Call(..)));
         row.number = matches!(made.one, Move::Call(..)).then_some(number);
@@ -107,8 +106,8 @@ fn rows(participants: usize, run: &Run) -> Vec<Row> {
     rows
 }
 
-/// What is true in a state.
-fn blocked(participants: usize, state: &State, names: &[Who], files: &Numbers) -> Row {
+/// The row of a state, without a move.
+fn row_of(participants: usize, state: &State, names: &[Who], files: &Numbers) -> Row {
     let place =
         |who: Who| names.iter().position(|&other| other == who).unwrap_or(who.into()) as Who;
     let being = |who| {
@@ -156,12 +155,12 @@ fn content_words(content: Content, names: &[Who]) -> String {
     }
 }
 
-/// What the words of a move leave out, and whether it removed the file of one that lives.
+/// Details that the words of a move omit, and whether it removed the file of a live process.
 fn note(made: &Made, files: &Numbers) -> (String, bool) {
     if let (Some(removal), Some(inode)) = (made.outcome.removal, made.before.path) {
         let file = format!("file {}", files.of(inode));
-        let Some(blocked) = made.before.file(inode) else { return (String::new(), false) };
-        let of = match blocked.content {
+        let Some(removed) = made.before.file(inode) else { return (String::new(), false) };
+        let of = match removed.content {
             Content::Of(who) | Content::OldOf(who) if who != removal.by => Some(who),
             _ => None,
         };
@@ -184,7 +183,7 @@ fn note(made: &Made, files: &Numbers) -> (String, bool) {
             },
         };
     }
-    // These protocols read and probe in one step, whose words tell no result.
+    // These protocols read and probe in one step, whose words contain no result.
     let judged = made.outcome.reply == Reply::Other("read, kill(pid, 0)");
     let found = match (judged, made.one) {
         (true, Move::Call(who, _)) => match made.before.named().map(|file| file.content) {
@@ -196,14 +195,14 @@ fn note(made: &Made, files: &Numbers) -> (String, bool) {
             Some(Content::Of(other) | Content::OldOf(other)) if other == who => {
                 "our own pid: taken for stale"
             }
-            Some(Content::Of(_) | Content::OldOf(_) | Content::OldAlive) => "it lives: refused",
+            Some(Content::Of(_) | Content::OldOf(_) | Content::OldAlive) => "alive: refused",
         },
         _ => "",
     };
     (found.to_owned(), false)
 }
 
-/// The number of each file, by its inode: an inode's own number changes from state to state.
+/// The number of each file, by its inode, whose own number changes from state to state.
 #[derive(Clone, Default)]
 struct Numbers {
     by_inode: [Option<FileNumber>; FILES],
@@ -215,7 +214,7 @@ impl Numbers {
         self.by_inode[usize::from(inode)].unwrap_or_default()
     }
 
-    /// Forgets the files that are gone, and numbers those that have come.
+    /// Drops the files that no longer exist, and numbers the new ones.
     fn see(&mut self, state: &State) {
         for (inode, file) in state.files.iter().enumerate() {
             if file.is_none() {
@@ -245,7 +244,7 @@ impl Numbers {
     }
 }
 
-/// The picture in words, for who cannot see it.
+/// The picture in words, for screen readers.
 fn described(rows: &[Row], run: &Run) -> String {
     let mut text = String::new();
     for row in rows.iter().filter(|row| !row.words.is_empty()) {

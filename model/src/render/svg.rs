@@ -1,10 +1,8 @@
-//! A small writer of SVG: what the pictures are drawn with. Text is escaped, colours are names
-//! that mean one thing on a light page and another on a dark one, and how wide a text comes out is
-//! estimated, so that a drawing can make room for it.
+//! A small SVG writer for the pictures. Text is escaped, colours have names with one value for
+//! light pages and one for dark pages, and the width of a text is estimated for the layout.
 
 use std::fmt::Write;
 
-/// A text's typeface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Face {
     /// For calls and states.
@@ -21,7 +19,6 @@ pub enum Anchor {
     End,
 }
 
-/// How a text looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
     pub face: Face,
@@ -49,7 +46,7 @@ impl Style {
         Self { anchor, ..self }
     }
 
-    /// About how wide the text comes out, rather too wide than too narrow: by the widths of DejaVu,
+    /// The estimated width of a text, too wide rather than too narrow: by the widths of DejaVu,
     /// which is wider than most.
     pub fn width(self, text: &str) -> i32 {
         let em: f64 = match self.face {
@@ -103,7 +100,6 @@ pub fn pale(colour: &str) -> &'static str {
     PALETTE.iter().find(|(name, ..)| *name == shade).map_or("grey-pale", |(name, ..)| name)
 }
 
-/// A drawing under way.
 #[derive(Debug, Default)]
 pub struct Svg {
     body: String,
@@ -152,7 +148,7 @@ impl Svg {
         ));
     }
 
-    /// What is drawn until [`end`](Self::end) belongs together; the attributes say what it is.
+    /// Begins a group, which [`end`](Self::end) ends, with attributes that describe it.
     pub fn begin(&mut self, what: &[(&str, &str)]) {
         let said: String =
             what.iter().map(|(key, value)| format!(" data-{key}=\"{}\"", escaped(value))).collect();
@@ -169,7 +165,7 @@ impl Svg {
         self.line(format_args!("<path d=\"{}\" class=\"n{dash} k-{colour}\"/>", rounded(points)));
     }
 
-    /// As [`route`](Self::route), with a head at its end.
+    /// Same as [`route`](Self::route), with an arrow head.
     pub fn arrow(&mut self, points: &[(i32, i32)], colour: &str) {
         self.route(points, colour, false);
         if let [.., (from_x, from_y), (x, y)] = *points {
@@ -186,8 +182,8 @@ impl Svg {
         let _ = writeln!(self.body, "{element}");
     }
 
-    /// The whole picture, on a ground of its own: a page may be light while the reader's system is
-    /// dark, and the text must stand out in either case.
+    /// The whole picture, with its own background: a page may be light while the reader's system is
+    /// dark, and the text must be legible in either case.
     pub fn finish(self, width: i32, height: i32, title: &str, description: &str) -> String {
         let mut ground = Self::default();
         ground.frame([1, 1, width - 2, height - 2], 8, "page", "frame");
@@ -253,7 +249,7 @@ fn rounded(points: &[(i32, i32)]) -> String {
     path
 }
 
-/// Text as it may be between tags and in attributes.
+/// Text escaped for elements and attributes.
 pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for one in text.chars() {
@@ -262,7 +258,7 @@ pub fn escaped(text: &str) -> String {
             '<' => safe.push_str("&lt;"),
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
-            // XML has no way to write the others.
+            // XML cannot express the other control characters.
             one if one.is_control() && !matches!(one, '\n' | '\t') => safe.push('\u{fffd}'),
             one => safe.push(one),
         }
@@ -275,17 +271,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_be_markup_is_escaped() {
+    fn markup_is_escaped() {
         assert_eq!(escaped("a<b> & \"c\"\u{1}"), "a&lt;b&gt; &amp; &quot;c&quot;\u{fffd}");
     }
 
     #[test]
-    fn a_corner_is_cut_and_the_ends_are_kept() {
+    fn corners_are_cut_and_ends_are_kept() {
         assert_eq!(rounded(&[(0, 0), (20, 0), (20, 30)]), "M0 0L13 0Q20 0 20 7L20 30");
     }
 
     #[test]
-    fn every_colour_has_a_pale_shade_or_is_a_neutral() {
+    fn every_colour_is_neutral_or_has_a_shade() {
         for (name, ..) in PALETTE.iter().filter(|(name, ..)| !name.ends_with("-pale")) {
             let neutral = ["page", "panel", "frame", "ink", "muted"].contains(name);
             assert_eq!(pale(name) != "grey-pale" || *name == "grey", !neutral, "{name}");

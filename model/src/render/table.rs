@@ -7,29 +7,29 @@ use portlock::protocol::{Acquire, Author, Clear, Evidence, Probe, Probed, Query,
 
 use crate::scenario::machines::{self, Answer, Machine, Op, PROBES, Reply, authors, evidence};
 
-/// What a review still shows of a diff without wrapping.
+/// The widest line that a code review shows without wrapping.
 pub const WIDTH: usize = 132;
 
 const HEAD: &str = "\
-The transition tables of Acquire, Release, Query and Clear, printed by running the code that ships.
+The transition tables of Acquire, Release, Query and Clear, printed by running the shipped code.
 
-A table for each operation: the states that wait for it down, its replies across, the state that
-follows in the cell. A state takes every reply of its operation, so no cell is empty.
+There is a table for each operation: a row for each state that waits for it, a column for each reply,
+and the next state in the cell. A state takes every reply of its operation, so no cell is empty.
 
-  (=)          what the state in that row carries
+  (=)          the contents of the state in that row
   Refuse(X)    with a reason X is Refuse(Unknown(X)): the holder is not known for certain; so is
                Refused(X)
-  Blocked(L, X)  L is what trying the kernel lock said, X is the refusal, and X? one that is not
-               final; Confirming(L, X) is the claim that it stands so
-  probe        its replies stand down: by author, and by what the probe said where that matters
-  op -> Kind   every state that follows is Kind(cell)
-  a table too wide goes on below, with the same states
+  Blocked(L, X)  L is the result of trying the kernel lock, X is the refusal, and X? one that is not
+               final; Confirming(L, X) is the claim that is confirmed
+  probe        its replies are the rows: by author, and by the result of the probe where that matters
+  op -> Kind   every next state is Kind(cell)
+  a table that is too wide continues below, with the same states
 
-Every cell is reached in some scenario of the model (tests/model.rs), but for:
+Every cell is reached in some scenario of the model (tests/model.rs), except:
 
 ";
 
-/// Cells that no scenario of the model reaches, each by how it begins, and with the reason.
+/// Cells that no scenario of the model reaches, each with the reason.
 pub const UNREACHED: &[Unreached] = &[
     Unreached {
         begins: "Acquire Reading(",
@@ -59,7 +59,7 @@ pub const UNREACHED: &[Unreached] = &[
     Unreached {
         begins: "Acquire Blocked(",
         goes_on: "force",
-        why: "only who clears may force, and does so in the table of Clear",
+        why: "only a clear may force, in the table of Clear",
     },
 ];
 
@@ -71,7 +71,7 @@ pub struct Unreached {
 }
 
 impl Unreached {
-    /// Whether it explains this cell, which begins with the machine and its state.
+    /// Whether it explains this cell, which starts with the machine and its state.
     pub fn explains(&self, cell: &str) -> bool {
         cell.strip_prefix(self.begins).is_some_and(|rest| rest.contains(self.goes_on))
     }
@@ -172,8 +172,8 @@ struct Row {
     cells: Vec<String>,
 }
 
-/// A reply of the probe, or the evidence that a state carries: what they have in common with others,
-/// and what the probe of the process answered.
+/// A reply of the probe, or the evidence in a state: a part shared with others, and the result of
+/// the process probe.
 type Piece = (String, Option<Probe>);
 
 fn piece_of_author(author: Author) -> Piece {
@@ -193,7 +193,7 @@ fn piece_of_evidence(evidence: Evidence) -> Piece {
     }
 }
 
-/// Rows for such pieces, those with equal cells together, at the place of the first.
+/// Rows for pieces. Those with equal cells are grouped at the position of the first.
 fn by_piece(rows: impl Iterator<Item = (Piece, Vec<String>)>) -> Vec<Row> {
     let mut groups: Vec<(Vec<Piece>, Vec<String>)> = Vec::new();
     for (piece, cells) in rows {
@@ -212,7 +212,7 @@ fn by_piece(rows: impl Iterator<Item = (Piece, Vec<String>)>) -> Vec<Row> {
         .collect()
 }
 
-/// The labels of rows that are alike: those with the same answers of the probe share one.
+/// The labels of rows with equal cells. Pieces with the same probe results share one.
 fn labels(alike: &[Piece]) -> Vec<Vec<String>> {
     let mut by_answers: Vec<(Vec<Probe>, Vec<String>)> = Vec::new();
     let mut heads: Vec<&String> = alike.iter().map(|(head, _)| head).collect();
@@ -221,7 +221,7 @@ fn labels(alike: &[Piece]) -> Vec<Vec<String>> {
         let of_head = alike.iter().filter(|(other, _)| other == head);
         let mut answers: Vec<Probe> = of_head.filter_map(|&(_, probe)| probe).collect();
         if answers.len() == PROBES {
-            // Whatever it answered.
+            // Every result.
             answers.clear();
         }
         match by_answers.iter_mut().find(|(known, _)| *known == answers) {
@@ -240,7 +240,7 @@ fn labels(alike: &[Piece]) -> Vec<Vec<String>> {
     by_answers.into_iter().map(label).collect()
 }
 
-/// The evidence that a state carries, if it does.
+/// The evidence in a state, if any.
 fn carried_evidence(state: &impl Machine) -> Option<Evidence> {
     let state = state.label();
     evidence().into_iter().find(|found| state.ends_with(&format!("({})", name(found))))
@@ -275,7 +275,7 @@ fn cell<M: Machine>(state: &M, next: &M) -> String {
     let (state, next) = (state.label(), next.label());
     let Some(at) = state.find('(') else { return next };
     let end = next.trim_end_matches(')').len();
-    // As many as close what is carried; those behind them close what it stands in.
+    // The parentheses that close the contents; the rest close the enclosing state.
     let carried = &state[at..];
     for end in end..=next.len() {
         if let Some(kind) = next[..end].strip_suffix(carried) {
@@ -285,11 +285,11 @@ fn cell<M: Machine>(state: &M, next: &M) -> String {
     next
 }
 
-/// A name in few letters, from what `Debug` writes: `Recording(Recording { guarantee: KernelLock
-/// })` is `Recording(KernelLock)`, and `Creating(Creating)` is `Creating`.
+/// A short name, from the `Debug` output: `Recording(Recording { guarantee: KernelLock })` becomes
+/// `Recording(KernelLock)`, and `Creating(Creating)` becomes `Creating`.
 pub fn name(value: &impl Debug) -> String {
     let full = format!("{value:?}");
-    // A struct within a variant: its name and those of its fields say nothing new.
+    // The names of a struct within a variant and of its fields are redundant.
     let mut short = full.clone();
     while let Some(open) = short.find(" { ") {
         let start = short[..open].rfind(['(', ' ']).map_or(0, |at| at + 1);
@@ -304,7 +304,7 @@ pub fn name(value: &impl Debug) -> String {
             return outer.to_owned();
         }
     }
-    // What is said of a file that exists, and why a holder is unknown: the reason alone.
+    // Of a disposition and of an unknown holder only the reason is kept.
     short = short.replace(", disposition: ", ", ");
     for (kind, mark) in [("Unknown(", ""), ("NotFinal(", "?"), ("Final(", ""), ("Blocks(", "")] {
         while let Some(at) = short.find(kind) {
@@ -317,7 +317,7 @@ pub fn name(value: &impl Debug) -> String {
     short
 }
 
-/// Where the parenthesis is closed that was opened before `text`.
+/// The position of the parenthesis that closes the one before `text`.
 fn closing(text: &str) -> usize {
     let mut depth = 1;
     let end = text.find(|c| {
@@ -341,7 +341,7 @@ fn print_grid(out: &mut String, mut heading: Vec<String>, mut rows: Vec<Row>) {
     let widths = |heading: &[String], rows: &[Row]| -> Vec<usize> {
         (0..heading.len()).map(|column| width(heading, rows, column)).collect()
     };
-    // Too wide, and all cells begin alike: the beginning moves to the heading.
+    // Too wide, and all cells have the same prefix: it moves to the heading.
     let wide = widths(&heading, &rows).iter().map(|width| width + 2).sum::<usize>() > WIDTH + 2;
     let kinds: BTreeSet<&str> =
         rows.iter().flat_map(|row| &row.cells).filter_map(|c| Some(c.split_once('(')?.0)).collect();
@@ -354,7 +354,7 @@ fn print_grid(out: &mut String, mut heading: Vec<String>, mut rows: Vec<Row>) {
         }
     }
     let widths = widths(&heading, &rows);
-    // Still too wide: what does not fit is below, with the same labels.
+    // Still too wide: the remaining columns are below, with the same labels.
     let mut from = 1;
     while from < heading.len() {
         let mut to = from + 1;

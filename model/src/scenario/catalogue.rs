@@ -9,43 +9,43 @@ use crate::scenario::state::{
     Content, Creator, FILES, Kind, Look, PARTICIPANTS, Participant, State,
 };
 
-/// A scenario: who takes part, what can happen, and which properties are checked.
+/// A scenario: the participants, the possible events, and the properties to check.
 #[derive(Debug, Clone)]
 pub struct Scenario {
     pub name: &'static str,
     pub kinds: Vec<Kind>,
     pub starts: &'static [Start],
-    /// How many processes die in all, and how they look afterwards.
+    /// How many processes die in all, and what a probe finds afterwards.
     pub crashes: u8,
     pub looks: &'static [Look],
     /// How many calls fail in all.
     pub faults: u8,
-    /// How often a process outside the protocol removes the path.
+    /// How often the path is removed from outside.
     pub removals: u8,
     /// How many participants stop forever without dying.
     pub suspensions: u8,
-    /// How many holders lose the way to the path.
+    /// How many holders lose access to the path.
     pub chroots: u8,
     /// The probe answers anything at any time.
     pub probe_lies: bool,
-    /// Then with every answer there is, and not just with one of those that are judged alike.
+    /// A lying probe gives every answer, not only one of those that are judged alike.
     pub every_lie: bool,
-    /// A live process may be one that we may not probe.
+    /// The probe of a live process may be denied.
     pub asks_may_be_denied: bool,
-    /// No process can be probed, because there is no /proc: only by its number, in the old format.
+    /// Without /proc no process can be probed, except by its number in the old format.
     pub probe_fails: bool,
     /// A name stays taken until the last open file of it is closed.
     pub delete_pending: bool,
     /// The filesystem has kernel locks.
     pub kernel_locks: bool,
-    /// Participants may wait for events of the file that is in their way.
+    /// Participants may wait for events of the file that blocks them.
     pub listens: bool,
-    /// Those who wait do so without end, and spare the probe where the kernel lock is busy.
+    /// Waiters have no timeout, and skip the probe where the kernel lock is busy.
     pub waits_without_end: bool,
-    /// As the adapter of Windows has it: an event is that the kernel lock has come to who listens,
-    /// or it is for nothing; and a name that is being deleted is denied to every process that opens it.
+    /// With the adapter of Windows an event grants the kernel lock to the listener, or is spurious;
+    /// and every open of a name that is being deleted is denied.
     pub windows: bool,
-    /// Who clears may do so by force.
+    /// A clear may use force.
     pub forces: bool,
     pub properties: &'static [Property],
 }
@@ -55,7 +55,7 @@ const ALL: &[Property] =
 const SAFETY: &[Property] = &[Property::P1, Property::P2];
 
 impl Scenario {
-    /// The scenario that all others are made from.
+    /// The scenario from which all others are made.
     pub fn base(participants: usize) -> Self {
         Self {
             name: "base",
@@ -85,27 +85,27 @@ impl Scenario {
         }
     }
 
-    /// Every scenario of the design, for so many participants that acquire. The child of a fork, an
-    /// old agent, an asker and one that clears come on top of them, where there is room.
+    /// Every scenario of the design, for this many participants that acquire. A forked child, an
+    /// old agent, an asker and a clearer are additional, where there is room.
     pub fn all(participants: usize) -> Vec<Self> {
         let base = Self::base(participants);
         let few = participants > 2;
-        let beside = |processes: usize, extra: Kind| {
+        let processes_and = |processes: usize, extra: Kind| {
             let mut kinds = vec![Kind::Process; processes];
             kinds.push(extra);
             kinds
         };
-        let and_one = |extra| beside(participants, extra);
-        // Where much happens at once, it is one of them.
-        let and_among = |extra| beside(participants - 1, extra);
-        // Of so many, and at least two more.
-        let with_one = |extra| beside((participants - 1).max(2), extra);
+        let and_one = |extra| processes_and(participants, extra);
+        // In the combined scenarios it replaces one of them.
+        let and_among = |extra| processes_and(participants - 1, extra);
+        // It replaces one of them, but at least two others are left.
+        let with_one = |extra| processes_and((participants - 1).max(2), extra);
         let and_clearer = and_one(Kind::Clearer);
         let mut forked = and_one(Kind::Child);
         forked[0] = Kind::Parent;
         let mut threads = vec![Kind::Thread; 2];
         threads.resize(participants, Kind::Process);
-        // At 3 two processes die, and no more take part.
+        // At 3 two processes die, without more participants.
         let next_to_an_old_agent = Self {
             starts: &[Start::Absent, Start::File(Content::OldDead(Look::Gone))],
             crashes: if few { 2 } else { 1 },
@@ -137,19 +137,19 @@ impl Scenario {
             },
             Self {
                 name: "legacy-agents",
-                // Two of ours at 3 as well.
+                // At 3 also two of ours.
                 kinds: vec![Kind::Process, Kind::Process, Kind::OldAgent],
                 ..next_to_an_old_agent.clone()
             },
             Self {
-                // What `portlock run` starts, and portlock itself; either may die first. An old agent
-                // looks at the recorded process alone.
+                // `portlock run` and its command, of which either may die first. An old agent
+                // checks only the recorded process.
                 name: "command",
                 kinds: vec![Kind::Runner, Kind::Command, Kind::OldAgent],
                 ..next_to_an_old_agent.clone()
             },
             Self {
-                // The same of a guard that is passed to a child, whose record names the parent.
+                // A guard that is passed to a child, while the record names the parent.
                 name: "passed-to-child",
                 kinds: vec![Kind::Parent, Kind::Child, Kind::OldAgent],
                 ..next_to_an_old_agent.clone()
@@ -258,7 +258,7 @@ impl Scenario {
                 ..base.clone()
             },
             Self {
-                // The one live agent of the old format does not act: it is what force may rob.
+                // The live agent of the old format only owns the file, which force may remove.
                 name: "forced-removal",
                 kinds: and_clearer,
                 forces: true,
@@ -272,7 +272,7 @@ impl Scenario {
                 asks_may_be_denied: false,
                 ..base.clone()
             },
-            // Much at once, so that every transition of the table is reached.
+            // Combinations, so that every transition of the table is reached.
             Self {
                 name: "combined-faults",
                 probe_lies: true,
@@ -355,9 +355,9 @@ impl Scenario {
         scenarios
     }
 
-    /// Everything that can happen to participants with kernel locks, at once: with processes, with a
-    /// parent and its children, and with the threads of one process. Far too much to explore, and
-    /// what is proved for any number of participants.
+    /// All events for participants with kernel locks at once: with processes, with a parent and its
+    /// children, and with the threads of one process. They are too large to explore, and are proved
+    /// for any number of participants.
     pub fn mixes() -> Vec<Self> {
         let mix = |name, kinds: &[Kind]| Self {
             name,
@@ -380,14 +380,13 @@ impl Scenario {
         ]
     }
 
-    /// The scenario of this name.
     pub fn named(name: &str, participants: usize) -> Option<Self> {
         let all = Self::all(participants).into_iter().chain(Self::of_windows(participants));
         all.into_iter().find(|scenario| scenario.name == name)
     }
 
-    /// The waits of Windows, where the event is that the kernel lock has come: with names that are
-    /// free at once, and with names that stay until the last open file is closed.
+    /// The waits of Windows, where the event grants the kernel lock: with names that are free at
+    /// once, and with names that stay until the last open file is closed.
     pub fn of_windows(participants: usize) -> [Self; 2] {
         let base = Self::base(participants);
         let at_once = Self { name: "windows-waits", listens: true, windows: true, ..base };
@@ -400,21 +399,21 @@ impl Scenario {
         [at_once, stays]
     }
 
-    /// The same with the adapter of Windows.
+    /// The scenario with the adapter of Windows.
     #[must_use]
     pub fn on_windows(mut self) -> Self {
         self.windows = true;
         self
     }
 
-    /// The same with other budgets.
+    /// The scenario with another budget of crashes.
     #[must_use]
     pub fn with_crashes(mut self, crashes: u8) -> Self {
         self.crashes = crashes;
         self
     }
 
-    /// The scenarios in which it can begin.
+    /// The states in which it can begin.
     pub fn beginnings(&self) -> Vec<State> {
         self.starts.iter().map(|&start| self.begin(start)).collect()
     }

@@ -1,5 +1,5 @@
-//! The shipped machines as graphs: every state that can be reached when every operation may give
-//! every reply, and what follows it. Made by running the shipped `step`.
+//! The shipped machines as graphs: every state that is reachable when every operation may give
+//! every reply, and its next states. They are made by running the shipped `step`.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -18,26 +18,24 @@ macro_rules! all {
     }};
 }
 
-/// A machine, whichever it is.
 pub trait Machine: Copy + Ord + Debug + 'static {
     const NAME: &'static str;
     const STARTS: &'static [Self];
 
     fn step(self, fs: &mut impl FileSystem) -> Self;
 
-    /// What follows an answer of the driver, where the machine asks for one.
+    /// The next state after an answer of the driver, where the machine asks for one.
     fn answered(self, answer: Answer) -> Option<Self>;
 
-    /// The state in few letters.
+    /// A short name of the state.
     fn label(&self) -> String {
         crate::render::table::name(self)
     }
 }
 
-/// What a driver can answer where a machine asks, whichever machine it is. The machines have an enum
-/// each; a new answer of theirs does not compile here until it is listed and has its place in this
-/// one, and then not in the explorer until its scenarios decide on it. The tables and the proofs in
-/// logic are made from what is listed.
+/// An answer of a driver to any machine. Each machine has its own enum. A new answer there does not
+/// compile until it is listed here, and until the scenarios of the explorer decide on it. The
+/// tables and the proofs in logic are made from this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Answer {
     /// To a pause.
@@ -46,13 +44,13 @@ pub enum Answer {
     GiveUp,
     /// To a file that exists.
     Leave,
-    /// To a file that is in the way: waits for its events.
+    /// To a file that blocks: waits for its events.
     Listen,
     /// To a file that exists.
     Force,
-    /// To a release that is stuck: the lock stays held.
+    /// To a failed release: the lock stays held.
     Keep,
-    /// To a release that is stuck.
+    /// To a failed release: the file is truncated and the lock released.
     Abandon,
 }
 
@@ -61,7 +59,7 @@ const BLOCKED: [BlockedAnswer; 3] = all!(BlockedAnswer: Leave, Listen, Force);
 const RELEASE_FAILED: [ReleaseFailedAnswer; 2] = all!(ReleaseFailedAnswer: Keep, Abandon);
 const CLEAR: [ClearAnswer; 4] = all!(ClearAnswer: Again, GiveUp, Leave, Force);
 
-/// The machine's answer that is meant, if it is one of these.
+/// The machine's own answer for `meant`, if it has one.
 fn one_of<A: Copy + Into<Answer>>(answers: &[A], meant: Answer) -> Option<A> {
     answers.iter().copied().find(|&answer| answer.into() == meant)
 }
@@ -190,11 +188,11 @@ impl Machine for Clear {
     }
 }
 
-/// What follows a state.
+/// The next states of a state.
 pub struct Follows<M> {
-    /// By reply of the one call that it makes; empty where it asks the driver, and at an end.
+    /// By reply of its one call; empty where it asks the driver, and at an end.
     pub replies: BTreeMap<Reply, M>,
-    /// By answer of the driver; empty where the machine does not ask.
+    /// By answer of the driver; empty where it does not ask.
     pub driver: BTreeMap<Answer, M>,
 }
 
@@ -204,12 +202,12 @@ impl<M> Follows<M> {
     }
 }
 
-/// Every state that can be reached from a start, and what follows it.
+/// Every state that is reachable from a start, with its next states.
 pub fn graph<M: Machine>() -> BTreeMap<M, Follows<M>> {
     graph_of(M::STARTS, |state, script| state.step(script))
 }
 
-/// The same of a protocol around the machine, which starts and steps in its own way.
+/// Same as [`graph`], with other starts and steps.
 pub fn graph_of<M: Machine>(
     starts: &[M],
     step: impl Fn(M, &mut Script) -> M,
@@ -260,7 +258,7 @@ pub enum Op {
     Other,
 }
 
-/// A call and the reply that it got.
+/// A call and its reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reply {
     Create(Create),
@@ -343,15 +341,13 @@ impl Op {
     }
 }
 
-/// How many answers the probe of a process has.
+/// The number of results of a process probe.
 pub const PROBES: usize = 9;
 
-/// Every answer of the probe of a process.
 pub fn probes() -> [Probe; PROBES] {
     all!(Probe: Gone, Zombie, Thread, Other, StartedLater, Ourselves, Alive, NotPermitted, Unknown)
 }
 
-/// Every author.
 pub fn authors() -> Vec<Author> {
     let _is_listed = |author| match author {
         Author::Here(_, _)
@@ -368,7 +364,6 @@ pub fn authors() -> Vec<Author> {
         .collect()
 }
 
-/// All evidence that there can be.
 pub fn evidence() -> Vec<Evidence> {
     let _is_listed = |evidence| match evidence {
         Evidence::Empty(_) | Evidence::Unreadable | Evidence::Record(_) => (),
@@ -378,8 +373,8 @@ pub fn evidence() -> Vec<Evidence> {
     records.chain(empty).chain([Evidence::Unreadable]).collect()
 }
 
-/// Gives the one scripted reply, and notes what it was asked. A call of another operation gets an
-/// arbitrary reply, which only the first look at a state makes use of.
+/// Gives one scripted reply, and records the calls. A call of another operation gets an arbitrary
+/// reply, which only serves to find out the call of a state.
 pub struct Script {
     reply: Reply,
     pub asked: Vec<Op>,
@@ -391,7 +386,8 @@ impl Script {
     }
 }
 
-/// One method of the script: notes the call; the scripted reply if it is of this kind.
+/// The methods of the script: each records the call, and gives the scripted reply if it is of this
+/// kind.
 macro_rules! replies {
     ($($method:ident: $kind:ident -> $reply:ty, or $otherwise:expr;)+) => {
         $(fn $method(&mut self) -> $reply {

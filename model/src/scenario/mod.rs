@@ -1,4 +1,4 @@
-//! What is modelled: the path, the files and the kernel, the processes, and what can happen next.
+//! The modelled path, files, kernel and processes, and their possible moves.
 
 pub mod catalogue;
 pub mod machines;

@@ -1,5 +1,5 @@
-//! What can happen next, and how it happens. Successor states come only from the shipped machines
-//! (or from a wrong protocol, when one is being caught).
+//! The possible moves of a state, and their outcomes. Successor states come only from the shipped
+//! machines, or from the wrong protocol that is checked.
 
 use portlock::protocol::{Acquire, Clear, Query, Release, Released};
 
@@ -10,22 +10,22 @@ use crate::scenario::state::{Activity, Content, Creator, Kind, Look, Move, State
 use crate::scenario::view::{Removal, View};
 use crate::variants::Protocol;
 
-/// What a move led to.
+/// The result of a move.
 #[derive(Debug, Clone, Copy)]
 pub struct Outcome {
     pub state: State,
-    /// What was called and replied, of a [`Move::Call`].
+    /// The call and its reply, for a [`Move::Call`].
     pub reply: Reply,
     pub removal: Option<Removal>,
-    /// The participant that made it, of its own accord.
+    /// The participant that made the move.
     pub by: Option<Who>,
-    /// How many replies the call could have had.
+    /// The number of possible replies to the call.
     pub choices: u8,
     /// The machine's state after the call, before a call that has ended becomes idle.
     pub ended: Activity,
 }
 
-/// All moves that are possible, in a fixed order, with what they lead to.
+/// All possible moves, in a fixed order, with their outcomes.
 pub fn successors(
     scenario: &Scenario,
     protocol: &Protocol,
@@ -81,8 +81,8 @@ pub fn successors_of(
     }
 }
 
-/// How many choices there are for a wait that goes on blocking: it may fail, its time be over, or an
-/// event come for nothing.
+/// The number of choices for a wait that blocks: an event (blocked), a timeout, a spurious event, a
+/// failure.
 fn other_ends(scenario: &Scenario, state: &State, who: Who) -> u8 {
     let faults = u8::from(state.faults_left > 0);
     match state.participant(who).activity {
@@ -156,7 +156,7 @@ pub fn apply(
         Move::Remove => {
             next.removals_left -= 1;
             if let Some(inode) = next.path.take() {
-                next.tell(inode);
+                next.notify_listeners(inode);
             }
             open_windows(next, None);
             next.sweep();
@@ -166,8 +166,8 @@ pub fn apply(
     Some(outcome)
 }
 
-/// Whether a move is possible, as far as that can be told before it is made: most are not, and to
-/// make one is to copy the state.
+/// A cheap necessary condition for a move. Most moves are impossible, and making one copies the
+/// state.
 fn is_possible(state: &State, one: Move) -> bool {
     if actor(one).is_some_and(|who| state.participant(who).suspended) {
         return false;
@@ -175,7 +175,7 @@ fn is_possible(state: &State, one: Move) -> bool {
     let at_rest =
         |who| matches!(state.participant(who).activity, Activity::Idle | Activity::Absent);
     match one {
-        // Who has left something open does not come back.
+        // A participant that left a file open makes no further call.
         Move::Begin(who) => {
             let participant = state.participant(who);
             participant.activity == Activity::Idle
@@ -195,7 +195,7 @@ fn is_possible(state: &State, one: Move) -> bool {
                 | Activity::Aside(Aside::Holding)
         ),
         Move::Crash(who, _) => {
-            // One thread dies for all, and nothing dies that has nothing to lose.
+            // A crash is a move of the first thread, and only of a process that is active.
             let first = || state.everyone().find(|&one| state.same_process(one, who));
             let rests =
                 || state.everyone().all(|one| !state.same_process(one, who) || at_rest(one));
@@ -212,7 +212,7 @@ fn is_possible(state: &State, one: Move) -> bool {
     }
 }
 
-/// The participant that makes a move of its own accord.
+/// The participant that makes a move. None makes a crash or a removal from outside.
 fn actor(one: Move) -> Option<Who> {
     match one {
         Move::Begin(who)
@@ -244,7 +244,7 @@ pub fn asks_the_driver(activity: Activity) -> bool {
     }
 }
 
-/// What follows an answer of the driver, if its machine asks and its scenario allows for it.
+/// The next state after an answer of the driver, if the machine asks and the scenario allows it.
 fn answered(scenario: &Scenario, activity: Activity, answer: Answer) -> Option<Activity> {
     let allowed = match answer {
         Answer::Listen => scenario.listens,
@@ -309,10 +309,9 @@ fn fork(protocol: &Protocol, next: &mut State, who: Who) -> Option<()> {
     Some(())
 }
 
-/// The path has just been removed, by somebody outside the protocol, by force where there are no
-/// kernel locks, or by a participant whose kernel lock keeps nobody from acting at the same time:
-/// whoever is about to unlink acts on a confirm that no system call can bring up to date. Tells
-/// whether anybody is.
+/// Marks the participants that are about to unlink after the path was removed from outside, by
+/// force without kernel locks, or by a participant whose kernel lock does not exclude them: they
+/// act on a confirm that no system call can refresh. Returns whether there are any.
 fn open_windows(next: &mut State, by: Option<Who>) -> bool {
     let mut any = false;
     for who in next.everyone() {
@@ -369,14 +368,14 @@ fn call(
         if participant.kind == Kind::OldAgent {
             outcome.state.robbed |= removal.creator_lives | open_windows(&mut outcome.state, None);
         } else if participant.kind == Kind::Clearer && !scenario.kernel_locks {
-            // Without kernel locks force excludes nobody, just as an old agent's unlink.
+            // Without kernel locks force excludes no other participant, like an old agent's unlink.
             outcome.state.robbed |= removal.creator_lives | open_windows(&mut outcome.state, None);
         } else if removal.in_window && !removal.is_ours {
-            // The harm of one removal from outside goes on: this one is as foreign.
+            // This removal follows from one from outside, and opens further windows.
             open_windows(&mut outcome.state, None);
             outcome.state.robbed |= scenario.removals == 0;
         } else {
-            // Two on different mounts may both reclaim one file.
+            // Two participants on different mounts may both reclaim one file.
             open_windows(&mut outcome.state, Some(who));
         }
     }
@@ -384,7 +383,7 @@ fn call(
     Some(outcome)
 }
 
-/// When everybody is idle and the path names no file, the past excuses nothing any more.
+/// When all participants are idle and the path names no file, all properties are checked again.
 fn forgive(next: &mut State) {
     let at_rest = |one| matches!(next.participant(one).activity, Activity::Idle | Activity::Absent);
     if next.path.is_none() && next.everyone().all(at_rest) {
@@ -413,7 +412,8 @@ fn settle(protocol: &Protocol, next: &mut State, who: Who, activity: Activity) {
     }
     if settled == Activity::Idle {
         forgive(next);
-        // What a protocol has open when it ends is closed by then; ours closes by itself.
+        // A wrong protocol may end with a file open, which is closed here. The shipped one closes
+        // it.
         if !protocol.leaks {
             debug_assert!(next.participant(who).open.is_none(), "{who} ends with a file open");
             next.close(who);
@@ -421,17 +421,17 @@ fn settle(protocol: &Protocol, next: &mut State, who: Who, activity: Activity) {
     }
 }
 
-/// Whether a participant other than `who` may rightly keep it from the lock.
+/// Whether another participant may rightly block `who`.
 pub fn is_blocked(scenario: &Scenario, state: &State, who: Who) -> bool {
     let Some(file) = state.named() else { return false };
-    // Not by who is at rest, and has forgotten what it left open.
-    let at_work = |other| {
+    // A participant at rest does not count, even if it left a file open.
+    let is_active = |other| {
         let rests = matches!(state.participant(other).activity, Activity::Idle | Activity::Absent);
         other != who && !rests
     };
     let held_by_others = file.lock.is_some_and(|open| {
         state.opened[usize::from(open)].is_some_and(|opened| {
-            state.everyone().any(|other| opened.shared_by & (1 << other) != 0 && at_work(other))
+            state.everyone().any(|other| opened.shared_by & (1 << other) != 0 && is_active(other))
         })
     });
     // A reclaimed new file keeps its name for as long as its slow creator has it open.

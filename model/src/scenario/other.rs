@@ -1,21 +1,22 @@
-//! Protocols with other calls than ours: the old agent's, its repairs by others, rename aside.
+//! Protocols with other calls than ours: the old agent's, repairs of it in other software, and the
+//! rename aside.
 //!
-//! They have machines of their own, over the same state. The old agent's also takes part as a
-//! participant in the scenario of old agents.
+//! They have machines of their own, over the same state. The old agent is also a participant in the
+//! scenarios with old agents.
 
 use crate::scenario::machines::Reply;
 use crate::scenario::state::{Content, Creator, State};
 use crate::scenario::view::View;
 
-/// Percy's protocol: exclusive create, write, close; read, probe, unlink by name, create once more;
-/// release by name. With `reread` and `guard` it is two of the repairs that others ship.
+/// Percy's protocol: exclusive create, write, close; read, probe, unlink by name, create again;
+/// release by name. `reread` and `guard` are two repairs that other software ships.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Percy {
     Creating {
         again: bool,
     },
     Writing,
-    /// Repair: reads its own file again, and gives up if it is another's.
+    /// Repair: reads the file again, and gives up if the record is not its own.
     Rereading,
     Guarding,
     Reading,
@@ -24,7 +25,6 @@ pub enum Percy {
     Releasing,
 }
 
-/// Which repairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Repairs {
     /// Unlink, create, read again and give up.
@@ -75,7 +75,7 @@ impl Percy {
             }
             Self::Guarding => {
                 view.reply = Reply::Other("guard");
-                // Without the guard it is refused: another reclaimer is at work.
+                // Without the guard it is refused, because another reclaimer is active.
                 view.state.take_guard(me).then_some(Self::Reading)
             }
             Self::Reading => {
@@ -108,7 +108,7 @@ impl Percy {
     }
 }
 
-/// Rename a stale file aside, look whether it is the one that was judged, and put it back if not.
+/// Renames a stale file aside, checks that it is the one that was judged, and puts it back if not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Aside {
     Creating,
@@ -168,7 +168,7 @@ impl Aside {
             }
             Self::Checking => {
                 view.reply = Reply::Other("is it the judged one?");
-                // A live one was put there since; the judged one stays dead.
+                // A live file may have replaced the judged one, which stays dead.
                 let same = view.state.aside[usize::from(me)]
                     .and_then(|inode| view.state.file(inode))
                     .is_some_and(|file| {
@@ -200,20 +200,20 @@ impl Aside {
 }
 
 impl View<'_> {
-    /// The exclusive create of these protocols, where the path names no file.
+    /// The exclusive create of these protocols, at a free path.
     fn create_by_wx(&mut self) {
         self.reply = Reply::Other("wx: created");
         let inode = self.state.place(Content::Empty, Creator::Alive(self.me));
         self.state.open(self.me, inode);
     }
 
-    /// Whether its one write is cut short, which may happen at any time.
+    /// Whether its write is cut short, which may happen at any time.
     fn is_cut_short(&mut self) -> bool {
         self.choices = 2;
         self.choice == 1
     }
 
-    /// Nothing is locked, and the file does not stay open.
+    /// Writes without a lock, and closes the file.
     fn write_and_close(&mut self, record: Content) {
         self.reply = Reply::Other("write, close");
         if let Some(file) = self.state.open_file_mut(self.me) {

@@ -1,7 +1,6 @@
-//! One schedule for all engines: which of the possible moves is made, one number a move.
+//! One schedule format for all engines: a number for each move, among the possible ones.
 //!
-//! What the explorer finds, what proptest shrinks, what the fuzzer's bytes mean and what `replay`
-//! accepts are the same thing, so that a find in one is a test in all.
+//! The explorer, proptest, the fuzzer and `replay` share it, so a find in one is a test in all.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,19 +13,19 @@ use crate::scenario::moves::{Outcome, apply, successors};
 use crate::scenario::state::{Move, PARTICIPANTS, State, Who};
 use crate::variants::Protocol;
 
-/// A run of a scenario: how it begins, and which move is made each time.
+/// A run of a scenario: the beginning, and the moves.
 ///
-/// Each number counts among the moves that are possible in the canonical state, modulo how many
-/// there are: any numbers are a schedule.
+/// Each number is an index into the possible moves of the canonical state, modulo their count: any
+/// numbers are a schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Schedule {
-    /// Which beginning of the scenario, modulo how many there are.
+    /// The index of the beginning, modulo their count.
     pub start: u8,
     pub steps: Vec<u8>,
 }
 
 impl Schedule {
-    /// The schedule that bytes encode: the first is the beginning.
+    /// Decodes a schedule. The first byte is the beginning.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         match bytes.split_first() {
             Some((&start, steps)) => Self { start, steps: steps.to_vec() },
@@ -57,7 +56,7 @@ impl FromStr for Schedule {
     }
 }
 
-/// One move of a run, with the names that its participants had at the beginning.
+/// One move of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Made {
     pub before: State,
@@ -67,7 +66,7 @@ pub struct Made {
     pub names: [Who; PARTICIPANTS],
 }
 
-/// What a schedule did.
+/// The run of a schedule.
 #[derive(Debug, Clone)]
 pub struct Run {
     pub made: Vec<Made>,
@@ -80,8 +79,8 @@ pub struct Run {
 
 /// Runs a schedule, and checks every property of its scenario after every move.
 ///
-/// `alone` also runs every participant alone from the last state, as the explorer does from each;
-/// the moves of one that fares badly are then made, too.
+/// With `solo`, also runs every participant alone from the last state, as the explorer does from
+/// each state, and adds the moves of one that violates a property.
 pub fn run(scenario: &Scenario, protocol: &Protocol, schedule: &Schedule, solo: bool) -> Run {
     let beginnings = scenario.beginnings();
     let begin = beginnings[usize::from(schedule.start) % beginnings.len()];
@@ -111,15 +110,15 @@ pub fn run(scenario: &Scenario, protocol: &Protocol, schedule: &Schedule, solo: 
             return run;
         }
     }
-    let fares = if solo { check_solo(scenario, protocol, &state) } else { Ok(0) };
-    if let Err(violation) = fares {
+    let solo_runs = if solo { check_solo(scenario, protocol, &state) } else { Ok(0) };
+    if let Err(violation) = solo_runs {
         run.broken = Some(violation.broken);
         run.made.extend(solo_moves(scenario, protocol, &state, violation, run.names));
     }
     run
 }
 
-/// How a participant fares that runs alone, from the start of its call if it is idle.
+/// The solo run of a participant, from the start of its call if it is idle.
 fn solo_moves(
     scenario: &Scenario,
     protocol: &Protocol,

@@ -1,8 +1,8 @@
 //! The state in which the shipped machines run: one path, its files, open files, kernel locks,
 //! records and processes, as one small value that can be hashed and compared.
 //!
-//! A [`State`] changes only by a [`Move`]. What is possible is decided by the
-//! [`Scenario`](crate::scenario::catalogue::Scenario), which is plain data.
+//! A [`State`] changes only by a [`Move`]. The [`Scenario`](crate::scenario::catalogue::Scenario),
+//! which is plain data, determines the possible moves.
 
 mod canonical;
 mod content;
@@ -16,11 +16,10 @@ pub use self::content::{Content, Creator, Look};
 use crate::scenario::machines::Answer;
 use crate::scenario::other::{Aside, Percy};
 
-/// The most participants of a state. A state has so many places, and those that it does not use cost
-/// little: only a search keeps many states, and it packs them.
+/// The most participants of a state. Unused places cost little, because a search packs its states.
 pub const PARTICIPANTS: usize = 8;
-/// The most files that can be named or open at once: one a participant, one at the path, and some
-/// set aside.
+/// The most files that can be named or open at once: one for each participant, one at the path, and
+/// some set aside.
 pub const FILES: usize = 2 * PARTICIPANTS;
 
 /// A set of files, one bit each.
@@ -28,21 +27,20 @@ pub type FileSet = u16;
 
 /// Index of a participant.
 pub type Who = u8;
-/// Index of a file (an inode): the number is given out again as soon as the file is gone.
+/// Index of a file (an inode). The number is reused as soon as the file no longer exists.
 pub type Inode = u8;
-/// Index of an open file (an "open file description"): what a kernel lock belongs to.
+/// Index of an open file (an "open file description"), which owns kernel locks.
 pub type OpenFile = u8;
 
-/// A file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct File {
     pub content: Content,
     pub creator: Creator,
     /// The open file that has the kernel lock.
     pub lock: Option<OpenFile>,
-    /// Removed, and its name still taken, since it is open (Windows).
+    /// Removed, while its name is still taken because it is open (Windows).
     pub pending: bool,
-    /// Somebody who had its lock died or failed, which excuses it at rest.
+    /// An owner of its lock died or failed, which excuses the file at rest.
     pub abandoned: bool,
 }
 
@@ -54,10 +52,10 @@ pub struct Opened {
     pub shared_by: u8,
 }
 
-/// What a participant is at.
+/// What a participant is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Activity {
-    /// Not there: a child that has not been forked, or has ended.
+    /// A child that has not been forked, or has ended.
     Absent,
     Idle,
     Acquiring(Acquire),
@@ -83,32 +81,33 @@ pub enum Kind {
     Process,
     /// Acquires and releases, a thread of the one process that all threads share.
     Thread,
-    /// As a process; may fork the child.
+    /// Same as a process, and may fork the child.
     Parent,
-    /// Exists when the parent has forked it.
+    /// Exists after the parent has forked it.
     Child,
     /// Follows the old agent's protocol.
     OldAgent,
     /// Only asks for the status.
     Asker,
-    /// Only removes what is stale, or, where that is allowed, what its person wants gone.
+    /// Only removes stale files, or any file by force, where that is allowed.
     Clearer,
-    /// Starts the command that is to hold the lock, and clears the file at any time: `portlock run`.
-    /// It has no copy of the command's open file. A wrong protocol has it hold for its command.
+    /// Starts the command that is to hold the lock, and clears the file at any time: `portlock
+    /// run`. It has no copy of the command's open file. A wrong protocol has it hold for its
+    /// command.
     Runner,
-    /// Acquires, and then is the command of the runner: it holds for as long as it lives, and does not
+    /// Acquires, and then is the command of the runner: it holds as long as it lives, and does not
     /// release.
     Command,
-    /// As a process, in a sandbox that has no kernel locks, while all others have them. It writes
-    /// within the grace, which is all that protects it until then.
+    /// Same as a process, in a sandbox without kernel locks, while all others have them. It writes
+    /// within the grace, which is its only protection until then.
     Unlocked,
-    /// As a process, on another machine and through a mount whose kernel locks are its own. It
-    /// looks like this machine: only what is in the records tells them apart.
+    /// Same as a process, on another machine and through a mount with kernel locks of its own. It
+    /// looks like this machine: only the records distinguish them.
     Remote,
 }
 
 impl Kind {
-    /// What one of this kind is at before it begins, and again after its process has died.
+    /// The activity of this kind before it begins, and after its process has died.
     pub const fn at_rest(self) -> Activity {
         match self {
             Self::Child => Activity::Absent,
@@ -130,13 +129,12 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Listens {
     No,
-    /// Nothing has happened since.
+    /// No event yet.
     Armed,
-    /// Something has.
+    /// An event is kept.
     Event,
 }
 
-/// A participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Participant {
     pub kind: Kind,
@@ -145,13 +143,14 @@ pub struct Participant {
     pub listens: Listens,
     /// What it read last.
     pub seen: Content,
-    /// Files, one bit each, that had a holder at some instant of the present call (P4).
+    /// Files, one bit each, that had a holder at some instant of the current call (P4).
     pub witnessed: FileSet,
-    /// Somebody outside the protocol removed the path between its confirm and its unlink.
+    /// The path was removed from outside between its confirm and its unlink.
     pub in_window: bool,
     /// It never moves again, and lives.
     pub suspended: bool,
-    /// It can no longer reach the path, by chroot(2) or a mount: to it the path names nothing.
+    /// It can no longer reach the path, because of chroot(2) or a mount: to it the path names no
+    /// file.
     pub out_of_reach: bool,
 }
 
@@ -172,16 +171,15 @@ impl Participant {
     }
 }
 
-/// Everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct State {
     pub path: Option<Inode>,
     pub files: [Option<File>; FILES],
     pub opened: [Option<Opened>; FILES],
     pub participants: [Participant; PARTICIPANTS],
-    /// How many of `participants` there are.
+    /// How many of `participants` are used.
     pub count: u8,
-    /// The guard file of the protocols that have one: who has it.
+    /// The owner of the guard file, in protocols that have one.
     pub guard: Option<Who>,
     /// Files that a participant has renamed aside.
     pub aside: [Option<Inode>; PARTICIPANTS],
@@ -189,40 +187,39 @@ pub struct State {
     pub faults_left: u8,
     pub removals_left: u8,
     pub suspensions_left: u8,
-    /// How many holders can still lose the way to the path.
+    /// How many holders can still lose access to the path.
     pub chroots_left: u8,
     /// A release that could not remove its file was abandoned, which excuses an empty file at rest.
     pub removal_failed: bool,
-    /// An old agent, or force where there are no kernel locks, has removed a file of ours, or one that
-    /// we were about to unlink. P1 is no longer checked.
+    /// An old agent, or force where there are no kernel locks, has removed a file of ours, or one
+    /// that we were about to unlink. P1 is no longer checked.
     pub robbed: bool,
 }
 
-/// One thing that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Move {
     /// Starts an acquire, a query or a run of another protocol.
     Begin(Who),
-    /// Makes the one call that its state waits for; the number chooses among the replies.
+    /// Makes the one call of its state. The number chooses among the replies.
     Call(Who, u8),
     /// The driver's answer where its machine asks.
     Answer(Who, Answer),
     /// Starts to release what it holds; in a forked child, drops the guard.
     Release(Who),
-    /// Its process dies (all threads of it), and looks like this afterwards.
+    /// Its process dies with all threads. A probe finds this afterwards.
     Crash(Who, Look),
     /// It stops forever, and lives.
     Suspend(Who),
     /// It can no longer reach the path that it has locked.
     LoseReach(Who),
-    /// Its child comes to be, sharing its open file.
+    /// Forks its child, which shares its open file.
     Fork(Who),
-    /// Somebody outside the protocol removes the path.
+    /// The path is removed from outside.
     Remove,
 }
 
-/// Leaves out unused places. Different states still feed different bytes: the numbers of files and open
-/// files appear where they are referred to, and a file without a reference does not exist.
+/// Skips unused places. Different states still feed different bytes, because every file and open
+/// file has a reference, which contains its number.
 impl Hash for State {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self {
@@ -275,7 +272,6 @@ impl State {
         self.files[usize::from(inode)].as_mut()
     }
 
-    /// The file that the path names.
     pub fn named(&self) -> Option<&File> {
         self.path.and_then(|inode| self.file(inode))
     }
@@ -291,8 +287,8 @@ impl State {
         self.open_inode(who).and_then(|inode| self.file_mut(inode))
     }
 
-    /// Whether a participant has the kernel lock on the file that it has open. On a mount of its own
-    /// it always has: there is no other to have it.
+    /// Whether a participant has the kernel lock on the file that it has open. On a mount of its
+    /// own it always has, without competitors.
     pub fn has_lock(&self, who: Who) -> bool {
         let open = self.participant(who).open;
         if self.participant(who).kind == Kind::Remote {
@@ -313,15 +309,16 @@ impl State {
 
     /// Whether the file that a participant has open may look as old as one whose creator has died.
     ///
-    /// No clock is to be trusted, so it may at any time; except where its creator is about to write,
-    /// and only the grace keeps it from this participant.
+    /// It may at any time, because no clock is trusted, except while its creator is about to write
+    /// and only the grace protects it from this participant.
     pub fn may_look_old(&self, who: Who) -> bool {
         let open = self.open_inode(who).and_then(|inode| self.file(inode));
         let Some(file) = open.filter(|file| file.content == Content::Empty) else { return true };
         !matches!(file.creator, Creator::Alive(creator) if self.writes_in_time(creator, who))
     }
 
-    /// Whether only the grace keeps what `creator` has created from `who`, and it is about to write.
+    /// Whether `creator` is about to write to its file, and only the grace protects the file from
+    /// `who`.
     pub fn writes_in_time(&self, creator: Who, who: Who) -> bool {
         match self.participant(creator).activity {
             Activity::Percy(Percy::Writing) => self.participant(creator).kind == Kind::OldAgent,
@@ -357,8 +354,8 @@ impl State {
         }
     }
 
-    /// Whether a participant uses the lock of the named file for a holder whose open file it shares, and
-    /// the holder has died: the kernel lock is then its own.
+    /// Whether a participant uses the lock of the named file for a holder whose open file it
+    /// shares, and the holder has died: the kernel lock is then its own.
     pub fn uses_the_lock_of_the_dead(&self, who: Who) -> bool {
         let participant = self.participant(who);
         let shares = |other: Who| other != who && self.participant(other).open == participant.open;
@@ -368,7 +365,7 @@ impl State {
             && !self.everyone().any(shares)
     }
 
-    /// Adds a file at the path, open to nobody.
+    /// Adds a file at the path, which no participant has open.
     pub fn place(&mut self, content: Content, creator: Creator) -> Inode {
         let inode = self.new_file(content, creator);
         self.path = Some(inode);
@@ -382,7 +379,6 @@ impl State {
         free as Inode
     }
 
-    /// Opens a file for a participant.
     pub fn open(&mut self, who: Who, inode: Inode) {
         let free = self.opened.iter().position(Option::is_none).expect("room for an open file");
         self.opened[free] = Some(Opened { file: inode, shared_by: 1 << who });
@@ -397,7 +393,7 @@ impl State {
         }
     }
 
-    /// A participant's open file is closed; the last to share it frees the kernel lock.
+    /// Closes a participant's open file. The last close frees the kernel lock.
     pub fn close(&mut self, who: Who) {
         self.participant_mut(who).listens = Listens::No;
         let Some(open) = self.participant_mut(who).open.take() else { return };
@@ -410,13 +406,13 @@ impl State {
             if let Some(file) = self.file_mut(inode).filter(|file| file.lock == Some(open)) {
                 file.lock = None;
             }
-            self.tell(inode);
+            self.notify_listeners(inode);
         }
         self.sweep();
     }
 
     /// Every listener of a file gets an event.
-    pub fn tell(&mut self, inode: Inode) {
+    pub fn notify_listeners(&mut self, inode: Inode) {
         for who in self.everyone() {
             let listens = self.participant(who).listens != Listens::No;
             if listens && self.open_inode(who) == Some(inode) {
@@ -425,9 +421,9 @@ impl State {
         }
     }
 
-    /// For every call under way: the file that the path names has a holder now (P4). With kernel
-    /// locks that is its recorded author, who has its lock; in the old format, and where there are
-    /// no kernel locks, it is the recorded author, who lives.
+    /// Records for every call in progress that the file at the path has a holder now (P4). With
+    /// kernel locks that is the recorded author with the lock; in the old format, and without
+    /// kernel locks, it is the live recorded author.
     pub fn witness(&mut self, kernel_locks: bool) {
         let Some(inode) = self.path else { return };
         let Some(file) = self.file(inode) else { return };

@@ -11,46 +11,46 @@ use crate::scenario::catalogue::Scenario;
 use crate::scenario::machines::{Reply, Script};
 use crate::scenario::state::{Activity, Content, Creator, Inode, Kind, Listens, State, Who};
 
-/// A file lost its name, and what P2 asks about it.
+/// A removal of a file, with the facts that P2 checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removal {
     pub by: Who,
-    /// It is the file that the remover has open.
+    /// The remover has the file open.
     pub is_ours: bool,
-    /// The remover has its kernel lock, or there are none.
+    /// The remover has its kernel lock, or there are no kernel locks.
     pub locked: bool,
     /// The remover created it.
     pub created: bool,
-    /// Its author is an old agent that lives and has written, or may still within its grace.
+    /// Its author is a live old agent that has written, or may still write within its grace.
     pub of_live_old_agent: bool,
-    /// It is the record of a participant that lives in another process, and has not given it up.
+    /// It has the record of a live participant in another process, which has not given it up.
     pub of_live_other: bool,
-    /// Its creator lives, and is another.
+    /// Its creator is another participant, and lives.
     pub creator_lives: bool,
-    /// It is another program's data.
+    /// It has another program's data.
     pub of_foreign_data: bool,
-    /// Somebody outside the protocol removed the path since the remover confirmed.
+    /// The path was removed from outside since the remover confirmed.
     pub in_window: bool,
 }
 
-/// What a participant sees and does; made for one step.
+/// A participant's view of the state, for one step.
 pub struct View<'a> {
     pub state: &'a mut State,
     pub scenario: &'a Scenario,
     pub me: Who,
     /// Which of the possible replies to give.
     pub choice: u8,
-    /// How many replies were possible: set by the call.
+    /// The number of possible replies, set by the call.
     pub choices: u8,
     pub reply: Reply,
-    /// The call does not return in this state: nothing happens.
+    /// The call blocks in this state, without an effect.
     pub blocked: bool,
     pub removal: Option<Removal>,
-    /// How a wrong protocol sees the evidence.
+    /// The evidence as a wrong protocol sees it.
     pub rewrite_evidence: fn(Author) -> Author,
-    /// How a wrong protocol sees a confirm.
+    /// Every confirm of a wrong protocol succeeds.
     pub confirms_itself: bool,
-    /// Gives the replies instead of the state, to which nothing happens.
+    /// Gives the replies instead of the state, which does not change.
     pub script: Option<&'a mut Script>,
 }
 
@@ -71,8 +71,8 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Chooses among `ways` to succeed and, while there are faults left, `faults` to fail.
-    /// `Err` is which fault.
+    /// Chooses among `ways` to succeed and, while there are faults left, `faults` to fail. `Err` is
+    /// the number of the fault.
     fn choose(&mut self, ways: u8, faults: u8) -> Result<u8, u8> {
         let faults = if self.state.faults_left > 0 { faults } else { 0 };
         self.choices = ways + faults;
@@ -96,18 +96,18 @@ impl<'a> View<'a> {
         self.state.open_inode(self.me).expect("the machines call this with a file open")
     }
 
-    /// Takes the kernel lock; where somebody else has it, the call does not return.
+    /// Takes the kernel lock. The call blocks while another open file has it.
     fn lock_or_block(&mut self) {
         let (open, inode) = (self.state.participant(self.me).open, self.inode());
         let file = self.state.file_mut(inode).expect("open files exist");
-        // The first to move gets it: a waiter has no claim.
+        // The first to move gets it: waiters are not queued.
         self.blocked = file.lock.is_some() && file.lock != open;
         if !self.blocked {
             file.lock = open;
         }
     }
 
-    /// The event is that the kernel lock is ours, or it is for nothing.
+    /// The event grants the kernel lock, or is spurious.
     fn listen_by_lock(&mut self) -> Listen {
         let reply = match self.choose(3, 1) {
             Ok(0) => {
@@ -122,7 +122,7 @@ impl<'a> View<'a> {
         reply
     }
 
-    /// Removes the path, whatever it names, and says what P2 asks.
+    /// Removes the file at the path, and returns the facts that P2 checks.
     pub fn remove_path(&mut self) -> Option<Removal> {
         let inode = self.state.path?;
         let file = *self.state.file(inode)?;
@@ -136,7 +136,7 @@ impl<'a> View<'a> {
                 Creator::Alive(who) => state.participant(who).kind == Kind::OldAgent,
                 Creator::Start | Creator::Dead => false,
             },
-            // What it has cut short it will not complete.
+            // An agent does not complete a record that was cut short.
             Content::Unreadable
             | Content::Foreign
             | Content::Of(_)
@@ -160,7 +160,7 @@ impl<'a> View<'a> {
             in_window: state.participant(me).in_window,
         };
         let is_open = state.opened.iter().flatten().any(|opened| opened.file == inode);
-        self.state.tell(inode);
+        self.state.notify_listeners(inode);
         if self.scenario.delete_pending && is_open {
             if let Some(file) = self.state.file_mut(inode) {
                 file.pending = true;
@@ -173,13 +173,13 @@ impl<'a> View<'a> {
         self.removal
     }
 
-    /// Whether the kernel gives this participant locks.
+    /// Whether this participant has kernel locks.
     fn has_kernel_locks(&self) -> bool {
         self.scenario.kernel_locks && self.state.participant(self.me).kind != Kind::Unlocked
     }
 }
 
-/// Whether it looks at a file that is in its way: one of its own would be a leftover.
+/// Whether it is inspecting an existing file: its own record there would be a leftover.
 fn is_contender(activity: Activity) -> bool {
     let (Activity::Acquiring(state) | Activity::Clearing(Clear::At(state))) = activity else {
         return matches!(activity, Activity::Asking(_));
@@ -199,7 +199,7 @@ fn is_contender(activity: Activity) -> bool {
         | Acquire::Rechecking(_)
         | Acquire::Retrying(_)
         | Acquire::Listening(_) => true,
-        // The close of a new file, or of one that was in the way.
+        // The close of a new file, or of one that blocked.
         Acquire::Closing(_) => true,
         Acquire::Creating(_)
         | Acquire::LockingCreated(_)
@@ -230,10 +230,10 @@ macro_rules! scripted {
 impl FileSystem for View<'_> {
     fn create(&mut self) -> Create {
         scripted!(self.create: Create);
-        let stands = self.state.named().copied();
-        // A fault is an error, or a denial that passes: see `Create::Denied`.
+        let present = self.state.named().copied();
+        // A fault is an error, or a temporary denial: see `Create::Denied`.
         let fault = |fault| if fault == 0 { Create::Failed } else { Create::Denied };
-        let reply = match stands {
+        let reply = match present {
             None => match self.choose(1, 2) {
                 Ok(_) => {
                     let me = self.me;
@@ -243,7 +243,7 @@ impl FileSystem for View<'_> {
                 }
                 Err(which) => fault(which),
             },
-            // Newer systems say that the name exists, older ones deny access.
+            // Newer systems report that the name exists, older ones deny access.
             Some(file) if file.pending => match self.choose(2, 1) {
                 Ok(0) => Create::Exists,
                 Ok(_) => Create::Denied,
@@ -261,7 +261,7 @@ impl FileSystem for View<'_> {
     fn open(&mut self) -> OpenReply {
         scripted!(self.open: Open);
         self.state.participant_mut(self.me).seen = Content::Empty;
-        // What denied it may be gone by the time of the next call, and even of the reply.
+        // The cause of a denial may no longer exist at the next call, or even at the reply.
         let fault = |fault| if fault == 0 { OpenReply::Failed } else { OpenReply::Denied };
         let reply = match (self.state.path, self.state.named().copied()) {
             (Some(inode), Some(file)) => {
@@ -308,7 +308,7 @@ impl FileSystem for View<'_> {
                 Err(_) => LockReply::Failed,
             }
         } else if !self.has_kernel_locks() {
-            // The answer is the filesystem's, and the same for all, unless the call fails.
+            // The filesystem gives all participants the same reply, unless the call fails.
             match self.choose(1, 1) {
                 Ok(_) => LockReply::Unsupported,
                 Err(_) => LockReply::Failed,
@@ -346,7 +346,7 @@ impl FileSystem for View<'_> {
         if self.scenario.windows {
             return self.listen_by_lock();
         }
-        // The time may be over at any time.
+        // The timeout may expire at any time.
         let reply = match self.choose(2, 1) {
             Ok(0) => {
                 let participant = self.state.participant_mut(self.me);
@@ -364,7 +364,7 @@ impl FileSystem for View<'_> {
     fn write(&mut self) -> Done {
         scripted!(self.write: Write);
         let (me, inode) = (self.me, self.inode());
-        // A failed write leaves the file empty, or with a part of the record.
+        // A failed write leaves an empty file, or a part of the record.
         let (content, reply) = match self.choose(1, 2) {
             Ok(_) => (Content::Of(me), Done::Done),
             Err(0) => (Content::Empty, Done::Failed),

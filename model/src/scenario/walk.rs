@@ -1,5 +1,5 @@
-//! Runs whose moves are chosen one by one: by loom's threads, by weights, or by whoever shortens a
-//! schedule that breaks a property. What they did is a [`Schedule`] in the end.
+//! Runs whose moves are chosen one by one: by loom's threads, by weights, or by the shortening of a
+//! schedule that breaks a property. The result is a [`Schedule`].
 
 use std::sync::LazyLock;
 
@@ -12,22 +12,21 @@ use crate::scenario::state::{Move, PARTICIPANTS, State, Who};
 use crate::search::explore::Found;
 use crate::variants::Protocol;
 
-/// A run under way.
 #[derive(Clone)]
 pub struct Walk<'a> {
     pub scenario: &'a Scenario,
     pub protocol: &'a Protocol,
     start: u8,
-    /// The canonical state at this point.
+    /// The current canonical state.
     pub state: State,
     /// The beginning's name of each of its participants.
     pub names: [Who; PARTICIPANTS],
-    /// What was done, each move in the canonical state of its time.
+    /// The moves so far, each in the names of the canonical state before it.
     moves: Vec<Move>,
 }
 
 impl<'a> Walk<'a> {
-    /// Where a schedule with this beginning starts.
+    /// The walk at this beginning of a schedule.
     pub fn begin(scenario: &'a Scenario, protocol: &'a Protocol, start: u8) -> Self {
         let beginnings = scenario.beginnings();
         let begin = beginnings[usize::from(start) % beginnings.len()];
@@ -37,15 +36,16 @@ impl<'a> Walk<'a> {
         walk
     }
 
-    /// Where the participant is that the beginning called `name`.
+    /// The current index of the participant that the beginning called `name`.
     pub fn place_of(&self, name: Who) -> Who {
         self.names.iter().position(|&other| other == name).unwrap_or_default() as Who
     }
 
-    /// Makes a move, told in the names of the beginning, if it is possible; and checks it.
+    /// Makes and checks a move in the names of the beginning, if it is possible.
     pub fn make(&mut self, one: Move) -> Option<Result<Outcome, Property>> {
         let one = renamed(one, |name| self.place_of(name));
-        // As `successors` has it: who is suspended only dies, and a call has so many replies.
+        // The same limits as `successors`: a suspended participant only dies, a call has `choices`
+        // replies.
         let (acts, choice) = match one {
             Move::Call(who, choice) => (Some(who), choice),
             Move::Begin(who) | Move::Answer(who, _) | Move::Release(who) => (Some(who), 0),
@@ -62,7 +62,7 @@ impl<'a> Walk<'a> {
         Some(self.take(one, outcome).map(|()| outcome))
     }
 
-    /// Makes a move that [`successors`] found to be possible here, and checks it.
+    /// Makes and checks a move that [`successors`] found possible here.
     pub fn take(&mut self, one: Move, outcome: Outcome) -> Result<(), Property> {
         let checked = check_move(self.scenario, &self.state, one, &outcome);
         self.moves.push(one);
@@ -70,7 +70,7 @@ impl<'a> Walk<'a> {
         checked
     }
 
-    /// Whether every participant, run alone from here, ends and gets what is free.
+    /// Whether every participant that runs alone from here ends, and gets a free lock.
     pub fn solo(&self) -> Result<u32, Property> {
         check_solo(self.scenario, self.protocol, &self.state).map_err(|violation| violation.broken)
     }
@@ -84,7 +84,7 @@ impl<'a> Walk<'a> {
         self.state = next;
     }
 
-    /// What was done, each move by its number.
+    /// The moves so far, by their numbers.
     pub fn schedule(&self) -> Schedule {
         let mut again = Self::begin(self.scenario, self.protocol, self.start);
         let mut schedule = Schedule { start: self.start, steps: Vec::new() };
@@ -100,7 +100,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The same move, of the participant that `to` says.
+/// The same move, of the participant `to`.
 fn renamed(one: Move, to: impl Fn(Who) -> Who) -> Move {
     match one {
         Move::Begin(who) => Move::Begin(to(who)),
@@ -115,8 +115,8 @@ fn renamed(one: Move, to: impl Fn(Who) -> Who) -> Move {
     }
 }
 
-/// A schedule that breaks a property, as moves told in the names of the beginning: there, one can
-/// be left out without changing what the others mean.
+/// A schedule that breaks a property, as moves in the names of the beginning, so that leaving one
+/// out does not change the meaning of the others.
 #[derive(Clone)]
 pub struct Script {
     start: u8,
@@ -134,13 +134,13 @@ impl Script {
         solo: bool,
     ) -> Option<Self> {
         let run = run(scenario, protocol, schedule, solo);
-        // Beyond the schedule is how one fared that ran alone.
+        // The moves after the schedule are those of the solo run.
         let made = run.made.iter().take(schedule.steps.len());
         let moves = made.map(|made| renamed(made.one, |who| made.names[usize::from(who)]));
         Some(Self { start: schedule.start, moves: moves.collect(), property: run.broken?, solo })
     }
 
-    /// Whether it still breaks the property when what has become impossible is passed over.
+    /// Whether it still breaks the property when impossible moves are skipped.
     pub fn plays(&self, scenario: &Scenario, protocol: &Protocol) -> Option<Found> {
         let mut walk = Walk::begin(scenario, protocol, self.start);
         let found = |walk: &Walk<'_>, solo| {
@@ -156,7 +156,7 @@ impl Script {
     }
 }
 
-/// What a schedule breaks, in so few moves that it takes them all, and any two of them.
+/// Shortens a schedule that breaks a property, until no move and no two moves can be left out.
 pub fn shorten(
     scenario: &Scenario,
     protocol: &Protocol,
@@ -181,7 +181,8 @@ pub fn shorten(
         if chunk > 1 {
             chunk /= 2;
         } else if script.moves.len() == before {
-            // A call and its pause, an acquire and its death: neither goes alone.
+            // Some moves can only be left out in pairs: a call and its pause, an acquire and its
+            // death.
             match script.without_two(scenario, protocol) {
                 Some(shorter) => (script, found) = shorter,
                 None => return Some(found),
@@ -191,7 +192,7 @@ pub fn shorten(
 }
 
 impl Script {
-    /// Without some two of its moves, if it still breaks the property.
+    /// Without two of its moves, if it still breaks the property.
     fn without_two(&self, scenario: &Scenario, protocol: &Protocol) -> Option<(Self, Found)> {
         let pairs = (1..self.moves.len()).flat_map(|later| (0..later).map(move |one| (one, later)));
         for (one, later) in pairs {
@@ -206,13 +207,13 @@ impl Script {
     }
 }
 
-/// What a fuzzer's bytes encode: the scenario, how many participants, and the schedule.
+/// Decodes a fuzzer's bytes: the scenario, the number of participants, and the schedule.
 pub fn from_fuzz(bytes: &[u8]) -> (&'static Scenario, usize, Schedule) {
-    static WORLDS: LazyLock<Vec<(usize, Scenario)>> = LazyLock::new(|| {
+    static SCENARIOS: LazyLock<Vec<(usize, Scenario)>> = LazyLock::new(|| {
         let of = |participants| move |scenario| (participants, scenario);
         (2..=3).flat_map(|count| Scenario::all(count).into_iter().map(of(count))).collect()
     });
     let (state, rest) = bytes.split_first().map_or((0, bytes), |(&state, rest)| (state, rest));
-    let (participants, scenario) = &WORLDS[usize::from(state) % WORLDS.len()];
+    let (participants, scenario) = &SCENARIOS[usize::from(state) % SCENARIOS.len()];
     (scenario, *participants, Schedule::from_bytes(rest))
 }

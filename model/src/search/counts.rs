@@ -1,7 +1,7 @@
-//! The counts of every search to the end, as they are committed in `model/counts.txt`: a search of
-//! less than everything cannot pass, and a change of the machines or of the model shows.
+//! The committed counts of every complete search, in `model/counts.txt`: an incomplete search
+//! cannot pass, and a change of the machines or of the model shows.
 //!
-//! `portlock-model check --pin` writes them, those of the long searches with `--long`.
+//! `portlock-model check --pin` writes them, with `--long` those of the long searches.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,12 +11,11 @@ use std::str::FromStr;
 use crate::scenario::catalogue::Scenario;
 use crate::search::explore::Seen;
 
-/// What a search saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     pub states: usize,
     pub transitions: usize,
-    /// Moves of the longest shortest way to a state.
+    /// The most moves on a shortest path to a state.
     pub depth: usize,
     /// Calls of the longest solo run.
     pub longest_solo_run: u32,
@@ -40,8 +39,8 @@ impl fmt::Display for Counts {
     }
 }
 
-/// The searches whose counts are committed, each with how many participants its scenario is made for:
-/// those of every `check`, and with `long` those that take minutes.
+/// The searches with committed counts, each with its number of participants: those of every
+/// `check`, and with `long` those that take minutes.
 pub fn searches(long: bool) -> Vec<(Scenario, usize)> {
     let of = |participants| move |scenario| (scenario, participants);
     let base = |participants| (Scenario::base(participants), participants);
@@ -54,10 +53,9 @@ pub fn searches(long: bool) -> Vec<(Scenario, usize)> {
     searches
 }
 
-/// A scenario by its name, and how many participants it is made for.
+/// A scenario by its name, and its number of participants.
 pub type Searched = (String, usize);
 
-/// The counts of many scenarios.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pinned(BTreeMap<Searched, Counts>);
 
@@ -69,12 +67,10 @@ const HEAD: &str = "\
 ";
 
 impl Pinned {
-    /// Where they are committed.
     pub fn path() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("counts.txt")
     }
 
-    /// Those that are committed.
     pub fn read() -> Result<Self, String> {
         let path = Self::path();
         let failed = |why: &dyn fmt::Display| format!("{}: {why}", path.display());
@@ -82,7 +78,6 @@ impl Pinned {
         text.parse().map_err(|why: String| failed(&why))
     }
 
-    /// Commits these.
     pub fn write(&self) -> Result<(), String> {
         let path = Self::path();
         std::fs::write(&path, self.to_string()).map_err(|why| format!("{}: {why}", path.display()))
@@ -96,7 +91,7 @@ impl Pinned {
         self.0.contains_key(&(scenario.to_owned(), participants))
     }
 
-    /// Whether a search found what is committed.
+    /// Compares the counts of a search with the committed ones.
     pub fn compare(
         &self,
         scenario: &str,
@@ -113,11 +108,10 @@ impl Pinned {
         Err(format!(
             "{scenario} with {participants}: states, transitions, depth and longest solo run are not \
              those of model/counts.txt\n  found  {counts}\n  pinned {pinned}\n\
-             If the change is meant: cargo run --release -p portlock-model -- check --pin"
+             If the change is intended: cargo run --release -p portlock-model -- check --pin"
         ))
     }
 
-    /// The scenarios that have counts.
     pub fn scenarios(&self) -> impl Iterator<Item = &Searched> {
         self.0.keys()
     }

@@ -1,4 +1,4 @@
-//! What a search has seen happen, so that no check passes for want of anything to check.
+//! What a search exercised, so that no check passes because it had nothing to check.
 
 use std::collections::BTreeSet;
 
@@ -13,10 +13,9 @@ use crate::scenario::machines::{Answer, Reply};
 use crate::scenario::moves::Outcome;
 use crate::scenario::state::{Activity, Content, Kind, Move, State, Who};
 
-/// What happened somewhere, so that no check passes for want of anything to check.
 #[derive(Debug, Clone, Default)]
 pub struct Coverage {
-    /// State, call and reply, state that followed; of the machines alone.
+    /// The steps of the machines: a state, the call and its reply, the next state.
     pub steps: FxHashSet<(Activity, Reply, Activity)>,
     /// States in which a process died.
     pub crashed_in: FxHashSet<Activity>,
@@ -24,7 +23,7 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Adds what another search saw.
+    /// Adds the coverage of another search.
     pub fn add(&mut self, other: &Self) {
         self.steps.extend(&other.steps);
         self.crashed_in.extend(&other.crashed_in);
@@ -48,7 +47,7 @@ impl Coverage {
                             )
                     };
                     if after.everyone().any(confirms) {
-                        self.sometimes.insert("a refusal names one that has still to confirm");
+                        self.sometimes.insert("a refusal names a creator that has not confirmed");
                     }
                 }
                 match takes_a_used_lock(before, one, after) {
@@ -61,7 +60,7 @@ impl Coverage {
                     None => {}
                 }
                 if reply == Reply::Open(OpenReply::Denied) && before.path.is_none() {
-                    self.sometimes.insert("a name is denied that is gone");
+                    self.sometimes.insert("an open of a free path is denied");
                 }
                 if !matches!(was, Activity::Percy(_) | Activity::Aside(_)) {
                     self.steps.insert((was, reply, ended));
@@ -73,10 +72,10 @@ impl Coverage {
                 self.steps.insert((was, reply, ended));
                 self.note_end(was, ended);
                 match answer {
-                    Answer::Again => self.sometimes.insert("a participant tries again"),
+                    Answer::Again => self.sometimes.insert("a participant retries"),
                     Answer::Listen => self.sometimes.insert("a participant listens"),
-                    Answer::Force => self.sometimes.insert("a file is cleared by force"),
-                    Answer::Keep => self.sometimes.insert("a lock is kept that could not go"),
+                    Answer::Force => self.sometimes.insert("a file is removed by force"),
+                    Answer::Keep => self.sometimes.insert("a lock that cannot be released is kept"),
                     Answer::GiveUp | Answer::Leave | Answer::Abandon => false,
                 };
             }
@@ -85,16 +84,16 @@ impl Coverage {
                 self.sometimes.insert("a process dies");
             }
             Move::Remove => {
-                self.sometimes.insert("somebody removes the path");
+                self.sometimes.insert("the path is removed from outside");
             }
             Move::Suspend(_) => {
-                self.sometimes.insert("a participant stops for ever");
+                self.sometimes.insert("a participant stops forever");
             }
             Move::Fork(_) => {
                 self.sometimes.insert("a child is forked");
             }
             Move::LoseReach(_) => {
-                self.sometimes.insert("a holder loses the way to the path");
+                self.sometimes.insert("a holder can no longer reach the path");
             }
             Move::Begin(_) | Move::Release(_) => {}
         }
@@ -107,19 +106,17 @@ impl Coverage {
                 "a dead holder's file is reclaimed"
             }
             (Activity::Acquiring(Acquire::Rechecking(_)), Activity::Acquiring(CREATE)) => {
-                "who listens notices a release"
+                "a listener notices a release"
             }
             (
                 Activity::Acquiring(Acquire::Retrying(_)),
                 Activity::Acquiring(Acquire::Revalidating(_)),
-            ) => "who listens gets the lock of one who died",
-            (_, Activity::Acquiring(Acquire::Held(_))) => "somebody holds",
+            ) => "a listener gets a dead holder's lock",
+            (_, Activity::Acquiring(Acquire::Held(_))) => "a participant holds",
             (_, Activity::Acquiring(Acquire::Refused(Refusal::Holder))) => {
                 "a refusal names the holder"
             }
-            (_, Activity::Acquiring(Acquire::Refused(_))) => {
-                "a refusal says that the holder is unknown"
-            }
+            (_, Activity::Acquiring(Acquire::Refused(_))) => "a refusal reports an unknown holder",
             (_, Activity::Acquiring(Acquire::Failed(_))) => "an acquire fails",
             (_, Activity::Releasing(Release::Ended(Released::Removed))) => "a holder releases",
             (_, Activity::Releasing(Release::Ended(Released::Lost))) => {

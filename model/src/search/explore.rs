@@ -1,13 +1,12 @@
-//! Exhaustive breadth-first search over reduced, canonical states: the first violation is a shortest
-//! one.
+//! Exhaustive breadth-first search over reduced, canonical states: the first violation is a
+//! shortest one.
 //!
-//! The search goes level by level. Of the states of earlier levels it keeps a fingerprint, which
-//! says that a state is known, and the move that led there first, which gives a shortest schedule.
-//! The states themselves are kept of two levels, packed.
+//! The search proceeds level by level. For the states of earlier levels it keeps a fingerprint, by
+//! which a state is known, and the first move that led there, which gives a shortest schedule. The
+//! states themselves are kept for two levels, packed.
 //!
-//! Each level is expanded in batches, by as many threads as are asked for. What they find is put in
-//! the order of one thread that goes through the level from the front, so states, counts and
-//! schedules do not depend on how many there are.
+//! Each level is expanded in batches, by several threads. Their results are put in the order of a
+//! single thread, so states, counts and schedules do not depend on the number of threads.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,12 +25,12 @@ use crate::search::packed::Packed;
 use crate::search::reduce::Reduction;
 use crate::variants::Protocol;
 
-/// What a search saw.
+/// The result of a search.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     pub states: usize,
     pub transitions: usize,
-    /// Moves of the longest shortest way to a state.
+    /// The most moves on a shortest path to a state.
     pub depth: usize,
     /// Calls of the longest call that ran alone.
     pub longest_solo: u32,
@@ -41,25 +40,24 @@ pub struct Seen {
     pub coverage: Coverage,
 }
 
-/// A broken property.
 #[derive(Debug, Clone)]
 pub struct Found {
     pub property: Property,
     pub schedule: Schedule,
-    /// It breaks when a participant runs alone from where the schedule ends.
+    /// It breaks when a participant runs alone from the end of the schedule.
     pub solo: bool,
 }
 
-/// How far to search.
+/// The limits and the mode of a search.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Stops, as incomplete, beyond so many states.
+    /// Stops, as incomplete, beyond this many states.
     pub states: usize,
     /// Prints states, rate and depth on standard error, every few seconds.
     pub progress: bool,
-    /// How many threads expand states.
+    /// The number of threads that expand states.
     pub threads: usize,
-    /// Searches the states as they are, with their dead variables.
+    /// Searches unreduced states, with their dead variables.
     pub whole: bool,
 }
 
@@ -70,14 +68,14 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// No limits, and a thread a processor.
+    /// No limits, and one thread for each processor.
     pub fn on_all_processors() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self { threads, ..Self::default() }
     }
 }
 
-/// The search was cut short: nothing can be said.
+/// The search was cut short, without a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Incomplete {
     pub states: usize,
@@ -92,7 +90,7 @@ pub fn explore(
     search(scenario, protocol, limits, vec![|_: &State, _, _: &Outcome| {}; limits.threads.max(1)])
 }
 
-/// Same as [`explore`], except that it searches on this thread alone, and shows `watch` every move
+/// Same as [`explore`], except that it searches on this thread only, and shows `watch` every move
 /// with the state before it.
 pub fn explore_watched(
     scenario: &Scenario,
@@ -103,7 +101,7 @@ pub fn explore_watched(
     search(scenario, protocol, limits, vec![watch])
 }
 
-/// How many states are expanded before what was found is put in order.
+/// How many states are expanded before the results are put in order.
 const BATCH: usize = 1 << 14;
 /// How many states a thread takes at a time.
 const SHARE: usize = 1 << 8;
@@ -116,7 +114,7 @@ fn search<W: FnMut(&State, Move, &Outcome) + Send>(
     watches: Vec<W>,
 ) -> Result<Seen, Incomplete> {
     let began = Instant::now();
-    let mut told = began;
+    let mut reported = began;
     let reduction = (!limits.whole).then(|| Reduction::of(scenario, protocol));
     let reduction = reduction.as_ref();
     let mut workers: Vec<_> = watches
@@ -137,7 +135,7 @@ fn search<W: FnMut(&State, Move, &Outcome) + Send>(
     let mut find = None;
     while find.is_none() && !level.is_empty() {
         let mut next = Packed::default();
-        let mut came = Level::default();
+        let mut origins = Level::default();
         for batch in (0..level.len()).step_by(BATCH) {
             let batch = batch..level.len().min(batch + BATCH);
             let mut shares = expand(&mut workers, &level, batch.clone(), &known);
@@ -148,25 +146,25 @@ fn search<W: FnMut(&State, Move, &Outcome) + Send>(
             for (share, number) in known.insert_all(&mut shares) {
                 let candidate = &shares[share].candidates[number];
                 next.push_from(&shares[share].states, number);
-                came.push(candidate.before, candidate.step);
+                origins.push(candidate.before, candidate.step);
             }
             if states + next.len() > limits.states {
                 return Err(Incomplete { states: states + next.len() });
             }
-            if limits.progress && told.elapsed() > Duration::from_secs(3) {
-                told = Instant::now();
+            if limits.progress && reported.elapsed() > Duration::from_secs(3) {
+                reported = Instant::now();
                 let found = states + next.len();
                 let rate = found as f64 / began.elapsed().as_secs_f64();
-                let to_go = next.len() + level.len() - batch.end;
+                let queued = next.len() + level.len() - batch.end;
                 let (name, depth) = (scenario.name, levels.len() - 1);
                 eprintln!(
-                    "  {name}: {found} states, {to_go} to go, {rate:.0} a second, depth {depth}"
+                    "  {name}: {found} states, {queued} queued, {rate:.0} per second, depth {depth}"
                 );
             }
         }
         states += next.len();
         if !next.is_empty() {
-            levels.push(came);
+            levels.push(origins);
         }
         level = next;
     }
@@ -195,8 +193,8 @@ fn number(number: usize) -> u8 {
     u8::try_from(number).expect("fewer than 256 moves are possible in a scenario")
 }
 
-/// How each state of a level was reached first: the place in the level before, and the number of the
-/// move there. (Of the first level: which beginning it is.)
+/// How each state of a level was reached first: its predecessor's index in the previous level, and
+/// the number of the move. In the first level the number is that of the beginning.
 #[derive(Debug, Default)]
 struct Level {
     before: Vec<u32>,
@@ -215,7 +213,7 @@ struct Known {
     parts: Vec<Vec<HashSet<Fingerprint, ByPart>>>,
 }
 
-/// Sets of a part. One doubles its memory when it is full, and they are full at different times.
+/// The sets of a part. Each doubles its memory when full, and they are full at different times.
 const SETS: usize = 64;
 
 impl Known {
@@ -223,8 +221,8 @@ impl Known {
         Self { parts: vec![vec![HashSet::default(); SETS]; parts] }
     }
 
-    /// The part and the set of a fingerprint. They are chosen by its upper half, and the place in a
-    /// set by the lower.
+    /// The part and the set of a fingerprint, by its upper half. The lower half is its hash in the
+    /// set.
     fn place(fingerprint: Fingerprint, parts: usize) -> (usize, usize) {
         let upper = (fingerprint >> 64) as usize;
         (upper / SETS % parts, upper % SETS)
@@ -240,7 +238,7 @@ impl Known {
         self.parts[part][set].insert(fingerprint)
     }
 
-    /// Adds all candidates. Returns those that are new by share and number, in their order.
+    /// Adds all candidates. Returns the new ones by share and number, in order.
     fn insert_all(&mut self, shares: &mut [Share]) -> Vec<(usize, usize)> {
         let parts = self.parts.len();
         let shares = &*shares;
@@ -263,7 +261,7 @@ impl Known {
     }
 }
 
-/// `work` on each of `items`, on a thread for each if there are several.
+/// Runs `work` on each of `items`, each on its own thread if there are several.
 fn on_each<T: Send, R: Send>(items: &mut [T], work: impl Fn(usize, &mut T) -> R + Sync) -> Vec<R> {
     if let [item] = items {
         return vec![work(0, item)];
@@ -286,7 +284,7 @@ struct Candidate {
     step: u8,
 }
 
-/// What came of some states of a level that lie together.
+/// The result of expanding a range of a level.
 #[derive(Default)]
 struct Share {
     candidates: Vec<Candidate>,
@@ -294,7 +292,7 @@ struct Share {
     find: Option<Find>,
 }
 
-/// A broken property: in which state of the level, and by which move if it was one.
+/// A broken property: the state of the level, and the move, if a move broke it.
 #[derive(Debug, Clone, Copy)]
 struct Find {
     state: u32,
@@ -328,7 +326,7 @@ fn expand<W: FnMut(&State, Move, &Outcome) + Send>(
     shares.into_iter().map(|(_, share)| share).collect()
 }
 
-/// One thread of a search, and what it saw.
+/// One thread of a search, and its results.
 struct Worker<'a, W> {
     scenario: &'a Scenario,
     protocol: &'a Protocol,
@@ -373,7 +371,7 @@ impl<'a, W: FnMut(&State, Move, &Outcome)> Worker<'a, W> {
         share
     }
 
-    /// Checks a state and every move from it, and adds what it leads to.
+    /// Checks a state and every move from it, and adds the next states.
     fn expand_one(
         &mut self,
         index: u32,
@@ -408,7 +406,7 @@ impl<'a, W: FnMut(&State, Move, &Outcome)> Worker<'a, W> {
 }
 
 impl Find {
-    /// The same with a shortest schedule, which leads through whole states.
+    /// The property with a shortest schedule, which leads through whole states.
     fn found(
         self,
         scenario: &Scenario,
@@ -443,13 +441,13 @@ impl Find {
                     check_move(scenario, &state, *one, outcome) == Err(property)
                 };
                 let step = possible.iter().position(breaks);
-                schedule.steps.push(number(step.expect("it breaks in the whole scenario as well")));
+                schedule.steps.push(number(step.expect("it also breaks in the whole scenario")));
                 Found { property, schedule, solo: false }
             }
         }
     }
 
-    /// The beginning, and the fingerprints of the states that a shortest way goes through.
+    /// The beginning, and the fingerprints of the states on a shortest path.
     fn way(
         self,
         scenario: &Scenario,

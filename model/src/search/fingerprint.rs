@@ -1,7 +1,8 @@
 //! Fingerprints: 128 bits of a hash identify a state.
 //!
-//! Two different states share one by chance alone: among a thousand million states with a
-//! probability of 10^-21. `tests/search.rs` compares the counts with a search that keeps the states.
+//! Two different states share one only by chance: among a thousand million states with a
+//! probability of 10^-21. `tests/search.rs` compares the counts with a search that keeps the
+//! states.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -9,17 +10,15 @@ use twox_hash::XxHash3_128;
 
 use crate::scenario::state::State;
 
-/// A fingerprint.
 pub type Fingerprint = u128;
 
-/// The fingerprint of a state.
 pub fn fingerprint(state: &State) -> Fingerprint {
     let mut bytes = Bytes { all: [0; ROOM], end: 0 };
     state.hash(&mut bytes);
     XxHash3_128::oneshot(&bytes.all[..bytes.end])
 }
 
-/// More than the largest state has.
+/// More bytes than the largest state has.
 const ROOM: usize = 768;
 
 /// Collects the bytes that a value feeds to a hasher. Different values feed different bytes.
@@ -60,7 +59,7 @@ impl Hasher for Bytes {
     }
 }
 
-/// Hashes a fingerprint by taking a part of it.
+/// A hash of a fingerprint, which is a part of it.
 #[derive(Default)]
 pub struct Part(u64);
 
@@ -78,5 +77,4 @@ impl Hasher for Part {
     }
 }
 
-/// Keys that are fingerprints.
 pub type ByPart = BuildHasherDefault<Part>;

@@ -1,8 +1,7 @@
-//! Canonical states, packed: of each only the participants, files and open files that there are.
+//! Packed canonical states: only the participants, files and open files that exist.
 
 use crate::scenario::state::{File, Inode, Kind, Opened, PARTICIPANTS, Participant, State, Who};
 
-/// A list of canonical states.
 #[derive(Debug, Default)]
 pub struct Packed {
     heads: Vec<Head>,
@@ -12,7 +11,7 @@ pub struct Packed {
     opened: Vec<Opened>,
 }
 
-/// What each state has once, and where the rest of it begins.
+/// The scalar part of a state, and the positions of its lists.
 #[derive(Debug, Clone, Copy)]
 struct Head {
     path: Option<Inode>,
@@ -41,7 +40,6 @@ impl Packed {
         self.heads.is_empty()
     }
 
-    /// Adds a state.
     pub fn push(&mut self, state: &State) {
         let State {
             path,
@@ -62,7 +60,7 @@ impl Packed {
         let (participants_at, files_at, opened_at) = self.ends();
         self.participants.extend(&participants[..usize::from(count)]);
         self.asides.extend(&aside[..usize::from(count)]);
-        // They are numbered without gaps.
+        // Files and open files are numbered without gaps.
         self.files.extend(files.iter().flatten());
         self.opened.extend(opened.iter().flatten());
         self.heads.push(Head {

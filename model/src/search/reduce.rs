@@ -1,19 +1,18 @@
-//! Dead variables: what a state carries and no participant will read again is cleared, so that
-//! states which differ in nothing else are one.
+//! Dead variables: values that no participant will read again are cleared, so that states which
+//! differ only in them become one.
 //!
-//! Two parts decide what is dead.
+//! Two parts decide which values are dead.
 //!
-//! - Of a participant: `uses` and `overwrites` say for each operation and reply what it reads
-//!   and writes of what is remembered. From these, and from the graph of the protocol's own
-//!   machines, [`Live`] follows for every state of them, as a compiler finds live variables:
-//!   backwards, along every reply and every answer of the driver. A new state needs no decision,
-//!   and a wrong protocol gets a table of its own.
-//! - Of files, and of what only a property reads: [`Reduction::reduce`] takes every structure of the
-//!   state apart by name, so that a new field does not compile until it is decided on.
+//! - For a participant, `uses` and `overwrites` list what each operation and reply reads and
+//!   writes. From these and the graph of the protocol's own machines, [`Live`] is computed for
+//!   every state by a backward liveness analysis, along every reply and every answer of the driver.
+//!   A new state needs no decision, and a wrong protocol gets a table of its own.
+//! - For files, and for values that only a property reads, [`Reduction::reduce`] destructures the
+//!   state by name, so that a new field does not compile until it is decided on.
 //!
-//! `tests/reduction.rs` compares every state with its reduced one: the moves that are possible, the
-//! replies, what every property says, and what follows. `PROOF.md` says why the same is true of any
-//! number of participants.
+//! `tests/reduction.rs` compares every state with its reduced one: the possible moves, the replies,
+//! the properties, and the next states. `PROOF.md` says why this holds for any number of
+//! participants.
 
 use std::collections::BTreeMap;
 use std::ops::{BitOr, BitOrAssign};
@@ -33,20 +32,20 @@ use crate::scenario::state::{
 };
 use crate::variants::Protocol;
 
-/// What a participant may still read in the present call, one bit each.
+/// The values that a participant may still read in the current call, one bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Live(u8);
 
 impl Live {
     const NOTHING: Self = Self(0);
     const EVERYTHING: Self = Self(u8::MAX);
-    /// What it read last, by a probe.
+    /// What it read last, which a probe reads.
     const SEEN: Self = Self(1);
     /// Whether an event was kept for it.
     const EVENTS: Self = Self(2);
     /// Whether a file that it may open, or has open, had a holder during the call.
     const WITNESSED: Self = Self(4);
-    /// The same of the file that it has open.
+    /// Whether the file that it has open had a holder during the call.
     const WITNESSED_OPEN: Self = Self(8);
     /// The content of the file that it has open.
     const CONTENT: Self = Self(16);
@@ -54,7 +53,7 @@ impl Live {
     const AGE: Self = Self(32);
     /// Whether another open file has the kernel lock of the file that it has open.
     const LOCK: Self = Self(64);
-    /// All that ends with the open file.
+    /// All values that end with the open file.
     const OF_THE_OPEN_FILE: Self = Self(
         Self::EVENTS.0 | Self::WITNESSED_OPEN.0 | Self::CONTENT.0 | Self::AGE.0 | Self::LOCK.0,
     );
@@ -82,14 +81,14 @@ impl BitOrAssign for Live {
     }
 }
 
-/// What an operation of the model's filesystem reads.
+/// The values that an operation of the model's filesystem reads.
 fn uses(op: Op) -> Live {
     match op {
         Op::Probe => Live::SEEN,
         Op::Read => Live::CONTENT,
         Op::Age => Live::AGE,
         Op::Lock | Op::Watch => Live::LOCK,
-        // By the adapter of Windows the event is that the lock has come.
+        // With the adapter of Windows the event is the granted lock.
         Op::Listen => Live::EVENTS | Live::LOCK,
         Op::Create
         | Op::Open
@@ -104,7 +103,7 @@ fn uses(op: Op) -> Live {
     }
 }
 
-/// What an operation has overwritten when it gives this reply, whatever was there.
+/// The values that an operation overwrites when it gives this reply.
 fn overwrites(reply: Reply) -> Live {
     match reply {
         Reply::Open(_)
@@ -128,11 +127,11 @@ fn overwrites(reply: Reply) -> Live {
     }
 }
 
-/// What is dead in a state, under a protocol.
+/// The dead variables of states, under a protocol.
 #[derive(Debug, Clone)]
 pub struct Reduction {
     live: FxHashMap<Activity, Live>,
-    /// A probe answers by what was read, and not with anything.
+    /// The reply of a probe depends on what was read.
     probes_what_was_read: bool,
     owes_exclusion: bool,
     owes_truth: bool,
@@ -151,10 +150,11 @@ impl Reduction {
         }
     }
 
-    /// What a participant may still read.
+    /// The values that a participant may still read.
     fn live(&self, activity: Activity) -> Live {
         match activity {
-            // A participant that has left a file open does not return. A call starts with no memory.
+            // A participant that left a file open makes no further call, and a call starts without
+            // memory.
             Activity::Absent | Activity::Idle => Live::NOTHING,
             // These protocols have calls of their own, which read the named file and nothing else.
             Activity::Percy(_) | Activity::Aside(_) => Live::NOTHING,
@@ -169,12 +169,11 @@ impl Reduction {
         }
     }
 
-    /// Whether a participant at this may still probe by what it read last.
+    /// Whether a participant in this state may still probe by what it read last.
     pub fn will_probe(&self, activity: Activity) -> bool {
         self.probes_what_was_read && self.live(activity).has(Live::SEEN)
     }
 
-    /// Clears what is dead.
     pub fn reduce(&self, state: &mut State) {
         let mut live = [Live::NOTHING; PARTICIPANTS];
         for who in state.everyone() {
@@ -199,7 +198,7 @@ impl Reduction {
         } = state;
         *removal_failed &= self.owes_no_litter;
         *robbed &= self.owes_exclusion;
-        // Files that may be opened, now or once they have their name back.
+        // Files that may be opened, now or after they get their name back.
         let bit = |inode: Inode| -> FileSet { 1 << inode };
         let nameable = aside.iter().flatten().chain(path.iter());
         let nameable = nameable.fold(0, |files, &inode| files | bit(inode));
@@ -261,7 +260,8 @@ impl Reduction {
         }
     }
 
-    /// Any call may still read a file that can be opened. Two things depend on a living creator only.
+    /// Any call may still read a file that can be opened. Two values depend only on a living
+    /// creator.
     fn reduce_named(&self, file: &mut File) {
         let File { content: _, creator, lock: _, pending: _, abandoned } = file;
         *creator = match *creator {
@@ -279,7 +279,7 @@ fn reduce_orphan(state: &State, inode: Inode, file: &mut File, live: &[Live; PAR
         let Some(opened) = opened.filter(|opened| opened.file == inode) else { continue };
         for who in state.everyone().filter(|who| opened.shared_by & (1 << who) != 0) {
             read |= live[usize::from(who)];
-            // Its own lock does not stand in the way of an open file.
+            // An open file is not blocked by its own lock.
             if file.lock.is_none_or(|owner| usize::from(owner) != open) {
                 tried |= live[usize::from(who)];
             }
@@ -290,7 +290,7 @@ fn reduce_orphan(state: &State, inode: Inode, file: &mut File, live: &[Live; PAR
     if !(read.has(Live::CONTENT) || dated) {
         *content = Content::Empty;
     }
-    // It does not look old where its creator is about to write and only the grace protects it.
+    // It does not look old while its creator is about to write and only the grace protects it.
     let may_write = matches!(*creator, Creator::Alive(who)
         if dated && *content == Content::Empty && takes_no_lock(state, who, inode));
     if !may_write {
@@ -302,7 +302,8 @@ fn reduce_orphan(state: &State, inode: Inode, file: &mut File, live: &[Live; PAR
     *abandoned = false;
 }
 
-/// Whether the creator of a file takes no kernel lock that excludes those of all who have it open.
+/// Whether the creator of a file takes no kernel lock that excludes all participants that have it
+/// open.
 fn takes_no_lock(state: &State, creator: Who, inode: Inode) -> bool {
     let shares_with_all = state
         .everyone()
@@ -311,10 +312,10 @@ fn takes_no_lock(state: &State, creator: Who, inode: Inode) -> bool {
     state.participant(creator).kind == Kind::OldAgent || !shares_with_all
 }
 
-/// What may still be read in each state of a protocol's machines.
+/// The values that may still be read in each state of a protocol's machines.
 fn live_states(protocol: &Protocol) -> FxHashMap<Activity, Live> {
     let mut live = FxHashMap::default();
-    // A wrong protocol may look whether it has a file open, and then goes another way.
+    // The steps of a wrong protocol may depend on whether it has a file open.
     let benches = [false, true].map(|opened| Bench::new(protocol, opened));
     if let Activity::Acquiring(begin) = protocol.begin {
         let graphs = benches.each_ref().map(|bench| {
@@ -343,7 +344,7 @@ fn live_states(protocol: &Protocol) -> FxHashMap<Activity, Live> {
         })
     });
     spread(&mut live, Activity::Clearing, &graphs);
-    // What comes next is a release.
+    // The next call is a release.
     for (activity, start) in [
         (Activity::Holding, protocol.release_start),
         (Activity::Inherited { guard: true }, protocol.forked_start),
@@ -355,7 +356,7 @@ fn live_states(protocol: &Protocol) -> FxHashMap<Activity, Live> {
     live
 }
 
-/// Goes backwards along the edges until nothing is added.
+/// Propagates liveness backwards along the edges, to the fixed point.
 fn spread<M: Machine>(
     live: &mut FxHashMap<Activity, Live>,
     activity: impl Fn(M) -> Activity,

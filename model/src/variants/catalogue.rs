@@ -1,4 +1,5 @@
-//! The table of wrong protocols: catches each, prints the rows, and holds model/README.md to them.
+//! The table of wrong protocols: catches each, prints the rows, and compares them with
+//! model/README.md.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +12,6 @@ use crate::scenario::schedule::run;
 use crate::search::explore::{Found, Incomplete, Limits, explore};
 use crate::variants::{Caught, Protocol, Variant, all};
 
-/// A wrong protocol, caught.
 pub struct Row {
     pub variant: Variant,
     /// Calls of the shortest trace; `None` for a harmless one.
@@ -41,7 +41,7 @@ impl Row {
     }
 }
 
-/// Searches for one property alone, so that its own shortest trace is found.
+/// Searches with one property only, to find its own shortest trace.
 pub fn find(
     protocol: &Protocol,
     property: Property,
@@ -63,7 +63,7 @@ pub fn find(
     }
 }
 
-/// Catches one variant, or shows that it is harmless in every scenario at 2 and in base at 3 with
+/// Catches one variant, or shows that it is harmless in every scenario at 2, and in base at 3 with
 /// one crash.
 pub fn catch(&variant: &Variant) -> Result<Row, String> {
     let failed = |why: String| format!("variant {}: {why}", variant.name);
@@ -150,28 +150,28 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-/// The part of model/README.md that has the table.
+/// The bounds of the table in model/README.md.
 const BEGIN: &str = "<!-- variants:begin -->\n";
 const END: &str = "<!-- variants:end -->";
 
-/// Whether model/README.md has the table that is printed.
+/// Compares the table in model/README.md with the printed one.
 pub fn compare_with_readme() -> Result<(), String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let readme = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
     let table = table(&catch_all()?);
-    let stands = readme
+    let present = readme
         .split_once(BEGIN)
         .and_then(|(_, rest)| rest.split_once(END))
-        .map(|(stands, _)| stands)
+        .map(|(present, _)| present)
         .ok_or_else(|| format!("model/README.md has no part between {BEGIN:?} and {END:?}"))?;
-    if stands == table {
+    if present == table {
         println!(
             "the table of wrong protocols in model/README.md is current: {} rows",
             all().len()
         );
         return Ok(());
     }
-    let stale: Vec<_> = table.lines().filter(|line| !stands.contains(line)).collect();
+    let stale: Vec<_> = table.lines().filter(|line| !present.contains(line)).collect();
     Err(format!(
         "the table of wrong protocols in model/README.md is not current: put in what \
          `cargo run -p portlock-model -- variants` prints. Rows that differ:\n{}",

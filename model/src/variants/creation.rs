@@ -86,8 +86,8 @@ pub(super) const NEW_FILE_LEFT_WHEN_CONFIRM_FAILS: Variant = Variant {
     }),
 };
 
-pub(super) const GO_ON_WITHOUT_LOCK_ON_ENOLCK: Variant = Variant {
-    name: "go-on-without-lock-on-enolck",
+pub(super) const CONTINUE_WITHOUT_LOCK_ON_ENOLCK: Variant = Variant {
+    name: "continue-without-lock-on-enolck",
     shipped_by: "",
     caught: breaks(Property::P1, "faults", 2),
     calls: 4,
@@ -109,8 +109,8 @@ pub(super) const COMPARE_OPEN_FILE_WITH_ITSELF: Variant = Variant {
     protocol: Protocol { confirms_itself: true, ..SHIPPED },
 };
 
-pub(super) const LOCK_A_NEW_FILE_TO_LOOK: Variant = Variant {
-    name: "lock-a-new-file-to-look",
+pub(super) const LOCK_A_NEW_FILE_TO_INSPECT: Variant = Variant {
+    name: "lock-a-new-file-to-inspect",
     shipped_by: "",
     caught: breaks(Property::P6, "base", 2),
     calls: 11,
@@ -132,7 +132,7 @@ pub(super) const CLOCK_AFTER_CONTENT: Variant = Variant {
     calls: 10,
     engines: EVERY_ENGINE,
     protocol: with_acquire(|state, fs| match (state, state.step(fs)) {
-        // CheckingAge is left for later, when it waits on what was read under the lock.
+        // CheckingAge is moved after the read under the lock.
         (Acquire::Opening(_), Acquire::CheckingAge(_)) => {
             Acquire::ReadingUnlocked(ReadingUnlocked { age: Age::Old })
         }

@@ -1,4 +1,4 @@
-//! Wrong verdicts about the author of a record: the evidence is misread, or names the wrong holder.
+//! Wrong verdicts about the author of a record: misread evidence, or the wrong holder named.
 
 use portlock::protocol::{
     Acquire, Author, Blocked, Claim, Confirming, Disposition, FreeLock, Judging, Op, Probe, Then,
@@ -8,7 +8,7 @@ use portlock::protocol::{
 use super::{EVERY_ENGINE, Engine, NAMED, Variant, breaks, closing, with_acquire, with_evidence};
 use crate::properties::property::Property;
 
-/// The same author with another answer of the probe.
+/// The same author with another result of the probe.
 fn probed(author: Author, answer: fn(Probe) -> Probe) -> Author {
     match author {
         Author::Here(free, probe) => Author::Here(free, answer(probe)),

@@ -1,5 +1,5 @@
-//! The wrong protocols that must be caught: each a rewrite of named transitions, or of the
-//! evidence, around the shipped machine. The shipped code has no switch.
+//! The wrong protocols that must be caught. Each rewrites transitions, or the evidence, around the
+//! shipped machine. The shipped code has no switch for them.
 
 pub mod catalogue;
 mod clearing;
@@ -21,7 +21,7 @@ use crate::scenario::other::Repairs;
 use crate::scenario::state::Activity;
 use crate::scenario::view::View;
 
-/// How participants act: the shipped machines, or a wrong protocol around them.
+/// The shipped machines, or a wrong protocol around them.
 #[derive(Clone, Copy)]
 pub struct Protocol {
     pub begin: Activity,
@@ -30,20 +30,19 @@ pub struct Protocol {
     pub query: fn(Query, &mut View<'_>) -> Query,
     pub clear: fn(Clear, &mut View<'_>) -> Clear,
     pub release_start: Release,
-    /// Where a forked child starts that drops its copy of a guard.
+    /// The start of a forked child that drops its copy of a guard.
     pub forked_start: Release,
-    /// Where a forked child starts that drops its copy of an acquire under way.
+    /// The start of a forked child that drops its copy of an acquire in progress.
     pub forked_attempt: Release,
     pub rewrite_evidence: fn(Author) -> Author,
     pub confirms_itself: bool,
-    /// A call may end with its file open, which then stays open.
+    /// A call may end without closing its file.
     pub leaks: bool,
     pub repairs: Repairs,
     /// A runner holds the lock for its command, which shares its open file.
     pub runner_holds: bool,
 }
 
-/// What ships.
 pub const SHIPPED: Protocol = Protocol {
     begin: Activity::Acquiring(Acquire::START),
     acquire: |state, fs| state.step(fs),
@@ -60,13 +59,13 @@ pub const SHIPPED: Protocol = Protocol {
     runner_holds: false,
 };
 
-/// Where a variant is caught.
+/// How a variant is caught.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caught {
-    /// This property breaks in this scenario, with so many participants.
+    /// This property breaks in this scenario, with this many participants.
     Breaks { property: Property, scenario: &'static str, participants: usize },
-    /// No property breaks in any scenario, because another step covers for it: the reason, and the
-    /// variant that leaves out both.
+    /// No property breaks, because another step compensates: the reason, and the variant that
+    /// leaves out both.
     Harmless { why: &'static str, both: &'static str },
 }
 
@@ -75,7 +74,7 @@ pub enum Caught {
 pub enum Engine {
     /// Exhaustive search (`search/explore.rs`).
     Explorer,
-    /// Seeded random schedules (tests/properties.rs), and with coverage the fuzzer's.
+    /// Seeded random schedules (tests/properties.rs), and those of the coverage-guided fuzzer.
     Random,
     /// Threads under loom (tests/loom.rs).
     Loom,
@@ -91,16 +90,15 @@ impl std::fmt::Display for Engine {
     }
 }
 
-/// A wrong protocol.
 #[derive(Clone, Copy)]
 pub struct Variant {
     pub name: &'static str,
-    /// Who shipped it, where that is known.
+    /// Software that shipped it, where known.
     pub shipped_by: &'static str,
     pub caught: Caught,
     /// Calls of the shortest trace, which the explorer finds.
     pub calls: usize,
-    /// The engines that find it; a test of each engine holds it to this.
+    /// The engines that find it, which a test of each engine checks.
     pub engines: &'static [Engine],
     pub protocol: Protocol,
 }
@@ -116,7 +114,7 @@ fn closing(then: Then) -> Acquire {
 }
 
 const CONFIRM_DEAD: Acquire = Acquire::Confirming(Confirming { claim: Claim::Dead });
-/// What is said of a holder that lives.
+/// The refusal that names a live holder.
 const NAMED: Disposition = Disposition::Final(Refusal::Holder);
 const UNLINK: Acquire = Acquire::Unlinking(Unlinking);
 const LOCK_OLD: Acquire = Acquire::LockingExisting(LockingExisting { peeked: Peeked::Record });
@@ -131,7 +129,8 @@ fn names(state: Acquire) -> bool {
     )
 }
 
-/// The release that drops the lock and then unlinks by name, when it no longer believes that it holds.
+/// A release that drops the lock and then unlinks by name, when it no longer believes that it
+/// holds.
 fn unlock_then_unlink(state: Release, fs: &mut View<'_>) -> Release {
     const UNLINK: Release = Release::Truncating(ReleaseTruncating { ending: Released::Removed });
     if state == UNLINK {
@@ -180,7 +179,7 @@ pub fn all() -> Vec<Variant> {
         removal::READ_ONCE_NO_CONFIRM,
         removal::UNLINK_TWICE,
         processes::RENAME_ASIDE_THEN_CHECK,
-        processes::UNLINK_CREATE_REREAD_STAND_DOWN,
+        processes::UNLINK_CREATE_REREAD_GIVE_UP,
         processes::GUARD_FOR_RECLAIMERS_ONLY,
         evidence::NOT_PERMITTED_IS_DEAD,
         removal::UNREADABLE_IS_STALE,
@@ -194,21 +193,21 @@ pub fn all() -> Vec<Variant> {
         creation::NEW_FILE_LEFT_WHEN_WRITE_FAILS,
         creation::NEW_FILE_LEFT_WHEN_LOCK_FAILS,
         creation::NEW_FILE_LEFT_WHEN_CONFIRM_FAILS,
-        creation::GO_ON_WITHOUT_LOCK_ON_ENOLCK,
+        creation::CONTINUE_WITHOUT_LOCK_ON_ENOLCK,
         release::RELEASE_BY_NAME,
         release::DROP_LOCK_THEN_UNLINK,
         processes::UNLINK_IN_FORKED_CHILD,
         creation::COMPARE_OPEN_FILE_WITH_ITSELF,
         evidence::NAME_THE_DEAD_WHILE_RECLAIMER_WORKS,
         evidence::REFUSE_ON_AN_ORPHANS_RECORD,
-        creation::LOCK_A_NEW_FILE_TO_LOOK,
+        creation::LOCK_A_NEW_FILE_TO_INSPECT,
         creation::CLOCK_AFTER_CONTENT,
         waiting::HOLD_AFTER_WAIT_WITHOUT_CONFIRM,
         waiting::LISTEN_TO_A_NEW_FILE,
-        waiting::LISTEN_THOUGH_NOBODY_HAS_THE_LOCK,
+        waiting::LISTEN_THOUGH_THE_LOCK_IS_FREE,
         waiting::REFUSED_WHEN_THE_HOLDER_RELEASES,
         waiting::TIMED_OUT_WAITER_STAYS,
-        waiting::LISTEN_WITHOUT_A_LOOK,
+        waiting::LISTEN_WITHOUT_RECHECK,
         waiting::AN_EVENT_IS_THE_LOCK,
         removal::FOREIGN_DATA_IS_STALE,
         creation::CUT_SHORT_IS_A_NEW_FILE,
@@ -231,7 +230,6 @@ pub fn all() -> Vec<Variant> {
     ]
 }
 
-/// The wrong protocol of this name.
 pub fn named(name: &str) -> Option<Variant> {
     all().into_iter().find(|variant| variant.name == name)
 }

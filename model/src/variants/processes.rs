@@ -1,4 +1,4 @@
-//! Protocols that rest on another kind of agent, or share a guard between processes wrongly.
+//! Protocols of other agents, and guards that are wrongly shared between processes.
 
 use portlock::protocol::{Release, ReleaseClosing, ReleaseConfirming, Released};
 
@@ -26,8 +26,8 @@ pub(super) const RENAME_ASIDE_THEN_CHECK: Variant = Variant {
     protocol: with_repairs(Activity::Aside(Aside::START), false, false),
 };
 
-pub(super) const UNLINK_CREATE_REREAD_STAND_DOWN: Variant = Variant {
-    name: "unlink-create-reread-stand-down",
+pub(super) const UNLINK_CREATE_REREAD_GIVE_UP: Variant = Variant {
+    name: "unlink-create-reread-give-up",
     shipped_by: "",
     caught: breaks(Property::P1, "base", 2),
     calls: 9,

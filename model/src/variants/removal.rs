@@ -114,8 +114,7 @@ pub(super) const READ_BEFORE_LOCK_AND_NOT_AGAIN: Variant = Variant {
     name: "read-before-lock-and-not-again",
     shipped_by: "",
     caught: Caught::Harmless {
-        why: "a record never changes once it is written, and what changed hands is \
-              refused by the confirm",
+        why: "a record never changes after its write, and the confirm detects a replaced file",
         both: "read-once-no-confirm",
     },
     calls: 0,
@@ -194,7 +193,7 @@ pub(super) const OLD_AGE_IS_DEAD: Variant = Variant {
     calls: 10,
     engines: EVERY_ENGINE,
     protocol: with_acquire(|state, fs| match (state, state.step(fs)) {
-        // A record looks as old as a clock makes it.
+        // The age of a record depends on a clock.
         (
             Acquire::LockingExisting(LockingExisting { peeked: Peeked::Record }),
             Acquire::Judging(Judging { lock: KernelLock::Busy }),

@@ -15,7 +15,7 @@ pub(super) const HOLD_AFTER_WAIT_WITHOUT_CONFIRM: Variant = Variant {
     calls: 16,
     engines: EVERY_ENGINE,
     protocol: with_acquire(|state, fs| match (state, state.step(fs)) {
-        // The guarantee tells the records of the woken from those of creators.
+        // The guarantee distinguishes the records of woken waiters from those of creators.
         (Acquire::Retrying(_), Acquire::Revalidating(_)) => {
             Acquire::Recording(Recording { guarantee: Guarantee::ExclusiveCreate })
         }
@@ -45,8 +45,8 @@ pub(super) const LISTEN_TO_A_NEW_FILE: Variant = Variant {
     }),
 };
 
-pub(super) const LISTEN_THOUGH_NOBODY_HAS_THE_LOCK: Variant = Variant {
-    name: "listen-though-nobody-has-the-lock",
+pub(super) const LISTEN_THOUGH_THE_LOCK_IS_FREE: Variant = Variant {
+    name: "listen-though-the-lock-is-free",
     shipped_by: "",
     caught: breaks(Property::P5, "listening", 2),
     calls: 22,
@@ -80,7 +80,7 @@ pub(super) const TIMED_OUT_WAITER_STAYS: Variant = Variant {
     calls: 10,
     engines: EVERY_ENGINE,
     protocol: Protocol {
-        // Its caller has left; the thread that waits for it gets the lock, and keeps it.
+        // The caller has returned, but its waiting thread gets the lock, and keeps it.
         acquire: |state, fs| match (state, state.step(fs)) {
             (Acquire::Retrying(_), Acquire::Revalidating(_)) => {
                 Acquire::Refused(Refusal::Unknown(UnknownReason::Contended))
@@ -92,13 +92,13 @@ pub(super) const TIMED_OUT_WAITER_STAYS: Variant = Variant {
     },
 };
 
-pub(super) const LISTEN_WITHOUT_A_LOOK: Variant = Variant {
-    name: "listen-without-a-look",
+pub(super) const LISTEN_WITHOUT_RECHECK: Variant = Variant {
+    name: "listen-without-recheck",
     shipped_by: "",
     caught: breaks(Property::P5, "listening", 2),
     calls: 13,
     engines: EVERY_ENGINE,
-    // It looked before, and what came between the look and the arming is no event.
+    // An event between the last check and the subscription is missed.
     protocol: with_acquire(|state, fs| match (state, state.step(fs)) {
         (Acquire::Subscribing(Subscribing { blocked }), _) => {
             Acquire::Listening(Listening { blocked })
@@ -113,7 +113,7 @@ pub(super) const AN_EVENT_IS_THE_LOCK: Variant = Variant {
     caught: breaks(Property::P2, "listening", 2),
     calls: 17,
     engines: EVERY_ENGINE,
-    // It may be of somebody who only looked at the file.
+    // The event may be the close of a process that only read the file.
     protocol: with_acquire(|state, fs| match (state, state.step(fs)) {
         (Acquire::Listening(_), Acquire::Rechecking(_)) => Acquire::Revalidating(Revalidating),
         (_, next) => next,

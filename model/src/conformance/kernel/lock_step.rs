@@ -9,16 +9,16 @@ use portlock::protocol::{
     Unlink, Watch,
 };
 
-use super::{CUT_SHORT, Differs, Kernel, STALLS, UNTOLD, ago, went_wrong};
+use super::{CUT_SHORT, Differs, Kernel, LATE, STALLS, ago, went_wrong};
 use crate::conformance::witness::Witness;
 use crate::scenario::machines::Reply;
 use crate::scenario::state::{Content, Listens, State, Who};
 
-/// One call of the shipped adapter, which is to be replied to as in the model.
+/// One call of the shipped adapter, whose reply must be the model's.
 ///
-/// The model's reply is given **instead**, and no call made, where the real state cannot be made to
-/// give it: what a probe answers, a call that fails, a lock where there are to be none, and a watch
-/// that cannot tell.
+/// Where the real state cannot be made to give a reply, the model's is given **instead** and no
+/// call is made: a probe, a call that fails, a lock on a filesystem without locks, and a watch that
+/// reports unknown.
 pub struct InLockStep<'k, 'a> {
     pub(super) kernel: &'k mut Kernel<'a>,
     pub(super) before: &'k State,
@@ -30,7 +30,7 @@ pub struct InLockStep<'k, 'a> {
 }
 
 impl InLockStep<'_, '_> {
-    /// Whether there was one call, and its reply the model's.
+    /// Whether there was exactly one call, with the model's reply.
     pub fn end(self) -> Result<(), Differs> {
         if let Some(trouble) = self.trouble {
             return Err(trouble);
@@ -70,15 +70,16 @@ impl InLockStep<'_, '_> {
         Some(reply)
     }
 
-    /// Whether an event of the model tells of nothing: none was kept, and the lock has not come.
-    fn is_for_nothing(&self) -> bool {
+    /// Whether an event of the model is spurious: none was kept, and the lock was not granted.
+    fn is_spurious(&self) -> bool {
         let open = self.after.participant(self.who).open;
         let file = self.after.open_inode(self.who).and_then(|inode| self.after.file(inode));
         let is_ours = file.is_some_and(|file| file.lock.is_some() && file.lock == open);
         self.before.participant(self.who).listens == Listens::No && !is_ours
     }
 
-    /// Whether the name is being deleted: then the system itself denies it. Any other denial is a fault.
+    /// Whether the name is being deleted, which the system itself denies. Any other denial is a
+    /// fault.
     fn is_pending(&self) -> bool {
         self.before.named().is_some_and(|file| file.pending)
     }
@@ -93,7 +94,7 @@ impl InLockStep<'_, '_> {
         }
     }
 
-    /// A write that fails may leave a part of the record.
+    /// A failed write may leave a part of the record.
     fn fail_to_write(&mut self) {
         let (before, who) = (self.before, self.who);
         let left = before
@@ -107,7 +108,7 @@ impl InLockStep<'_, '_> {
     }
 }
 
-/// A failure that is expected, and given instead of a call.
+/// An expected failure, which is given instead of a call.
 macro_rules! failure {
     ($self:ident, $op:ident, $failed:expr) => {
         matches!($self.expected, Reply::$op(reply) if reply == $failed).then_some($failed)
@@ -134,7 +135,7 @@ impl FileSystem for InLockStep<'_, '_> {
 
     fn age(&mut self) -> Dated {
         let expected = self.expected;
-        // A file may look young or old at any time: it is dated as the model has it.
+        // In the model a file may look young or old at any time, so its time is set to match.
         let dated = match (self.witness(), expected) {
             (Some(witness), Reply::Age(Dated::Known(age))) => {
                 witness.date(SystemTime::now() - ago(age))
@@ -146,11 +147,11 @@ impl FileSystem for InLockStep<'_, '_> {
         let may_be_odd = self.kernel.times_are_odd;
         let mut odd = false;
         let look = |fs: &mut dyn Adapter| match (fs.age(), expected) {
-            (Dated::Known(told), Reply::Age(Dated::Known(age))) if may_be_odd => {
-                odd = told != age;
+            (Dated::Known(reported), Reply::Age(Dated::Known(age))) if may_be_odd => {
+                odd = reported != age;
                 Dated::Known(age)
             }
-            (told, _) => told,
+            (reported, _) => reported,
         };
         let reply = self.call(failed, Reply::Age, look).unwrap_or(Dated::Failed);
         self.kernel.calls.odd_ages += u64::from(odd);
@@ -172,16 +173,16 @@ impl FileSystem for InLockStep<'_, '_> {
     fn wait_event(&mut self) -> Listen {
         let instead = match self.expected {
             Reply::Listen(reply @ (Listen::Over | Listen::Failed)) => Some(reply),
-            Reply::Listen(reply) if self.is_for_nothing() => Some(reply),
+            Reply::Listen(reply) if self.is_spurious() => Some(reply),
             _ => None,
         };
         let began = Instant::now();
         let reply =
             self.call(instead, Reply::Listen, |fs| fs.wait_event()).unwrap_or(Listen::Failed);
-        self.kernel.calls.late += u64::from(began.elapsed() > UNTOLD);
+        self.kernel.calls.late += u64::from(began.elapsed() > LATE);
         if self.kernel.calls.late > STALLS {
             self.trouble =
-                Some("the system tells of no event, and there is one in the model".into());
+                Some("the system reports no event, and there is one in the model".into());
         }
         reply
     }
@@ -226,17 +227,17 @@ impl FileSystem for InLockStep<'_, '_> {
     fn query_lock(&mut self) -> Watch {
         let Reply::Watch(expected) = self.expected else { return Watch::Unknown };
         let unknown = (expected == Watch::Unknown).then_some(Watch::Unknown);
-        let mut untold = false;
+        let mut is_unknown = false;
         let look = |fs: &mut dyn Adapter| match fs.query_lock() {
-            // A system may be unable to tell at any time, and the model goes on with both.
+            // A system may report unknown at any time, and the model covers both replies.
             Watch::Unknown => {
-                untold = true;
+                is_unknown = true;
                 expected
             }
-            told => told,
+            reported => reported,
         };
         let reply = self.call(unknown, Reply::Watch, look).unwrap_or(Watch::Unknown);
-        self.kernel.calls.untold += u64::from(untold);
+        self.kernel.calls.unknown += u64::from(is_unknown);
         reply
     }
 

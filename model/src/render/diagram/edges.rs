@@ -1,5 +1,4 @@
-//! What leads from one place of a diagram to another, and on which replies, in words: by the graph
-//! of the machine.
+//! The edges between the places of a diagram and their replies, from the graph of the machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +8,7 @@ use super::Column;
 use crate::render::table::name;
 use crate::scenario::machines::{Machine, Op, Reply, graph};
 
-/// Which place a state has: the one with the longest beginning of its name.
+/// The place of a state: the one with the longest matching prefix.
 pub(super) fn place_of(columns: &[Column], state: &str) -> Result<At, String> {
     let all = columns.iter().enumerate().flat_map(|(column, one)| {
         one.places.iter().enumerate().map(move |(row, place)| ((column, row), place.states))
@@ -20,30 +19,30 @@ pub(super) fn place_of(columns: &[Column], state: &str) -> Result<At, String> {
         .ok_or_else(|| format!("{state} has no place in the diagram: give it one in diagram.rs"))
 }
 
-/// Where a place is: its column, and how far down.
+/// The position of a place: its column, and its row there.
 pub(super) type At = (usize, usize);
 
-/// What leads from one place to another: the replies, in words; empty where there is but one.
+/// The edges with their replies in words, which are empty for an only reply.
 pub(super) type Edges = BTreeMap<(At, At), String>;
 
-/// Everything that leads from one place to another, by the graph of the machine.
+/// All edges between places, from the graph of the machine.
 pub(super) fn edges<M: Machine>(columns: &[Column]) -> Result<Edges, String> {
-    // What a state in a place can be told, and where that leads, by what the state carries.
-    let mut told: BTreeMap<(At, String), BTreeMap<At, BTreeSet<String>>> = BTreeMap::new();
+    // By place and reply: the next places, each with the contents of the states that lead there.
+    let mut next_places: BTreeMap<(At, String), BTreeMap<At, BTreeSet<String>>> = BTreeMap::new();
     let mut filled = BTreeSet::new();
     for (state, follows) in graph::<M>() {
         let from = place_of(columns, &name(&state))?;
         filled.insert(from);
-        let mut tell = |words: String, carried: String, next: &M| {
+        let mut add = |words: String, carried: String, next: &M| {
             let to = place_of(columns, &name(next))?;
-            told.entry((from, words)).or_default().entry(to).or_default().insert(carried);
+            next_places.entry((from, words)).or_default().entry(to).or_default().insert(carried);
             Ok::<(), String>(())
         };
         for (reply, next) in &follows.replies {
-            tell(words(*reply, &name(&state))?, carried_by(&name(&state)), next)?;
+            add(words(*reply, &name(&state))?, carried_by(&name(&state)), next)?;
         }
         for (answer, next) in &follows.driver {
-            tell(answer.words().to_owned(), String::new(), next)?;
+            add(answer.words().to_owned(), String::new(), next)?;
         }
     }
     for (column, one) in columns.iter().enumerate() {
@@ -54,10 +53,10 @@ pub(super) fn edges<M: Machine>(columns: &[Column]) -> Result<Edges, String> {
         }
     }
     let mut edges: BTreeMap<(At, At), BTreeMap<String, Vec<String>>> = BTreeMap::new();
-    for ((from, words), targets) in told {
+    for ((from, words), targets) in next_places {
         for (to, carried) in &targets {
-            // The same reply leads elsewhere where the state carries something else; unless the
-            // name of where it leads says as much, that has to be told.
+            // If the target depends on the state's contents, the label names them, unless the
+            // target's name already does.
             let place = columns[to.0].places[to.1].states.to_lowercase();
             let when = carried.first().filter(|when| {
                 targets.len() > 1
@@ -74,14 +73,14 @@ pub(super) fn edges<M: Machine>(columns: &[Column]) -> Result<Edges, String> {
             alike.entry(when).or_default().push(words.clone());
         }
     }
-    let told = edges.into_iter().map(|(ends, alike)| {
+    let labelled = edges.into_iter().map(|(ends, alike)| {
         let words = alike.into_iter().map(|(when, words)| words.join(", ") + &when);
         (ends, words.collect::<Vec<_>>().join(", "))
     });
-    Ok(told.collect())
+    Ok(labelled.collect())
 }
 
-/// What a state carries, in a word.
+/// The contents of a state in one word.
 fn carried_by(state: &str) -> String {
     let mut parts = state.split(['(', ')']).skip(1);
     spaced(parts.next().unwrap_or_default())
@@ -99,7 +98,7 @@ fn spaced(name: &str) -> String {
     words
 }
 
-/// A reply to a state in a word or two; of a probe, the verdict.
+/// A reply in one or two words; for a probe, the verdict.
 fn words(reply: Reply, state: &str) -> Result<String, String> {
     let full = name(&reply);
     let inner = full.split_once('(').map_or("", |(_, inner)| inner.trim_end_matches(')'));
@@ -112,7 +111,7 @@ fn words(reply: Reply, state: &str) -> Result<String, String> {
     })
 }
 
-/// What the judge says to this evidence, in a state that carries what trying the lock said.
+/// The judge's verdict on this author, in a state that carries the result of trying the lock.
 fn verdict(state: &str, author: Author) -> Result<&'static str, String> {
     let locks = [KernelLock::Ours, KernelLock::Busy, KernelLock::Unsupported];
     let lock = locks.into_iter().find(|lock| state.ends_with(&format!("({lock:?})")));
@@ -128,18 +127,18 @@ fn verdict(state: &str, author: Author) -> Result<&'static str, String> {
 pub(super) fn op_words(op: Op) -> &'static str {
     match op {
         Op::Create => "exclusive create",
-        Op::Open => "open what is there",
+        Op::Open => "open the existing file",
         Op::Age => "how old is it?",
         Op::Lock => "try the kernel lock",
-        Op::Arm => "keep its events",
+        Op::Arm => "subscribe to its events",
         Op::Listen => "wait for an event",
         Op::Write => "write the record",
         Op::Read => "read",
-        Op::Probe => "ask for its process",
+        Op::Probe => "check its process",
         Op::Confirm => "path still names it?",
         Op::Unlink => "unlink the path",
-        Op::Void => "cut the file short",
-        Op::Watch => "watch the kernel lock",
+        Op::Void => "truncate the file",
+        Op::Watch => "query the kernel lock",
         Op::Close => "unlock, close",
         Op::Leave => "close, lock stays",
         Op::Other => "",

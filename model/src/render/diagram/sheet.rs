@@ -1,5 +1,4 @@
-//! Where everything of a diagram is, and how it is drawn: cards in columns, and lines between
-//! them.
+//! Layout and drawing of a diagram: cards in columns, and lines between them.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +10,7 @@ use crate::scenario::machines::{Machine, Op, graph};
 
 pub(super) const WIDTH: i32 = 830;
 pub(super) const MARGIN: i32 = 16;
-/// Of a card, and between two columns, and outside the outer ones.
+/// The widths of a card, between two columns, and outside the outer columns.
 const CARD: i32 = 168;
 const CHANNEL: i32 = 36;
 pub(super) const OUTSIDE: i32 = (WIDTH - 4 * CARD - 3 * CHANNEL) / 2;
@@ -21,9 +20,9 @@ const HEADER: i32 = 41;
 const LINE: i32 = 16;
 /// Between a card's edge and its texts.
 const INSET: i32 = 9;
-/// For a line of text in a card.
+/// The width for a line of text in a card.
 const ROOM: i32 = CARD - 2 * INSET + 4;
-/// From a card's top to where lines arrive at its side.
+/// From a card's top to the arrival of lines at its side.
 const ARRIVAL: i32 = 20;
 /// From a card's left edge to the line to its neighbour in the column.
 const DOWN: i32 = 26;
@@ -34,32 +33,32 @@ pub(super) const OPERATION: Style = Style::sans(11, "muted");
 const REPLY: Style = Style::sans(11, "ink");
 const SIGN: Style = Style::sans(10, "ink");
 
-/// How an edge is drawn, and what it leads to.
+/// The form of an edge, and its target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Way {
     /// To the next card of the column.
     Straight(At),
-    /// Out of this side, along the channel there, and in from it.
-    Beside(Side, At),
-    /// From the top of one column to that of another.
+    /// Out at this side, and along the channel there.
+    Channel(Side, At),
+    /// From the top of one column to the top of another.
     Over(At),
-    /// No line: the signs of where it leads.
+    /// No line, but the signs of the targets.
     Signed(Vec<At>),
 }
 
 impl Way {
     fn new(columns: &[Column], from: At, to: At) -> Result<Self, String> {
         let place = |(column, row): At| &columns[column].places[row];
-        let beside = from.0.abs_diff(to.0) == 1;
-        let has_line = place(to).sign.is_empty() || (beside && place(to).near);
+        let adjacent = from.0.abs_diff(to.0) == 1;
+        let has_line = place(to).sign.is_empty() || (adjacent && place(to).near);
         if from.0 == to.0 && from.1.abs_diff(to.1) == 1 {
             Ok(Self::Straight(to))
         } else if !has_line {
             Ok(Self::Signed(vec![to]))
         } else if from.0 == to.0 {
-            Ok(Self::Beside(columns[from.0].pass, to))
-        } else if beside {
-            Ok(Self::Beside(if to.0 < from.0 { Side::Left } else { Side::Right }, to))
+            Ok(Self::Channel(columns[from.0].pass, to))
+        } else if adjacent {
+            Ok(Self::Channel(if to.0 < from.0 { Side::Left } else { Side::Right }, to))
         } else if from.1 == 0 && to.1 == 0 {
             Ok(Self::Over(to))
         } else {
@@ -70,17 +69,17 @@ impl Way {
 
     fn ends(&self) -> &[At] {
         match self {
-            Self::Straight(to) | Self::Beside(_, to) | Self::Over(to) => std::slice::from_ref(to),
+            Self::Straight(to) | Self::Channel(_, to) | Self::Over(to) => std::slice::from_ref(to),
             Self::Signed(ends) => ends,
         }
     }
 }
 
-/// How a card is left.
+/// An edge out of a card.
 struct Exit {
     way: Way,
     words: String,
-    /// The words, as they are in the card; none if they are beside the line.
+    /// The words in the card; none if they are next to the line.
     lines: Vec<String>,
 }
 
@@ -88,14 +87,14 @@ impl Exit {
     fn new(columns: &[Column], way: Way, words: String) -> Self {
         let lines = match &way {
             Way::Straight(_) | Way::Over(_) => Vec::new(),
-            Way::Beside(..) if words.is_empty() => Vec::new(),
-            Way::Beside(..) => wrapped(&words, ROOM),
+            Way::Channel(..) if words.is_empty() => Vec::new(),
+            Way::Channel(..) => wrapped(&words, ROOM),
             Way::Signed(ends) => {
                 let mut lines = wrapped(&words, ROOM);
                 let signs: i32 = ends.iter().map(|&to| sign_width(columns, to)).sum();
                 let last = lines.last().map_or(0, |line| REPLY.width(line));
                 if last + signs > ROOM {
-                    // The signs are in a line of their own.
+                    // The signs get a line of their own.
                     lines.push(String::new());
                 }
                 lines
@@ -105,7 +104,7 @@ impl Exit {
     }
 }
 
-/// `words` in lines that are no wider, where there is a comma.
+/// `words` in lines of this width, broken at commas.
 fn wrapped(words: &str, width: i32) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in words.split_inclusive(", ") {
@@ -126,7 +125,7 @@ fn sign_width(columns: &[Column], (column, row): At) -> i32 {
 /// A place, with its states.
 struct Card {
     place: &'static Place,
-    /// What its states wait for; none is for the driver, or the end.
+    /// The operation of its states; none for the driver, or an end.
     operation: Option<Op>,
     is_start: bool,
     left: i32,
@@ -152,7 +151,7 @@ impl Card {
         self.top + ARRIVAL
     }
 
-    /// The middle of an exit's first line, or where its line leaves without words.
+    /// The height at which an exit's line leaves: the middle of its first line of words, if any.
     fn departure(&self, exit: usize) -> i32 {
         let above: usize = self.exits[..exit].iter().map(|exit| exit.lines.len()).sum();
         match self.exits[exit].lines.len() {
@@ -181,13 +180,13 @@ impl Card {
         svg.text(x, self.top + 34, operation, Style { colour: muted, ..OPERATION });
         let tag = OPERATION.anchored(Anchor::End);
         svg.text(right, self.top + 18, self.place.tag, Style { colour: muted, ..tag });
-        // What is not the name of the state is explained by standing here.
+        // A sign other than the state's name is explained by showing it on the card.
         if self.place.sign != self.place.title() {
             draw_sign(svg, self.place, right + 3, self.top + 14);
         }
         for (number, exit) in self.exits.iter().enumerate() {
             let y = self.departure(number);
-            let at_right = matches!(exit.way, Way::Beside(Side::Right, _));
+            let at_right = matches!(exit.way, Way::Channel(Side::Right, _));
             for (line, words) in exit.lines.iter().enumerate() {
                 let y = y + 4 + LINE * line as i32;
                 match at_right {
@@ -206,7 +205,7 @@ impl Card {
     }
 }
 
-/// Draws the sign of a place, ending at `right`, and tells where it begins.
+/// Draws the sign of a place, ending at `right`, and returns its left edge.
 fn draw_sign(svg: &mut Svg, place: &Place, right: i32, middle: i32) -> i32 {
     if place.sign.is_empty() {
         return right;
@@ -220,7 +219,7 @@ fn draw_sign(svg: &mut Svg, place: &Place, right: i32, middle: i32) -> i32 {
     left
 }
 
-/// Where everything of one machine is.
+/// The layout of one machine.
 pub(super) struct Sheet {
     machine: &'static str,
     columns: &'static [Column],
@@ -237,7 +236,7 @@ impl Sheet {
         for ((from, to), words) in edges::<M>(columns)? {
             let ways = ways.entry(from).or_default();
             let way = Way::new(columns, from, to)?;
-            // Those that differ by the sign alone share a row.
+            // Exits that differ only by the sign share a row.
             let same = ways.iter_mut().find(|(known, same)| {
                 *same == words && matches!((known, &way), (Way::Signed(_), Way::Signed(_)))
             });
@@ -293,7 +292,7 @@ impl Sheet {
                     }
                     Way::Over(to) => self.edge(svg, from, exit, |svg| self.over(svg, from, to)),
                     Way::Signed(_) => self.edge(svg, from, exit, |_| {}),
-                    Way::Beside(..) => {}
+                    Way::Channel(..) => {}
                 }
             }
         }
@@ -304,7 +303,7 @@ impl Sheet {
         }
     }
 
-    /// Draws an edge, and says for other programs what it is.
+    /// Draws an edge, with attributes for other programs.
     fn edge(&self, svg: &mut Svg, from: At, exit: &Exit, draw: impl FnOnce(&mut Svg)) {
         let states = |at: &At| self.cards[at].place.states;
         let ends: Vec<_> = exit.way.ends().iter().map(states).collect();
@@ -318,21 +317,21 @@ impl Sheet {
         svg.end();
     }
 
-    /// The colour of what an edge leads to; back at the start, of where it comes from.
+    /// The colour of an edge's target, or of its origin if it leads back to the start.
     fn colour(&self, from: At, to: At) -> &'static str {
-        let told = if self.cards[&to].is_start { from } else { to };
-        self.cards[&told].place.path.colour()
+        let coloured = if self.cards[&to].is_start { from } else { to };
+        self.cards[&coloured].place.path.colour()
     }
 
     fn straight(&self, svg: &mut Svg, from: At, to: At, words: &str) {
         let (card, target) = (&self.cards[&from], &self.cards[&to]);
-        let (x, start, end, anchor, beside) = if from.1 < to.1 {
+        let (x, start, end, anchor, offset) = if from.1 < to.1 {
             (card.left + DOWN, card.bottom(), target.top - 1, Anchor::Start, 8)
         } else {
             (card.left + CARD - DOWN, card.top, target.bottom() + 1, Anchor::End, -8)
         };
         svg.arrow(&[(x, start), (x, end)], self.colour(from, to));
-        svg.text(x + beside, (start + end) / 2 + 4, words, REPLY.anchored(anchor));
+        svg.text(x + offset, (start + end) / 2 + 4, words, REPLY.anchored(anchor));
     }
 
     fn over(&self, svg: &mut Svg, from: At, to: At) {
@@ -343,14 +342,14 @@ impl Sheet {
         svg.arrow(&points, self.colour(from, to));
     }
 
-    /// The lines of the channel left of a column. Those with the same end share a track, and the
-    /// tracks are chosen so that the fewest lines cross.
+    /// The lines of the channel left of a column. Lines with the same target share a track, and the
+    /// tracks are chosen to minimize crossings.
     fn draw_channel(&self, svg: &mut Svg, channel: usize) {
         let mut bundles: BTreeMap<At, Vec<(At, usize)>> = BTreeMap::new();
         for (&from, card) in &self.cards {
             for (number, exit) in card.exits.iter().enumerate() {
                 match exit.way {
-                    Way::Beside(side, to)
+                    Way::Channel(side, to)
                         if from.0 + usize::from(side == Side::Right) == channel =>
                     {
                         bundles.entry(to).or_default().push((from, number));
@@ -376,7 +375,7 @@ impl Sheet {
         }
     }
 
-    /// Where a track of the channel left of a column is.
+    /// The position of a track in the channel left of a column.
     fn track(&self, channel: usize, track: usize, tracks: usize) -> i32 {
         let right = OUTSIDE + channel as i32 * (CARD + CHANNEL);
         let (left, right) = match channel {
@@ -395,7 +394,7 @@ impl Sheet {
         [(card.edge(out), start), (x, start), (x, end), (target.edge(into) + gap, end)]
     }
 
-    /// The machine in words, for who cannot see it.
+    /// The machine in words, for screen readers.
     pub(super) fn described(&self) -> String {
         let mut text = format!("{}.", self.machine);
         let said = |place: &Place| place.states.replace('(', " ");
@@ -436,7 +435,7 @@ fn crossings(bundles: &[Vec<Line>]) -> usize {
     count
 }
 
-/// Every order of `0..count`; of many, just the plain one.
+/// Every order of `0..count`; only the plain one for many.
 fn permutations(count: usize) -> Vec<Vec<usize>> {
     if count == 0 || count > 7 {
         return vec![(0..count).collect()];
@@ -459,7 +458,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_different_bundles_cross_where_one_passes_through_the_other() {
+    fn crossings_count_lines_of_different_bundles() {
         let far = [(0, 10), (20, 10), (20, 50), (40, 50)];
         let through = [(0, 30), (30, 30), (30, 60), (40, 60)];
         let below = [(0, 70), (30, 70), (30, 90), (40, 90)];
@@ -469,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_as_many_orders_as_there_should_be() {
+    fn permutations_are_all_orders() {
         let orders: BTreeSet<_> = permutations(4).into_iter().collect();
         assert_eq!(orders.len(), 24);
     }

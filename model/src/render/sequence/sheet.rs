@@ -1,6 +1,6 @@
-//! Where everything of a sequence diagram is, and how it is drawn.
+//! Layout and drawing of a sequence diagram.
 
-use super::{Being, FileNumber, HOLDS, Locked, Row, Story};
+use super::{Being, FileNumber, HOLDS, Heading, Locked, Row};
 use crate::properties::property::Property;
 use crate::render::report::{calls, name};
 use crate::render::svg::{Anchor, Style, Svg, pale};
@@ -17,7 +17,7 @@ const NOTE: Style = Style::sans(11, "muted");
 const LANE: Style = Style::sans(11, "ink");
 const HEAD: Style = Style::sans(13, "ink").bold();
 const TITLE: Style = Style::sans(16, "ink").bold();
-const TOLD: Style = Style::sans(12, "muted");
+const CAPTION: Style = Style::sans(12, "muted");
 const VERDICT: Style = Style::sans(13, "red").bold();
 /// Beneath the last row, where the bars end.
 const TAIL: i32 = 16;
@@ -28,7 +28,6 @@ fn colour_of(file: FileNumber) -> &'static str {
     FILE_COLOURS[file.saturating_sub(1) % FILE_COLOURS.len()]
 }
 
-/// Where everything is.
 pub(super) struct Sheet {
     pub(super) width: i32,
     pub(super) height: i32,
@@ -39,19 +38,19 @@ pub(super) struct Sheet {
     /// How many kernel locks there are at once.
     slots: usize,
     heads: i32,
-    /// The middle of each row's words; one more for the end.
+    /// The middle of each row's words, and one entry for the end.
     rows: Vec<i32>,
 }
 
 impl Sheet {
-    pub(super) fn measure(participants: usize, rows: &[Row], run: &Run, story: &Story) -> Self {
+    pub(super) fn measure(participants: usize, rows: &[Row], run: &Run, heading: &Heading) -> Self {
         let widest =
             |widths: &mut dyn Iterator<Item = i32>, least| widths.max().unwrap_or(0).max(least);
         let mut left = MARGIN + 24;
         let mut columns = Vec::new();
         for who in 0..participants {
             columns.push(left);
-            // What no participant does is in the first.
+            // Moves without a participant are in the first column.
             let mine = rows.iter().filter(|row| usize::from(row.actor.unwrap_or(0)) == who);
             let mut widths = mine.map(|row| Self::words_width(row).max(NOTE.width(&row.note)));
             left += LIFELINE + WORDS + widest(&mut widths, 90) + 12;
@@ -69,9 +68,9 @@ impl Sheet {
         let verdict = verdict(run);
         let lines = verdict.len() as i32;
         let verdict = verdict.iter().map(|line| VERDICT.width(line) + 24).max().unwrap_or(0);
-        let told = story.told.iter().map(|line| TOLD.width(line)).max().unwrap_or(0);
-        let heading = TITLE.width(&story.title).max(told).max(verdict) + MARGIN;
-        let heads = MARGIN + 34 + 18 * story.told.len() as i32 + 20;
+        let caption = heading.caption.iter().map(|line| CAPTION.width(line)).max().unwrap_or(0);
+        let widest_line = TITLE.width(&heading.title).max(caption).max(verdict) + MARGIN;
+        let heads = MARGIN + 34 + 18 * heading.caption.len() as i32 + 20;
         let mut y = heads + 28;
         let mut middles = Vec::new();
         for row in rows {
@@ -81,7 +80,7 @@ impl Sheet {
         y += TAIL;
         middles.push(y);
         Self {
-            width: left.max(heading) + MARGIN,
+            width: left.max(widest_line) + MARGIN,
             height: y + 16 + 20 * lines + 10 + MARGIN,
             columns,
             path,
@@ -92,8 +91,8 @@ impl Sheet {
         }
     }
 
-    pub(super) fn draw(&self, svg: &mut Svg, rows: &[Row], run: &Run, story: &Story) {
-        self.draw_heading(svg, story);
+    pub(super) fn draw(&self, svg: &mut Svg, rows: &[Row], run: &Run, heading: &Heading) {
+        self.draw_heading(svg, heading);
         self.draw_stripes(svg, rows, run);
         for who in 0..self.columns.len() {
             self.draw_lifeline(svg, rows, who);
@@ -122,10 +121,10 @@ impl Sheet {
         self.rows[self.rows.len() - 1]
     }
 
-    fn draw_heading(&self, svg: &mut Svg, story: &Story) {
-        svg.text(MARGIN, MARGIN + 16, &story.title, TITLE);
-        for (at, line) in story.told.iter().enumerate() {
-            svg.text(MARGIN, MARGIN + 38 + 18 * at as i32, line, TOLD);
+    fn draw_heading(&self, svg: &mut Svg, heading: &Heading) {
+        svg.text(MARGIN, MARGIN + 16, &heading.title, TITLE);
+        for (at, line) in heading.caption.iter().enumerate() {
+            svg.text(MARGIN, MARGIN + 38 + 18 * at as i32, line, CAPTION);
         }
         for (who, &x) in self.columns.iter().enumerate() {
             let letter = name(who as Who).to_string();
@@ -136,8 +135,8 @@ impl Sheet {
         svg.text(self.locks, self.heads, "kernel locks", HEAD);
     }
 
-    /// Every second row is tinted, so that the eye finds from a call to the lanes; and the row
-    /// that breaks the property is red.
+    /// Every second row is tinted, to connect a call with the lanes. The row that breaks the
+    /// property is red.
     fn draw_stripes(&self, svg: &mut Svg, rows: &[Row], run: &Run) {
         let last = rows.len() - 1;
         for (at, row) in rows.iter().enumerate().skip(1) {
@@ -225,7 +224,7 @@ impl Sheet {
             if !row.note.is_empty() {
                 svg.text(x, y + 18, &row.note, Style { colour, ..NOTE });
             }
-            // From a call to what it changed.
+            // An arrow from a call to the path that it changed.
             if row.path != rows[at - 1].path {
                 let colour = if row.robs { "red" } else { "grey" };
                 svg.route(&[(end + 6, y), (self.path - 8, y)], colour, true);
@@ -237,11 +236,12 @@ impl Sheet {
     fn draw_verdict(&self, svg: &mut Svg, run: &Run) {
         let lines = verdict(run);
         let height = 20 * lines.len() as i32 + 10;
-        let (colour, words) = if run.broken.is_some() { ("red", VERDICT) } else { ("green", TOLD) };
+        let (colour, words) =
+            if run.broken.is_some() { ("red", VERDICT) } else { ("green", CAPTION) };
         let top = self.end() + 16;
         svg.frame([MARGIN, top, self.width - 2 * MARGIN, height], 6, pale(colour), colour);
         for (at, line) in lines.iter().enumerate() {
-            let style = if at == 0 { words } else { TOLD };
+            let style = if at == 0 { words } else { CAPTION };
             svg.text(MARGIN + 12, top + 20 + 20 * at as i32, line, style);
         }
     }
@@ -258,7 +258,7 @@ fn lock_words((file, owner): &Locked) -> String {
     format!("{owner}: file {file}")
 }
 
-/// What the run shows: a headline and, of a broken property, the rest of its sentence.
+/// The result of the run: a headline, and the rest of a broken property's sentence.
 fn verdict(run: &Run) -> Vec<String> {
     let calls = calls(run);
     match run.broken.map(Property::sentence) {
@@ -270,7 +270,7 @@ fn verdict(run: &Run) -> Vec<String> {
     }
 }
 
-/// Equal values that follow each other: the value, where it begins, where the next begins.
+/// Runs of equal values: the value, its first index, and the first index of the next run.
 fn runs<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<(T, usize, usize)> {
     let mut runs: Vec<(T, usize, usize)> = Vec::new();
     for (at, value) in values.enumerate() {
@@ -282,7 +282,7 @@ fn runs<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<(T, usize, usize)>
     runs
 }
 
-/// The locks of each row, each in the slot in which it began.
+/// The locks of each row, each in its first slot.
 fn in_slots(rows: &[Row], slots: usize) -> Vec<Vec<Option<Locked>>> {
     let mut before: Vec<Option<Locked>> = vec![None; slots];
     let mut all = Vec::new();

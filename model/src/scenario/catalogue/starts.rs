@@ -1,8 +1,8 @@
-//! What is at the path when a scenario begins.
+//! The files at the path when a scenario begins.
 
 use crate::scenario::state::{Content, Look};
 
-/// What is at the path when a scenario begins.
+/// The file at the path when a scenario begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     Absent,
@@ -10,8 +10,8 @@ pub enum Start {
     File(Content),
 }
 
-/// The starts of the base scenario: absent, stale in both formats, empty, a record cut short, another
-/// program's data, a live old agent.
+/// The starts of the base scenario: absent, stale in both formats, empty, a record cut short,
+/// another program's data, a live old agent.
 pub(super) const STARTS: &[Start] = &[
     Start::Absent,
     Start::File(Content::Dead(Look::Gone)),
@@ -22,7 +22,7 @@ pub(super) const STARTS: &[Start] = &[
     Start::File(Content::OldAlive),
 ];
 
-/// Same as [`STARTS`], with every look that a dead holder can have.
+/// Same as [`STARTS`], with every [`Look`] of a dead holder.
 pub(super) const ALL_STARTS: &[Start] = &[
     Start::Absent,
     Start::File(Content::Dead(Look::Gone)),

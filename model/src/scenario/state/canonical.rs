@@ -1,14 +1,14 @@
-//! The canonical form of a state: of all states that differ only by the names of participants, files
-//! and open files, the search keeps one.
+//! The canonical form of a state: of all states that differ only by the names of participants,
+//! files and open files, the search keeps one.
 
 use super::{Content, Creator, FILES, Inode, OpenFile, Opened, PARTICIPANTS, State, Who};
 
 impl State {
-    /// The same state with participants of a kind sorted and files numbered in order of mention:
-    /// which participant is which, and which number an inode has, makes no difference.
+    /// The same state with participants of a kind sorted and files numbered in order of mention,
+    /// because the names of participants and the numbers of inodes make no difference.
     ///
-    /// Also tells where each participant went. Scenarios that sort alike but for ties are counted
-    /// apart, which costs states and loses none.
+    /// Also returns the new index of each participant. States that differ only by ties in the sort
+    /// are counted separately, which costs states and loses none.
     pub fn canonical(&self) -> (Self, [Who; PARTICIPANTS]) {
         let count = usize::from(self.count);
         let mut order: [usize; PARTICIPANTS] = std::array::from_fn(|index| index);
@@ -89,7 +89,7 @@ impl State {
         (new, went)
     }
 
-    /// What tells participants of a kind apart without naming one.
+    /// Distinguishes participants of a kind without their names.
     pub(super) fn sort_key(&self, index: usize) -> impl Ord + use<> {
         let who = index as Who;
         let participant = self.participants[index];

@@ -1,11 +1,11 @@
-//! What is in a file, whose it is, and how its author looks to the probe.
+//! The content of a file, its creator, and what a probe finds of a dead author.
 
 use super::Who;
 
-/// How a dead process looks to the probe.
+/// What a probe finds of a dead process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Look {
-    /// Nothing has its pid.
+    /// No process has its pid.
     Gone,
     /// It has not been reaped.
     Zombie,
@@ -23,7 +23,7 @@ pub enum Look {
     OnOtherMachine,
 }
 
-/// What is in a file.
+/// The content of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Content {
     Empty,
@@ -31,11 +31,11 @@ pub enum Content {
     Unreadable,
     /// Another program's data.
     Foreign,
-    /// The record of this participant's present process.
+    /// The record of this participant's current process.
     Of(Who),
-    /// The old-format record of this participant's present process.
+    /// The old-format record of this participant's current process.
     OldOf(Who),
-    /// The old-format record of a process that lives and is no participant.
+    /// The old-format record of a live process that is no participant.
     OldAlive,
     /// The record of a process that is dead.
     Dead(Look),
@@ -49,12 +49,12 @@ impl Content {
     }
 }
 
-/// Who created a file.
+/// The creator of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Creator {
-    /// It stood there at the start.
+    /// The file existed at the start.
     Start,
-    /// This participant, in its present process.
+    /// This participant, in its current process.
     Alive(Who),
     /// A process that is dead.
     Dead,

@@ -1,10 +1,10 @@
-//! What an ending leaves behind: a call that is over, a process that dies, a file that nothing names.
+//! The ends of calls, processes and files.
 
 use super::{Content, Creator, FileSet, Inode, Kind, Look, State, Who};
 
 impl State {
-    /// Whoever has the lock of a file and dies or fails leaves it behind, whoever made it: its
-    /// maker may have left it to just this reclaimer.
+    /// Marks the file of a lock owner that dies or fails, even if another created it: the creator
+    /// may have left it to this reclaimer.
     pub fn abandon(&mut self, who: Who) {
         if self.has_lock(who) {
             if let Some(file) = self.open_file_mut(who) {
@@ -13,7 +13,7 @@ impl State {
         }
     }
 
-    /// A participant's process dies: its files close, its records are a dead one's.
+    /// A participant's process dies: its files are closed, and its records name a dead process.
     pub fn crash(&mut self, who: Who, look: Look) {
         for one in self.everyone() {
             if !self.same_process(who, one) {
@@ -48,7 +48,7 @@ impl State {
         self.sweep();
     }
 
-    /// Frees the files that are neither named nor open, and the names that were pending.
+    /// Frees the files that are neither named nor open, and the pending names.
     pub fn sweep(&mut self) {
         let bit = |inode: Inode| -> FileSet { 1 << inode };
         let open = self.opened.iter().flatten().fold(0, |open, one| open | bit(one.file));
@@ -71,7 +71,7 @@ impl State {
         }
     }
 
-    /// What a participant remembered of the call that has just ended.
+    /// Clears what a participant remembered of a call that has ended.
     pub fn forget_call(&mut self, who: Who) {
         let participant = self.participant_mut(who);
         participant.seen = Content::Empty;

@@ -1,4 +1,4 @@
-//! What a participant learns of a record's author: the truth of the state, or a lie of the probe.
+//! The evidence about a record's author: the truth of the state, or a lie of the probe.
 
 use std::sync::LazyLock;
 
@@ -12,10 +12,10 @@ use crate::scenario::machines::authors;
 use crate::scenario::state::{Activity, Content, Kind, Look};
 
 impl View<'_> {
-    /// What there is to know about the author of a record that was read: of several possibilities
-    /// the one that `choice` says.
+    /// The true evidence about the author of a record. `choice` selects one of several
+    /// possibilities.
     pub(super) fn truth(&self, content: Content, choice: u8) -> Author {
-        // Each machine takes the other's for another one.
+        // Each machine recognizes the other as another.
         let mine = self.state.participant(self.me).kind == Kind::Remote;
         let is_remote = |author| self.state.participant(author).kind == Kind::Remote;
         let unlocked = FreeLock::of(Guarantee::ExclusiveCreate, LockDomain::Shared);
@@ -74,7 +74,7 @@ impl View<'_> {
         }
     }
 
-    /// How many possibilities there are for [`truth`](Self::truth).
+    /// The number of possibilities for [`truth`](Self::truth).
     pub(super) fn ways(&self, content: Content) -> u8 {
         let two = match content {
             Content::Of(author) => {
@@ -104,12 +104,12 @@ impl View<'_> {
         }
         let seen = self.state.participant(self.me).seen;
         if !seen.is_record() {
-            // Of a wrong protocol: as the adapters answer it.
+            // Only a wrong protocol probes without a record. The adapters answer the same.
             return Probed::Failed;
         }
         let ways = self.ways(seen);
         match self.choose(ways, 1) {
-            Ok(_) if self.spares_the_probe() => {
+            Ok(_) if self.skips_the_probe() => {
                 let shared = FreeLock::of(Guarantee::KernelLock, LockDomain::Shared);
                 Probed::Known(Author::Here(shared, Probe::Unknown))
             }
@@ -118,8 +118,9 @@ impl View<'_> {
         }
     }
 
-    /// Whether a probe is spared: a waiter without a timeout is not refused, whatever the probe finds.
-    pub(super) fn spares_the_probe(&self) -> bool {
+    /// Whether the probe is skipped: a waiter without a timeout is not refused, whatever it would
+    /// find.
+    pub(super) fn skips_the_probe(&self) -> bool {
         let judges_a_busy_lock = matches!(
             self.state.participant(self.me).activity,
             Activity::Acquiring(Acquire::Judging(Judging { lock: KernelLock::Busy }))
@@ -136,7 +137,7 @@ fn every_author() -> &'static [Author] {
     &AUTHORS
 }
 
-/// Of all authors, one for each way in which the judge can decide on it.
+/// One author for each way in which the judge can decide.
 fn lies() -> &'static [Author] {
     static LIES: LazyLock<Vec<Author>> = LazyLock::new(|| {
         let mut known = Vec::new();
