@@ -10,7 +10,7 @@ use portlock_model::conformance::trace::{Event, Trace, What, explain};
 use portlock_model::scenario::machines::{Op, Reply};
 use portlock_model::variants::catalogue::on_all_processors;
 
-use crate::{OPS, Plan, calls, explained, number, record, replies, seeds};
+use crate::{Plan, calls, explained, number, ops, record, replies, seeds};
 
 /// A call in a trace, and what happened about it.
 struct Place<'a> {
@@ -336,7 +336,7 @@ fn falsified_reply_is_detected_or_its_acceptance_explained() {
         findings.add(right, wrong, judged);
     }
     findings.tell();
-    for op in OPS {
+    for op in ops() {
         let mut of_op = findings.seen.iter().filter(|((right, _), _)| right.op() == op);
         let any = of_op.any(|(_, &(noticed, _))| noticed > 0);
         assert!(any, "no false reply of {op:?} was noticed");
@@ -380,7 +380,7 @@ fn believed_false_reply_is_detected_or_explained() {
     }
     findings.tell();
     println!("there was no occasion for {untold:?}");
-    for op in OPS {
+    for op in ops() {
         let told = findings.seen.keys().filter(|(_, lie)| lie.op() == op).count();
         assert!(told > 0, "no lie of {op:?} was told");
     }

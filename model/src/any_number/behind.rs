@@ -159,16 +159,7 @@ fn pairs<'a, A, B>(one: &'a [A], other: &'a [B]) -> impl Iterator<Item = (&'a A,
 /// The same content, by each possible author.
 fn authored(content: Content) -> impl Iterator<Item = Content> {
     let authors = if matches!(content, Content::Of(_) | Content::OldOf(_)) { 4 } else { 1 };
-    ALL.into_iter().take(authors).map(move |author| match content {
-        Content::Of(_) => Content::Of(author),
-        Content::OldOf(_) => Content::OldOf(author),
-        Content::Empty
-        | Content::Unreadable
-        | Content::Foreign
-        | Content::OldAlive
-        | Content::Dead(_)
-        | Content::OldDead(_) => content,
-    })
+    ALL.into_iter().take(authors).map(move |author| content.with_author(|_| author))
 }
 
 /// An open file without a name.

@@ -127,16 +127,7 @@ pub fn as_seen(state: &State, who: Who, other: Who) -> Who {
 
 /// `content` as `who` sees it.
 pub fn content_as_seen(state: &State, who: Who, content: Content) -> Content {
-    match content {
-        Content::Of(author) => Content::Of(as_seen(state, who, author)),
-        Content::OldOf(author) => Content::OldOf(as_seen(state, who, author)),
-        Content::Empty
-        | Content::Unreadable
-        | Content::Foreign
-        | Content::OldAlive
-        | Content::Dead(_)
-        | Content::OldDead(_) => content,
-    }
+    content.with_author(|author| as_seen(state, who, author))
 }
 
 impl fmt::Display for LocalView {

@@ -97,7 +97,9 @@ impl Random<'_> {
     }
 
     fn call(&mut self, who: Who) -> Option<(Move, Outcome)> {
-        let op = OPS[self.random.usize(..OPS.len())];
+        // The reply of a probe depends on a record, which random calls seldom write.
+        let ops = || Op::SHIPPED.into_iter().filter(|&op| op != Op::Probe);
+        let op = ops().nth(self.random.usize(..ops().count()))?;
         let mut state = self.state;
         let open = state.open_inode(who).and_then(|inode| state.file(inode)).copied();
         let is_child = state.participant(who).kind == Kind::Child;
@@ -139,23 +141,6 @@ impl Random<'_> {
         fs.end()
     }
 }
-
-const OPS: [Op; 14] = [
-    Op::Create,
-    Op::Open,
-    Op::Age,
-    Op::Lock,
-    Op::Arm,
-    Op::Listen,
-    Op::Write,
-    Op::Read,
-    Op::Confirm,
-    Op::Unlink,
-    Op::Void,
-    Op::Watch,
-    Op::Close,
-    Op::Leave,
-];
 
 fn ask(op: Op, fs: &mut impl FileSystem) {
     match op {

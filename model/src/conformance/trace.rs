@@ -106,7 +106,7 @@ pub fn parse<'l>(
                 What::Answers(answer.ok_or_else(bad)?)
             }
             "calls" => {
-                let op = OPS.into_iter().find(|op| format!("{op:?}") == rest);
+                let op = Op::SHIPPED.into_iter().find(|op| format!("{op:?}") == rest);
                 What::Calls(op.ok_or_else(bad)?, None)
             }
             "got" | "fails" | "lied" => {
@@ -137,24 +137,6 @@ pub fn parse<'l>(
     events.push(Event::new(from, reaped, What::Ends));
     Ok(events)
 }
-
-const OPS: [Op; 15] = [
-    Op::Create,
-    Op::Open,
-    Op::Age,
-    Op::Lock,
-    Op::Arm,
-    Op::Listen,
-    Op::Write,
-    Op::Read,
-    Op::Probe,
-    Op::Confirm,
-    Op::Unlink,
-    Op::Void,
-    Op::Watch,
-    Op::Close,
-    Op::Leave,
-];
 
 /// A run: what each participant did, and its successors after it was killed.
 #[derive(Debug, Clone, Default)]

@@ -330,14 +330,5 @@ fn seen_by(state: &State, who: Who, content: Content) -> Content {
             }
         }
     };
-    match content {
-        Content::Of(one) => Content::Of(author(one)),
-        Content::OldOf(one) => Content::OldOf(author(one)),
-        Content::Empty
-        | Content::Unreadable
-        | Content::Foreign
-        | Content::OldAlive
-        | Content::Dead(_)
-        | Content::OldDead(_) => content,
-    }
+    content.with_author(author)
 }

@@ -304,6 +304,25 @@ impl Reply {
 }
 
 impl Op {
+    /// The calls of the shipped protocol.
+    pub const SHIPPED: [Self; 15] = [
+        Self::Create,
+        Self::Open,
+        Self::Age,
+        Self::Lock,
+        Self::Arm,
+        Self::Listen,
+        Self::Write,
+        Self::Read,
+        Self::Probe,
+        Self::Confirm,
+        Self::Unlink,
+        Self::Void,
+        Self::Watch,
+        Self::Close,
+        Self::Leave,
+    ];
+
     /// Every reply that the operation can give.
     pub fn replies(self) -> Vec<Reply> {
         let ages = all!(Age: Young, Old);

@@ -41,16 +41,7 @@ impl State {
             }
         }
 
-        let rename = |content| match content {
-            Content::Of(who) => Content::Of(went[usize::from(who)]),
-            Content::OldOf(who) => Content::OldOf(went[usize::from(who)]),
-            Content::Empty
-            | Content::Unreadable
-            | Content::Foreign
-            | Content::OldAlive
-            | Content::Dead(_)
-            | Content::OldDead(_) => content,
-        };
+        let rename = |content: Content| content.with_author(|who| went[usize::from(who)]);
         let mut new = *self;
         new.path = self.path.and_then(|inode| inodes[usize::from(inode)]);
         new.files = [None; FILES];

@@ -47,6 +47,20 @@ impl Content {
     pub fn is_record(self) -> bool {
         !matches!(self, Self::Empty | Self::Unreadable | Self::Foreign)
     }
+
+    /// The same content by another author, if its author is a participant.
+    pub fn with_author(self, author: impl FnOnce(Who) -> Who) -> Self {
+        match self {
+            Self::Of(who) => Self::Of(author(who)),
+            Self::OldOf(who) => Self::OldOf(author(who)),
+            Self::Empty
+            | Self::Unreadable
+            | Self::Foreign
+            | Self::OldAlive
+            | Self::Dead(_)
+            | Self::OldDead(_) => self,
+        }
+    }
 }
 
 /// The creator of a file.
