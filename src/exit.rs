@@ -217,6 +217,41 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
+    /// A gate that is not the process's own.
+    fn gate() -> &'static Exit {
+        Box::leak(Box::default())
+    }
+
+    #[test]
+    fn thread_that_has_left_is_not_within() {
+        let gate = gate();
+        let within = gate.enter().expect("it is open");
+        assert!(!gate.until_none_is_within(), "a thread is within");
+        drop(within);
+        assert!(gate.until_none_is_within());
+    }
+
+    #[test]
+    fn locked_gate_turns_creators_away() {
+        let gate = gate();
+        gate.gate.store(LOCKED, SeqCst);
+        assert!(gate.enter().is_none());
+        assert!(gate.until_none_is_within(), "a creator that was turned away is not within");
+    }
+
+    #[test]
+    fn gate_opens_when_what_shut_it_is_dropped() {
+        for _ in 0..1_000 {
+            let gate = gate();
+            gate.gate.store(SHUT, SeqCst);
+            std::thread::scope(|scope| {
+                scope.spawn(|| drop(Shut(gate)));
+                assert!(gate.enter().is_some(), "no exit has begun");
+            });
+            assert_eq!(gate.gate.load(SeqCst), OPEN);
+        }
+    }
+
     #[test]
     fn a_shut_gate_waits_for_creators() {
         for _ in 0..100 {

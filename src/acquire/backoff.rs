@@ -163,7 +163,9 @@ mod tests {
     }
 
     fn tries(policy: &mut RetryPolicy, passing: bool) -> usize {
-        1 + std::iter::from_fn(|| policy.again(passing)).count()
+        let tries = 1 + std::iter::from_fn(|| policy.again(passing)).take(1_000).count();
+        assert!(tries < 1_000, "they do not end");
+        tries
     }
 
     #[test]
@@ -183,9 +185,36 @@ mod tests {
         let end = Instant::now() + Duration::from_millis(20);
         let mut policy = waiting(Some(end));
         while let Some(pause) = policy.for_holder() {
+            assert!(Instant::now() < end + Duration::from_secs(60), "it waits beyond its limit");
             policy.sleep(pause);
         }
         assert!(Instant::now() >= end);
+    }
+
+    #[test]
+    fn last_try_is_announced() {
+        let mut policy = waiting(None);
+        for _ in 1..TRIES {
+            assert!(!policy.is_out_of_tries());
+            assert!(policy.slept());
+        }
+        assert!(policy.is_out_of_tries());
+        // A holder is met with tries of its own.
+        assert_eq!(policy.at_holder(|| false), OnContention::Queue);
+        assert!(!policy.is_out_of_tries());
+    }
+
+    #[test]
+    fn only_a_wait_without_limit_is_endless() {
+        assert!(waiting(None).is_endless());
+        #[expect(clippy::disallowed_methods, reason = "any limit")]
+        let end = Instant::now();
+        let limited = waiting(Some(end));
+        assert!(!limited.is_endless());
+        assert_eq!(limited.deadline().end, Some(end));
+        let refused = RetryPolicy::new(None);
+        assert!(!refused.is_endless() && refused.queue().is_none());
+        assert_eq!(limited.queue(), Some(Waiter::Thread));
     }
 
     #[test]
