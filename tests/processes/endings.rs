@@ -1,4 +1,4 @@
-//! Every way for a holder to end.
+//! Every way a holder can end.
 
 use std::fs::File;
 use std::time::{Duration, SystemTime};
@@ -48,18 +48,18 @@ fn zombie_with_old_record_never_blocks() {
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(agent.pid()));
 }
 
-/// The file is closed on exec, and with it goes the kernel lock; the process lives on. Others are
-/// refused, since it may still use what it had locked; itself it may take over from itself.
+/// The file is closed on exec, which frees the kernel lock; the process continues. Other processes
+/// are refused, because it may still use what it had locked; it may acquire again itself.
 #[test]
 #[cfg(unix)]
 fn holder_after_exec_is_alive_to_others_only() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    assert_eq!(holder.tell("execute-itself"), "executed");
+    assert_eq!(holder.request("execute-itself"), "executed");
     assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
     assert_eq!(holder.try_acquire(place.path()), reclaimed_from(holder.pid()));
     assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     assert!(place.is_empty());
 }
 
@@ -68,12 +68,12 @@ fn holder_after_exec_is_alive_to_others_only() {
 fn holder_that_died_after_exec_never_blocks() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    assert_eq!(holder.tell("execute-itself"), "executed");
+    assert_eq!(holder.request("execute-itself"), "executed");
     holder.kill();
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(holder.pid()));
 }
 
-/// Neither the age of its file nor its silence is a reason (P7).
+/// Neither an old file nor an unresponsive process is a reason to evict (P7).
 #[test]
 #[cfg(unix)]
 fn stopped_holder_is_never_evicted() {
@@ -87,19 +87,19 @@ fn stopped_holder_is_never_evicted() {
     assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
     // SAFETY: as above.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGCONT) }, 0);
-    assert_eq!(holder.tell("current"), "true");
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("current"), "true");
+    assert_eq!(holder.request("release"), "released");
 }
 
-/// The record says who, by what no clock changes: pid, start since boot, boot.
+/// The record identifies the process independent of clocks: pid, start since boot, boot.
 #[test]
 fn clock_jump_neither_evicts_nor_blocks() {
     let day = Duration::from_secs(24 * 3600);
     for time in [SystemTime::now() + day, SystemTime::now() - day, SystemTime::UNIX_EPOCH] {
         let place = Place::new();
         let mut holder = Participant::holding(place.path());
-        let file = File::options().write(true).open(place.path()).expect("it stands");
-        file.set_modified(time).expect("as another clock would have it");
+        let file = File::options().write(true).open(place.path()).expect("it exists");
+        file.set_modified(time).expect("its time is set");
         drop(file);
         assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
         holder.kill();
@@ -112,7 +112,7 @@ fn clock_jump_neither_evicts_nor_blocks() {
 fn started_command_never_prolongs_the_lock() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    assert_eq!(holder.tell("spawn-cat"), "spawned");
+    assert_eq!(holder.request("spawn-cat"), "spawned");
     holder.kill();
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(holder.pid()));
     holder.dismiss();
@@ -124,7 +124,7 @@ fn passed_lock_lives_as_long_as_the_command() {
     use std::os::fd::AsRawFd;
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
+    assert_eq!(holder.request("pass-to-cat"), "spawned");
     assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
     holder.kill();
     let gone = format!("refused, HolderExited, pid {}", holder.pid());
@@ -133,10 +133,10 @@ fn passed_lock_lives_as_long_as_the_command() {
     #[cfg(target_os = "linux")]
     names_the_command_that_has_its_lock(&refused.expect_err("it is locked"), holder.pid());
 
-    let file = File::open(place.path()).expect("the lock file stands");
+    let file = File::open(place.path()).expect("the lock file exists");
     holder.dismiss();
-    // The command is no child of ours: its end is seen by the kernel lock that it frees.
-    // SAFETY: the file is open. This waits for the command, which has no more input.
+    // The command is not a child of this process: the kernel lock that it frees shows its end.
+    // SAFETY: the file is open. This waits for the command, whose input has ended.
     assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0);
     // SAFETY: likewise.
     assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) }, 0);
@@ -158,21 +158,21 @@ fn names_the_command_that_has_its_lock(error: &portlock::AcquireError, recorded:
     assert_eq!(error.next_step(), format!("wait for pid {command} to end, or stop it"));
 }
 
-/// A waiter and a reader have the lock file open as well, and the recorded process's child alone has
+/// A waiter and a reader also have the lock file open, but only the recorded process's child has
 /// the lock.
 #[test]
 #[cfg(target_os = "linux")]
 fn refusal_names_only_processes_that_share_the_lock() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
+    assert_eq!(holder.request("pass-to-cat"), "spawned");
     let _waiter = Participant::waiting(place.path());
-    let _reader = File::open(place.path()).expect("the lock file stands");
+    let _reader = File::open(place.path()).expect("the lock file exists");
     let mut reader = std::process::Command::new("cat");
     reader.stdin(std::process::Stdio::piped());
     let mut reader = {
         use std::os::unix::process::CommandExt;
-        let file = File::open(place.path()).expect("the lock file stands");
+        let file = File::open(place.path()).expect("the lock file exists");
         let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
         // SAFETY: the closure makes one async-signal-safe call on a descriptor that is open.
         unsafe {
