@@ -9,9 +9,7 @@ mod participant;
 use std::os::windows::process::CommandExt;
 use std::process::Command;
 
-use participant::{
-    Participant, Place, not_checked, outcome, reclaimed_from, refused_by, this_test_binary,
-};
+use participant::{Participant, Place, not_checked, outcome, reclaimed_from, refused_by};
 use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent};
 use windows_sys::Win32::System::Threading::CREATE_NEW_PROCESS_GROUP;
 
@@ -24,14 +22,9 @@ fn run(place: &Place, options: &[&str]) -> Command {
 
 /// The same with a participant as its command, and the command's pid.
 fn run_participant(place: &Place, options: &[&str]) -> (Participant, u32) {
-    let binary = this_test_binary();
     let mut command = run(place, options);
-    command.arg(binary.get_program()).args(binary.get_args());
-    for (name, value) in binary.get_envs() {
-        command.env(name, value.expect("it is set"));
-    }
     command.creation_flags(CREATE_NEW_PROCESS_GROUP);
-    let mut portlock = Participant::start_as(command);
+    let mut portlock = Participant::start_within(command);
     let commands = portlock.request("pid").parse().expect("a number");
     assert_ne!(commands, portlock.pid());
     (portlock, commands)

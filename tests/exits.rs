@@ -66,7 +66,7 @@ fn s11_only_the_acquiring_process_releases_at_exit() {
 
 #[test]
 #[cfg(unix)]
-fn s11_forked_child_releases_its_own_lock_at_exit() {
+fn s11_forked_child_releases_own_lock_at_exit() {
     let (parents, childs) = (Place::new(), Place::new());
     let mut holder = Participant::holding(parents.path());
     let order = format!("in-a-fork-that-exits try {}", childs.path().display());

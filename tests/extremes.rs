@@ -16,7 +16,7 @@ use std::time::Duration;
 use portlock::{Holder, LockDir};
 use serde_json::{Value, json};
 
-use participant::{Participant, UNUSED_PID, not_checked, outcome, refused_by};
+use participant::{DEAD_PID, Participant, not_checked, outcome, refused_by};
 
 /// Seconds at the ends of `time_t`, around 1970, and beyond the year 9999.
 const SECONDS: [libc::time_t; 8] = [
@@ -86,7 +86,7 @@ fn records(live: u32) -> Vec<Value> {
     let ours = guard.expect("free").holder().to_bytes();
     let ours: Value = serde_json::from_slice(&ours).expect("JSON");
     let mut records = Vec::new();
-    for pid in [live, std::process::id(), 1, UNUSED_PID, i32::MAX as u32] {
+    for pid in [live, std::process::id(), 1, DEAD_PID, i32::MAX as u32] {
         let old = json!({ "pid": pid, "port": 5338 });
         let mut of_live = ours.clone();
         of_live["pid"] = pid.into();

@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use participant::{
-    Participant, reclaimed_from, refused_by, sleeps_in_poll, strace_is_there, this_test_binary,
-    wait_until,
+    Participant, reclaimed_from, refused_by, sleeps_in_poll, strace_is_there, wait_until,
 };
 
 const LIMIT_QUERY: &str = "prlimit64(RLIMIT_FSIZE)";
@@ -290,16 +289,11 @@ impl Traced {
             return None;
         }
         let dir = tempfile::tempdir().expect("a directory");
-        let binary = this_test_binary();
         let mut strace = Command::new("strace");
         // -f: the harness runs the test on a second thread. -s: enough to recognize an answer.
         strace.args(["-f", "-s", "16", "-o"]).arg(dir.path().join("trace"));
-        strace.arg(binary.get_program()).args(binary.get_args());
-        for (key, value) in binary.get_envs() {
-            strace.env(key, value.expect("set"));
-        }
         let path = dir.path().join("x.lock");
-        Some(Self { participant: Participant::start_as(strace), dir, path, orders: 0 })
+        Some(Self { participant: Participant::start_within(strace), dir, path, orders: 0 })
     }
 
     /// Sends an order and checks the start of its answer. Returns the number of the order.

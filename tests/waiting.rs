@@ -333,8 +333,7 @@ fn zero_timeout_is_a_try_and_max_unlimited() {
 fn live_agent_of_old_format_is_polled() {
     let place = Place::new();
     let mut agent = Participant::start();
-    let started = humantime::format_rfc3339_millis(SystemTime::now());
-    let record = format!("{{\"pid\":{},\"port\":1,\"startedAt\":\"{started}\"}}", agent.pid());
+    let record = participant::old_record(agent.pid(), SystemTime::now());
     fs::write(place.path(), record).expect("the agent's file");
     let mut waiter = Participant::start();
     waiter.order(&format!("acquire {}", place.path().display()));

@@ -316,8 +316,7 @@ fn child_of(parent: u32) -> libc::pid_t {
 }
 
 fn is_root() -> bool {
-    // SAFETY: geteuid only returns a number.
-    unsafe { libc::geteuid() == 0 }
+    rustix::process::geteuid().is_root()
 }
 
 /// The time of a record as messages show it: "2026-11-23 02:09:04 UTC".

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use portlock::{Lock, LockDir};
 
-use crate::participant::{Participant, must_return, not_checked, this_test_binary};
+use crate::participant::{Participant, must_return, not_checked};
 use crate::scenarios::Harness;
 use crate::strace_is_there;
 
@@ -72,15 +72,10 @@ fn assert_error(error: &dyn Error, operation: &str, path: &Path, code: i32) {
 /// A participant whose calls on `path` of one name are answered by strace, and not made.
 fn with_injected_replies(path: &Path, inject: &str) -> Participant {
     let call = inject.split(':').next().expect("a name");
-    let binary = this_test_binary();
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(path);
     strace.args(["-e", &format!("trace={call}"), "-e", &format!("inject={inject}")]);
-    strace.arg(binary.get_program()).args(binary.get_args());
-    for (key, value) in binary.get_envs() {
-        strace.env(key, value.expect("set"));
-    }
-    Participant::start_as(strace)
+    Participant::start_within(strace)
 }
 
 #[test]
@@ -191,8 +186,7 @@ fn read_only_mount_allows_queries_only() {
 #[test]
 fn unremovable_stale_file_is_reported_and_stays() {
     use std::os::unix::fs::PermissionsExt;
-    // SAFETY: geteuid only returns a number.
-    if unsafe { libc::geteuid() } != 0 {
+    if !rustix::process::geteuid().is_root() {
         return not_checked("another user's directory: it takes root to become another user");
     }
     let dir = tempfile::tempdir().expect("a directory");

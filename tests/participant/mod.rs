@@ -25,7 +25,7 @@ pub(crate) use deadline::{must_return, wait_until};
 #[allow(unused_imports)]
 pub(crate) use orders::answer;
 #[allow(unused_imports)]
-pub(crate) use place::{Place, UNUSED_PID, frees_names_at_once, old_record};
+pub(crate) use place::{DEAD_PID, Place, frees_names_at_once, old_record, set_modified};
 #[allow(unused_imports)]
 pub(crate) use skip_report::not_checked;
 #[cfg(target_os = "linux")]
@@ -33,7 +33,7 @@ pub(crate) use skip_report::not_checked;
 pub(crate) use skip_report::{sampled, strace_is_there, stride};
 #[cfg(unix)]
 #[allow(unused_imports)]
-pub(crate) use unix::set_byte_lock;
+pub(crate) use unix::{become_user, set_byte_lock};
 
 use portlock::{AcquireError, Guard, Held, Holder, Reclaimed, Refusal, ReleaseError};
 
@@ -66,6 +66,14 @@ pub(crate) struct Participant {
 impl Participant {
     pub(crate) fn start() -> Self {
         Self::start_as(this_test_binary())
+    }
+
+    /// `outer` gets [`this_test_binary`] as its last arguments, and must run it.
+    pub(crate) fn start_within(mut outer: Command) -> Self {
+        let inner = this_test_binary();
+        outer.arg(inner.get_program()).args(inner.get_args());
+        outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Self::start_as(outer)
     }
 
     /// `command` must run [`this_test_binary`] in the end; the caller sets its environment.

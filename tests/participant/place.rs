@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use portlock::{AcquireError, Guard, Lock};
+use portlock::{AcquireError, Guard, Lock, LockDir};
 
 /// No process has this pid: Linux's end at 2^22, those of other systems below.
-pub(crate) const UNUSED_PID: u32 = 2_147_483_646;
+pub(crate) const DEAD_PID: u32 = 2_147_483_646;
 
 /// A temporary directory with one lock.
 pub(crate) struct Place {
@@ -19,6 +19,13 @@ impl Place {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let lock = Lock::at(dir.path().join("x.lock"));
+        Self { dir, lock }
+    }
+
+    /// The same with the lock of a port.
+    pub(crate) fn of_port(port: u16) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lock = LockDir::at(dir.path()).port(port).expect("a port");
         Self { dir, lock }
     }
 
@@ -41,6 +48,11 @@ impl Place {
     pub(crate) fn try_acquire(&self) -> Result<Guard, AcquireError> {
         self.lock.try_acquire()
     }
+}
+
+pub(crate) fn set_modified(path: &Path, time: SystemTime) {
+    let file = fs::File::options().write(true).open(path).expect("it opens");
+    file.set_modified(time).expect("its time is set");
 }
 
 /// The record of an agent that uses the old format.

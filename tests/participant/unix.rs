@@ -5,7 +5,7 @@
 use std::io::{Error, Read, Write};
 use std::os::unix::net::UnixStream;
 
-pub(super) fn become_user(id: u32) -> String {
+pub(crate) fn become_user(id: u32) -> String {
     // SAFETY: the calls take numbers and a length of zero.
     let became = unsafe {
         libc::setgroups(0, std::ptr::null()) == 0 && libc::setgid(id) == 0 && libc::setuid(id) == 0

@@ -13,8 +13,8 @@ use portlock_model::scenario::state::{Content, Creator, Look};
 use portlock_model::scenario::view::View;
 
 use super::published::published_lock;
-use super::{PORT, UNUSED_PID, old_record};
-use crate::participant::{not_checked, strace_is_there};
+use super::{PORT, old_record};
+use crate::participant::{DEAD_PID, not_checked, strace_is_there};
 
 const AS_PUBLISHED: Repairs = Repairs { reread: false, guard: false };
 
@@ -161,7 +161,7 @@ fn model_calls(found: Found, repairs: Repairs) -> Vec<String> {
 fn place(path: &Path, found: Found) {
     match found {
         Found::Nothing => {}
-        Found::Dead => fs::write(path, old_record(UNUSED_PID)).expect("written"),
+        Found::Dead => fs::write(path, old_record(DEAD_PID)).expect("written"),
         Found::Alive => fs::write(path, old_record(std::process::id())).expect("written"),
     }
 }

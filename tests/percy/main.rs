@@ -22,74 +22,40 @@ use std::time::{Duration, SystemTime};
 
 use portlock::{AcquireError, Guard, Lock, LockDir, Refusal};
 
-use participant::{Participant, ending, not_checked, outcome, reclaimed_from, refused_by};
-
-/// No process has this pid: Linux's end at 2^22, those of other systems below.
-const UNUSED_PID: u32 = 2_147_483_646;
+use participant::{
+    DEAD_PID, Participant, Place, ending, not_checked, outcome, reclaimed_from, refused_by,
+    set_modified,
+};
 
 const PORT: u16 = 5338;
 
-/// A temporary directory with a port's lock.
-struct Place {
-    dir: tempfile::TempDir,
-    lock: Lock,
+/// An unlocked lock file with these bytes, as a legacy agent leaves it.
+fn planted(bytes: impl AsRef<[u8]>) -> Place {
+    let place = Place::of_port(PORT);
+    fs::write(place.path(), bytes).expect("the file is written");
+    place
 }
 
-impl Place {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let lock = LockDir::at(dir.path()).port(PORT).expect("a port");
-        Self { dir, lock }
-    }
+/// Identifies the lock file.
+#[cfg(unix)]
+fn inode(place: &Place) -> u64 {
+    fs::metadata(place.path()).expect("the lock file exists").ino()
+}
 
-    /// With an unlocked lock file of these bytes, as a legacy agent leaves it.
-    fn with(bytes: impl AsRef<[u8]>) -> Self {
-        let place = Self::new();
-        fs::write(place.path(), bytes).expect("the file is written");
-        place
-    }
+/// The creation time, which identifies the lock file.
+#[cfg(windows)]
+fn inode(place: &Place) -> SystemTime {
+    fs::metadata(place.path()).and_then(|found| found.created()).expect("the lock file exists")
+}
 
-    fn path(&self) -> &Path {
-        self.lock.path()
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        fs::read(self.path()).expect("the lock file exists")
-    }
-
-    /// Identifies the file.
-    #[cfg(unix)]
-    fn inode(&self) -> u64 {
-        fs::metadata(self.path()).expect("the lock file exists").ino()
-    }
-
-    /// The creation time, which identifies the file.
-    #[cfg(windows)]
-    fn inode(&self) -> SystemTime {
-        let found = fs::metadata(self.path()).expect("the lock file exists");
-        found.created().expect("Windows knows")
-    }
-
-    fn try_acquire(&self) -> Result<Guard, AcquireError> {
-        self.lock.try_acquire()
-    }
-
-    fn is_empty(&self) -> bool {
-        fs::read_dir(self.dir.path()).expect("the directory exists").next().is_none()
-    }
-
-    /// Sets the file's time to an hour ago.
-    fn grow_old(&self) {
-        let hour = Duration::from_secs(3600);
-        let file = fs::File::options().write(true).open(self.path()).expect("the file opens");
-        file.set_modified(SystemTime::now() - hour).expect("its time is set");
-    }
+/// Sets the lock file's time to an hour ago.
+fn grow_old(place: &Place) {
+    set_modified(place.path(), SystemTime::now() - Duration::from_secs(3600));
 }
 
 /// The record of a legacy agent, written now.
 fn old_record(pid: u32) -> String {
-    let now = humantime::format_rfc3339_millis(SystemTime::now());
-    format!("{{\"pid\":{pid},\"port\":{PORT},\"startedAt\":\"{now}\"}}")
+    participant::old_record(pid, SystemTime::now())
 }
 
 #[cfg(unix)]
@@ -99,11 +65,7 @@ fn mode(path: &Path) -> u32 {
 
 #[cfg(unix)]
 fn as_root() -> bool {
-    // SAFETY: geteuid only returns a number.
-    #[allow(unsafe_code)]
-    unsafe {
-        libc::geteuid() == 0
-    }
+    rustix::process::geteuid().is_root()
 }
 
 // ---- S1 -----------------------------------------------------------------------------------------
@@ -126,10 +88,10 @@ fn s1_file_and_created_directories_are_private() {
 #[test]
 fn s1_exclusive_create_never_writes_an_existing_file() {
     let mut agent = Participant::start();
-    let place = Place::with(old_record(agent.pid()));
-    let before = (place.bytes(), place.inode());
+    let place = planted(old_record(agent.pid()));
+    let before = (place.bytes(), inode(&place));
     assert_eq!(outcome(&place.try_acquire()), refused_by(agent.pid()));
-    assert_eq!((place.bytes(), place.inode()), before);
+    assert_eq!((place.bytes(), inode(&place)), before);
     assert_eq!(agent.request("pid"), agent.pid().to_string(), "it is alive");
 }
 
@@ -150,8 +112,8 @@ fn s1_default_directory_is_dot_percy_in_home() {
 // ---- S2 -----------------------------------------------------------------------------------------
 
 #[test]
-fn s2_record_is_compact_json_with_percys_keys_first() {
-    let place = Place::new();
+fn s2_record_is_compact_json_percys_keys_first() {
+    let place = Place::of_port(PORT);
     let before = SystemTime::now();
     let guard = place.try_acquire().expect("free");
     let after = SystemTime::now();
@@ -176,7 +138,7 @@ fn s2_record_is_compact_json_with_percys_keys_first() {
 
 #[test]
 fn s2_record_without_a_port_keeps_three_keys() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     let _guard = Lock::at(place.path()).try_acquire().expect("free");
     let text = String::from_utf8(place.bytes()).expect("UTF-8");
     let start = format!("{{\"pid\":{},\"port\":null,\"startedAt\":\"", std::process::id());
@@ -186,7 +148,7 @@ fn s2_record_without_a_port_keeps_three_keys() {
 /// Where Node.js is installed, it reads the record as its agents do.
 #[test]
 fn s2_javascript_reads_pid_port_and_time() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     let guard = place.try_acquire().expect("free");
     let read = "const r = JSON.parse(require('fs').readFileSync(process.argv[1], 'utf8'));
         console.log(r.pid, r.port, new Date(r.startedAt).getTime())";
@@ -203,18 +165,18 @@ fn s2_javascript_reads_pid_port_and_time() {
 
 #[test]
 fn s3_lock_of_a_dead_pid_is_reclaimed() {
-    let place = Place::with(old_record(UNUSED_PID));
+    let place = planted(old_record(DEAD_PID));
     let guard = place.try_acquire().expect("stale");
     let from = guard.recovered_from().expect("it was reclaimed").holder.as_ref().expect("a record");
-    assert_eq!((from.pid, from.port), (UNUSED_PID, Some(PORT)));
-    assert_ne!(place.bytes(), old_record(UNUSED_PID).as_bytes());
+    assert_eq!((from.pid, from.port), (DEAD_PID, Some(PORT)));
+    assert_ne!(place.bytes(), old_record(DEAD_PID).as_bytes());
     assert_eq!(ending(&guard.release()), "released");
     assert!(place.is_empty());
 }
 
 #[test]
 fn s3_port_stored_as_text_is_read() {
-    let place = Place::with(format!("{{\"pid\":{UNUSED_PID},\"port\":\"5338\"}}"));
+    let place = planted(format!("{{\"pid\":{DEAD_PID},\"port\":\"5338\"}}"));
     let guard = place.try_acquire().expect("stale");
     let from = guard.recovered_from().expect("it was reclaimed").holder.as_ref().expect("a record");
     assert_eq!(from.port, Some(PORT));
@@ -224,10 +186,10 @@ fn s3_port_stored_as_text_is_read() {
 
 #[test]
 fn s4_refusal_has_record_pid_and_path() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     let mut holder = Participant::start();
     assert_eq!(holder.try_acquire(place.path()), "held");
-    let before = (place.bytes(), place.inode());
+    let before = (place.bytes(), inode(&place));
     let error = place.try_acquire().expect_err("it is held");
     let AcquireError::Held(held) = &error else { panic!("{error:?}") };
     let recorded = held.holder.as_ref().expect("its record could be read");
@@ -237,15 +199,15 @@ fn s4_refusal_has_record_pid_and_path() {
     let message = error.to_string();
     assert!(message.contains(&format!("pid {}", holder.pid())), "{message}");
     assert!(message.contains(&place.path().display().to_string()), "{message}");
-    assert_eq!((place.bytes(), place.inode()), before, "the file is unchanged");
+    assert_eq!((place.bytes(), inode(&place)), before, "the file is unchanged");
 }
 
 #[test]
 fn s4_refusal_names_pid_of_live_old_agent() {
     let agent = Participant::start();
-    let place = Place::with(old_record(agent.pid()));
+    let place = planted(old_record(agent.pid()));
     assert_eq!(outcome(&place.try_acquire()), refused_by(agent.pid()));
-    place.grow_old();
+    grow_old(&place);
     // The record's time is recent, and the later of the two times counts.
     assert_eq!(outcome(&place.try_acquire()), refused_by(agent.pid()));
 }
@@ -272,7 +234,7 @@ fn s5_different_ports_lock_at_the_same_time() {
 #[test]
 #[cfg(unix)]
 fn s6_process_that_denies_signals_is_alive() {
-    let place = Place::with(old_record(1));
+    let place = planted(old_record(1));
     let open = fs::Permissions::from_mode(0o666);
     fs::set_permissions(place.path(), open).expect("the file is opened to all");
     fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o777)).expect("likewise");
@@ -292,7 +254,7 @@ fn s6_process_that_denies_signals_is_alive() {
 #[test]
 fn s7_record_with_our_own_pid_is_reclaimed() {
     let me = std::process::id();
-    let place = Place::with(old_record(me));
+    let place = planted(old_record(me));
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(me));
     assert!(place.is_empty());
 }
@@ -300,7 +262,7 @@ fn s7_record_with_our_own_pid_is_reclaimed() {
 /// The kernel lock distinguishes a leftover from a lock that another thread holds.
 #[test]
 fn s7_lock_held_by_this_process_is_respected() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     let guard = place.try_acquire().expect("free");
     let me = std::process::id();
     assert_eq!(outcome(&place.try_acquire()), refused_by(me));
@@ -342,7 +304,7 @@ fn table_of_requirements_names_the_tests_there_are() {
 fn s8_truncated_record_is_reclaimed_at_once() {
     let whole = old_record(std::process::id());
     for length in 1..whole.len() {
-        let place = Place::with(&whole[..length]);
+        let place = planted(&whole[..length]);
         assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from unknown", "{length} bytes");
     }
 }
@@ -354,7 +316,7 @@ fn s8_unreadable_payload_is_reclaimed_at_once() {
     let records = pids.map(|pid| format!("{{\"pid\":{pid},\"port\":{PORT}}}"));
     let others = ["{}", "[]", "123", "null", "{\"pid\":20211,\"po", "\u{0}\u{0}\u{0}"];
     for payload in records.iter().map(String::as_str).chain(others) {
-        let place = Place::with(payload);
+        let place = planted(payload);
         assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from unknown", "{payload:?}");
         assert!(place.is_empty(), "{payload:?}");
     }
@@ -363,11 +325,11 @@ fn s8_unreadable_payload_is_reclaimed_at_once() {
 /// Its creator may be about to write.
 #[test]
 fn s8_empty_file_is_reclaimed_only_when_old() {
-    let place = Place::with("");
-    let before = place.inode();
+    let place = planted("");
+    let before = inode(&place);
     assert_eq!(outcome(&place.try_acquire()), "refused, BeingCreated, unknown");
-    assert_eq!((place.bytes(), place.inode()), (Vec::new(), before));
-    place.grow_old();
+    assert_eq!((place.bytes(), inode(&place)), (Vec::new(), before));
+    grow_old(&place);
     assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from unknown");
     assert!(place.is_empty());
 }
@@ -375,10 +337,9 @@ fn s8_empty_file_is_reclaimed_only_when_old() {
 /// Longer than any record, so another program's data, even under a port's name.
 #[test]
 fn s8_overlong_file_is_left_alone() {
-    let long =
-        format!("{{\"pid\":{UNUSED_PID},\"fill\":\"{}\"}}", "x".repeat(portlock::MAX_RECORD));
-    let place = Place::with(&long);
-    place.grow_old();
+    let long = format!("{{\"pid\":{DEAD_PID},\"fill\":\"{}\"}}", "x".repeat(portlock::MAX_RECORD));
+    let place = planted(&long);
+    grow_old(&place);
     let error = place.try_acquire().expect_err("it is not a lock file");
     assert!(matches!(error, portlock::AcquireError::NotALockFile { .. }), "{error:?}");
     assert_eq!(place.bytes(), long.as_bytes());
@@ -388,7 +349,7 @@ fn s8_overlong_file_is_left_alone() {
 
 #[test]
 fn s12_released_lock_can_be_acquired_again() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     for _ in 0..3 {
         let guard = place.try_acquire().expect("free");
         assert_eq!(ending(&guard.release()), "released");
@@ -398,7 +359,7 @@ fn s12_released_lock_can_be_acquired_again() {
 
 #[test]
 fn s12_guard_releases_at_scope_end_and_panic() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     {
         let _guard = place.try_acquire().expect("free");
     }
@@ -415,7 +376,7 @@ fn s12_guard_releases_at_scope_end_and_panic() {
 /// A release consumes the guard, so the second release is that of a guard that lost its file.
 #[test]
 fn s12_release_never_removes_a_successors_file() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     if !participant::frees_names_at_once() {
         return;
     }
@@ -432,7 +393,7 @@ fn s12_release_never_removes_a_successors_file() {
 
 #[test]
 fn s14_start_after_kill_9_names_the_dead() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     let mut first = Participant::holding(place.path());
     first.kill();
     assert!(place.path().exists(), "it died with the lock held");
@@ -445,7 +406,7 @@ fn s14_start_after_kill_9_names_the_dead() {
 
 #[test]
 fn s14_second_start_on_a_port_refuses() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     let mut first = Participant::holding(place.path());
     let mut second = Participant::start();
     let refused = refused_by(first.pid());
@@ -455,7 +416,7 @@ fn s14_second_start_on_a_port_refuses() {
 
 #[test]
 fn s14_clean_stop_leaves_the_directory_empty() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     let mut agent = Participant::holding(place.path());
     assert_eq!(agent.request("release"), "released");
     assert!(place.is_empty());

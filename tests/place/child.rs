@@ -8,7 +8,7 @@ use std::process::Command;
 use portlock::{LockDir, LockDirError};
 
 use crate::listing::{said, swept};
-use crate::participant::must_return;
+use crate::participant::{become_user, must_return};
 
 const ORDER: &str = "PORTLOCK_TEST_ORDER";
 const DIR: &str = "PORTLOCK_TEST_DIR";
@@ -90,7 +90,8 @@ fn a_child_carries_out_its_order() {
         return;
     };
     if let Some(id) = std::env::var_os(USER) {
-        become_user(id.to_str().and_then(|id| id.parse().ok()).expect("a number"));
+        let id = id.to_str().and_then(|id| id.parse().ok());
+        assert_eq!(become_user(id.expect("a number")), "done");
     }
     let left = std::env::var_os(LEAVING);
     let taken = left.map(|left| {
@@ -138,14 +139,6 @@ fn carried_out(order: &str, dir: &LockDir) -> String {
 /// An error with its cause and next step, in one line.
 fn in_one_line(error: &dyn std::error::Error) -> String {
     format!("{error:#}").replace("\n  next step: ", "; ")
-}
-
-fn become_user(id: u32) {
-    // SAFETY: the calls take numbers and a length of zero.
-    let became = unsafe {
-        libc::setgroups(0, std::ptr::null()) == 0 && libc::setgid(id) == 0 && libc::setuid(id) == 0
-    };
-    assert!(became, "{}", std::io::Error::last_os_error());
 }
 
 /// Lowers the limit first, so that few have to be opened.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use portlock::{AcquireError, Holder, LockDir, LockDirError, LockEntry, Status};
 
 use crate::child::child;
-use crate::participant::{Participant, not_checked};
+use crate::participant::{Participant, not_checked, set_modified};
 use crate::{STRANGER, is_root};
 
 /// Held by tests that expect stale locks to be reported as stale: while many kernel locks change, a
@@ -44,8 +44,7 @@ impl Locks {
     /// A file as left by a process that created it a minute ago.
     fn leave(&self, name: &str, content: &[u8]) {
         fs::write(self.path(name), content).expect("writes");
-        let file = File::options().write(true).open(self.path(name)).expect("opens");
-        file.set_modified(SystemTime::now() - Duration::from_secs(60)).expect("sets the time");
+        set_modified(&self.path(name), SystemTime::now() - Duration::from_secs(60));
     }
 
     fn held(&self, name: &str) -> Participant {
@@ -248,8 +247,7 @@ fn sweep_removes_only_what_is_provably_stale() {
     locks.leave("agent-5.lock", format!(r#"{{"pid":{}}}"#, Participant::start().pid()).as_bytes());
     let live = Participant::start();
     locks.leave("agent-6.lock", format!(r#"{{"pid":{},"port":6}}"#, live.pid()).as_bytes());
-    let file = File::options().write(true).open(locks.path("agent-6.lock")).expect("opens");
-    file.set_modified(SystemTime::now() + Duration::from_secs(5)).expect("sets the time");
+    set_modified(&locks.path("agent-6.lock"), SystemTime::now() + Duration::from_secs(5));
     fs::create_dir(locks.path("agent-7.lock")).expect("creates");
     locks.leave("notes.txt", b"");
     locks.leave("agent-007.lock", b"");

@@ -23,6 +23,5 @@ fn is_root() -> bool {
 }
 
 fn our_id() -> u32 {
-    // SAFETY: geteuid only returns a number.
-    unsafe { libc::geteuid() }
+    rustix::process::geteuid().as_raw()
 }

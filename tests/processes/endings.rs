@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::time::{Duration, SystemTime};
 
-use crate::participant::{Participant, Place, ending, outcome, reclaimed_from, refused_by};
+use crate::participant::{
+    Participant, Place, ending, outcome, reclaimed_from, refused_by, set_modified,
+};
 
 #[test]
 fn acquire_after_kill_9_recovers_and_names_holder() {
@@ -79,14 +81,10 @@ fn holder_that_died_after_exec_never_blocks() {
 fn stopped_holder_is_never_evicted() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    let pid = i32::try_from(holder.pid()).expect("a pid");
-    // SAFETY: a signal to a child of ours that has not been reaped.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0);
-    let file = File::options().write(true).open(place.path()).expect("it opens");
-    file.set_modified(SystemTime::UNIX_EPOCH).expect("its time is set");
+    holder.stop();
+    set_modified(place.path(), SystemTime::UNIX_EPOCH);
     assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
-    // SAFETY: as above.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGCONT) }, 0);
+    holder.resume();
     assert_eq!(holder.request("current"), "true");
     assert_eq!(holder.request("release"), "released");
 }
@@ -98,9 +96,7 @@ fn clock_jump_neither_evicts_nor_blocks() {
     for time in [SystemTime::now() + day, SystemTime::now() - day, SystemTime::UNIX_EPOCH] {
         let place = Place::new();
         let mut holder = Participant::holding(place.path());
-        let file = File::options().write(true).open(place.path()).expect("it exists");
-        file.set_modified(time).expect("its time is set");
-        drop(file);
+        set_modified(place.path(), time);
         assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
         holder.kill();
         assert_eq!(outcome(&place.try_acquire()), reclaimed_from(holder.pid()));

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use portlock::AcquireError;
 
 use crate::participant::{
-    Participant, Place, UNUSED_PID, not_checked, old_record, outcome, refused_by,
+    DEAD_PID, Participant, Place, not_checked, old_record, outcome, refused_by,
 };
 use crate::{as_root, is_locked};
 
@@ -33,7 +33,7 @@ fn a_symbolic_link_is_neither_followed_nor_replaced() {
     let place = Place::new();
     let target = place.sibling("target");
     // A stale lock file: at the path itself it would be reclaimed.
-    fs::write(&target, old_record(UNUSED_PID, SystemTime::now())).expect("the target");
+    fs::write(&target, old_record(DEAD_PID, SystemTime::now())).expect("the target");
     std::os::unix::fs::symlink(&target, place.path()).expect("the link");
     let opens = Opens::of(&target);
     is_left_alone(&place, "a symbolic link");
@@ -156,7 +156,7 @@ impl Opens {
 
 /// S15: the original took `EACCES` for corruption and stole the live lock.
 #[test]
-fn s15_unopenable_file_of_another_user_is_an_error() {
+fn s15_unopenable_file_of_another_user_fails() {
     let place = Place::new();
     fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o777)).expect("open to all");
     let mut other = Participant::start();

@@ -6,7 +6,7 @@ mod paths;
 mod records;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use portlock::{AcquireError, Holder, Lock, LockDir, Status, SweepOutcome};
 
-use crate::participant::{UNUSED_PID, must_return};
+use crate::participant::{DEAD_PID, must_return, set_modified};
 
 /// Longer than any operation here takes.
 const HANG: Duration = Duration::from_secs(20);
@@ -42,8 +42,7 @@ impl Scene {
     /// Writes a record with a time some seconds ago, so that it is past the creator's grace period.
     fn plant(&self, record: &[u8]) {
         fs::write(self.lock.path(), record).expect("writes");
-        let file = File::options().write(true).open(self.lock.path()).expect("opens");
-        file.set_modified(SystemTime::now() - Duration::from_secs(10)).expect("sets the time");
+        set_modified(self.lock.path(), SystemTime::now() - Duration::from_secs(10));
     }
 
     /// All files below, without following links: mode, inode, size, time, owner.
@@ -66,7 +65,7 @@ impl Scene {
     }
 
     fn operate(&self, operation: &str) -> Outcome {
-        let other = Holder::new(UNUSED_PID);
+        let other = Holder::new(DEAD_PID);
         let acquired = |attempt: Result<portlock::Guard, AcquireError>| match attempt {
             Ok(guard) => Outcome::Done(guard.recovered_from().map(ToString::to_string)),
             Err(error) => error.into(),

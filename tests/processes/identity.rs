@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime};
 use portlock::{Refusal, Status, UnknownReason};
 
 use crate::participant::{
-    Participant, Place, UNUSED_PID, ending, old_record, outcome, reclaimed_from, refused_by,
+    DEAD_PID, Participant, Place, ending, old_record, outcome, reclaimed_from, refused_by,
+    set_modified,
 };
 #[cfg(target_os = "linux")]
-use crate::participant::{must_return, not_checked, this_test_binary};
+use crate::participant::{must_return, not_checked};
 
 /// This process's record, with some keys changed, in an unlocked file.
 pub(crate) fn left_by_a_changed_self(place: &Place, changes: &[(&str, serde_json::Value)]) {
@@ -54,12 +55,12 @@ fn local_record_of_another_boot_never_blocks() {
     let place = Place::new();
     left_by_a_changed_self(
         &place,
-        &[("boot", ANOTHER_BOOT.into()), ("host", "build-7".into()), ("pid", UNUSED_PID.into())],
+        &[("boot", ANOTHER_BOOT.into()), ("host", "build-7".into()), ("pid", DEAD_PID.into())],
     );
     if is_on_a_local_filesystem(place.path()) {
-        assert_eq!(outcome(&place.try_acquire()), reclaimed_from(UNUSED_PID));
+        assert_eq!(outcome(&place.try_acquire()), reclaimed_from(DEAD_PID));
     } else {
-        let refused = format!("refused, OtherMachine, pid {UNUSED_PID}");
+        let refused = format!("refused, OtherMachine, pid {DEAD_PID}");
         assert_eq!(outcome(&place.try_acquire()), refused);
     }
 }
@@ -74,7 +75,7 @@ fn holder_without_shared_kernel_lock_is_respected() {
         &[
             ("pidNamespace", 7.into()),
             ("host", "build-7".into()),
-            ("pid", UNUSED_PID.into()),
+            ("pid", DEAD_PID.into()),
             ("kernelLock", false.into()),
         ],
     );
@@ -83,7 +84,7 @@ fn holder_without_shared_kernel_lock_is_respected() {
     let held = error.held().unwrap_or_else(|| panic!("{error:?}"));
     let holder = held.holder.as_ref().expect("its record could be read");
     assert_eq!(held.reason, Refusal::Unknown(UnknownReason::NoSharedLock));
-    assert_eq!((holder.pid, holder.host.as_deref()), (UNUSED_PID, Some("build-7")));
+    assert_eq!((holder.pid, holder.host.as_deref()), (DEAD_PID, Some("build-7")));
     assert!(error.to_string().contains("build-7"), "{error}");
     assert_eq!(place.bytes(), before);
 }
@@ -154,9 +155,7 @@ fn old_record_that_predates_its_process_never_blocks() {
     fs::write(place.path(), old_record(reuser.pid(), long_ago)).expect("the lock file");
     // Both times must be old: a copied file keeps an old record, a touched file an old text.
     assert_eq!(outcome(&place.try_acquire()), refused_by(reuser.pid()));
-    let file = File::options().write(true).open(place.path()).expect("it opens");
-    file.set_modified(long_ago).expect("its time is set");
-    drop(file);
+    set_modified(place.path(), long_ago);
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(reuser.pid()));
 }
 
@@ -210,13 +209,7 @@ fn elsewhere(arguments: &[&str]) -> Option<Participant> {
         not_checked(&format!("unshare {arguments:?} does not work here; it takes root"));
         return None;
     }
-    let binary = this_test_binary();
-    let mut command = unshare(arguments);
-    command.arg(binary.get_program()).args(binary.get_args());
-    for (key, value) in binary.get_envs() {
-        command.env(key, value.expect("set"));
-    }
-    Some(Participant::start_as(command))
+    Some(Participant::start_within(unshare(arguments)))
 }
 
 /// The other holds and this process is refused, then the reverse; and a dead holder never blocks.

@@ -36,8 +36,7 @@ use std::time::SystemTime;
 
 #[cfg(unix)]
 fn as_root() -> bool {
-    // SAFETY: geteuid only returns a number.
-    unsafe { libc::geteuid() == 0 }
+    rustix::process::geteuid().is_root()
 }
 
 /// Whether any process has the kernel lock. It tries the lock, independent of this crate.

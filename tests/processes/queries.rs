@@ -9,8 +9,7 @@ use std::time::SystemTime;
 use portlock::{Lock, Refusal, Status, UnknownReason};
 
 use crate::participant::{
-    Participant, Place, UNUSED_PID, ending, frees_names_at_once, old_record, outcome,
-    reclaimed_from,
+    DEAD_PID, Participant, Place, ending, frees_names_at_once, old_record, outcome, reclaimed_from,
 };
 use crate::visible;
 
@@ -93,10 +92,9 @@ fn queries_never_refuse_an_acquire() {
             assert_eq!(outcome(&attempt), "held");
             assert_eq!(ending(&attempt.expect("held").release()), "released");
             // A stale file stays longer, and a process that locks it stops its reclaim.
-            fs::write(place.path(), old_record(UNUSED_PID, SystemTime::now()))
-                .expect("a stale file");
+            fs::write(place.path(), old_record(DEAD_PID, SystemTime::now())).expect("a stale file");
             let attempt = place.try_acquire();
-            assert_eq!(outcome(&attempt), reclaimed_from(UNUSED_PID));
+            assert_eq!(outcome(&attempt), reclaimed_from(DEAD_PID));
             assert_eq!(ending(&attempt.expect("held").release()), "released");
         }
     });

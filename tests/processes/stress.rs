@@ -18,12 +18,12 @@ mod board;
 mod contender;
 mod run;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use crate::participant::{UNUSED_PID, old_record};
+use crate::participant::{DEAD_PID, old_record, set_modified};
 use contender::contend;
 use run::{BOARD, StressRun};
 
@@ -138,13 +138,13 @@ enum Start {
 impl Start {
     fn put(self, path: &Path) {
         let empty = |time| {
-            let file = File::create(path).expect("an empty file");
-            file.set_modified(time).expect("its time is set");
+            fs::write(path, "").expect("an empty file");
+            set_modified(path, time);
         };
         let record = |pid| fs::write(path, old_record(pid, SystemTime::now())).expect("a record");
         match self {
             Self::Nothing => {}
-            Self::Stale => record(UNUSED_PID),
+            Self::Stale => record(DEAD_PID),
             Self::OldEmpty => empty(SystemTime::UNIX_EPOCH),
             // In the future, so that it stays young even if the machine stalls for three seconds.
             Self::YoungEmpty => empty(SystemTime::now() + Duration::from_secs(1)),

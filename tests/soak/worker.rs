@@ -1,6 +1,6 @@
 //! One process of a soak: it acts at random until it is stopped or killed.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use portlock::{AcquireError, Guard, Refusal, ReleaseError, Status};
 
 use crate::env::{Env, LOCKS, REMOVED};
-use crate::participant::{UNUSED_PID, must_return, old_record};
+use crate::participant::{DEAD_PID, must_return, old_record, set_modified};
 use crate::witness::Witness;
 use crate::{Role, environment, pause, this_binary_as};
 
@@ -342,16 +342,15 @@ impl<'a> Worker<'a> {
     /// one, whose grace period all must wait for.
     fn plant(&mut self, n: usize) {
         let hour_ago = SystemTime::now() - Duration::from_secs(3600);
-        let dead = old_record(UNUSED_PID, hour_ago);
+        let dead = old_record(DEAD_PID, hour_ago);
         // Garbage can only be reclaimed in a port's own file.
         let in_a_ports_own = ["garbage", "{}"].map(|text| if n == REMOVED { "" } else { text });
         let [garbage, object] = in_a_ports_own;
         let contents = ["", "{", "\0\0\0", garbage, object, &dead, &dead[..dead.len() / 2]];
         let planted = self.env.root().join(format!("planted-{}", std::process::id()));
-        let file = File::create(&planted).expect("made");
         fs::write(&planted, self.rng.choice(contents).expect("not empty")).expect("written");
         if self.rng.u32(..2_000) > 0 {
-            file.set_modified(hour_ago).expect("its time is set");
+            set_modified(&planted, hour_ago);
         }
         if fs::hard_link(&planted, self.env.lock(n).path()).is_ok() {
             self.env.event(b'p');

@@ -4,8 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::stage::make_old;
-use crate::participant::{Participant, UNUSED_PID, old_record};
+use crate::participant::{DEAD_PID, Participant, old_record, set_modified};
 
 /// What happens to the child at a site.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,11 +58,11 @@ impl Initial {
             Self::Nothing | Self::RemovedFile => {}
             Self::DeadHolder => Participant::holding(path).kill(),
             Self::DeadOfOldFormat => {
-                fs::write(path, old_record(UNUSED_PID, SystemTime::now())).expect("a record");
+                fs::write(path, old_record(DEAD_PID, SystemTime::now())).expect("a record");
             }
             Self::OldEmpty => {
                 File::create_new(path).expect("an empty file");
-                make_old(path);
+                set_modified(path, SystemTime::UNIX_EPOCH);
             }
             Self::LiveHolder => return Some(Participant::holding(path)),
         }

@@ -1,7 +1,6 @@
 //! One run: a process stopped at a call, and the next acquire.
 
 use std::fs::{self, File};
-use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 
@@ -9,7 +8,7 @@ use portlock::Guard;
 
 use super::scenarios::{Action, Initial, Injection, Scenario, Wrong};
 use super::{Site, give_back, target};
-use crate::participant::{Participant, Place, outcome, refused_by, set_byte_lock};
+use crate::participant::{Participant, Place, outcome, refused_by, set_byte_lock, set_modified};
 
 /// A child, and the files it works on.
 pub(super) struct Stage {
@@ -204,17 +203,12 @@ pub(super) fn next_acquire(
     let young = |file: &fs::Metadata| file.modified().expect("a time") > SystemTime::UNIX_EPOCH;
     let new_file = fs::metadata(place.path()).is_ok_and(|file| file.len() == 0 && young(&file));
     if new_file {
-        make_old(place.path());
+        set_modified(place.path(), SystemTime::UNIX_EPOCH);
     }
     let attempt = if waits { place.lock.acquire() } else { place.try_acquire() };
     let guard = attempt.map_err(|error| format!("the next acquire: {error}"))?;
     give_back(Some(guard))?;
     if place.is_empty() { Ok(new_file) } else { Err("a file was left".to_owned()) }
-}
-
-pub(super) fn make_old(path: &Path) {
-    let file = File::options().write(true).open(path).expect("it opens");
-    file.set_modified(SystemTime::UNIX_EPOCH).expect("its time is set");
 }
 
 /// `sh` reports that it was executed, and becomes `cat`, which ends with its input.

@@ -16,7 +16,7 @@ use super::scenarios::Initial;
 use super::stage::next_acquire;
 use crate::participant::{
     Participant, Place, outcome, refused_by, sampled, sleeps_in_poll, strace_is_there, stride,
-    this_test_binary, wait_until,
+    wait_until,
 };
 
 #[test]
@@ -253,14 +253,9 @@ impl Stage {
     fn set(scenario: &Scenario, inject: &[&str]) -> Self {
         let place = Place::new();
         let elsewhere = tempfile::tempdir().expect("a directory");
-        let binary = this_test_binary();
         let mut strace = std::process::Command::new("strace");
         strace.args(["-f", "-s", "16", "-o"]).arg(elsewhere.path().join("trace")).args(inject);
-        strace.arg(binary.get_program()).args(binary.get_args());
-        for (key, value) in binary.get_envs() {
-            strace.env(key, value.expect("set"));
-        }
-        let mut participant = Participant::start_as(strace);
+        let mut participant = Participant::start_within(strace);
         let warm = elsewhere.path().join("warm");
         for _ in 0..WARM {
             assert_eq!(participant.try_acquire(&warm), "held");

@@ -10,7 +10,7 @@ use portlock::{Lock, LockDir, Status};
 use super::{HANG, Outcome, Scene};
 use crate::as_root;
 use crate::foreign::{Opens, make_node, open_both_ways};
-use crate::participant::{Participant, UNUSED_PID, not_checked, old_record};
+use crate::participant::{DEAD_PID, Participant, not_checked, old_record, set_modified};
 
 /// No operation opens, follows, changes or removes it.
 fn is_left_alone(scene: &Scene, found: &str, opens: Option<(Opens, &dyn Fn())>) {
@@ -47,7 +47,7 @@ fn is_left_alone(scene: &Scene, found: &str, opens: Option<(Opens, &dyn Fn())>) 
 fn links_are_left_alone_by_every_operation() {
     let scene = Scene::new();
     let stale = scene.sibling("stale");
-    fs::write(&stale, old_record(UNUSED_PID, SystemTime::now())).expect("writes");
+    fs::write(&stale, old_record(DEAD_PID, SystemTime::now())).expect("writes");
     fs::create_dir(scene.sibling("directory")).expect("creates");
     let looping = scene.lock.path().to_owned();
     for target in [
@@ -112,8 +112,8 @@ fn gibibyte_file_is_left_alone_cheaply() {
     scene.plant(b"{\"pid\":1,");
     let file = File::options().write(true).open(scene.lock.path()).expect("opens");
     file.set_len(1 << 30).expect("a sparse file");
-    file.set_modified(SystemTime::now() - Duration::from_secs(10)).expect("sets the time");
     drop(file);
+    set_modified(scene.lock.path(), SystemTime::now() - Duration::from_secs(10));
     is_left_alone(&scene, "a file with other content", None);
     assert!(began.elapsed() < HANG);
 }
@@ -125,7 +125,7 @@ fn unopenable_file_of_another_user_stays_untouched() {
     }
     for (mode, sticky) in [(0o600, 0o1777), (0o000, 0o777)] {
         let scene = Scene::new();
-        scene.plant(old_record(UNUSED_PID, SystemTime::now()).as_bytes());
+        scene.plant(old_record(DEAD_PID, SystemTime::now()).as_bytes());
         let permit = |path: &Path, mode| {
             fs::set_permissions(path, Permissions::from_mode(mode)).expect("permits");
         };

@@ -10,7 +10,7 @@ use portlock::{Status, UnknownReason};
 use super::{COMMANDS, HANG, HUNG, OPERATIONS, Outcome, PANICKED, Scene};
 #[cfg(target_os = "linux")]
 use crate::participant::strace_is_there;
-use crate::participant::{Participant, UNUSED_PID, must_return, old_record};
+use crate::participant::{DEAD_PID, Participant, must_return, old_record};
 
 /// Where not all kernel locks are listed, a query cannot report a file as stale.
 fn is_stale(status: &Status) -> bool {
@@ -53,13 +53,11 @@ fn records(victim: u32) -> Vec<Record> {
             ))
         },
         live(format!(r#"{{"pid":{victim},"command":"{evil}","startedAt":"{evil}"}}"#)),
-        dead(
-            format!(r#"{{"pid":{UNUSED_PID},"command":"{evil}","startedAt":"{evil}"}}"#).as_bytes(),
-        ),
-        dead(format!("{{\"pid\":{UNUSED_PID},\"command\":\"\u{1b}[2J\"}}").as_bytes()),
+        dead(format!(r#"{{"pid":{DEAD_PID},"command":"{evil}","startedAt":"{evil}"}}"#).as_bytes()),
+        dead(format!("{{\"pid\":{DEAD_PID},\"command\":\"\u{1b}[2J\"}}").as_bytes()),
         // The last of two keys counts, as it does for JSON.parse.
-        live(format!(r#"{{"pid":{UNUSED_PID},"pid":{victim}}}"#)),
-        dead(format!(r#"{{"pid":{victim},"pid":{UNUSED_PID}}}"#).as_bytes()),
+        live(format!(r#"{{"pid":{DEAD_PID},"pid":{victim}}}"#)),
+        dead(format!(r#"{{"pid":{victim},"pid":{DEAD_PID}}}"#).as_bytes()),
         dead(format!(r#"{{"pid":{victim},"pid":0}}"#).as_bytes()),
         // Huge numbers and wrong types next to a valid pid.
         live(format!(
