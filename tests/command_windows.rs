@@ -83,7 +83,7 @@ fn whole_exit_code_of_command_is_passed_through() {
 }
 
 #[test]
-fn while_it_runs_others_are_refused_with_75() {
+fn concurrent_runs_are_refused_with_75() {
     let place = Place::new();
     let (mut portlock, _) = run_participant(&place, &[]);
     let held = refused_by(portlock.pid());

@@ -62,7 +62,7 @@ fn wait_takes_no_standard_descriptor() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn handed_over_lock_survives_closed_standard_descriptors() {
+fn passed_lock_survives_closed_standard_descriptors() {
     let place = Place::new();
     let mut daemon = Participant::start();
     assert_eq!(daemon.request("close-descriptor 2"), "closed");

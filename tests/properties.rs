@@ -50,7 +50,7 @@ fn every_scenario_finds_a_wrong_protocol() {
 }
 
 #[test]
-fn every_variant_that_claims_random_is_found() {
+fn every_variant_claimed_by_random_histories_is_found() {
     let mut missed = Vec::new();
     for variant in all() {
         let Caught::Breaks { property, scenario, participants } = variant.caught else { continue };
@@ -93,7 +93,7 @@ proptest! {
 
     /// Only lists of small numbers are accepted.
     #[test]
-    fn other_text_is_no_schedule(text in "[0-9/]{0,8}(x|/-1|/256|//|/)[0-9/]{0,8}") {
+    fn other_text_is_not_a_schedule(text in "[0-9/]{0,8}(x|/-1|/256|//|/)[0-9/]{0,8}") {
         let fine = text.split('/').all(|number| number.parse::<u8>().is_ok());
         prop_assert_eq!(text.parse::<Schedule>().is_ok(), fine);
     }

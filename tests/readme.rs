@@ -109,7 +109,7 @@ fn readme_example_prints_what_is_shown() {
 }
 
 #[test]
-fn readme_session_goes_as_shown() {
+fn readme_session_runs_as_shown() {
     let home = tempfile::tempdir().expect("a directory");
     let programs = home.path().join("bin");
     std::fs::create_dir(&programs).expect("made");

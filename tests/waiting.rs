@@ -330,7 +330,7 @@ fn zero_timeout_is_a_try_and_max_unlimited() {
 
 /// A legacy agent takes no kernel lock, so the waiter must poll.
 #[test]
-fn live_agent_of_old_format_is_polled() {
+fn live_legacy_agent_is_polled() {
     let place = Place::new();
     let mut agent = Participant::start();
     let record = participant::old_record(agent.pid(), SystemTime::now());
@@ -396,7 +396,7 @@ fn a_free_lock_reports_no_wait() {
 }
 
 #[test]
-fn a_holder_that_is_polled_is_reported_once() {
+fn polled_holder_is_reported_once() {
     each_way(|acquire| {
         let place = Place::new();
         let mut agent = Participant::start();
@@ -433,7 +433,7 @@ fn a_try_with_options_reports_nothing() {
 
 /// A token stays cancelled for later waits after another reader has consumed the byte.
 #[test]
-fn a_token_that_was_seen_cancelled_stays_so() {
+fn cancelled_token_stays_cancelled() {
     let place = Place::new();
     let holder = Participant::holding(place.path());
     let cancelled = format!("cancelled, held by pid {}", holder.pid());

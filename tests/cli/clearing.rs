@@ -19,7 +19,7 @@ fn live_old_record() -> Value {
 }
 
 #[test]
-fn clear_reports_that_there_is_nothing() {
+fn clear_reports_an_absent_lock_file() {
     let home = Home::new();
     for options in [&[][..], &["--force", "--yes"]] {
         let done = clear(&home, options);
@@ -33,7 +33,7 @@ fn clear_reports_that_there_is_nothing() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn what_is_provably_stale_is_removed() {
+fn clear_removes_a_provably_stale_file() {
     let home = Home::new();
     let record = home.dead_record();
     for options in [&[][..], &["--force", "--yes"]] {
@@ -77,7 +77,7 @@ fn force_leaves_a_held_lock() {
 }
 
 #[test]
-fn unproved_file_stays_and_force_is_named() {
+fn unproved_file_stays_and_force_is_advised() {
     let home = Home::new();
     let mut records = vec![live_old_record()];
     if cfg!(target_os = "linux") {

@@ -78,7 +78,7 @@ fn first_process_of_a_container_reaps_orphans() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn missing_proc_is_71_and_exec_does_without() {
+fn missing_proc_is_71_except_for_exec() {
     let home = Home::new();
     let Some(container) = container(&home) else { return };
     let script = r#"mount -t tmpfs none /proc && exec "$@""#;
@@ -130,7 +130,7 @@ fn container(home: &Home) -> Option<Command> {
 }
 
 #[test]
-fn everything_after_the_commands_name_is_the_commands() {
+fn arguments_after_the_commands_name_are_its_own() {
     let home = Home::new();
     for command in [&["echo", "-n", "--help", "-E"][..], &["--", "echo", "-n", "--help", "-E"]] {
         let done = finished(home.portlock(["run", PORT]).args(command));
@@ -218,7 +218,7 @@ fn help_lists_every_exit_status() {
 }
 
 #[test]
-fn the_version_is_the_crates() {
+fn version_is_the_crates() {
     let done = finished(&mut Home::new().portlock(["--version"]));
     assert_eq!(done.code(), 0);
     assert_eq!(done.out, format!("portlock {}\n", env!("CARGO_PKG_VERSION")));

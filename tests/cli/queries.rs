@@ -64,7 +64,7 @@ fn held_by_a_live_process() {
 }
 
 #[test]
-fn held_by_an_agent_of_the_old_format() {
+fn held_by_a_legacy_agent() {
     let home = Home::new();
     let pid = std::process::id();
     let now = home.a_real_record()["startedAt"].clone();
@@ -104,7 +104,7 @@ fn held_from_another_container() {
 }
 
 #[test]
-fn stale_since_the_machine_was_started_again() {
+fn stale_after_a_reboot() {
     let home = Home::new();
     let record = home.dead_record();
     home.plant(record.to_string().as_bytes());
@@ -160,7 +160,7 @@ fn unknown_without_a_kernel_lock_shared_with_holder() {
 }
 
 #[test]
-fn unknown_if_it_is_no_lock_file() {
+fn unknown_if_not_a_lock_file() {
     let home = Home::new();
     std::fs::create_dir_all(home.lock_file()).expect("makes the directory");
     let message = format!(
@@ -172,7 +172,7 @@ fn unknown_if_it_is_no_lock_file() {
 }
 
 #[test]
-fn unknown_if_the_parent_is_no_directory() {
+fn unknown_if_the_parent_is_not_a_directory() {
     let home = Home::new();
     std::fs::write(home.locks(), "").expect("writes");
     let message = format!(

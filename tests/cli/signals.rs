@@ -83,7 +83,7 @@ fn ignored_signal_stays_ignored() {
 }
 
 #[test]
-fn command_end_is_seen_without_sigchld() {
+fn command_end_is_detected_without_sigchld() {
     for block in [true, false] {
         let home = Home::new();
         let mut portlock = home.portlock(["run", PORT, "--"]);

@@ -101,7 +101,7 @@ fn without_kernel_locks_the_exclusive_create_excludes() {
 
 /// A process without a kernel lock next to one that has it would break exclusion.
 #[test]
-fn passing_lack_of_locks_is_an_error() {
+fn enolck_is_an_error() {
     if !strace_is_there("calls that fail") {
         return;
     }
@@ -112,7 +112,7 @@ fn passing_lack_of_locks_is_an_error() {
 }
 
 #[test]
-fn short_write_is_a_failure_that_leaves_nothing() {
+fn short_write_fails_and_leaves_no_file() {
     if !strace_is_there("calls that fail") {
         return;
     }

@@ -226,7 +226,7 @@ impl Participant {
     #[cfg(unix)]
     fn signal(&self, signal: i32) {
         let pid = libc::pid_t::try_from(self.pid()).expect("a pid");
-        // SAFETY: a signal to a child of ours that has not been reaped.
+        // SAFETY: a signal to a child of this process that has not been reaped.
         #[allow(unsafe_code)]
         let sent = unsafe { libc::kill(pid, signal) };
         assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());

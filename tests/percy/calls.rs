@@ -34,7 +34,7 @@ enum Found {
 const SITUATIONS: [Found; 3] = [Found::Nothing, Found::Dead, Found::Alive];
 
 #[test]
-fn model_of_the_old_agent_makes_its_calls() {
+fn model_of_legacy_agent_makes_its_calls() {
     let Some(lock) = lock_to_trace() else { return };
     for found in SITUATIONS {
         let published = published_calls(&lock, found);
@@ -53,7 +53,7 @@ fn model_with_an_extra_call_is_detected() {
 }
 
 #[test]
-fn old_agent_of_the_conformance_makes_its_calls() {
+fn conformance_legacy_agent_makes_its_calls() {
     if let Some(path) = std::env::var_os(AT) {
         return run_alone(Path::new(&path));
     }
@@ -70,10 +70,10 @@ fn old_agent_of_the_conformance_makes_its_calls() {
 }
 
 /// Set in the traced process: the path of the lock file, and the situation.
-const AT: &str = "PORTLOCK_TEST_OLD_AGENT_AT";
-const FOUND: &str = "PORTLOCK_TEST_OLD_AGENT_FINDS";
+const AT: &str = "PORTLOCK_TEST_LEGACY_AGENT_AT";
+const FOUND: &str = "PORTLOCK_TEST_LEGACY_AGENT_FINDS";
 /// The state that makes no call.
-const WITHOUT: &str = "PORTLOCK_TEST_OLD_AGENT_LEAVES_OUT";
+const WITHOUT: &str = "PORTLOCK_TEST_LEGACY_AGENT_LEAVES_OUT";
 
 /// The calls of the conformance's agent on the lock file, by strace.
 fn conformance_calls(found: Found, without: &str) -> Vec<String> {
@@ -82,7 +82,7 @@ fn conformance_calls(found: Found, without: &str) -> Vec<String> {
     place(&path, found);
     let this = std::env::current_exe().expect("the test binary has a path");
     let program = [this.to_str().expect("UTF-8"), "--exact", "--nocapture", "--test-threads=1"];
-    let program = [&program[..], &["calls::old_agent_of_the_conformance_makes_its_calls"]].concat();
+    let program = [&program[..], &["calls::conformance_legacy_agent_makes_its_calls"]].concat();
     traced(directory.path(), &path, &program, |strace| {
         strace.env(AT, &path).env(FOUND, format!("{found:?}")).env(WITHOUT, without)
     })
@@ -107,13 +107,13 @@ fn run_alone(path: &Path) {
 
 /// The published module, if it can be traced.
 fn lock_to_trace() -> Option<Vec<u8>> {
-    if !strace_is_there("the old agent's system calls") {
+    if !strace_is_there("the legacy agent's system calls") {
         return None;
     }
     match published_lock() {
         Ok(lock) => Some(lock),
         Err(reason) => {
-            not_checked(&format!("the old agent's system calls: {reason}"));
+            not_checked(&format!("the legacy agent's system calls: {reason}"));
             None
         }
     }

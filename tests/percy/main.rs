@@ -2,12 +2,12 @@
 //! named after its row, on the real filesystem and through the public interface.
 //!
 //! S9 (a reclaim is unlink and exclusive create, no rename) is in `tests/syscalls.rs`, which traces
-//! the calls: `s9_nothing_renames`. `old_agents` tests the published JavaScript itself.
+//! the calls: `s9_nothing_renames`. `legacy_agents` tests the published JavaScript itself.
 
 #[cfg(target_os = "linux")]
 mod calls;
 #[cfg(unix)]
-mod old_agents;
+mod legacy_agents;
 #[path = "../participant/mod.rs"]
 mod participant;
 #[cfg(unix)]
@@ -203,7 +203,7 @@ fn s4_refusal_has_record_pid_and_path() {
 }
 
 #[test]
-fn s4_refusal_names_pid_of_live_old_agent() {
+fn s4_refusal_names_pid_of_live_legacy_agent() {
     let agent = Participant::start();
     let place = planted(old_record(agent.pid()));
     assert_eq!(outcome(&place.try_acquire()), refused_by(agent.pid()));
@@ -286,7 +286,7 @@ fn tests_named(prefix: &str, dir: &Path) -> usize {
 }
 
 #[test]
-fn table_of_requirements_names_the_tests_there_are() {
+fn requirement_table_matches_the_tests() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/percy.md")).expect("the page");
     for number in 1..=16 {
@@ -392,7 +392,7 @@ fn s12_release_never_removes_a_successors_file() {
 // ---- S14 ----------------------------------------------------------------------------------------
 
 #[test]
-fn s14_start_after_kill_9_names_the_dead() {
+fn s14_start_after_kill_9_names_dead_holder() {
     let place = Place::of_port(PORT);
     let mut first = Participant::holding(place.path());
     first.kill();

@@ -356,7 +356,7 @@ fn lock_churn_hides_no_held_lock() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_lack_of_descriptors_changes_no_answer() {
+fn descriptor_shortage_changes_no_status() {
     let _quiet = without_lock_churn();
     let locks = Locks::new();
     let live = locks.held("held.lock");

@@ -87,7 +87,7 @@ fn exclusion_survives_another_thread_at_any_call() {
 
 /// The controls: wrong drivers and adapters must be detected by the same injections.
 #[test]
-fn wrong_protocols_do_not_survive_injection() {
+fn injection_detects_wrong_protocols() {
     for (wrong, scenario) in [
         // It takes no kernel lock, and unlinks a file that it has not confirmed.
         (Wrong::Naive, "acquire: a dead holder's record"),

@@ -40,7 +40,7 @@ fn zombie_holder_never_blocks() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn zombie_with_old_record_never_blocks() {
+fn zombie_with_legacy_record_never_blocks() {
     let place = Place::new();
     let mut agent = Participant::start();
     let record = crate::participant::old_record(agent.pid(), SystemTime::now());

@@ -148,7 +148,7 @@ fn is_on_a_local_filesystem(path: &std::path::Path) -> bool {
 /// The pid was reused after the record was written.
 #[test]
 #[cfg(any(target_os = "linux", windows))]
-fn old_record_that_predates_its_process_never_blocks() {
+fn legacy_record_older_than_its_process_never_blocks() {
     let place = Place::new();
     let reuser = Participant::start();
     let long_ago = SystemTime::now() - Duration::from_secs(3600);
@@ -231,7 +231,7 @@ fn exclude_each_other_by_name(mut other: Participant) {
     assert_eq!(other.try_acquire(place.path()), refused_by(here.pid()));
     here.kill();
     assert_eq!(other.try_acquire(place.path()), reclaimed_from(here.pid()));
-    // An agent of the old format takes no kernel lock at all.
+    // A legacy agent takes no kernel lock at all.
     assert_eq!(other.request("release"), "released");
     let agent = Participant::start();
     fs::write(place.path(), old_record(agent.pid(), SystemTime::now())).expect("its file");
@@ -396,7 +396,7 @@ impl Forked {
 #[cfg(target_os = "linux")]
 impl Drop for Forked {
     fn drop(&mut self) {
-        // SAFETY: a child of ours that has not been reaped; null asks for no status.
+        // SAFETY: a child of this process that has not been reaped; null asks for no status.
         unsafe {
             libc::kill(self.0, libc::SIGKILL);
             libc::waitpid(self.0, std::ptr::null_mut(), 0);

@@ -16,7 +16,7 @@ fn holder_and_release_report_a_removed_file() {
     let place = Place::new();
     let guard = place.try_acquire().expect("free");
     assert!(guard.is_still_held().expect("it can be checked"));
-    fs::remove_file(place.path()).expect("a person removes it");
+    fs::remove_file(place.path()).expect("it is removed by hand");
     assert!(!guard.is_still_held().expect("it can be checked"));
     match guard.release() {
         Err(ReleaseError::Lost { path, .. }) => assert_eq!(path, place.path()),
@@ -32,7 +32,7 @@ fn holder_of_replaced_file_keeps_successors_file() {
     }
     let place = Place::new();
     let guard = place.try_acquire().expect("free");
-    fs::remove_file(place.path()).expect("a person removes it");
+    fs::remove_file(place.path()).expect("it is removed by hand");
     let mut successor = Participant::holding(place.path());
     let before = place.bytes();
     assert!(!guard.is_still_held().expect("it can be checked"));

@@ -56,7 +56,7 @@ fn changed(dir: &Path) -> SystemTime {
 }
 
 #[test]
-fn a_query_in_an_absent_directory_makes_none() {
+fn query_in_absent_directory_creates_none() {
     let place = Place::new();
     let lock = Lock::at(place.sibling("a/b/x.lock"));
     assert_eq!(lock.status().expect("no file"), Status::Free);

@@ -125,7 +125,7 @@ fn drop_behind_another_task_leaves_nothing() {
 }
 
 #[test]
-fn drop_while_old_agent_holds_leaves_nothing() {
+fn drop_while_legacy_agent_holds_leaves_nothing() {
     for polls in 1..=POLLS {
         let place = Place::new();
         let mut agent = Participant::start();

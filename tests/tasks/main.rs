@@ -123,7 +123,7 @@ fn first_poll_acquires_a_free_or_stale_lock() {
 }
 
 #[test]
-fn a_limit_reports_the_holder_at_its_end() {
+fn timeout_reports_the_holder() {
     for runtime in runtimes() {
         let place = Place::new();
         let holder = Participant::holding(place.path());
@@ -180,7 +180,7 @@ fn task_timeout_leaves_nothing_pending() {
 
 /// A legacy agent takes no kernel lock, so no event reports its end.
 #[test]
-fn live_agent_of_old_format_is_polled() {
+fn live_legacy_agent_is_polled() {
     let place = Place::new();
     let mut agent = Participant::start();
     fs::write(place.path(), old_record(agent.pid(), SystemTime::now())).expect("the agent's file");

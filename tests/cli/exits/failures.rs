@@ -178,7 +178,7 @@ fn lock_file_that_cannot_be_written_is_74() {
 }
 
 #[test]
-fn held_is_75_or_what_was_asked_for() {
+fn held_is_75_or_the_requested_status() {
     let home = Home::new();
     let holder = home.recorder();
     for (options, code) in [

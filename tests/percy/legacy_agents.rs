@@ -43,7 +43,7 @@ const AGENT: &str = r"
 // ---- a legacy agent holds, or died --------------------------------------------------------------
 
 #[test]
-fn refusals_name_live_old_agents_pid_and_path() {
+fn refusals_name_live_legacy_agents_pid_and_path() {
     let Some(home) = Home::new() else { return };
     let agent = home.agent_that_holds();
     let before = (home.record(), fs::read(home.lock_file()).expect("it exists"));
@@ -63,7 +63,7 @@ fn refusals_name_live_old_agents_pid_and_path() {
 }
 
 #[test]
-fn library_reclaims_a_dead_old_agent() {
+fn library_reclaims_a_dead_legacy_agent() {
     let Some(home) = Home::new() else { return };
     let mut agent = home.agent_that_holds();
     agent.kill();
@@ -73,7 +73,7 @@ fn library_reclaims_a_dead_old_agent() {
 }
 
 #[test]
-fn command_reclaims_a_dead_old_agent() {
+fn command_reclaims_a_dead_legacy_agent() {
     let Some(home) = Home::new() else { return };
     let mut agent = home.agent_that_holds();
     agent.kill();
@@ -85,7 +85,7 @@ fn command_reclaims_a_dead_old_agent() {
 }
 
 #[test]
-fn library_and_command_read_old_agents_record() {
+fn library_and_command_read_legacy_agents_record() {
     let Some(home) = Home::new() else { return };
     let agent = home.agent_that_holds();
     let record = home.record();
@@ -106,7 +106,7 @@ fn library_and_command_read_old_agents_record() {
 // ---- the library or the command holds, or died --------------------------------------------------
 
 #[test]
-fn library_refuses_old_agent_which_reads_its_record() {
+fn library_refuses_legacy_agent_which_reads_its_record() {
     let Some(home) = Home::new() else { return };
     let guard = home.lock().try_acquire().expect("free");
     let said = home.agent().request("acquire 5338");
@@ -116,7 +116,7 @@ fn library_refuses_old_agent_which_reads_its_record() {
 }
 
 #[test]
-fn refused_old_agent_names_the_commands_pid() {
+fn refused_legacy_agent_names_the_commands_pid() {
     let Some(home) = Home::new() else { return };
     let (mut portlock, command) = home.running();
     let said = home.agent().request("acquire 5338");
@@ -130,7 +130,7 @@ fn refused_old_agent_names_the_commands_pid() {
 
 /// The agent only probes the recorded pid, so that process must live as long as the lock is used.
 #[test]
-fn old_agent_is_refused_while_the_command_lives() {
+fn legacy_agent_is_refused_while_the_command_lives() {
     let Some(home) = Home::new() else { return };
     let (mut portlock, command) = home.running();
     let keep = portlock.stdin.take();
@@ -142,7 +142,7 @@ fn old_agent_is_refused_while_the_command_lives() {
 }
 
 #[test]
-fn old_agent_reclaims_and_removes_killed_holders_file() {
+fn legacy_agent_reclaims_and_removes_killed_holders_file() {
     let Some(home) = Home::new() else { return };
     let mut holder = Participant::holding(&home.lock_file());
     holder.kill();
@@ -156,7 +156,7 @@ fn old_agent_reclaims_and_removes_killed_holders_file() {
 /// The control of the refusals above: the agent takes an unreadable record for stale. Therefore P1
 /// holds next to a legacy agent only after the record is written.
 #[test]
-fn old_agent_steals_lock_with_unreadable_record() {
+fn legacy_agent_steals_lock_with_unreadable_record() {
     let Some(home) = Home::new() else { return };
     let guard = home.lock().try_acquire().expect("free");
     fs::write(home.lock_file(), "").expect("it is emptied");
@@ -170,7 +170,7 @@ fn old_agent_steals_lock_with_unreadable_record() {
 /// A stopping agent unlinks any file at the path: here the library's, after its own was removed by
 /// hand, as its message advises. The holder can detect that, and its release reports it.
 #[test]
-fn file_removed_by_old_agents_stop_is_detected() {
+fn file_removed_by_legacy_agents_stop_is_detected() {
     let Some(home) = Home::new() else { return };
     let mut agent = home.agent_that_holds();
     fs::remove_file(home.lock_file()).expect("it is removed by hand");
