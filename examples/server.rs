@@ -124,7 +124,9 @@ mod console {
             let on_event = {
                 let sender = sender.clone();
                 // The number of SIGINT. The send fails after the receiver is gone.
-                move || drop(sender.send(Some(2)))
+                move || {
+                    let _ = sender.send(Some(2));
+                }
             };
             ctrlc::set_handler(on_event).map_err(io::Error::other)?;
             Ok(Self(sender, receiver))
