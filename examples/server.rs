@@ -121,15 +121,11 @@ mod console {
     impl Signals {
         pub(crate) fn new(_: ()) -> io::Result<Self> {
             let (sender, receiver) = channel();
-            let on_event = {
-                let sender = sender.clone();
-                // The number of SIGINT. The send fails after the receiver is gone.
-                move || {
-                    let _ = sender.send(Some(2));
-                }
-            };
+            let signals = Self(sender.clone(), receiver);
+            // The number of SIGINT. The send fails after the receiver is gone.
+            let on_event = move || _ = sender.send(Some(2));
             ctrlc::set_handler(on_event).map_err(io::Error::other)?;
-            Ok(Self(sender, receiver))
+            Ok(signals)
         }
 
         pub(crate) fn handle(&self) -> Handle {

@@ -1,5 +1,4 @@
-//! Waits for a lock with a limit, and shows which process it waits for: `cargo run --example wait
-//! -- 5338 10`.
+//! Waits for a lock with a limit, and names the holder: `cargo run --example wait -- 5338 10`.
 //!
 //! To use another directory: `PORTLOCK_DIR=/tmp/locks`.
 

@@ -1,9 +1,9 @@
 //! The hand-over of a lock from one process to another, next to `flock` on a file that stays.
 //!
-//! `cargo bench --bench handover -- --seconds 1 --rounds 5 --processes 2,64 --trials 101 --csv
-//! DIR`, all optional; `TMPDIR` chooses the filesystem. The processes acquire, hold and release as
-//! fast as they can, in rounds in which the contenders take turns, and a figure is the median of
-//! its rounds. The columns are those of [`contention::Row`], and `--csv` writes them into
+//! `cargo bench --bench handover -- --seconds 1 --rounds 5 --processes 2,64 --trials 101 --csv DIR`.
+//! All options may be left out; `TMPDIR` chooses the filesystem. The processes acquire, hold and
+//! release as fast as they can, in rounds in which the contenders take turns; a figure is the median
+//! of its rounds. The columns are those of [`contention::Row`], and `--csv` writes them into
 //! `handover.csv` and `recovery.csv`.
 //!
 //! A hand-over is the time from just before one process's call of release to the return of

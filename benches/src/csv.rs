@@ -5,8 +5,7 @@ use std::path::Path;
 /// The file in which a bench saves its figures.
 pub const CSV: &str = "PORTLOCK_BENCH_CSV";
 
-/// Lines of figures under the names of their columns. There is no quoting, because no field has a
-/// comma.
+/// Lines of figures below the names of their columns. Unquoted, because no field has a comma.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Csv {
     columns: Vec<String>,

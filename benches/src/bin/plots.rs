@@ -1,5 +1,4 @@
-//! Draws the plots of the README from the figures next to them: `cargo run -p portlock-bench --bin
-//! plots`.
+//! Draws the plots of the README: `cargo run -p portlock-bench --bin plots`.
 //!
 //! A run with `PORTLOCK_BENCH_CSV=FILE` writes the figures.
 
