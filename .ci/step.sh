@@ -32,9 +32,9 @@ step() {
     running=
 }
 
-# Says loudly what was not checked, and why; again at the end.
+# Reports what was not checked, and why; again at the end.
 skipped=()
-loud() {
+not_checked() {
     printf '\n!!! NOT CHECKED: %s\n' "$*" >&2
     skipped+=("$*")
 }

@@ -1,7 +1,7 @@
-//! What an acquire costs, next to the floor and to other crates.
+//! The cost of an acquire, next to the floor and to other crates.
 //!
-//! `cargo bench -p portlock-bench --bench acquire`. Three tables for each filesystem, of paired rounds
-//! (`src/rounds.rs`), and then criterion's estimates, which `-- FILTER` chooses from.
+//! `cargo bench -p portlock-bench --bench acquire`. Three tables of paired rounds (`src/rounds.rs`)
+//! for each filesystem, then criterion's estimates, which `-- FILTER` selects.
 //!
 //! | environment | |
 //! | --- | --- |
@@ -10,7 +10,7 @@
 
 #[cfg(not(unix))]
 fn main() {
-    println!("not measured here: the peers are Unix's");
+    println!("not measured here: the peers need Unix");
 }
 
 #[cfg(unix)]
@@ -32,7 +32,7 @@ mod measured {
     use portlock_bench::rounds::{Compared, Contender, compare};
     use portlock_bench::{load, measures, number};
 
-    /// A ratio to the floor that is to be reached.
+    /// The target for the ratio to the floor.
     const GOAL: f64 = 1.05;
 
     pub(crate) fn main() {
@@ -42,7 +42,7 @@ mod measured {
         for place in &places {
             uncontended(place, rounds);
             attribution(place, rounds);
-            in_the_way(place, rounds);
+            held_or_stale(place, rounds);
         }
         println!("\nload {}\n", load());
         let mut criterion = Criterion::default()
@@ -58,7 +58,7 @@ mod measured {
 
     // ---- uncontended ------------------------------------------------------------------------------
 
-    /// An acquire and a release of the lock at a path, with what is done while it is held.
+    /// An acquire and a release of the lock at a path, with a callback while it is held.
     type Cycle = Box<dyn Fn(&Path, &mut dyn FnMut())>;
 
     struct Peer {
@@ -71,13 +71,13 @@ mod measured {
             Self { name, cycle: Box::new(cycle) }
         }
 
-        /// Two that take turns have a file each, since that of some stays.
+        /// Contenders that take turns use different files, because some leave theirs.
         fn contender(&self, place: &Place, file: &str) -> Contender<'_> {
             let path = place.file(file);
             Contender::new(move || (self.cycle)(&path, &mut || ()))
         }
 
-        /// How long its record is, and whether the file stays: both are looked at.
+        /// The length of its record, and whether the file stays.
         fn leaves(&self, place: &Place) -> (u64, bool) {
             let path = place.file("agent-5338");
             let mut record = 0;
@@ -86,7 +86,7 @@ mod measured {
             });
             let stays = path.exists();
             if stays {
-                std::fs::remove_file(&path).expect("it is there");
+                std::fs::remove_file(&path).expect("it exists");
             }
             (record, stays)
         }
@@ -112,13 +112,13 @@ mod measured {
             Peer::new(OURS, move |_, held| {
                 let guard = lock.try_acquire().expect("free");
                 held();
-                guard.release().expect("is ours");
+                guard.release().expect("held");
             }),
             Peer::new("pidlock 0.2", |path, held| {
                 let mut lock = pidlock::Pidlock::new_validated(path).expect("a path");
                 lock.acquire().expect("free");
                 held();
-                lock.release().expect("is ours");
+                lock.release().expect("held");
             }),
             Peer::new("fslock 0.2, with pid", |path, held| {
                 let mut lock = fslock::LockFile::open(path).expect("opens");
@@ -183,7 +183,7 @@ mod measured {
 
     // ---- what each call adds ----------------------------------------------------------------------
 
-    /// Each against the one before it, so that each row shows what it adds.
+    /// Each against the previous one, so that each row shows the cost of one addition.
     fn attribution(place: &Place, rounds: usize) {
         println!(
             "\n| from the floor to portlock, {place} | ns more | the median surely | µs in all \
@@ -221,7 +221,7 @@ mod measured {
             before = rung;
         }
         let mut shipped = Contender::new(|| {
-            lock.try_acquire().expect("free").release().expect("is ours");
+            lock.try_acquire().expect("free").release().expect("held");
         });
         row(
             "portlock: the rest of it, and statx, getrlimit, two getpid",
@@ -231,7 +231,7 @@ mod measured {
 
     // ---- the lock is held or stale -------------------------------------------------------------------
 
-    /// A process that lives until it is dropped, and is reaped then.
+    /// A process that is killed and reaped when it is dropped.
     struct Live(Child);
 
     impl Live {
@@ -240,8 +240,8 @@ mod measured {
         }
     }
 
-    /// When a process started, as a record has it: without it a holder cannot be identified, and
-    /// an acquire tries again before it is refused. See proc_pid_stat(5), field 22.
+    /// The start time for a record: a holder without it cannot be identified, and an acquire tries
+    /// again before it is refused. See proc_pid_stat(5), field 22.
     fn start_of(pid: u32) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("Linux");
         let (_, behind_the_name) = stat.rsplit_once(')').expect("a name");
@@ -256,14 +256,14 @@ mod measured {
         }
     }
 
-    /// The same files for all of one kind, with the record of a process that lives, or is gone.
-    struct Stage {
+    /// Records of a live and of a dead process.
+    struct Records {
         live: Live,
         ours: Holder,
         dead: Holder,
     }
 
-    impl Stage {
+    impl Records {
         fn new(place: &Place) -> Self {
             let ours = lock(place).try_acquire().expect("free").holder().clone();
             let of = |live: &Live| {
@@ -276,7 +276,7 @@ mod measured {
             Self { dead, ours: of(&live), live }
         }
 
-        /// The file of the live one, with its kernel lock.
+        /// The live process's file, with its kernel lock.
         fn held(&self, path: &Path) -> File {
             std::fs::write(path, self.ours.to_bytes()).expect("writes");
             let file = open(path);
@@ -285,8 +285,8 @@ mod measured {
         }
     }
 
-    fn in_the_way(place: &Place, rounds: usize) {
-        let stage = Stage::new(place);
+    fn held_or_stale(place: &Place, rounds: usize) {
+        let records = Records::new(place);
         println!(
             "\n| {place} | µs | ratio | quartiles | the median surely \
              |\n| --- | --- | --- | --- | --- |"
@@ -294,14 +294,14 @@ mod measured {
         let row = |name: &str, compared: &Compared| println!("| {name} {}", columns(compared));
 
         let path = place.file("agent-5338");
-        let held = stage.held(&path);
-        let pid = stage.live.0.id();
+        let held = records.held(&path);
+        let pid = records.live.0.id();
         let lock = lock(place);
         let naive = Naive::new(&path, Record::ReadyMade(Record::three_keys()));
         let mut naive_refusal =
             Contender::new(|| assert_eq!(naive.refusal().expect("it is held"), pid));
         let mut naive_status =
-            Contender::new(|| assert_eq!(live_holder(&path).expect("it is there"), Some(pid)));
+            Contender::new(|| assert_eq!(live_holder(&path).expect("it exists"), Some(pid)));
         let mut again = Contender::new(|| assert_eq!(naive.refusal().expect("it is held"), pid));
         row(
             "refusal, naive: create, open, read, kill(pid, 0)",
@@ -313,7 +313,7 @@ mod measured {
             assert_eq!(holder.map(|holder| holder.pid), Some(pid));
         });
         row("refusal, **portlock**", &compare(&mut naive_refusal, &mut ours, rounds));
-        // It takes for stale what is no bare pid.
+        // pidlock takes any record other than a bare pid for stale.
         let bare = place.file("bare");
         std::fs::write(&bare, pid.to_string()).expect("writes");
         let mut pidlock = Contender::new(|| {
@@ -336,7 +336,7 @@ mod measured {
         row("refusal, fslock: names no holder", &compare(&mut naive_refusal, &mut fslock, rounds));
 
         let mut again =
-            Contender::new(|| assert_eq!(live_holder(&path).expect("it is there"), Some(pid)));
+            Contender::new(|| assert_eq!(live_holder(&path).expect("it exists"), Some(pid)));
         row(
             "status of a held lock, naive: open, read, kill(pid, 0)",
             &compare(&mut naive_status, &mut again, rounds),
@@ -346,7 +346,7 @@ mod measured {
         });
         row("status of a held lock, **portlock**", &compare(&mut naive_status, &mut ours, rounds));
         drop(held);
-        std::fs::remove_file(&path).expect("it is there");
+        std::fs::remove_file(&path).expect("it exists");
 
         let mut naive_free = Contender::new(|| assert!(File::open(&path).is_err()));
         let mut ours = Contender::new(|| {
@@ -357,7 +357,7 @@ mod measured {
             &compare(&mut naive_free, &mut ours, rounds),
         );
 
-        let leave = || std::fs::write(&path, stage.dead.to_bytes()).expect("writes");
+        let leave = || std::fs::write(&path, records.dead.to_bytes()).expect("writes");
         let naive_reclaim = || {
             Contender::prepared(leave, || naive.reclaim_and_release().expect("its holder is dead"))
         };
@@ -368,7 +368,7 @@ mod measured {
         let mut ours = Contender::prepared(leave, || {
             let guard = lock.try_acquire().expect("its holder is dead");
             assert!(guard.recovered_from().is_some());
-            guard.release().expect("is ours");
+            guard.release().expect("held");
         });
         row("reclaim and release, **portlock**", &compare(&mut naive_reclaim(), &mut ours, rounds));
     }

@@ -1,16 +1,17 @@
-//! The command as a whole process, beside `flock(1)` and the agent that it replaces.
+//! The command as a whole process, next to `flock(1)` and the agent that it replaces.
 //!
-//! `cargo bench -p portlock-bench --bench command`. Each runs `true`, and the time is from the start of
-//! the process to its end. `PORTLOCK_BENCH_ROUNDS` gives the rounds for each ratio, otherwise 300,
-//! `PORTLOCK_BENCH_DIRS` the directories. What is not to be had here is said in capitals.
+//! `cargo bench -p portlock-bench --bench command`. Each runs `true`, and the time is from the
+//! start of the process to its end. `PORTLOCK_BENCH_ROUNDS` gives the rounds for each ratio,
+//! otherwise 300, `PORTLOCK_BENCH_DIRS` the directories. Missing programs are reported as NOT
+//! MEASURED.
 //!
-//! The child that becomes the command is portlock once more. On ext4 on 2 busy cores, medians of 300,
-//! against `true` alone in the same rounds: `run` 2.0 ms (3.3 times) while portlock held the lock
-//! itself, 3.3 ms (5.0 times) since the command holds it; `-F` 2.9 times.
+//! The child that becomes the command is a second portlock. On ext4 on 2 busy cores, medians of
+//! 300, against `true` alone in the same rounds: `run` 2.0 ms (3.3 times) while portlock held the
+//! lock itself, 3.3 ms (5.0 times) since the command holds it; `-F` 2.9 times.
 
 #[cfg(not(unix))]
 fn main() {
-    println!("not measured here: flock(1) is Unix's");
+    println!("not measured here: flock(1) needs Unix");
 }
 
 #[cfg(unix)]
@@ -34,7 +35,7 @@ mod measured {
 
     use crate::published;
 
-    /// What an agent does with its lock, around a process that does nothing.
+    /// An agent's use of its lock, around an empty process.
     const AGENT: &str = "
         import { spawnSync } from 'node:child_process';
         import { acquireLock, releaseLockSync } from './lock.mjs';
@@ -74,7 +75,7 @@ mod measured {
         println!("\nload {}", load());
     }
 
-    /// How it is made, and by how much fewer rounds it is measured.
+    /// Name, command, and the divisor of the number of rounds.
     type Row = (&'static str, Box<dyn Fn() -> Command>, usize);
 
     fn commands(place: &Place, portlock: &Path) -> Vec<Row> {
@@ -94,7 +95,7 @@ mod measured {
             ("`portlock run -o 5338 true`", &["run", "-o", "5338", "true"]),
             ("`portlock status 5338`", &["status", "5338"]),
             (
-                "`portlock run -F 5338 true`: reclaims what the one before left",
+                "`portlock run -F 5338 true`: reclaims the file of the previous run",
                 &["run", "-F", "5338", "true"],
             ),
         ] {
@@ -134,8 +135,7 @@ mod measured {
         path.to_str().expect("UTF-8")
     }
 
-    /// From the start to the end of the process, which must succeed; `-F` leaves a file that the
-    /// next one reclaims, and says so.
+    /// From the start to the end of the process, which must succeed.
     fn running(command: impl Fn() -> Command) -> Contender<'static> {
         let mut made = command();
         made.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -146,7 +146,7 @@ mod measured {
 
     // ---- the agent --------------------------------------------------------------------------------
 
-    /// The published lock with what uses it, or why it is not to be had here.
+    /// The published lock and its users, or the reason why it is not available.
     fn scripts(place: &Path) -> Result<PathBuf, String> {
         let lock = published::published_lock()?;
         let scripts = place.join("scripts");

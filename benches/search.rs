@@ -1,14 +1,14 @@
-//! The explorer of the model beside a peer engine, `stateright`, on the same successors.
+//! The explorer of the model next to a peer engine, `stateright`, on the same successors.
 //!
-//! `cargo bench -p portlock-bench --bench search`. Both go breadth first through the same reduced,
-//! canonical states of one scenario, made by the same code, and both check that at most one holds.
-//! They must find the same number of states. Each runs in a process of its own, for its peak memory.
-//! `PORTLOCK_BENCH_ROUNDS` gives the rounds, otherwise 5; the ratios are medians of the rounds.
+//! `cargo bench -p portlock-bench --bench search`. Both search the same reduced, canonical states
+//! of one scenario breadth first, made by the same code, and both check that at most one holds.
+//! They must find the same number of states. Each runs in a separate process, for its peak memory.
+//! `PORTLOCK_BENCH_ROUNDS` sets the rounds, otherwise 5; the ratios are medians of the rounds.
 //!
-//! Base with three participants and 2 crashes, 367,422 states, on two cores at load 1.8: the explorer goes
-//! through 1.2 times as many states a second, with one thread and with two, in 0.60 (one thread) and
-//! 0.80 (two) of the bytes a state. Its fingerprints have 128 bits, those of the peer 64. Making the
-//! successors, which both share, is most of the time.
+//! Base with three participants and 2 crashes, 367,422 states, on two cores at load 1.8: the
+//! explorer visits 1.2 times as many states a second, with one thread and with two, in 0.60 (one
+//! thread) and 0.80 (two) of the bytes a state. Its fingerprints have 128 bits, those of the peer
+//! 64. Most of the time is the computation of successors, which both share.
 
 use std::process::Command;
 use std::time::Instant;
@@ -47,7 +47,7 @@ fn main() {
         let mut last = Vec::new();
         for _ in 0..rounds {
             let [ours, theirs] = ["explorer", "stateright"].map(|engine| apart(engine, threads));
-            assert_eq!(ours.states, theirs.states, "they go through the same states");
+            assert_eq!(ours.states, theirs.states, "they visit the same states");
             speed.push(ours.rate() / theirs.rate());
             memory.push(ours.bytes_a_state() / theirs.bytes_a_state());
             last = vec![("explorer", ours), ("stateright", theirs)];
@@ -62,17 +62,17 @@ fn main() {
     println!("\nload {}", load());
 }
 
-/// What is searched. A test of the bench itself takes a smaller one.
+/// The searched scenario. A test of the bench itself uses a smaller one.
 fn scenario() -> Scenario {
     let participants = if measures() { 3 } else { 2 };
     Scenario { properties: Property::P1.only(), ..Scenario::base(participants) }
 }
 
-/// What one search took.
+/// The cost of one search.
 struct Measured {
     states: usize,
     seconds: f64,
-    /// At the peak, beyond what the process had before.
+    /// The growth to the peak.
     bytes: u64,
 }
 
@@ -86,7 +86,7 @@ impl Measured {
     }
 }
 
-/// Runs an engine in a process of its own.
+/// Runs an engine in a separate process.
 fn apart(engine: &str, threads: usize) -> Measured {
     let this = std::env::current_exe().expect("the path of this bench");
     let mut command = Command::new(this);
@@ -102,7 +102,7 @@ fn apart(engine: &str, threads: usize) -> Measured {
     Measured { states, seconds, bytes: bytes.parse().expect("a number") }
 }
 
-/// Measures a search, which returns how many states it found.
+/// Measures a search, which returns its number of states.
 fn measured(search: impl FnOnce() -> usize) -> Measured {
     let (before, began) = (memory("VmRSS:"), Instant::now());
     let states = search();
@@ -144,13 +144,13 @@ fn peer(threads: usize) -> Measured {
     })
 }
 
-/// The scenario as stateright has it.
+/// The scenario as a stateright model.
 struct Peer {
     scenario: Scenario,
     reduction: Reduction,
 }
 
-/// A move, and the state that it leads to.
+/// A move, and its resulting state.
 #[derive(Debug, Clone, PartialEq)]
 struct Step {
     one: Move,

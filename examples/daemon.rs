@@ -1,16 +1,16 @@
 //! A daemon that holds its port's lock: `cargo run --example daemon -- 5338`.
 //!
-//! A lock belongs to the process that acquired it, and does not go with a fork. So the process that
-//! works acquires, and not the one that starts it:
+//! A lock belongs to the process that acquired it; a forked child does not inherit it. So the
+//! daemon acquires, not its starter:
 //!
-//! 1. The starter runs this program again, in the background, and reads what it says on its standard
-//!    error, which is a pipe.
-//! 2. The daemon leaves the terminal's session, acquires, says that it is ready, and gives the pipe
-//!    away. What fails before that, it says there.
-//! 3. The starter passes on what was said, and exits with the outcome. The record in the lock file
-//!    names the daemon.
+//! 1. The starter runs this program again, in the background, with a pipe as its standard error,
+//!    and reads from it.
+//! 2. The daemon leaves the terminal's session, acquires, reports that it is ready, and closes the
+//!    pipe. It reports earlier failures there.
+//! 3. The starter prints the report, and exits with the outcome. The record in the lock file names
+//!    the daemon.
 //!
-//! INT or TERM ends the daemon. In a directory of its own: `PORTLOCK_DIR=/tmp/locks`.
+//! INT or TERM ends the daemon. To use another directory: `PORTLOCK_DIR=/tmp/locks`.
 
 #[cfg(unix)]
 fn main() -> std::process::ExitCode {
@@ -47,7 +47,7 @@ pub(crate) mod daemon {
     use signal_hook::consts::{SIGINT, SIGTERM};
     use signal_hook::iterator::Signals;
 
-    /// The last that a daemon says.
+    /// The daemon's last report.
     const READY: &str = "ready\n";
 
     /// Starts `daemon`, and returns its pid once it holds the lock.
@@ -56,7 +56,7 @@ pub(crate) mod daemon {
         let mut daemon = daemon.spawn()?;
         let mut said = String::new();
         if let Some(mut pipe) = daemon.stderr.take() {
-            // Until the daemon has given it away, or has ended.
+            // Reads until the daemon has closed it, or has ended.
             pipe.read_to_string(&mut said)?;
         }
         match said.strip_suffix(READY) {
@@ -68,16 +68,16 @@ pub(crate) mod daemon {
         }
     }
 
-    /// The daemon's whole life.
+    /// Runs the daemon until a signal.
     pub(crate) fn run(port: u16) -> io::Result<()> {
         rustix::process::setsid()?;
-        // Before the lock is held: from then on somebody may look for its holder and end it.
+        // Before the acquire: a signal may arrive as soon as the record names this process.
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let lock = LockDir::user().and_then(|dir| dir.port(port)).map_err(io::Error::other)?;
         let guard = lock.try_acquire()?;
         eprint!("{READY}");
         rustix::stdio::dup2_stderr(File::options().write(true).open("/dev/null")?)?;
-        // Here a daemon works.
+        // The daemon's work goes here.
         signals.forever().next();
         guard.release().map_err(io::Error::other)
     }
@@ -85,5 +85,5 @@ pub(crate) mod daemon {
 
 #[cfg(not(unix))]
 fn main() {
-    eprintln!("a service of Windows is started by the system, and acquires as any other program");
+    eprintln!("on Windows the system starts services; they acquire like any other program");
 }

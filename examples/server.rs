@@ -1,11 +1,11 @@
 //! A server that holds its port's lock: `cargo run --example server -- 5338`.
 //!
-//! - It takes the lock first, before anything that costs (S10), and says who is in its way, with the
-//!   words that tools may search for beside it (S13).
-//! - The first INT or TERM (on Windows Ctrl-C) drains: it takes no more connections and ends when those that it has are
-//!   done. The second forces: it ends at once (S16), and the lock is released even so (S11).
+//! - It takes the lock first, before any expensive work (S10). A refusal names the holder, next to
+//!   the old message that tools may search for (S13).
+//! - The first INT or TERM (on Windows Ctrl-C) drains: it accepts no more connections and ends when
+//!   the open ones are done. The second ends it at once (S16), and still releases the lock (S11).
 //!
-//! It answers each line with the same line. In a directory of its own: `PORTLOCK_DIR=/tmp/locks`.
+//! It echoes each line. To use another directory: `PORTLOCK_DIR=/tmp/locks`.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
@@ -39,10 +39,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// The whole life of the server.
+/// Runs the server until it is drained.
 pub(crate) fn run(port: u16) -> Result<(), Box<dyn Error>> {
     let guard = lock(port)?;
-    // Before the port is bound: from then on somebody may see the server and send it a signal.
+    // Before the bind: a signal may arrive as soon as the server is reachable.
     let signals = Signals::new(ENDS)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     let address = listener.local_addr()?;
@@ -64,7 +64,7 @@ fn lock(port: u16) -> Result<Guard, Box<dyn Error>> {
     })
 }
 
-/// Serves until a signal comes and the connections are done.
+/// Serves until a signal arrives and the connections are done.
 fn serve(listener: &TcpListener, address: SocketAddr, mut signals: Signals) -> std::io::Result<()> {
     let draining = AtomicBool::new(false);
     let handle = signals.handle();
@@ -73,11 +73,11 @@ fn serve(listener: &TcpListener, address: SocketAddr, mut signals: Signals) -> s
         threads.spawn(move || {
             for signal in &mut signals {
                 if drains.swap(true, Ordering::Relaxed) {
-                    // No destructor runs, and the lock is released all the same.
+                    // No destructor runs, but the exit releases the lock.
                     std::process::exit(128 + signal);
                 }
                 println!("draining");
-                // A connection of our own lets the loop below look up.
+                // This connection wakes the accept loop below.
                 drop(TcpStream::connect(address));
             }
         });
@@ -97,7 +97,7 @@ fn serve(listener: &TcpListener, address: SocketAddr, mut signals: Signals) -> s
     Ok(())
 }
 
-/// Until the other side has no more to say.
+/// Echoes lines until the connection ends.
 fn echo(connection: TcpStream) {
     let mut answers = &connection;
     for line in BufReader::new(&connection).lines() {
@@ -108,7 +108,7 @@ fn echo(connection: TcpStream) {
     }
 }
 
-/// Ctrl-C and Ctrl-Break, in the manner of signals: an iterator, and a handle that ends it.
+/// Ctrl-C and Ctrl-Break with the interface of signals: an iterator, and a handle that ends it.
 #[cfg(windows)]
 mod console {
     use std::io;
@@ -120,14 +120,12 @@ mod console {
 
     impl Signals {
         pub(crate) fn new(_: ()) -> io::Result<Self> {
-            let (tell, told) = channel();
-            let teller = tell.clone();
-            // As INT has it. An error means that nobody listens any more.
-            let on_event = move || {
-                let _ = teller.send(Some(2));
-            };
+            let (sender, receiver) = channel();
+            let signals = Self(sender.clone(), receiver);
+            // The number of SIGINT. The send fails after the receiver is gone.
+            let on_event = move || _ = sender.send(Some(2));
             ctrlc::set_handler(on_event).map_err(io::Error::other)?;
-            Ok(Self(tell, told))
+            Ok(signals)
         }
 
         pub(crate) fn handle(&self) -> Handle {

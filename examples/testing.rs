@@ -1,11 +1,11 @@
-//! A program that takes its lock directory as a value, and the tests of it: a free lock, a held one,
-//! and one that a dead process left. `cargo test --example testing`.
+//! A program with its lock directory as a parameter, and its tests: a free lock, a held one, and a
+//! stale one. `cargo test --example testing`.
 //!
-//! In a directory of its own: `cargo run --example testing -- /tmp/locks`.
+//! To use another directory: `cargo run --example testing -- /tmp/locks`.
 
 use portlock::{AcquireError, Guard, LockDir};
 
-/// Starts the service, or says why not.
+/// Starts the service, or returns the reason why not.
 fn start(locks: &LockDir) -> Result<Guard, String> {
     let lock = locks.name("service").map_err(|error| error.to_string())?;
     match lock.try_acquire() {
@@ -33,9 +33,9 @@ mod tests {
 
     use super::*;
 
-    /// Each test has a directory of its own, which is removed at its end.
+    /// A temporary directory for each test.
     fn empty_dir() -> (tempfile::TempDir, LockDir) {
-        let directory = tempfile::tempdir().expect("there is room");
+        let directory = tempfile::tempdir().expect("a directory");
         let locks = LockDir::at(directory.path());
         (directory, locks)
     }

@@ -1,6 +1,6 @@
-//! Waits for a lock with a limit, and shows which process it waits for: `cargo run --example wait -- 5338 10`.
+//! Waits for a lock with a limit, and names the holder: `cargo run --example wait -- 5338 10`.
 //!
-//! In a directory of its own: `PORTLOCK_DIR=/tmp/locks`.
+//! To use another directory: `PORTLOCK_DIR=/tmp/locks`.
 
 use std::error::Error;
 use std::time::Duration;

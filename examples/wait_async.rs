@@ -1,6 +1,6 @@
-//! Waits for a lock in a task, until Enter is pressed: `cargo run --features tokio --example wait_async -- 5338`.
+//! Waits in a task until Enter: `cargo run --features tokio --example wait_async -- 5338`.
 //!
-//! The waiting task blocks no thread. In a directory of its own: `PORTLOCK_DIR=/tmp/locks`.
+//! The waiting task blocks no thread. To use another directory: `PORTLOCK_DIR=/tmp/locks`.
 
 use std::error::Error;
 

@@ -1,5 +1,5 @@
-//! Waits on Windows; and the command: exit codes, the job that ends its command with it, the
-//! console's events.
+//! The command on Windows: exit codes, the job that ends its command with it, console events. Also
+//! waits: those in `tests/waiting.rs` need /proc to detect a waiter, here it may arrive late.
 
 #![cfg(windows)]
 #![allow(unsafe_code)]
@@ -9,30 +9,23 @@ mod participant;
 use std::os::windows::process::CommandExt;
 use std::process::Command;
 
-use participant::{
-    Participant, Place, not_checked, outcome, reclaimed_from, refused_by, this_test_binary,
-};
+use participant::{Participant, Place, not_checked, outcome, reclaimed_from, refused_by};
 use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent};
 use windows_sys::Win32::System::Threading::CREATE_NEW_PROCESS_GROUP;
 
-/// `portlock run` with these options, in the directory of a place, whose lock it takes.
+/// `portlock run` with these options, which takes the lock of `place`.
 fn run(place: &Place, options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portlock"));
     command.arg("run").args(options).arg("--dir").arg(place.dir.path()).args(["x", "--"]);
     command
 }
 
-/// The same with a participant as its command, which answers through it.
+/// The same with a participant as its command, and the command's pid.
 fn run_participant(place: &Place, options: &[&str]) -> (Participant, u32) {
-    let binary = this_test_binary();
     let mut command = run(place, options);
-    command.arg(binary.get_program()).args(binary.get_args());
-    for (name, value) in binary.get_envs() {
-        command.env(name, value.expect("it is set"));
-    }
     command.creation_flags(CREATE_NEW_PROCESS_GROUP);
-    let mut portlock = Participant::start_as(command);
-    let commands = portlock.tell("pid").parse().expect("a number");
+    let mut portlock = Participant::start_within(command);
+    let commands = portlock.request("pid").parse().expect("a number");
     assert_ne!(commands, portlock.pid());
     (portlock, commands)
 }
@@ -44,14 +37,14 @@ fn waiter_acquires_when_holder_releases_or_dies() {
         let mut holder = Participant::holding(place.path());
         let mut waiter = Participant::start();
         waiter.order(&format!("{order} {}", place.path().display()));
-        assert_eq!(holder.tell("release"), "released");
+        assert_eq!(holder.request("release"), "released");
         assert_eq!(waiter.answer(), "held");
 
         let mut next = Participant::start();
         next.order(&format!("{order} {}", place.path().display()));
         waiter.kill();
         assert_eq!(next.answer(), reclaimed_from(waiter.pid()));
-        assert_eq!(next.tell("release"), "released");
+        assert_eq!(next.request("release"), "released");
         assert!(place.is_empty());
     }
 }
@@ -62,7 +55,7 @@ fn ended_wait_takes_no_lock_later() {
     let mut holder = Participant::holding(place.path());
     let mut waiter = Participant::start();
     let order = format!("acquire-within 50 {}", place.path().display());
-    assert_eq!(waiter.tell(&order), format!("timed out, held by pid {}", holder.pid()));
+    assert_eq!(waiter.request(&order), format!("timed out, held by pid {}", holder.pid()));
     let cancel = portlock::CancelToken::new().expect("an event");
     std::thread::scope(|threads| {
         let waits = threads
@@ -71,7 +64,7 @@ fn ended_wait_takes_no_lock_later() {
         let error = waits.join().expect("no panic").expect_err("it was cancelled");
         assert!(error.is_held(), "{error}");
     });
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     assert!(place.is_empty());
 }
 
@@ -90,7 +83,7 @@ fn whole_exit_code_of_command_is_passed_through() {
 }
 
 #[test]
-fn while_it_runs_others_are_refused_with_75() {
+fn concurrent_runs_are_refused_with_75() {
     let place = Place::new();
     let (mut portlock, _) = run_participant(&place, &[]);
     let held = refused_by(portlock.pid());
@@ -101,24 +94,24 @@ fn while_it_runs_others_are_refused_with_75() {
     assert!(place.is_empty());
 }
 
-/// The lock is free when portlock is dead, and so its command must be.
+/// The lock is free when portlock is dead, so its command must be dead too.
 #[test]
 fn killing_portlock_ends_its_command() {
     let place = Place::new();
     let (mut portlock, _) = run_participant(&place, &[]);
     portlock.kill();
-    assert!(portlock.will_answer_no_more(), "nobody has the command's end of the pipe any more");
+    assert!(portlock.reaches_end_of_answers(), "no process has the command's end of the pipe");
     let reclaimed = reclaimed_from(portlock.pid());
     assert_eq!(outcome(&place.try_acquire()), reclaimed);
 }
 
-/// The control, and what `-o` is for.
+/// The control, and the purpose of `-o`.
 #[test]
 fn command_with_close_outlives_killed_portlock() {
     let place = Place::new();
     let (mut portlock, commands) = run_participant(&place, &["-o"]);
     portlock.kill();
-    assert_eq!(portlock.tell("pid"), commands.to_string());
+    assert_eq!(portlock.request("pid"), commands.to_string());
     portlock.dismiss();
 }
 
@@ -131,8 +124,8 @@ fn ctrl_break_ends_only_the_command() {
         let reason = std::io::Error::last_os_error();
         return not_checked(&format!("Ctrl-C and Ctrl-Break: no console here ({reason})"));
     }
-    assert!(portlock.will_answer_no_more());
-    // What the system ends a process with that handles no Ctrl-C (STATUS_CONTROL_C_EXIT).
+    assert!(portlock.reaches_end_of_answers());
+    // The exit code of a process without a Ctrl-C handler (STATUS_CONTROL_C_EXIT).
     assert_eq!(portlock.status().code(), Some(0xC000_013A_u32 as i32));
     assert!(place.is_empty());
 }

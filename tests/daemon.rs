@@ -2,7 +2,7 @@
 
 #![cfg(unix)]
 
-// Of its two waits, this needs one.
+// This suite uses one of its two functions.
 #[allow(dead_code)]
 #[path = "participant/deadline.rs"]
 mod deadline;
@@ -18,10 +18,10 @@ use portlock::{Lock, LockDir};
 use deadline::must_return;
 use example::daemon;
 
-/// Set for a process that plays a part: the port.
+/// The port, set for the starter and the daemon.
 const PORT: &str = "PORTLOCK_TEST_DAEMON";
 
-/// Longer than any of it takes.
+/// Longer than any wait here takes.
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
@@ -34,7 +34,7 @@ fn the_daemon() {
     std::process::exit(i32::from(ran.is_err()));
 }
 
-/// Starts the daemon, says its pid, and exits.
+/// Starts the daemon, prints its pid, and exits.
 #[test]
 fn the_starter() {
     let Ok(port) = std::env::var(PORT) else { return };
@@ -57,7 +57,7 @@ fn part(test: &str, port: &str) -> Command {
     command
 }
 
-/// A directory of locks, and what a starter in it has printed and exited with.
+/// A temporary lock directory.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -69,7 +69,7 @@ impl Place {
         LockDir::at(self.0.path()).port(5338).expect("a port")
     }
 
-    /// What the starter says once it has exited.
+    /// Runs the starter, and returns its output.
     fn start(&self) -> Result<u32, String> {
         let mut starter = part("the_starter", "5338");
         starter.env("PORTLOCK_DIR", self.0.path());
@@ -82,7 +82,7 @@ impl Place {
     }
 }
 
-/// A daemon that was started, which is ended when this is dropped.
+/// A running daemon, which ends when this is dropped.
 struct Daemon(rustix::process::Pid);
 
 impl Daemon {
@@ -94,7 +94,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // The lock that it holds is looked at before, so the pid is its own.
+        // It holds the lock until then, so the pid is its own.
         let _ = rustix::process::kill_process(self.0, rustix::process::Signal::TERM);
     }
 }
@@ -108,7 +108,7 @@ fn a_daemon_holds_after_its_starter_has_exited() {
     assert_eq!(error.held().and_then(|held| held.holder.as_ref()).map(|it| it.pid), Some(pid));
     drop(daemon);
     let guard = place.lock().acquire_timeout(MINUTE).expect("it ends");
-    assert_eq!(guard.recovered_from(), None, "in order");
+    assert_eq!(guard.recovered_from(), None, "it has released");
 }
 
 #[test]

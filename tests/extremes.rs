@@ -1,5 +1,5 @@
-//! Numbers from outside at the ends of their ranges, in a record and in a file's metadata: every
-//! operation ends with an answer. A panic, or an overflow where that is checked, fails the test.
+//! Numbers at the ends of their ranges, in records and file times: every operation must return. A
+//! panic, or an overflow where that is checked, fails the test.
 
 #![cfg(unix)]
 #![allow(unsafe_code)]
@@ -16,7 +16,7 @@ use std::time::Duration;
 use portlock::{Holder, LockDir};
 use serde_json::{Value, json};
 
-use participant::{NOBODY, Participant, not_checked, outcome, refused_by};
+use participant::{DEAD_PID, Participant, not_checked, outcome, refused_by};
 
 /// Seconds at the ends of `time_t`, around 1970, and beyond the year 9999.
 const SECONDS: [libc::time_t; 8] = [
@@ -34,7 +34,7 @@ const NUMBERS: [u64; 7] =
     [0, 1, i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX - 1, u64::MAX, 1 << 53];
 
 #[test]
-fn every_operation_answers_whatever_the_numbers() {
+fn every_operation_returns_for_extreme_numbers() {
     let live = Participant::start();
     for dir in directories() {
         let dir = LockDir::at(dir.path());
@@ -52,7 +52,7 @@ fn every_operation_answers_whatever_the_numbers() {
     }
 }
 
-/// A record cannot be older than its process, if the file is newer.
+/// If the file is newer than the process, so is the record.
 #[test]
 fn extreme_file_time_evicts_no_live_agent() {
     let live = Participant::start();
@@ -65,15 +65,15 @@ fn extreme_file_time_evicts_no_live_agent() {
     }
 }
 
-/// The usual one for temporary files, and one whose files can have any time.
+/// The usual temporary directory, and one whose files can have any time.
 fn directories() -> Vec<tempfile::TempDir> {
     let mut dirs = vec![tempfile::tempdir().expect("a directory")];
-    // A disk's filesystem keeps times within some centuries, and moves others to their ends.
+    // A disk's filesystem limits times to some centuries.
     dirs.extend(tempfile::tempdir_in("/dev/shm"));
     let file = dirs[dirs.len() - 1].path().join("probe");
     fs::write(&file, b"").expect("writes");
     set_modified(&file, libc::time_t::MAX);
-    if fs::metadata(&file).expect("stands").mtime() != libc::time_t::MAX {
+    if fs::metadata(&file).expect("exists").mtime() != libc::time_t::MAX {
         not_checked("times at the ends of time_t: no filesystem here keeps them");
     }
     fs::remove_file(&file).expect("removes");
@@ -86,7 +86,7 @@ fn records(live: u32) -> Vec<Value> {
     let ours = guard.expect("free").holder().to_bytes();
     let ours: Value = serde_json::from_slice(&ours).expect("JSON");
     let mut records = Vec::new();
-    for pid in [live, std::process::id(), 1, NOBODY, i32::MAX as u32] {
+    for pid in [live, std::process::id(), 1, DEAD_PID, i32::MAX as u32] {
         let old = json!({ "pid": pid, "port": 5338 });
         let mut of_live = ours.clone();
         of_live["pid"] = pid.into();
@@ -123,7 +123,7 @@ fn records(live: u32) -> Vec<Value> {
     records
 }
 
-/// Whether the time of the file matters: that of an old-format record does.
+/// Whether the file's time matters: only for a record in the old format.
 fn is_dated(record: &Value) -> bool {
     record.get("boot").is_none()
 }

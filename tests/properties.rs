@@ -1,11 +1,11 @@
 //! Long random histories of every scenario of the model, on the shipped machines.
 //!
-//! A history is a [`Schedule`], as everywhere: what is found here is shortened, printed as a table,
-//! and replayed by the line below it. The seed is fixed, and printed; `PORTLOCK_SEED=1234` takes
-//! another, and `PORTLOCK_HISTORIES=100` a hundred times as many (the gate takes 4). What proptest
-//! finds it keeps in `tests/properties.proptest-regressions`, which is committed and run first.
+//! A history is a [`Schedule`]. A violation is shortened, printed as a table, and replayed by the
+//! line below it. The seed is fixed, and printed; `PORTLOCK_SEED=1234` sets another one, and
+//! `PORTLOCK_HISTORIES=100` runs a hundred times as many histories (the gate: 8). proptest saves
+//! violations in `tests/properties.proptest-regressions`, which is committed and run first.
 //!
-//! The fuzz target `schedule` runs the same engine and checks, led by coverage.
+//! The fuzz target `schedule` runs the same engine and checks, guided by coverage.
 
 #[path = "properties/histories.rs"]
 mod histories;
@@ -38,7 +38,7 @@ fn five_participants_keep_every_promise() {
 
 #[test]
 fn eight_participants_keep_every_promise() {
-    // With one on top of them in some scenarios, which makes eight; and eight where none is.
+    // Some scenarios add a participant to the seven, others need all eight.
     keep_every_promise(7, 4);
     keep_every_promise(8, 4);
 }
@@ -50,7 +50,7 @@ fn every_scenario_finds_a_wrong_protocol() {
 }
 
 #[test]
-fn every_variant_that_claims_random_is_found() {
+fn every_variant_claimed_by_random_histories_is_found() {
     let mut missed = Vec::new();
     for variant in all() {
         let Caught::Breaks { property, scenario, participants } = variant.caught else { continue };
@@ -59,7 +59,7 @@ fn every_variant_that_claims_random_is_found() {
         }
         let mut scenario =
             Scenario::named(scenario, participants).expect("a scenario of the model");
-        // A wrong protocol may break several.
+        // A wrong protocol may break several properties.
         scenario.properties = property.only();
         let ran = Ran::default();
         let of = Histories { scenario, protocol: variant.protocol };
@@ -91,9 +91,9 @@ proptest! {
         prop_assert_eq!(&schedule.to_string().parse::<Schedule>().unwrap(), &schedule);
     }
 
-    /// What is not a list of small numbers is refused.
+    /// Only lists of small numbers are accepted.
     #[test]
-    fn other_text_is_no_schedule(text in "[0-9/]{0,8}(x|/-1|/256|//|/)[0-9/]{0,8}") {
+    fn other_text_is_not_a_schedule(text in "[0-9/]{0,8}(x|/-1|/256|//|/)[0-9/]{0,8}") {
         let fine = text.split('/').all(|number| number.parse::<u8>().is_ok());
         prop_assert_eq!(text.parse::<Schedule>().is_ok(), fine);
     }

@@ -1,5 +1,5 @@
-//! The command on Windows: what its queries answer, what `clear` and `sweep` remove, how a wait ends.
-//! (What the words are, and everything else that no system differs in, is in `tests/cli`.)
+//! The command on Windows: queries, `clear`, `sweep` and waits. (Messages, and all else that is the
+//! same on every system, are in `tests/cli`.)
 
 #![cfg(windows)]
 
@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use participant::{Participant, must_return};
 use serde_json::{Value, json};
 
-/// A home directory with the locks of the default place.
+/// A home directory with the default lock directory.
 struct Home(tempfile::TempDir);
 
 struct Done {
@@ -45,7 +45,7 @@ impl Home {
         Done { code: ended.status.code(), out: text(ended.stdout), err: text(ended.stderr) }
     }
 
-    /// Exit code and answer of a query; of a list, of the one lock in it.
+    /// Exit code and output of a query; of a list, its only entry.
     fn answer(&self, arguments: &[&str]) -> (Option<i32>, Value) {
         let done = self.portlock(arguments);
         assert_eq!(done.err, "", "{arguments:?}");
@@ -57,7 +57,7 @@ impl Home {
     }
 
     fn is_empty(&self) -> bool {
-        fs::read_dir(self.locks()).expect("it stands").next().is_none()
+        fs::read_dir(self.locks()).expect("it exists").next().is_none()
     }
 }
 
@@ -77,8 +77,8 @@ fn held_lock_is_reported_with_holder_and_stays() {
     let mut holder = Participant::holding(&home.lock_file());
     let record = fs::read(home.lock_file()).expect("it can be read while it is held");
     for (query, code) in [(&["status", "--json", "5338"][..], 75), (&["list", "--json"], 0)] {
-        let (told, answer) = home.answer(query);
-        assert_eq!((told, &answer["state"]), (Some(code), &json!("held")), "{answer}");
+        let (found, answer) = home.answer(query);
+        assert_eq!((found, &answer["state"]), (Some(code), &json!("held")), "{answer}");
         assert_eq!(answer["holder"]["pid"], holder.pid());
     }
     let refused = format!("locked by pid {}", holder.pid());
@@ -95,13 +95,16 @@ fn held_lock_is_reported_with_holder_and_stays() {
     }
     let done = home.portlock(&["run", "-E", "9", "5338", "--", "cmd", "/c", "exit", "0"]);
     assert_eq!(done.code, Some(9));
-    assert_eq!((home.portlock(&["sweep"]).code, holder.tell("current")), (Some(0), "true".into()));
-    assert_eq!(fs::read(home.lock_file()).expect("it stands"), record);
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(
+        (home.portlock(&["sweep"]).code, holder.request("current")),
+        (Some(0), "true".into())
+    );
+    assert_eq!(fs::read(home.lock_file()).expect("it exists"), record);
+    assert_eq!(holder.request("release"), "released");
     assert!(home.is_empty());
 }
 
-/// A query cannot see whether the file is locked; who may remove it tries the lock.
+/// A query cannot see whether the file is locked; a removal tries the lock.
 #[test]
 fn lock_of_killed_holder_is_unknown_yet_reclaimable() {
     let home = Home::new();
@@ -129,7 +132,7 @@ fn each_usage_error_has_its_exit_code() {
     let home = Home::new();
     assert_eq!(home.portlock(&["run", "70000", "--", "cmd"]).code, Some(64));
     assert_eq!(home.portlock(&["run", "5338", "--", "there-is-no-such-program"]).code, Some(69));
-    assert!(home.is_empty(), "the lock is released again");
+    assert!(home.is_empty(), "the lock is released");
     fs::create_dir(home.lock_file()).expect("made");
     let done = home.portlock(&["run", "5338", "--", "cmd"]);
     assert_eq!(done.code, Some(73));

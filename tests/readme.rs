@@ -1,9 +1,8 @@
-//! The README, as a reader would try it: its length, its links, its example with the output, and its
-//! session at a shell.
+//! The README: its length, its links, its example with the output, and its shell session.
 
 #![cfg(unix)]
 
-// Of its two waits, this needs one.
+// This suite uses one of its two functions.
 #[allow(dead_code)]
 #[path = "participant/deadline.rs"]
 mod deadline;
@@ -17,10 +16,10 @@ use deadline::must_return;
 
 const README: &str = include_str!("../README.md");
 
-/// Longer than any of it takes.
+/// Longer than any wait here takes.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What README.md shows as the pid, the start and the home directory.
+/// The pid, the start and the home directory that README.md shows.
 const PID: &str = "20211";
 const SINCE: &str = "2026-11-28 19:21:20 UTC";
 const HOME: &str = "/home/me";
@@ -58,7 +57,7 @@ fn readme_links_lead_to_files() {
         return;
     }
     for link in here {
-        assert!(root.join(link).exists(), "README.md links to {link}, which is not there");
+        assert!(root.join(link).exists(), "README.md links to {link}, which does not exist");
     }
 }
 
@@ -68,7 +67,7 @@ fn readme_example_is_the_one_in_examples() {
     assert!(README.contains(&format!("```rust,no_run\n{example}```\n")), "{example}");
 }
 
-/// Not a test by itself: the example, in a process of its own.
+/// Not a test by itself: runs the example in a new process.
 #[test]
 fn the_example() {
     if std::env::var_os(EXAMPLE).is_some() {
@@ -94,7 +93,7 @@ fn readme_example_prints_what_is_shown() {
     let serves = lines
         .find_map(|line| Some(line.expect("text")).filter(|line| line.contains(" serves port ")))
         .expect("the first one serves");
-    // The harness says which test runs on the same line.
+    // The harness prints the test's name on the same line.
     let serves = &serves[serves.find("pid ").expect("its pid")..];
     let second = must_return("its end", || start().wait_with_output()).expect("it ends");
     assert_eq!(second.status.code(), Some(75));
@@ -110,7 +109,7 @@ fn readme_example_prints_what_is_shown() {
 }
 
 #[test]
-fn readme_session_goes_as_shown() {
+fn readme_session_runs_as_shown() {
     let home = tempfile::tempdir().expect("a directory");
     let programs = home.path().join("bin");
     std::fs::create_dir(&programs).expect("made");
@@ -146,7 +145,7 @@ impl Session {
         if let Some(command) = command.strip_suffix(" &") {
             let started = self.shell(&format!("exec {command}")).stdout(Stdio::null()).spawn();
             let started = self.background.insert(Ended(started.expect("it starts"))).0.id();
-            // A person types the next command when this one runs.
+            // The next command must run when this one holds.
             let until = Instant::now() + MINUTE;
             while self.output("portlock status 5338").status.code() != Some(75) {
                 assert!(Instant::now() < until, "{started} does not hold");
@@ -157,7 +156,7 @@ impl Session {
         let pid = self.background.as_ref().expect("one runs in the background").0.id();
         let output = self.output(&command.replace(PID, &pid.to_string()));
         if command.starts_with("kill ") {
-            // Whose lock file is left: the kill has been carried out.
+            // Its lock file is left. Waits until the kill has taken effect.
             self.background.as_mut().expect("it ran").0.wait().expect("it has ended");
         }
         let printed = [output.stderr, output.stdout].concat();
@@ -179,13 +178,13 @@ impl Drop for Ended {
     }
 }
 
-/// The first block of README.md that begins so.
+/// The first block of README.md with this beginning.
 fn block(begin: &str) -> &'static str {
     let (_, rest) = README.split_once(begin).expect("README.md has such a block");
     rest.split_once("```").expect("it ends").0
 }
 
-/// With the pid, the time and the home directory of the README.
+/// Replaces the pid, the time and the home directory by those of the README.
 fn as_shown(printed: &str, pid: u32, home: &Path) -> String {
     let mut shown = printed
         .replace(&format!("pid {pid} "), &format!("pid {PID} "))

@@ -1,5 +1,5 @@
-//! The example server (examples/server.rs), as a real process: the rows of the original that are
-//! about a program and not about a lock (S10, S13, S15, S16).
+//! The example server (examples/server.rs), as a real process: the requirements for a program and
+//! not for a lock (S10, S13, S15, S16).
 
 #![cfg(unix)]
 #![allow(unsafe_code)]
@@ -20,7 +20,7 @@ use portlock::LockDir;
 
 const PORT: &str = "PORTLOCK_TEST_SERVER";
 
-/// Plays the server where the environment says so; by itself it only checks that nobody does.
+/// The server, if the environment names its port.
 #[test]
 fn the_server() {
     let Ok(port) = std::env::var(PORT) else { return };
@@ -37,15 +37,15 @@ struct Place {
 }
 
 impl Place {
-    /// A directory of locks, and a port that nobody else has for as long as the listener lives.
+    /// A lock directory, and a port that is bound while the listener lives.
     fn bound() -> (Self, TcpListener) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("some port is free");
         let port = listener.local_addr().expect("it is bound").port();
         (Self { dir: tempfile::tempdir().expect("a directory"), port }, listener)
     }
 
-    /// A directory of locks, and a server of a port that was free. Where another program has bound
-    /// it before the server could, it is another port's.
+    /// A lock directory, and a server on a free port. Retries if another program binds the port
+    /// first.
     fn serving() -> (Self, Server) {
         let taken = std::io::Error::from_raw_os_error(libc::EADDRINUSE).to_string();
         loop {
@@ -76,7 +76,7 @@ impl Place {
     }
 
     fn is_empty(&self) -> bool {
-        std::fs::read_dir(self.dir.path()).expect("the directory stands").next().is_none()
+        std::fs::read_dir(self.dir.path()).expect("the directory exists").next().is_none()
     }
 }
 
@@ -86,16 +86,16 @@ struct Server {
 }
 
 impl Server {
-    fn until_it_says(&mut self, word: &str) {
+    fn wait_for(&mut self, word: &str) {
         assert!(self.says(word), "it ended without saying {word:?}");
     }
 
-    /// Reads on until it says this word, or has no more to say.
+    /// Reads until a line contains this word, or the output ends.
     fn says(&mut self, word: &str) -> bool {
         let mut line = String::new();
         while !line.contains(word) {
             line.clear();
-            let read = must_return("the server says more", || self.said.read_line(&mut line));
+            let read = must_return("the server prints a line", || self.said.read_line(&mut line));
             if read.expect("its output is text") == 0 {
                 return false;
             }
@@ -105,7 +105,7 @@ impl Server {
 
     fn signal(&self, signal: i32) {
         let pid = i32::try_from(self.child.id()).expect("a pid");
-        // SAFETY: a signal to a child of ours that has not been reaped.
+        // SAFETY: a signal to a child that has not been reaped.
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
 
@@ -120,7 +120,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It has ended, or a test has failed.
+        // It runs only if a test has failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -134,7 +134,7 @@ fn exchange(connection: &mut BufReader<TcpStream>, line: &str) {
     assert_eq!(answer.trim_end(), line);
 }
 
-/// The port is bound by somebody else as well, which a server that binds first would stumble over.
+/// The port is bound as well, so that a server that binds first would report that instead.
 #[test]
 fn s10_held_lock_fails_before_the_bind() {
     let (place, _bound) = Place::bound();
@@ -143,7 +143,7 @@ fn s10_held_lock_fails_before_the_bind() {
     assert_eq!(status.code(), Some(1));
     let words = format!("port {} is locked by pid {}", place.port, std::process::id());
     assert!(errors.contains(&words), "{errors}");
-    assert!(guard.is_still_held().expect("it stands"));
+    assert!(guard.is_still_held().expect("it can be checked"));
 }
 
 #[test]
@@ -172,12 +172,12 @@ fn s16_the_first_signal_drains_and_releases() {
         let mut connection = place.connect();
         exchange(&mut connection, "before");
         server.signal(signal);
-        server.until_it_says("draining");
-        // What it had begun goes on, and the lock is held for as long.
+        server.wait_for("draining");
+        // Open connections continue, and the lock is held until they end.
         exchange(&mut connection, "after");
         assert!(!place.is_empty());
         drop(connection);
-        server.until_it_says("drained");
+        server.wait_for("drained");
         let (status, errors) = server.end();
         assert!(status.success(), "{status}: {errors}");
         assert!(place.is_empty());
@@ -190,7 +190,7 @@ fn s16_forced_shutdown_still_releases() {
     let mut connection = place.connect();
     exchange(&mut connection, "before");
     server.signal(libc::SIGINT);
-    server.until_it_says("draining");
+    server.wait_for("draining");
     server.signal(libc::SIGTERM);
     let (status, errors) = server.end();
     assert_eq!(status.code(), Some(128 + libc::SIGTERM), "{errors}");

@@ -1,8 +1,7 @@
-//! The system calls of each operation on an idle machine, in order, as strace sees them, and why
-//! none of them can be left out.
+//! The system calls of each uncontended operation, in order, by strace, and the reason for each.
 //!
-//! Each is measured when it is done for the second time: what a process asks once (fork detection,
-//! host name, boot, pid namespace, its own start) must cost nothing then.
+//! Each operation is measured the second time: queries that a process makes once (fork detection,
+//! host name, boot, pid namespace, its own start) must not be repeated.
 
 #![cfg(target_os = "linux")]
 
@@ -12,11 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use participant::{
-    Participant, reclaimed_from, refused_by, sleeps_in_poll, strace_is_there, this_test_binary,
-    wait_until,
+    Participant, reclaimed_from, refused_by, sleeps_in_poll, strace_is_there, wait_until,
 };
 
-const ASKS_FOR_LIMIT: &str = "prlimit64(RLIMIT_FSIZE)";
+const LIMIT_QUERY: &str = "prlimit64(RLIMIT_FSIZE)";
 
 #[test]
 fn uncontended_acquire_makes_six_calls_and_release_four() {
@@ -27,40 +25,41 @@ fn uncontended_acquire_makes_six_calls_and_release_four() {
     assert_eq!(
         calls.of(warm.0),
         [
-            // Whose record it writes: a fork around the C library is noticed by this alone.
+            // The pid for the record: only this detects a fork that bypasses the C library.
             "getpid()",
-            // Exclusive: of all who try at once, one gets the file (P1).
+            // Exclusive: of all concurrent creates, one succeeds (P1).
             "openat(path, O_RDWR|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0600)",
             // Before the record: a file with a record and without a lock would be reclaimed (P3).
             "flock(file, LOCK_EX|LOCK_NB)",
-            // The record names the device: whether another mount shares the lock is judged by it.
+            // The record names the device, which shows whether another mount shares the lock.
             "statx(file)",
-            // One call, so that a reader sees nothing or all of it (P4).
+            // One call, so that a reader sees none or all of it (P4).
             // A write beyond the limit of the size of files would end the process (SIGXFSZ).
-            ASKS_FOR_LIMIT,
+            LIMIT_QUERY,
             "write(file, record)",
-            // Does the path still name it? A slow creator may have been reclaimed (P1). It has had
-            // one name since it was created, and has none if that was removed. (Where a filesystem
-            // does not count so, the path is looked at.) And the release needs its number.
+            // Does the path still name it? A slow creator may have been reclaimed (P1). The link
+            // count of a removed file is zero. (On filesystems without link counts the path is
+            // checked.) The release needs the inode.
             "statx(file)",
         ]
     );
     assert_eq!(
         calls.of(warm.1),
         [
-            // In such a child the lock is its parent's, and must be left alone (P2).
+            // In a forked child the lock is the parent's, and must be left alone (P2).
             "getpid()",
-            // Is it still ours? Somebody may have removed it, and another may hold by now (P2).
+            // Another process may have removed the file, and another may hold by now (P2).
             "statx(path)",
-            // While the kernel lock is held: a process that has the file open finds it locked or gone.
+            // While the kernel lock is held: a process that has the file open finds it locked or
+            // gone.
             "unlink(path)",
-            // A child that another thread is just forking shares the open file until it executes
-            // its program, and would keep the kernel lock until then.
+            // A child that another thread has just forked shares the open file until its exec, and
+            // would keep the kernel lock until then.
             "flock(file, LOCK_UN)",
             "close(file)",
         ]
     );
-    // The control: the first time does cost more, and the trace shows it.
+    // The control: the first time takes more calls, and the trace shows them.
     assert!(calls.of(acquire).len() > calls.of(warm.0).len(), "{:?}", calls.of(acquire));
     assert_eq!(calls.of(release), calls.of(warm.1));
 }
@@ -72,7 +71,7 @@ fn a_reclaim_of_a_dead_holders_file() {
     let mut dead = Participant::holding(&traced.path);
     dead.kill();
     let pid = dead.pid();
-    let reclaim = traced.tell_path("try", &reclaimed_from(pid));
+    let reclaim = traced.request_path("try", &reclaimed_from(pid));
     assert_eq!(
         traced.calls().of(reclaim),
         [
@@ -81,18 +80,18 @@ fn a_reclaim_of_a_dead_holders_file() {
             // A link, FIFO or device must not even be opened.
             "statx(path)",
             "openat(path, O_RDWR|O_NOCTTY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC)",
-            // What was opened is what was looked at: a regular file, of this number.
+            // The opened file is the checked one: a regular file with this inode.
             "statx(file)",
             // Its age, after the clock and before the content.
             "statx(file)",
-            // Without the lock: a creator at work must not find its lock busy. To the end of it.
+            // Without the lock, which an active creator must not find busy. Up to end of file.
             "pread64(file)",
             "pread64(file)",
             "flock(file, LOCK_EX|LOCK_NB)",
-            // Under the lock, since what was read before it may be another's by now.
+            // Again under the lock, because the content may have changed.
             "pread64(file)",
             "pread64(file)",
-            // The probe: no such process, by both accounts.
+            // The probe: both calls report no such process.
             &format!("openat(/proc/{pid}/stat) ENOENT"),
             &format!("kill({pid}, 0) ESRCH"),
             // After the lock and after the verdict, immediately before the act (P2).
@@ -100,11 +99,11 @@ fn a_reclaim_of_a_dead_holders_file() {
             "unlink(path)",
             "flock(file, LOCK_UN)",
             "close(file)",
-            // And then as if nothing had stood there.
+            // From here as without a file.
             "openat(path, O_RDWR|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0600)",
             "flock(file, LOCK_EX|LOCK_NB)",
             "statx(file)",
-            ASKS_FOR_LIMIT,
+            LIMIT_QUERY,
             "write(file, record)",
             "statx(file)",
         ]
@@ -117,7 +116,7 @@ fn a_refusal_by_a_live_holder() {
     traced.acquire_and_release();
     let holder = Participant::holding(&traced.path);
     let pid = holder.pid();
-    let refusal = traced.tell_path("try", &refused_by(pid));
+    let refusal = traced.request_path("try", &refused_by(pid));
     assert_eq!(
         traced.calls().of(refusal),
         [
@@ -130,9 +129,9 @@ fn a_refusal_by_a_live_holder() {
             "pread64(file)",
             "pread64(file)",
             "flock(file, LOCK_EX|LOCK_NB) EAGAIN",
-            // The probe: no zombie, and of the recorded start; so a process, and no thread of one.
+            // The probe: not a zombie, with the recorded start; so a process, not a thread.
             &format!("openat(/proc/{pid}/stat)"),
-            // Whoever is named had the file that the path names (P4).
+            // The named holder had the file that the path names (P4).
             "statx(path)",
             "flock(file, LOCK_UN)",
             "close(file)",
@@ -145,12 +144,12 @@ fn wait_takes_one_call_and_handover_nine() {
     let Some(mut traced) = Traced::start() else { return };
     traced.acquire_and_release();
     let mut holder = Participant::holding(&traced.path);
-    let pid = traced.participant.tell("pid").parse().expect("a pid");
+    let pid = traced.participant.request("pid").parse().expect("a pid");
     traced.orders += 1;
     traced.participant.order(&format!("acquire {}", traced.path.display()));
     // A file that is watched is tried once more before the wait.
     wait_until("the waiter is in ppoll", || sleeps_in_poll(pid));
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     assert_eq!(traced.participant.answer(), "held");
     traced.orders += 1;
     let wait = traced.orders - 1;
@@ -161,30 +160,31 @@ fn wait_takes_one_call_and_handover_nine() {
     assert_eq!(
         calls.of(wait)[blocked..],
         [
-            // A confirm, as for a refusal. No holder is probed: whichever it is, it is waited for.
+            // A confirm, as for a refusal. The holder is not probed, because any holder is waited
+            // for.
             "statx(path)",
-            // Whether the kernel sees all changes of a file here, or there are other machines'.
+            // Whether the filesystem is local, so that the kernel reports every change.
             "fstatfs(file)",
-            // A queue of this process's waits, kept for the next one, and the file in it.
+            // A queue, kept for the next wait, and a watch on the file.
             "inotify_init1(IN_NONBLOCK|IN_CLOEXEC)",
             "inotify_add_watch(path, IN_ATTRIB|IN_CLOSE_WRITE|IN_CLOSE_NOWRITE|IN_MOVE_SELF|IN_DONT_FOLLOW)",
-            // What happened before the file was in the queue is no event: so another look.
+            // Changes before the watch are not reported, so it checks again.
             "statx(path)",
             "flock(file, LOCK_EX|LOCK_NB) EAGAIN",
             "getpid()",
             // Blocks.
             "ppoll()",
-            // Released, so the path names it no longer: as after an unlink of our own.
+            // Released, so the path no longer names it. From here as without a file.
             "statx(path) ENOENT",
             "flock(file, LOCK_UN)",
             "close(file)",
             "openat(path, O_RDWR|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0600)",
             "flock(file, LOCK_EX|LOCK_NB)",
             "statx(file)",
-            ASKS_FOR_LIMIT,
+            LIMIT_QUERY,
             "write(file, record)",
             "statx(file)",
-            // The kernel has done so already.
+            // The kernel has already dropped the watch.
             "inotify_rm_watch()",
         ]
     );
@@ -193,20 +193,20 @@ fn wait_takes_one_call_and_handover_nine() {
 #[test]
 fn query_never_locks_or_writes() {
     let Some(mut traced) = Traced::start() else { return };
-    traced.tell_path("status", "the lock is free");
-    let free = traced.tell_path("status", "the lock is free");
+    traced.request_path("status", "the lock is free");
+    let free = traced.request_path("status", "the lock is free");
     let mut holder = Participant::holding(&traced.path);
     let pid = holder.pid();
-    let held = traced.tell_path("status", &format!("the lock is locked by pid {pid}"));
-    assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
+    let held = traced.request_path("status", &format!("the lock is locked by pid {pid}"));
+    assert_eq!(holder.request("pass-to-cat"), "spawned");
     holder.kill();
-    // "is locked", or "may be" in a container, where the locks whose taker is gone are not listed.
-    let left = traced.tell_path("status", "the lock ");
+    // "is locked", or "may be" in a container, where locks whose taker has ended are not listed.
+    let left = traced.request_path("status", "the lock ");
     let calls = traced.calls();
     assert_eq!(calls.of(free), ["statx(path) ENOENT"]);
     let opens = [
         "statx(path)",
-        // For reading alone: on overlayfs an open for writing makes another file.
+        // Read-only: on overlayfs an open for writing copies the file.
         "openat(path, O_RDONLY|O_NOCTTY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC)",
         "statx(file)",
         "statx(file)",
@@ -215,34 +215,34 @@ fn query_never_locks_or_writes() {
     ];
     let asks = format!("openat(/proc/{pid}/stat)");
     let ends = ["statx(path)", "close(file)"];
-    // That very process lives, so it holds the lock, whether it took the kernel lock or not.
+    // The recorded process lives, so it holds the lock, with or without the kernel lock.
     assert_eq!(calls.of(held), [&opens[..], &[&asks], &ends].concat());
-    // Does anybody have the kernel lock? Found out without trying it, for that could make an
+    // Whether any process has the kernel lock, without trying it, because that could make an
     // acquire fail. A list of many kernel locks is opened twice.
     let mut left = calls.of(left).to_owned();
     left.dedup();
     let gone = [format!("openat(/proc/{pid}/stat) ENOENT"), format!("kill({pid}, 0) ESRCH")];
     let gone = gone.each_ref().map(String::as_str);
-    let looks =
+    let reads =
         ["openat(/proc/self/mountinfo)", "openat(/proc/locks)", "openat(/proc/self/fdinfo/FILE)"];
     let mut opens = opens.to_vec();
     opens.dedup();
-    assert_eq!(left, [&opens[..], &gone[..], &looks[..], &ends[..]].concat());
+    assert_eq!(left, [&opens[..], &gone[..], &reads[..], &ends[..]].concat());
 }
 
-/// `stat` of a file on a dead network mount never returns; the names of open files and their locks
-/// are the kernel's own.
+/// `stat` of a file on a dead network mount never returns. The names of open files and their locks
+/// come from the kernel.
 #[test]
 fn search_for_lock_sharers_opens_no_foreign_file() {
     let Some(mut traced) = Traced::start() else { return };
     let mut holder = Participant::holding(&traced.path);
-    assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
+    assert_eq!(holder.request("pass-to-cat"), "spawned");
     holder.kill();
-    let refused = traced.tell_path("try", "refused, HolderExited, pid ");
+    let refused = traced.request_path("try", "refused, HolderExited, pid ");
     let calls = traced.calls();
     let calls = calls.of(refused);
     let search = calls.iter().position(|call| call == "openat(/proc)");
-    let search = &calls[search.expect("it looks for the processes that share the lock")..];
+    let search = &calls[search.expect("it searches for the processes that share the lock")..];
     assert!(search.iter().any(|call| call.starts_with("readlink(\"/proc/")), "{search:?}");
     assert!(search.iter().any(|call| call.contains("/fdinfo/")), "{search:?}");
     for call in search {
@@ -260,10 +260,10 @@ fn s9_nothing_renames() {
     traced.acquire_and_release();
     let mut dead = Participant::holding(&traced.path);
     dead.kill();
-    traced.tell_path("try", &reclaimed_from(dead.pid()));
-    traced.tell("release", "released");
+    traced.request_path("try", &reclaimed_from(dead.pid()));
+    traced.request("release", "released");
     let text = traced.finish();
-    assert!(text.contains("unlink"), "the control: the unlinks are seen");
+    assert!(text.contains("unlink"), "the control: the unlinks are traced");
     for renaming in ["rename", "link(", "linkat(", "exchangedata"] {
         let found = text.lines().find(|line| {
             line.contains(renaming) && !line.contains("unlink") && !line.contains("readlink")
@@ -274,7 +274,7 @@ fn s9_nothing_renames() {
 
 // ---- tracing ------------------------------------------------------------------------------------
 
-/// A participant under strace, and a lock of its own.
+/// A participant under strace, and a lock.
 struct Traced {
     dir: tempfile::TempDir,
     path: PathBuf,
@@ -283,42 +283,36 @@ struct Traced {
 }
 
 impl Traced {
-    /// `None` where strace is missing, which must not be in CI: a machine with Rust alone can run
-    /// the tests, and is told what it did not check.
+    /// `None` where strace is missing, which is reported, and fails in CI.
     fn start() -> Option<Self> {
         if !strace_is_there("the system calls") {
             return None;
         }
         let dir = tempfile::tempdir().expect("a directory");
-        let binary = this_test_binary();
         let mut strace = Command::new("strace");
-        // -f: the harness runs the test on a second thread. -s: enough to tell an answer.
+        // -f: the harness runs the test on a second thread. -s: enough to recognize an answer.
         strace.args(["-f", "-s", "16", "-o"]).arg(dir.path().join("trace"));
-        strace.arg(binary.get_program()).args(binary.get_args());
-        for (key, value) in binary.get_envs() {
-            strace.env(key, value.expect("set"));
-        }
         let path = dir.path().join("x.lock");
-        Some(Self { participant: Participant::start_as(strace), dir, path, orders: 0 })
+        Some(Self { participant: Participant::start_within(strace), dir, path, orders: 0 })
     }
 
-    /// Gives an order and checks that its answer begins so. Returns the number of the order.
-    fn tell(&mut self, order: &str, answer: &str) -> usize {
-        let said = self.participant.tell(order);
+    /// Sends an order and checks the start of its answer. Returns the number of the order.
+    fn request(&mut self, order: &str, answer: &str) -> usize {
+        let said = self.participant.request(order);
         assert!(said.starts_with(answer), "{order}: {said}");
         self.orders += 1;
         self.orders - 1
     }
 
-    fn tell_path(&mut self, order: &str, answer: &str) -> usize {
-        self.tell(&format!("{order} {}", self.path.display()), answer)
+    fn request_path(&mut self, order: &str, answer: &str) -> usize {
+        self.request(&format!("{order} {}", self.path.display()), answer)
     }
 
     fn acquire_and_release(&mut self) -> (usize, usize) {
-        (self.tell_path("try", "held"), self.tell("release", "released"))
+        (self.request_path("try", "held"), self.request("release", "released"))
     }
 
-    /// Lets the participant end, so that the trace is whole.
+    /// Ends the participant, which completes the trace.
     fn finish(self) -> String {
         self.participant.finish();
         std::fs::read_to_string(self.dir.path().join("trace")).expect("strace wrote the trace")
@@ -332,7 +326,7 @@ impl Traced {
     }
 }
 
-/// The calls that were made for each order.
+/// The calls for each order.
 struct Calls {
     by_order: Vec<Vec<String>>,
 }
@@ -342,8 +336,7 @@ impl Calls {
         &self.by_order[order]
     }
 
-    /// An order begins where a line is read from standard input and ends where the answer is
-    /// written: these two belong to the participant, and what is between to the order.
+    /// The calls of an order are those between the read of its line and the write of its answer.
     fn read(trace: &str, path: &Path) -> Self {
         let path = format!("\"{}\"", path.display());
         let (mut by_order, mut current, mut lock_file) = (Vec::new(), None, None);
@@ -362,8 +355,8 @@ impl Calls {
     }
 }
 
-/// A call in few words. `None` for what is not the crate's doing, and for all but the open of a
-/// file other than the lock file: how std reads one is its own affair.
+/// A short form of a call. `None` for calls that are not this crate's, and for std's calls on other
+/// files after their open.
 fn brief(call: &str, path: &str, lock_file: &mut Option<String>) -> Option<String> {
     let (call, result) = call.rsplit_once(" = ")?;
     let (name, arguments) = call.trim_end().strip_suffix(')')?.split_once('(')?;
@@ -373,7 +366,7 @@ fn brief(call: &str, path: &str, lock_file: &mut Option<String>) -> Option<Strin
     let brief = match name {
         // Memory.
         "mmap" | "munmap" | "mremap" | "brk" | "madvise" => return None,
-        // Where assertions are on, std checks before it closes a descriptor that it is open.
+        // With debug assertions, std checks that a descriptor is open before it closes it.
         "fcntl" if arguments.ends_with("F_GETFD") => return None,
         "openat" => {
             let opened = arguments.strip_prefix("AT_FDCWD, ").unwrap_or(arguments);
@@ -406,7 +399,7 @@ fn brief(call: &str, path: &str, lock_file: &mut Option<String>) -> Option<Strin
         "inotify_rm_watch" => return Some("inotify_rm_watch()".to_owned()),
         "ppoll" => format!("{name}()"),
         "fstatfs" if on_lock_file => "fstatfs(file)".to_owned(),
-        // The first pause has a random length, for which a seed is drawn once.
+        // The seed of the random pauses.
         "getrandom" => return None,
         "unlink" | "unlinkat" if arguments.contains(path) => "unlink(path)".to_owned(),
         "write" if on_lock_file => "write(file, record)".to_owned(),

@@ -1,4 +1,4 @@
-//! Feature `tracing`: what happens to a lock is an event.
+//! Feature `tracing`: the events of a lock.
 
 mod participant;
 
@@ -12,7 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use participant::{Participant, Place, outcome};
 
-/// What a subscriber writes.
+/// The output of a subscriber.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -77,18 +77,18 @@ fn a_lost_lock_is_a_warning() {
     for release in releases {
         let place = Place::new();
         let guard = place.try_acquire().expect("free");
-        fs::rename(place.path(), place.beside("aside")).expect("a person moves it");
+        fs::rename(place.path(), place.sibling("aside")).expect("it is moved");
         let said = events(|| release(guard));
         assert!(said.starts_with(" WARN portlock: the lock file was removed"), "{said}");
     }
 }
 
-/// A path that leads in circles: nothing can be looked up there, by any user.
+/// A symbolic link to itself, which no user can resolve.
 #[test]
 #[cfg(unix)]
 fn failed_release_in_drop_is_an_error() {
     let place = Place::new();
-    let (dir, aside) = (place.beside("dir"), place.beside("aside"));
+    let (dir, aside) = (place.sibling("dir"), place.sibling("aside"));
     let guard = portlock::Lock::at(dir.join("x.lock")).try_acquire().expect("free");
     fs::rename(&dir, &aside).expect("it is moved");
     std::os::unix::fs::symlink(&dir, &dir).expect("a link to itself");
@@ -97,6 +97,6 @@ fn failed_release_in_drop_is_an_error() {
     assert_eq!(
         fs::read(aside.join("x.lock")).expect("it stays"),
         b"{",
-        "and is no record any more"
+        "and the record is truncated"
     );
 }

@@ -1,7 +1,7 @@
-//! Waiting for a lock: woken by the release or the death of the holder, ended by a time-out that
-//! leaves nothing behind.
+//! Waits for a lock: woken by the release or the death of the holder, or ended by a timeout that
+//! leaves no pending acquire.
 //!
-//! Nothing here sleeps: that somebody waits is seen where the kernel lists who is blocked.
+//! No test sleeps: /proc shows that a waiter watches the file.
 
 #![cfg(target_os = "linux")]
 
@@ -23,7 +23,7 @@ use participant::{
     until_listening, wait_until,
 };
 
-/// Longer than any of it takes.
+/// Longer than any wait here takes.
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
@@ -31,10 +31,10 @@ fn release_wakes_waiter_with_nothing_recovered() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let mut waiter = Participant::waiting(place.path());
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     assert_eq!(waiter.answer(), "held");
-    assert_eq!(waiter.tell("current"), "true");
-    assert_eq!(waiter.tell("release"), "released");
+    assert_eq!(waiter.request("current"), "true");
+    assert_eq!(waiter.request("release"), "released");
     assert!(place.is_empty());
 }
 
@@ -45,7 +45,7 @@ fn death_of_holder_wakes_waiter_and_is_reported() {
     let mut waiter = Participant::waiting(place.path());
     holder.kill();
     assert_eq!(waiter.answer(), reclaimed_from(holder.pid()));
-    assert_eq!(waiter.tell("release"), "released");
+    assert_eq!(waiter.request("release"), "released");
     assert!(place.is_empty());
 }
 
@@ -55,13 +55,13 @@ fn waiters_each_acquire_once_exclusively() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let waiters: Vec<_> = (0..WAITERS).map(|_| Participant::waiting(place.path())).collect();
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     each_gets_it(&place, waiters);
 }
 
 fn each_gets_it(place: &Place, mut waiters: Vec<Participant>) {
     while !waiters.is_empty() {
-        // Whoever of them holds is the one that others are refused by; it has answered, or will.
+        // The refusal names the holder among them, which has answered or will.
         let held = loop {
             if let Some(error) = place.lock.try_acquire().err() {
                 let holder = error.held().and_then(|held| held.holder.as_ref());
@@ -73,8 +73,8 @@ fn each_gets_it(place: &Place, mut waiters: Vec<Participant>) {
         };
         let mut holder = waiters.swap_remove(held);
         assert_eq!(holder.answer(), "held");
-        assert_eq!(holder.tell("current"), "true");
-        assert_eq!(holder.tell("release"), "released");
+        assert_eq!(holder.request("current"), "true");
+        assert_eq!(holder.request("release"), "released");
         holder.finish();
     }
     assert!(place.is_empty());
@@ -84,10 +84,10 @@ fn each_gets_it(place: &Place, mut waiters: Vec<Participant>) {
 fn waiter_outwaits_command_that_inherited_the_lock() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
+    assert_eq!(holder.request("pass-to-cat"), "spawned");
     let mut waiter = Participant::waiting(place.path());
     holder.kill();
-    // The command has the file open, so the waiter still waits, whatever it did meanwhile.
+    // The command has the kernel lock, so the waiter must wait again.
     until_listening(waiter.pid());
     holder.dismiss();
     assert_eq!(waiter.answer(), reclaimed_from(holder.pid()));
@@ -100,9 +100,9 @@ fn killed_waiter_leaves_nothing_and_blocks_no_waiter() {
     let mut waiter = Participant::waiting(place.path());
     let mut next = Participant::waiting(place.path());
     waiter.kill();
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     assert_eq!(next.answer(), "held");
-    assert_eq!(next.tell("release"), "released");
+    assert_eq!(next.request("release"), "released");
     assert!(place.is_empty());
 }
 
@@ -112,9 +112,9 @@ fn timeout_reports_holder_and_leaves_nothing_pending() {
     let mut holder = Participant::holding(place.path());
     let mut waiter = Participant::start();
     let order = format!("acquire-within 30 {}", place.path().display());
-    assert_eq!(waiter.tell(&order), format!("timed out, held by pid {}", holder.pid()));
-    assert_eq!(holder.tell("release"), "released");
-    // It has had its answer and lives, and the lock is everybody's.
+    assert_eq!(waiter.request(&order), format!("timed out, held by pid {}", holder.pid()));
+    assert_eq!(holder.request("release"), "released");
+    // The waiter is alive after its timeout, and the lock is free for all.
     assert!(place.is_empty());
     assert_eq!(outcome(&place.lock.try_acquire()), "held");
     assert_eq!(waiter.try_acquire(place.path()), "held");
@@ -126,11 +126,11 @@ fn acquire_within_the_timeout_succeeds() {
     let mut holder = Participant::holding(place.path());
     let mut waiter = Participant::start();
     waiter.order(&format!("acquire-within 3600000 {}", place.path().display()));
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     assert_eq!(waiter.answer(), "held");
 }
 
-/// One that has been told to acquire within an hour, and has the file watched.
+/// A waiter with a limit of an hour, which has the file watched.
 fn listening(place: &Place) -> Participant {
     listening_by("acquire-within 3600000", place)
 }
@@ -148,13 +148,13 @@ fn timed_waiter_acquires_after_release_or_death() {
         let place = Place::new();
         let mut holder = Participant::holding(place.path());
         let mut waiter = listening(&place);
-        assert_eq!(holder.tell("release"), "released");
+        assert_eq!(holder.request("release"), "released");
         assert_eq!(waiter.answer(), "held");
 
         let mut next = listening(&place);
         waiter.kill();
         assert_eq!(next.answer(), reclaimed_from(waiter.pid()));
-        assert_eq!(next.tell("release"), "released");
+        assert_eq!(next.request("release"), "released");
         assert!(place.is_empty());
     }
 }
@@ -165,7 +165,7 @@ fn timed_waiters_each_acquire_once_exclusively() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let waiters: Vec<_> = (0..WAITERS).map(|_| listening(&place)).collect();
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     each_gets_it(&place, waiters);
 }
 
@@ -179,14 +179,14 @@ fn mixed_waiters_each_acquire_once_exclusively() {
         waiters.push(listening(&place));
         waiters.push(listening_by("acquire-in-a-task", &place));
     }
-    // Who is killed while it waits, in whatever way, keeps nobody waiting.
+    // A killed waiter of any kind blocks no other one.
     Participant::waiting(place.path()).kill();
     listening_by("acquire-in-a-task", &place).kill();
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     each_gets_it(&place, waiters);
 }
 
-/// The number of queues is limited for each user (`max_user_instances`).
+/// The kernel limits the number of queues for each user (`max_user_instances`).
 #[test]
 fn waiter_without_a_watch_polls_and_acquires() {
     for order in ["acquire-within 3600000", "acquire-in-a-task"] {
@@ -196,25 +196,25 @@ fn waiter_without_a_watch_polls_and_acquires() {
 
 fn without_a_watch(order: &str) {
     let place = Place::new();
-    let everybody = fs::Permissions::from_mode(0o777);
-    fs::set_permissions(place.dir.path(), everybody).expect("open to all");
+    let open = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(place.dir.path(), open).expect("open to all");
     let mut waiter = Participant::start();
-    // A user of this process alone: another one that takes all queues would leave it none.
+    // A user id for this test process only: a concurrent test would use up the same queues.
     let become_user = format!("become-user {}", 20_000 + std::process::id() % 40_000);
-    let became = waiter.tell(&become_user);
+    let became = waiter.request(&become_user);
     if became != "done" {
-        // Our own would be missed by whatever else this user runs.
+        // Without another user the queues of the current one would be used up.
         return not_checked(&format!("a wait without watches: {became}"));
     }
-    let taken: usize = waiter.tell("take-all-watches").parse().expect("a number");
+    let taken: usize = waiter.request("take-all-watches").parse().expect("a number");
     assert!(taken > 0);
     let mut holder = Participant::start();
-    assert_eq!(holder.tell(&become_user), "done");
+    assert_eq!(holder.request(&become_user), "done");
     assert_eq!(holder.try_acquire(place.path()), "held");
     waiter.order(&format!("{order} {}", place.path().display()));
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     assert_eq!(waiter.answer(), "held");
-    assert_eq!(waiter.tell("take-all-watches"), "0", "none came free");
+    assert_eq!(waiter.request("take-all-watches"), "0", "no queue became free");
 }
 
 fn until(token: &CancelToken) -> WaitOptions<'static> {
@@ -226,20 +226,20 @@ fn cancelled_acquire_reports_holder_and_leaves_nothing_pending() {
     let place = Place::new();
     let holder = Participant::holding(place.path());
     let cancel = CancelToken::new().expect("two descriptors");
-    let told = std::thread::scope(|threads| {
+    let ended = std::thread::scope(|threads| {
         let waits = threads.spawn(|| place.lock.acquire_with(until(&cancel).timeout(MINUTE)));
         until_listening(std::process::id());
         cancel.cancel();
         waits.join().expect("no panic")
     });
-    assert_eq!(outcome(&told), format!("cancelled, held by pid {}", holder.pid()));
-    let message = told.expect_err("cancelled").to_string();
+    assert_eq!(outcome(&ended), format!("cancelled, held by pid {}", holder.pid()));
+    let message = ended.expect_err("cancelled").to_string();
     assert!(message.starts_with("stopped waiting: "), "{message}");
     drop(holder);
     assert!(outcome(&place.lock.try_acquire()).starts_with("held, reclaimed from"));
 
-    // Told before: one try, and no wait.
-    let guard = place.lock.acquire_with(until(&cancel)).expect("nobody holds it");
+    // Cancelled before: one try, and no wait.
+    let guard = place.lock.acquire_with(until(&cancel)).expect("free");
     let error = place.lock.acquire_with(until(&cancel)).expect_err("it is held");
     assert!(matches!(&error, AcquireError::Cancelled { held, .. }
         if held.holder.as_ref() == Some(guard.holder())));
@@ -249,16 +249,16 @@ fn cancelled_acquire_reports_holder_and_leaves_nothing_pending() {
 fn unused_cancel_token_leaves_the_timeout() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    let (told, tell) = UnixStream::pair().expect("a pair");
-    let cancel = CancelToken::from_fd(told);
+    let (readable, writable) = UnixStream::pair().expect("a pair");
+    let cancel = CancelToken::from_fd(readable);
     let limit = Duration::from_millis(20);
     let timed_out = place.lock.acquire_with(until(&cancel).timeout(limit));
     assert_eq!(outcome(&timed_out), format!("timed out, held by pid {}", holder.pid()));
     assert!(!cancel.is_cancelled());
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     assert_eq!(outcome(&place.lock.acquire_with(until(&cancel).timeout(limit))), "held");
-    drop(tell);
-    // A child that another test is just starting has its other end as well, until it executes.
+    drop(writable);
+    // A child that another test has just forked has its other end open, until its exec.
     wait_until("its other end is closed", || cancel.is_cancelled());
 }
 
@@ -270,24 +270,24 @@ fn guard_keeps_no_descriptor_of_its_token() {
     let _guard = place.lock.acquire_with(until(&token)).expect("free");
     drop(token);
     writable.set_nonblocking(true).expect("a socket");
-    // A child that another test is just starting has it as well, until it executes.
+    // A child that another test has just forked has the token open, until its exec.
     wait_until("no descriptor of the token is open", || {
         writable.write(&[0]).is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
     });
 }
 
-/// How many threads of this process have this name and sleep.
+/// The number of sleeping threads of this process with this name.
 fn asleep(name: &str) -> usize {
-    let of_it = format!("({name}) S ");
+    let sleeping = format!("({name}) S ");
     let tasks = fs::read_dir("/proc/self/task").expect("/proc is there").flatten();
     let stats = tasks.flat_map(|task| fs::read_to_string(task.path().join("stat")));
-    stats.filter(|stat| stat.contains(&of_it)).count()
+    stats.filter(|stat| stat.contains(&sleeping)).count()
 }
 
 #[test]
 fn only_first_of_200_threads_contends_for_file() {
     const THREADS: usize = 200;
-    const NAME: &str = "in-line";
+    const NAME: &str = "queued";
     let place = Place::new();
     let held = place.lock.try_acquire().expect("free");
     let take_part = |number: usize| {
@@ -296,7 +296,7 @@ fn only_first_of_200_threads_contends_for_file() {
             _ => place.lock.acquire_timeout(Duration::from_secs(3600)),
         };
         let guard = acquired.expect("nothing failed");
-        let alone = place.beside("alone");
+        let alone = place.sibling("alone");
         File::create_new(&alone).expect("one at a time");
         fs::remove_file(&alone).expect("one at a time");
         guard.release().expect("held until then");
@@ -307,13 +307,13 @@ fn only_first_of_200_threads_contends_for_file() {
             let thread = std::thread::Builder::new().name(NAME.into()).stack_size(256 << 10);
             thread.spawn_scoped(scope, move || take_part(number)).expect("a thread");
         }
-        // In the line, or at the file. Twice, since one that is just awake may be missed once.
+        // In the queue, or at the file. Checked twice, because a thread may be awake for a moment.
         wait_until("all threads sleep", || (0..2).all(|_| asleep(NAME) == THREADS));
         let (open, _) = descriptors::open_and_watched(place.path());
         held.release().expect("held until then");
         open
     });
-    // The holder and one who waits; and some who look, as each does once a second.
+    // The holder, the first waiter, and some that recheck, as each does once a second.
     assert!((2..10).contains(&open), "{open} have it open");
     assert!(place.is_empty());
 }
@@ -321,20 +321,19 @@ fn only_first_of_200_threads_contends_for_file() {
 #[test]
 fn zero_timeout_is_a_try_and_max_unlimited() {
     let place = Place::new();
-    let guard = place.lock.acquire_timeout(Duration::MAX).expect("nobody holds it");
+    let guard = place.lock.acquire_timeout(Duration::MAX).expect("free");
     let error = place.lock.acquire_timeout(Duration::ZERO).expect_err("it is held");
     let AcquireError::Timeout { held, limit, .. } = &error else { panic!("{error:?}") };
     assert_eq!(held.holder.as_ref(), Some(guard.holder()));
     assert_eq!(*limit, Duration::ZERO);
 }
 
-/// An agent of the old format takes no kernel lock: there is nothing to wait for in the kernel.
+/// A legacy agent takes no kernel lock, so the waiter must poll.
 #[test]
-fn live_agent_of_old_format_is_polled() {
+fn live_legacy_agent_is_polled() {
     let place = Place::new();
     let mut agent = Participant::start();
-    let started = humantime::format_rfc3339_millis(SystemTime::now());
-    let record = format!("{{\"pid\":{},\"port\":1,\"startedAt\":\"{started}\"}}", agent.pid());
+    let record = participant::old_record(agent.pid(), SystemTime::now());
     fs::write(place.path(), record).expect("the agent's file");
     let mut waiter = Participant::start();
     waiter.order(&format!("acquire {}", place.path().display()));
@@ -342,7 +341,7 @@ fn live_agent_of_old_format_is_polled() {
     assert_eq!(waiter.answer(), reclaimed_from(agent.pid()));
 }
 
-/// Waits in every way in turn, with the reports of the holder.
+/// Calls `way` with every way to wait.
 fn each_way(mut way: impl FnMut(&dyn Fn(&Lock, WaitOptions<'_>) -> Result<Guard, AcquireError>)) {
     let token = CancelToken::new().expect("two descriptors");
     way(&|lock, options| must_return("a wait", || lock.acquire_with(options)));
@@ -370,10 +369,10 @@ fn wait_reports_each_holder_in_turn() {
             reported.push(held.holder.as_ref().expect("a record").pid);
             match reported.len() {
                 1 => {
-                    assert_eq!(first.tell("release"), "released");
+                    assert_eq!(first.request("release"), "released");
                     assert_eq!(next.try_acquire(place.path()), "held");
                 }
-                _ => assert_eq!(next.tell("release"), "released"),
+                _ => assert_eq!(next.request("release"), "released"),
             }
         });
         assert_eq!(outcome(&acquire(&place.lock, options)), "held");
@@ -387,7 +386,7 @@ fn a_free_lock_reports_no_wait() {
         let place = Place::new();
         let options = WaitOptions::new().on_wait(|held| panic!("{held}"));
         assert_eq!(outcome(&acquire(&place.lock, options)), "held");
-        // Nor does a dead holder's.
+        // Neither does a dead holder's lock.
         let mut dead = Participant::holding(place.path());
         dead.kill();
         let options = WaitOptions::new().on_wait(|held| panic!("{held}"));
@@ -397,7 +396,7 @@ fn a_free_lock_reports_no_wait() {
 }
 
 #[test]
-fn a_holder_that_is_polled_is_reported_once() {
+fn polled_holder_is_reported_once() {
     each_way(|acquire| {
         let place = Place::new();
         let mut agent = Participant::start();
@@ -406,7 +405,7 @@ fn a_holder_that_is_polled_is_reported_once() {
         let mut reported = 0;
         let (end, ended) = std::sync::mpsc::channel();
         let mut poller = Participant::start();
-        // By the time that another has looked so often, this one has too.
+        // When another waiter has polled this long, the one under test has polled too.
         poller.order(&format!("acquire-within 100 {}", place.path().display()));
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -432,22 +431,22 @@ fn a_try_with_options_reports_nothing() {
     assert_eq!(outcome(&tried), format!("timed out, held by pid {}", holder.pid()));
 }
 
-/// What another reader takes away stays cancelled for those that wait with it later.
+/// A token stays cancelled for later waits after another reader has consumed the byte.
 #[test]
-fn a_token_that_was_seen_cancelled_stays_so() {
+fn cancelled_token_stays_cancelled() {
     let place = Place::new();
     let holder = Participant::holding(place.path());
     let cancelled = format!("cancelled, held by pid {}", holder.pid());
     let (mut readable, mut writable) = UnixStream::pair().expect("a pair");
     let token = CancelToken::from_fd(readable.try_clone().expect("a copy"));
-    let told = std::thread::scope(|threads| {
+    let ended = std::thread::scope(|threads| {
         let waits = threads.spawn(|| place.lock.acquire_with(until(&token).timeout(MINUTE)));
         until_listening(std::process::id());
         writable.write_all(&[0]).expect("writes");
         waits.join().expect("no panic")
     });
-    assert_eq!(outcome(&told), cancelled);
-    readable.read_exact(&mut [0]).expect("another reader");
+    assert_eq!(outcome(&ended), cancelled);
+    readable.read_exact(&mut [0]).expect("the byte is read");
     assert!(token.is_cancelled());
     assert_eq!(outcome(&place.lock.acquire_with(until(&token).timeout(MINUTE))), cancelled);
     let waits = place.lock.acquire_async_with(until(&token).timeout(MINUTE));
@@ -460,11 +459,11 @@ fn token_from_descriptor_can_be_cancelled() {
     let holder = Participant::holding(place.path());
     let (readable, _writable) = UnixStream::pair().expect("a pair");
     let token = CancelToken::from_fd(readable);
-    let told = std::thread::scope(|threads| {
+    let ended = std::thread::scope(|threads| {
         let waits = threads.spawn(|| place.lock.acquire_with(until(&token).timeout(MINUTE)));
         until_listening(std::process::id());
         token.cancel();
         waits.join().expect("no panic")
     });
-    assert_eq!(outcome(&told), format!("cancelled, held by pid {}", holder.pid()));
+    assert_eq!(outcome(&ended), format!("cancelled, held by pid {}", holder.pid()));
 }

@@ -1,12 +1,11 @@
-//! The model is Windows, as far as one system can be: every transition of scenarios at 2 participants
-//! is made by the shipped adapter, in lock-step with the model. Under Wine these are scenarios in which
-//! a name stays taken until the last handle is closed; on Windows 10 and later those in which it is
-//! free at once.
+//! The model agrees with Windows: the shipped adapter makes every transition of scenarios with 2
+//! participants, in lock-step with the model. Under Wine a name stays in use until the last handle
+//! is closed; on Windows 10 and later it is free at once.
 
 #![cfg(windows)]
 
-#[path = "loud/mod.rs"]
-mod loud;
+#[path = "skip_report/mod.rs"]
+mod skip_report;
 
 use portlock_model::conformance::slips::Slip;
 use portlock_model::conformance::{Conformed, Grain, SceneGraph, cannot_be_real};
@@ -19,11 +18,11 @@ use portlock_model::variants::SHIPPED;
 use portlock::protocol::{Acquire, Confirm, Create, LockReply};
 
 fn scenario(name: &str, delete_pending: bool) -> Scenario {
-    let scenario = Scenario::named(name, 2).expect("there is such a scenario");
+    let scenario = Scenario::named(name, 2).expect("the scenario exists");
     Scenario { delete_pending, removals: 0, properties: &[], ..scenario }.on_windows()
 }
 
-/// The scenario with names that stay as long as here.
+/// The scenario with this system's behaviour of names.
 fn as_here(name: &str) -> Scenario {
     let pending = scenario(name, true);
     if cannot_be_real(&pending).is_none() { pending } else { scenario(name, false) }
@@ -39,7 +38,7 @@ fn conforms(scenario: Scenario, grain: Grain) -> Conformed {
                 "{name:<16} names stay: {pending}, {} transitions are {} steps, {} calls, {:.1?}",
                 seen.transitions, seen.steps, seen.calls.made, seen.took
             );
-            assert!(seen.calls.made > seen.calls.instead, "most is answered by the system");
+            assert!(seen.calls.made > seen.calls.instead, "the system makes most calls");
             seen
         }
         Err(disagreement) => panic!("\n{disagreement}"),
@@ -50,9 +49,11 @@ fn conforms(scenario: Scenario, grain: Grain) -> Conformed {
 fn every_base_transition_agrees() {
     let scenario = as_here("base");
     if scenario.delete_pending {
-        loud::not_checked("names that are free at once: here one stays until the last close");
+        skip_report::not_checked(
+            "names that are free at once: here one stays until the last close",
+        );
     } else {
-        loud::not_checked("names that stay until the last close: here one is free at once");
+        skip_report::not_checked("names that stay until the last close: here one is free at once");
     }
     let whole = Limits { whole: true, ..Limits::default() };
     let searched = explore(&scenario, &SHIPPED, whole).expect("searched to the end");
@@ -61,7 +62,7 @@ fn every_base_transition_agrees() {
     assert!(seen.states <= searched.states && seen.states * 2 > searched.states);
 }
 
-/// Its events are calls of the system: that the kernel lock has come, and is ours from then on.
+/// Its event is a call of the system: the listener has got the kernel lock.
 #[test]
 fn every_transition_of_the_listening_scenario_agrees() {
     conforms(as_here("listening").with_crashes(1), Grain::Scenes);
@@ -74,7 +75,7 @@ fn transitions_of_the_other_scenarios_agree() {
     }
 }
 
-/// The controls: a model that is wrong in one respect disagrees.
+/// The controls: a model with one error disagrees.
 #[test]
 fn every_semantic_mutation_is_detected() {
     let pending = as_here("base").delete_pending;

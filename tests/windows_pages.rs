@@ -1,15 +1,16 @@
-//! Each call of Windows is named with the page of Microsoft's that describes it, in the file that
-//! makes the call. (Whether the page is there a machine without a network cannot tell.)
+//! Each file that calls Windows links to Microsoft's page of each call. (The links are not
+//! fetched.)
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The page of a call has the call's name in its address: `nf-fileapi-createfilew`, `cancelioex-func`.
+/// The page of a call has the call's name in its address: `nf-fileapi-createfilew`,
+/// `cancelioex-func`.
 const PAGES: &str = "https://learn.microsoft.com/windows/";
 
-/// What the files below `dir` contain that are for Windows.
+/// Reads the sources for Windows below `dir`.
 fn sources(dir: &Path, found: &mut Vec<String>) {
-    for entry in std::fs::read_dir(dir).expect("it stands") {
+    for entry in std::fs::read_dir(dir).expect("it exists") {
         let path = entry.expect("it is listed").path();
         if path.is_dir() {
             sources(&path, found);
@@ -23,7 +24,7 @@ fn not_in_name(c: char) -> bool {
     !c.is_ascii_alphanumeric() && c != '_'
 }
 
-/// The functions that a file has from windows-sys, and calls.
+/// The functions from windows-sys that a file calls.
 fn calls(source: &str) -> BTreeSet<&str> {
     let imports =
         source.split("use windows_sys::").skip(1).filter_map(|rest| rest.split(';').next());
@@ -54,7 +55,7 @@ fn every_windows_call_cites_its_page() {
     let calls: BTreeSet<_> = found.iter().flat_map(|source| calls(source)).collect();
     assert!(calls.contains("LockFileEx") && calls.len() > 30, "{calls:?}");
     let missing: Vec<_> = found.iter().flat_map(|source| without_page(source)).collect();
-    assert!(missing.is_empty(), "no page of Microsoft's beside {missing:?}");
+    assert!(missing.is_empty(), "no page of Microsoft's for {missing:?}");
 }
 
 /// The control.

@@ -1,10 +1,11 @@
-//! The waits of Windows: there the event of who listens is that the kernel lock has become its own
-//! (`listen` in `src/sys/windows/lock_file/operations.rs`), a step that the other scenarios do not have. Every interleaving of
-//! the shipped machines with that step, whether names stay or not; and any number of participants.
+//! The waits of Windows: there the event is that the listener has got the kernel lock (`wait_event`
+//! in `src/sys/windows/lock_file/operations.rs`), a step that the other scenarios lack. Every
+//! interleaving of the shipped machines with that step, whether names stay or not; and any number
+//! of participants.
 //!
-//! This runs everywhere, since it is of the model; `tests/windows.rs` has Windows itself make the
-//! steps. A change of the machines or of the model changes the counts of the proofs: put in what it
-//! prints. Those of the searches are in `model/counts.txt`.
+//! This is of the model, so it runs everywhere; in `tests/windows.rs` Windows itself makes the
+//! steps. A change of the machines or of the model changes the counts of the proofs: copy the
+//! printed ones. Those of the searches are in `model/counts.txt`.
 
 use portlock_model::any_number::closure::{Closure, close};
 use portlock_model::any_number::local_view::LocalView;
@@ -15,7 +16,8 @@ use portlock_model::search::counts::{Counts, Pinned};
 use portlock_model::search::explore::{Limits, Seen, explore};
 use portlock_model::variants::{Protocol, SHIPPED, named};
 
-/// Views, steps and rules of the closed set, with names that are free at once and with those that stay.
+/// Views, steps and rules of the closed set, for names that are free at once and for names that
+/// stay.
 const PROVED: [[usize; 3]; 2] = [[1790, 8540, 12], [1724, 8265, 13]];
 
 fn search(scenario: &Scenario, protocol: &Protocol) -> Seen {
@@ -69,10 +71,10 @@ fn p1_and_p2_hold_for_any_number() {
     assert_eq!(found, PROVED, "views, steps and rules");
 }
 
-/// The control: an event may be for nothing here too, so one that takes it for the lock goes wrong.
+/// The control: an event may be spurious here too, so a protocol that takes it for the lock fails.
 #[test]
 fn mistaking_the_event_for_the_lock_breaks_p2() {
-    let wrong = named("an-event-is-the-lock").expect("it is listed").protocol;
+    let wrong = named("an-event-is-the-lock").expect("the variant exists").protocol;
     for (two, three) in Scenario::of_windows(2).iter().zip(&Scenario::of_windows(3)) {
         let properties = Scenario { properties: Property::P2.only(), ..two.clone() };
         assert!(search(&properties, &wrong).found.is_some(), "P2 breaks");

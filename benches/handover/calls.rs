@@ -1,9 +1,9 @@
-//! System calls of this process, as the kernel counts them; Linux alone, and not for everybody.
+//! The kernel's count of this process's system calls, on Linux, with permission.
 
 #[cfg(target_os = "linux")]
 use std::{fs::File, io::Read, os::fd::FromRawFd};
 
-/// Counts from its start on.
+/// A running count.
 #[derive(Debug)]
 pub(crate) struct Calls {
     #[cfg(target_os = "linux")]
@@ -12,7 +12,7 @@ pub(crate) struct Calls {
 
 #[cfg(target_os = "linux")]
 impl Calls {
-    /// `None` where it is not permitted: it takes root, or CAP_PERFMON and a readable tracefs.
+    /// `None` without permission: it takes root, or CAP_PERFMON and a readable tracefs.
     pub(crate) fn start() -> Option<Self> {
         // The first version of `struct perf_event_attr`, as in perf_event_open(2).
         #[repr(C)]
@@ -31,14 +31,14 @@ impl Calls {
         let attributes = Attributes { kind: TRACEPOINT, size, config, rest: [0; 6] };
         let at = &raw const attributes;
         let open = libc::SYS_perf_event_open;
-        // SAFETY: the pointer is to attributes of the size that they tell, the rest are numbers.
+        // SAFETY: the pointer is to attributes of the stated size, the rest are numbers.
         let descriptor = unsafe { libc::syscall(open, at, SELF, ANY, ANY, 0_usize) };
         let descriptor = i32::try_from(descriptor).ok().filter(|&one| one >= 0)?;
-        // SAFETY: the descriptor is new, and nobody else's.
+        // SAFETY: the descriptor is new, and owned here.
         Some(Self { counter: unsafe { File::from_raw_fd(descriptor) } })
     }
 
-    /// The calls since the start, this one left out.
+    /// The calls since the start, except this one.
     pub(crate) fn so_far(&mut self) -> u64 {
         let mut count = [0; 8];
         self.counter.read_exact(&mut count).expect("a counter is read");

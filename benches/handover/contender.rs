@@ -1,4 +1,4 @@
-//! The ways to acquire and release that are compared.
+//! The compared ways to acquire and release.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -17,8 +17,8 @@ pub(crate) enum Contender {
     Acquire,
     /// `Lock::acquire_timeout`: waits by events.
     Timeout,
-    /// The protocol of Percy's agents, looking every millisecond. It does not exclude: two may
-    /// hold at once, and its figures are those of a lock that looks and never waits.
+    /// The protocol of Percy's agents, polled every millisecond. It does not exclude: two may hold
+    /// at once. Its figures are those of a polled lock.
     Percy,
 }
 
@@ -64,7 +64,7 @@ impl Contender {
     }
 }
 
-/// One try: an exclusive create, and once more after the unlink of what names no live process.
+/// One try: an exclusive create, repeated after the unlink of a file that names no live process.
 fn percy(file: &Path) -> bool {
     let create = || match File::options().write(true).create_new(true).open(file) {
         Ok(mut new) => {
@@ -80,7 +80,7 @@ fn percy(file: &Path) -> bool {
     }
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let pid = text.split([':', ',']).nth(1).and_then(|pid| pid.parse::<libc::pid_t>().ok());
-    // SAFETY: numbers alone; signal 0 is none.
+    // SAFETY: takes numbers; signal 0 sends no signal.
     if pid.is_some_and(|pid| unsafe { libc::kill(pid, 0) } == 0) {
         return false;
     }
@@ -88,7 +88,7 @@ fn percy(file: &Path) -> bool {
     create()
 }
 
-/// What is to be released.
+/// A held lock.
 pub(crate) enum Held {
     Flock(File),
     Guard(Box<Guard>),
@@ -100,7 +100,7 @@ impl Held {
         match self {
             Self::Flock(file) => drop(file),
             Self::Guard(guard) => guard.release().expect("releases"),
-            // By name, whoever's file it is.
+            // By name, without a check of the owner.
             Self::Percy(file) => drop(std::fs::remove_file(file)),
         }
     }

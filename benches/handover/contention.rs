@@ -9,7 +9,7 @@ use crate::calls::Calls;
 use crate::contender::{ALL, Contender};
 use crate::shared::{Part, Role, Shared, median, now};
 
-/// For how long a process holds, in microseconds, without giving its processor away.
+/// The lengths of a hold in microseconds, without yielding the processor.
 const HOLDS: [u64; 2] = [0, 200];
 
 /// The figures of one round, or the medians of many.
@@ -26,8 +26,8 @@ pub(crate) struct Row {
     jain: f64,
     /// The longest acquire, in milliseconds.
     longest: f64,
-    /// System calls for each acquisition, its release with it; no number where it is not
-    /// permitted to count. From rounds of their own, since counting makes each call slower.
+    /// System calls for each acquisition and its release; NaN without permission to count. From
+    /// separate rounds, because counting slows each call.
     calls: f64,
     /// Processor time for each acquisition, user and system, beyond the hold; in microseconds.
     processor: f64,
@@ -95,7 +95,7 @@ pub(crate) fn measure(processes: &[usize], seconds: f64, rounds: f64) -> Vec<Str
     lines
 }
 
-/// All contenders in turn, so that what else the machine does meets all of them.
+/// All contenders in turn, so that other load affects all of them.
 fn cell(processes: usize, hold: u64, seconds: f64, rounds: f64) -> Vec<(Contender, Row)> {
     let mut measured = ALL.map(|contender| (contender, Vec::new()));
     for _ in 0..rounds as usize {
@@ -139,7 +139,7 @@ fn contend(contender: Contender, processes: usize, hold: u64, seconds: f64, coun
     }
 }
 
-/// What one process tells at the end.
+/// The report of one process.
 #[derive(Debug)]
 struct Report {
     held: f64,
@@ -207,7 +207,7 @@ pub(crate) fn take_part(part: &Part) {
     writeln!(out).expect("the bench listens");
 }
 
-/// What this process has used so far.
+/// The resources that this process has used so far.
 struct Usage {
     /// In microseconds.
     processor: f64,

@@ -1,21 +1,21 @@
-//! Waiting: how a lock passes from one process to another, next to `flock` on a file that stays.
+//! The hand-over of a lock from one process to another, next to `flock` on a file that stays.
 //!
-//! `cargo bench --bench handover -- --seconds 1 --rounds 5 --processes 2,64 --trials 101 --csv DIR`,
-//! each of which may be left out; `TMPDIR` chooses the filesystem. So many processes acquire, hold
-//! and release as fast as they can, in rounds in which the contenders take turns, and a figure is
-//! the median of its rounds. The columns are those of [`contention::Row`], and `--csv` writes them
-//! into `handover.csv` and `recovery.csv`.
+//! `cargo bench --bench handover -- --seconds 1 --rounds 5 --processes 2,64 --trials 101 --csv DIR`.
+//! All options may be left out; `TMPDIR` chooses the filesystem. The processes acquire, hold and
+//! release as fast as they can, in rounds in which the contenders take turns; a figure is the median
+//! of its rounds. The columns are those of [`contention::Row`], and `--csv` writes them into
+//! `handover.csv` and `recovery.csv`.
 //!
-//! A hand-over is from just before the release of one process is called to the return of
-//! another's acquire, for every contender: what a release does before it wakes somebody is time
-//! that the next one waits. Who acquires again after itself has handed nothing over.
+//! A hand-over is the time from just before one process's call of release to the return of
+//! another's acquire, because the next holder also waits for the release's work before the wake. An
+//! acquire by the same process is not a hand-over.
 //!
-//! An ext4 should have a journal: without one a create looks at each inode that was freed in the last
-//! minutes (`recently_deleted` in fs/ext4/ialloc.c), 0.9 ms after tens of thousands of removals.
+//! An ext4 should have a journal: without one a create checks each inode freed in the last minutes
+//! (`recently_deleted` in fs/ext4/ialloc.c), 0.9 ms after tens of thousands of removals.
 //!
-//! Measured on x86-64, a virtual machine with 2 cores and little else to do, ext4 with a journal,
-//! three rounds of two seconds; the median of the hand-overs in microseconds, and Jain's index, with
-//! 200 µs held:
+//! Measured on x86-64, a mostly idle virtual machine with 2 cores, ext4 with a journal, three
+//! rounds of two seconds; the median of the hand-overs in microseconds, and Jain's index, with 200
+//! µs held:
 //!
 //! | processes | flock | acquire | acquire_timeout |
 //! | --- | --- | --- | --- |
@@ -28,11 +28,11 @@
 //! | recovery, 1 waits | 131 | 263 | 256 |
 //! | recovery, 8 wait | 249 | 480 | 438 |
 //!
-//! Each of ours makes a new file, which `flock` on a file that stays does not: an acquire and a
-//! release alone take 29 µs. And who waits for a file that goes is woken, finds it gone, and opens
-//! the next one, as one after another they all do: the calls of an acquisition grow with them.
+//! Each of portlock's acquires creates a file, which `flock` on a file that stays does not: an
+//! acquire and a release alone take 29 µs. Waiters on a deleted file wake, find it gone, and open
+//! its successor, so the calls of an acquisition grow with the number of waiters.
 
-// On other systems nothing is measured.
+// Other systems are not measured.
 #![cfg_attr(not(unix), allow(unused))]
 #![allow(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! How long after the SIGKILL of a holder the first of those who wait has the lock.
+//! The time from the SIGKILL of a holder until the first waiter has the lock.
 
 use std::process::Child;
 use std::sync::atomic::Ordering::SeqCst;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use crate::contender::Contender;
 use crate::shared::{Part, Role, Shared, median, now};
 
-/// Percy's are left out: they look every millisecond, and that is what would be measured.
+/// Percy's protocol is left out: it would measure the polling interval.
 const CONTENDERS: [Contender; 3] = [Contender::Flock, Contender::Acquire, Contender::Timeout];
 
 /// Prints a table, and returns the same as lines of comma-separated values.
 pub(crate) fn measure(trials: f64) -> Vec<String> {
     println!(
         "From just before the SIGKILL of the holder to the first acquire; medians of {trials}.\n\n\
-         | contender | who wait | recovery, µs | of flock's |\n| --- | --- | --- | --- |"
+         | contender | waiters | recovery, µs | of flock's |\n| --- | --- | --- | --- |"
     );
     let mut lines = vec!["contender,waiters,trials,recovery_us_median,of_flock".to_owned()];
     for waiters in [1, 8] {
@@ -46,8 +46,8 @@ fn trial(contender: Contender, waiters: usize) -> f64 {
     all.until_ready(1);
     let waiting: Vec<Child> = (1..=waiters as u64).map(|one| start(Role::Wait, one)).collect();
     all.until_ready(1 + waiters);
-    // They say so just before they acquire. One that is late for the kill measures less, and not
-    // the wait.
+    // They report ready just before they acquire. One that is late for the kill measures less than
+    // a wait.
     std::thread::sleep(Duration::from_millis(5 + waiters as u64));
     let killed = now();
     holder.kill().expect("ours");

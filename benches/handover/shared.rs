@@ -1,4 +1,4 @@
-//! The processes that take part: what they are asked to do, and what all of them see.
+//! The participating processes: their roles, and their shared memory.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -10,7 +10,7 @@ use crate::contender::Contender;
 
 const ENVIRONMENT: &str = "PORTLOCK_BENCH_PART";
 
-/// What a process does.
+/// The role of a process.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Role {
     /// Acquires and releases until the end.
@@ -27,9 +27,9 @@ pub(crate) struct Part {
     pub(crate) role: Role,
     pub(crate) contender: Contender,
     pub(crate) number: u64,
-    /// For how long it holds, in microseconds.
+    /// The length of a hold in microseconds.
     pub(crate) hold: u64,
-    /// Whether it counts its system calls, which makes each of them slower.
+    /// Whether it counts its system calls, which slows each of them.
     pub(crate) counts: bool,
     pub(crate) dir: PathBuf,
 }
@@ -71,21 +71,21 @@ impl Part {
     }
 }
 
-/// What all processes of one trial see.
+/// The shared memory of one trial.
 #[repr(C)]
 pub(crate) struct Shared {
     pub(crate) ready: AtomicU64,
-    /// 1 from the start on, 2 at the end.
+    /// 1 from the start, 2 at the end.
     pub(crate) phase: AtomicU64,
-    /// Who releases or released last, and when it began to.
+    /// The last process to begin a release, and the time.
     pub(crate) releaser: AtomicU64,
     pub(crate) released: AtomicU64,
-    /// When the first of those who waited for a killed holder acquired; 0 before.
+    /// The time when the first waiter acquired after the kill; 0 before.
     pub(crate) recovered: AtomicU64,
 }
 
 impl Shared {
-    /// The first page of a file in `dir`, for the rest of the process.
+    /// Maps the first page of a file in `dir`, until the process ends.
     pub(crate) fn of(dir: &Path) -> &'static Self {
         let file = dir.join("shared");
         let open = File::options().read(true).write(true).create(true).truncate(false).open(file);
@@ -102,7 +102,7 @@ impl Shared {
         }
     }
 
-    /// Blocks until so many processes have said so.
+    /// Blocks until this many processes are ready.
     pub(crate) fn until_ready(&self, processes: usize) {
         while self.ready.load(SeqCst) < processes as u64 {
             std::thread::yield_now();
@@ -118,7 +118,7 @@ pub(crate) fn now() -> u64 {
     (now.tv_sec as u64) * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// The value in the middle of those that are numbers; of none, no number.
+/// The median of the values that are numbers, or NaN.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.retain(|value| !value.is_nan());
     values.sort_by(f64::total_cmp);

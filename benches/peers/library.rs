@@ -1,4 +1,4 @@
-//! This crate's library as a participant of `benches/peers/run`; see the `README.md` beside it.
+//! This crate's library as a participant of `benches/peers/run`; see its `README.md`.
 
 #[cfg(not(unix))]
 fn main() {
@@ -42,7 +42,7 @@ mod participant {
                 println!("{}", now());
                 guard.release().expect("releases");
             }
-            other => panic!("{other} is no role"),
+            other => panic!("{other} is not a role"),
         }
     }
 
@@ -50,7 +50,7 @@ mod participant {
         match kind {
             "acquire" => Lock::at(file).acquire(),
             "acquire_timeout" => Lock::at(file).acquire_timeout(Duration::from_secs(3600)),
-            other => panic!("{other} is no way to acquire"),
+            other => panic!("{other} is not a way to acquire"),
         }
         .expect("acquires")
     }

@@ -14,7 +14,7 @@ SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
 TRIALS = int(sys.argv[2]) if len(sys.argv) > 2 else 11
 PROCESSES = [2, 8]
 HOLDS = [0, 1000]
-# Longer than any documented time-out of a contender.
+# Longer than any documented timeout of a contender.
 LONGEST_RECOVERY = 30
 
 PYTHON = [sys.executable, str(HERE / "participant.py")]
@@ -22,17 +22,17 @@ LIBRARY = [os.environ["PEERS_LIBRARY"]]
 NODE = [os.environ["PEERS_NODE"], str(HERE / "participant.js")]
 BASH = ["bash", str(HERE / "participant.sh")]
 
-# Name, program, kind, what is documented of a dead holder.
+# Name, program, kind, documented treatment of a dead holder.
 CONTENDERS = [
     ("portlock `acquire`", LIBRARY, "acquire", "kernel lock"),
     ("portlock `acquire_timeout`", LIBRARY, "acquire_timeout", "kernel lock"),
     ("`portlock run --wait`", BASH, "run", "kernel lock"),
     ("flock(1)", BASH, "flock", "kernel lock"),
-    ("filelock `FileLock`", PYTHON, "filelock", "kernel lock, looks every 50 ms"),
-    ("filelock `SoftFileLock`", PYTHON, "softfilelock", "pid is looked up, every 50 ms"),
-    ("portalocker `Lock`", PYTHON, "portalocker", "kernel lock, looks every 250 ms"),
-    ("portalocker `PidFileLock`", PYTHON, "pidfilelock", "kernel lock, looks every 250 ms"),
-    ("proper-lockfile", NODE, "proper", "not noticed: stale after 10 s (`stale`)"),
+    ("filelock `FileLock`", PYTHON, "filelock", "kernel lock, polled every 50 ms"),
+    ("filelock `SoftFileLock`", PYTHON, "softfilelock", "pid is probed, every 50 ms"),
+    ("portalocker `Lock`", PYTHON, "portalocker", "kernel lock, polled every 250 ms"),
+    ("portalocker `PidFileLock`", PYTHON, "pidfilelock", "kernel lock, polled every 250 ms"),
+    ("proper-lockfile", NODE, "proper", "not detected: stale after 10 s (`stale`)"),
 ]
 
 
@@ -41,7 +41,7 @@ def clock(program):
 
 
 def start(program, kind, role, file, hold=0):
-    """A participant that is ready, the leader of a process group of its own."""
+    """A participant that is ready, the leader of a new process group."""
     participant = subprocess.Popen(
         [*program, role, kind, file, str(hold)],
         stdin=subprocess.PIPE,
@@ -50,11 +50,11 @@ def start(program, kind, role, file, hold=0):
         start_new_session=True,
     )
     said = participant.stdout.readline()
-    assert said == "ready\n", f"{kind} says {said!r} instead of ready"
+    assert said == "ready\n", f"{kind} printed {said!r} instead of ready"
     return participant
 
 
-def tell(participant, what):
+def send(participant, what):
     participant.stdin.write(f"{what}\n")
     participant.stdin.flush()
 
@@ -66,7 +66,7 @@ def contend(program, kind, processes, hold):
         parts = [start(program, kind, "contend", file, hold) for _ in range(processes)]
         end = clock(program)() + int(SECONDS * 1e9)
         for part in parts:
-            tell(part, end)
+            send(part, end)
         held = []
         for number, part in enumerate(parts):
             said, _ = part.communicate(timeout=60)
@@ -81,20 +81,20 @@ def contend(program, kind, processes, hold):
 
 
 def recover(program, kind):
-    """Milliseconds from just before the SIGKILL of a holder to the acquire of one who waits."""
+    """Milliseconds from just before the SIGKILL of a holder to the acquire of a waiter."""
     with tempfile.TemporaryDirectory() as directory:
         file = f"{directory}/peer.lock"
         holder = start(program, kind, "hold", file)
-        tell(holder, 0)
+        send(holder, 0)
         assert holder.stdout.readline() == "held\n"
         waiter = start(program, kind, "wait", file)
-        tell(waiter, 0)
-        # It waits by then. The pollers are met at any moment of their pause.
+        send(waiter, 0)
+        # It waits by then. The random delay meets pollers at any moment of their pause.
         time.sleep(0.1 + 0.25 * (time.monotonic_ns() % 1000) / 1000)
         killed = clock(program)()
         # The group: the command that holds for flock(1) and `portlock run` dies too.
         os.killpg(holder.pid, signal.SIGKILL)
-        # Reaped at once: SoftFileLock takes a zombie for alive, for as long as there is one.
+        # Reaped at once, because SoftFileLock takes a zombie for alive.
         holder.communicate()
         try:
             got, _ = waiter.communicate(timeout=LONGEST_RECOVERY)
@@ -140,7 +140,7 @@ def main():
                 cells.append(f"{milliseconds(median)}, {rate:.0f}/s, {jain:.2f}")
                 if overlaps:
                     overlapping.append(f"{name}, {processes} processes: {overlaps} times")
-        # What takes seconds each is not measured as often.
+        # A recovery that takes seconds is measured once.
         trials = []
         for _ in range(TRIALS):
             trials.append(recover(program, kind))

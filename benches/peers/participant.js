@@ -1,4 +1,4 @@
-// proper-lockfile. See README.md for what is said.
+// proper-lockfile. See README.md for the protocol.
 'use strict';
 
 const readline = require('readline');
@@ -7,7 +7,7 @@ const lockfile = require(process.env.PEERS_CACHE + '/node_modules/proper-lockfil
 const [role, , file, microseconds] = process.argv.slice(2);
 const hold = BigInt(microseconds) * 1000n;
 const now = process.hrtime.bigint;
-// By default it does not wait. As often as filelock looks, and for ever.
+// By default it does not wait. Polls forever, as often as filelock.
 const retries = { forever: true, factor: 1, minTimeout: 50, maxTimeout: 50 };
 const acquire = () => lockfile.lock(file, { realpath: false, retries });
 
@@ -26,7 +26,7 @@ async function contend(end) {
 async function once() {
     const release = await acquire();
     console.log(role === 'hold' ? 'held' : String(now()));
-    // Its own timer, which renews the lock, keeps the process alive.
+    // The package's timer, which renews the lock, keeps the process alive.
     if (role !== 'hold') await release();
 }
 

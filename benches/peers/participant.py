@@ -1,4 +1,4 @@
-"""filelock and portalocker. See README.md for what is said."""
+"""filelock and portalocker. See README.md for the protocol."""
 
 import sys
 import time
@@ -7,25 +7,25 @@ import filelock
 import portalocker
 
 ROLE, KIND, FILE, HOLD = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]) * 1000
-FOR_EVER = 1e6
+FOREVER = 1e6
 
 LOCKS = {
     "filelock": lambda: filelock.FileLock(FILE),
     "softfilelock": lambda: filelock.SoftFileLock(FILE),
-    "portalocker": lambda: portalocker.Lock(FILE, timeout=FOR_EVER),
+    "portalocker": lambda: portalocker.Lock(FILE, timeout=FOREVER),
     "pidfilelock": lambda: portalocker.PidFileLock(
-        FILE, timeout=FOR_EVER, fail_when_locked=False
+        FILE, timeout=FOREVER, fail_when_locked=False
     ),
 }
 
 now = time.monotonic_ns
 lock = LOCKS[KIND]()
 print("ready", flush=True)
-told = int(sys.stdin.readline())
+end = int(sys.stdin.readline())
 
 if ROLE == "contend":
     lines = []
-    while now() < told:
+    while now() < end:
         lock.acquire()
         got = now()
         until = got + HOLD

@@ -1,12 +1,12 @@
-//! What many locks cost, and many waiters for one: curves.
+//! The cost of many locks, and of many waiters for one lock: curves.
 //!
 //! `cargo bench -p portlock-bench --bench scale`. `PORTLOCK_BENCH_DIRS` names the directories,
 //! `PORTLOCK_BENCH_CSV` a file for the figures, from which `benches/pictures` are drawn.
-//! `PORTLOCK_BENCH_LOCKS` and `PORTLOCK_BENCH_WAITERS` end the curves elsewhere than at 65,535 and 1,000.
+//! `PORTLOCK_BENCH_LOCKS` and `PORTLOCK_BENCH_WAITERS` set the ends of the curves, otherwise 65,535
+//! and 1,000.
 //!
-//! Whatever is measured runs in a process of its own, so that its memory and descriptors are its own:
-//! what it has more at the most than when it began. Of descriptors the kernel reports the size of the
-//! table, a power of two.
+//! Each measurement runs in a separate process. Memory and descriptors are the growth from its
+//! start to its peak. For descriptors the kernel reports the size of the table, a power of two.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {

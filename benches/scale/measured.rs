@@ -1,4 +1,4 @@
-//! The curves, and the processes that take part in them.
+//! The curves, and their processes.
 
 mod figures;
 
@@ -17,10 +17,10 @@ use portlock_bench::place::Place;
 use portlock_bench::{load, measures, number};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Set for a process that takes part: what it does, and where.
+/// Set for a child process: its operation, and where.
 const PART: &str = "PORTLOCK_BENCH_PART";
 
-/// All waiters must have had the lock within this time, or the rest is not waited for.
+/// The limit for all waiters to have held the lock. The rest is not waited for.
 const LONGEST: Duration = Duration::from_secs(10);
 
 pub(crate) fn main() {
@@ -39,7 +39,7 @@ pub(crate) fn main() {
         curves.one_process(place, locks.min(1_000));
         curves.directory(place, locks);
     }
-    // A waiter does not touch the disk.
+    // A waiter does not use the disk.
     let place = &Place::all(env!("CARGO_TARGET_TMPDIR"))[0];
     for way in WAYS {
         curves.waiters(place, way, waiters, ("threads", threads_that_wait));
@@ -51,7 +51,7 @@ pub(crate) fn main() {
     curves.csv.keep(&format!("benches/scale.rs, load {}", load()));
 }
 
-/// 1, 10, 100, … up to `most`, and that itself.
+/// 1, 10, 100, … below `most`, and `most`.
 fn counts(most: usize) -> Vec<usize> {
     let powers = std::iter::successors(Some(1_usize), |count| count.checked_mul(10));
     powers.take_while(|&count| count < most).chain([most]).collect()
@@ -188,7 +188,7 @@ fn threads_that_wait(dir: &Path, way: Way, count: usize) -> Waited {
     let guard = port(dir, 1).try_acquire().expect("free");
     let mut live = Live::start(&format!("threads {way:?} {count} {}", dir.display()));
     let idle = Figures::parse(&live.line());
-    guard.release().expect("is ours");
+    guard.release().expect("held");
     let all = Figures::parse(&live.line());
     Waited { idle, all, had_it: live.line().parse().expect("a number") }
 }
@@ -225,7 +225,7 @@ fn wait_in_threads(way: Way, count: usize, dir: &Path) {
     let more = Memory::of_this_process();
     println!("{}", more.since(&before, taken, Some(processor_of_this_process() - began)));
     println!("{}", had_it.load(SeqCst));
-    // Those that were cut short wait forever.
+    // The others would wait forever.
     std::process::exit(0);
 }
 
@@ -253,18 +253,18 @@ fn processes_that_wait(dir: &Path, way: Way, count: usize) -> Waited {
     };
     let (start, began) = (Instant::now(), processor());
     std::thread::sleep(Duration::from_secs(1));
-    // Where all are busy it is later than that.
+    // On a busy machine the sleep takes longer.
     let (idle, waited) = (processor() - began, start.elapsed().as_secs_f64() * 1e3);
     let idle = memory().since(&Memory::default(), waited, Some(idle));
     let began = Instant::now();
-    guard.release().expect("is ours");
+    guard.release().expect("held");
     let had_it = answers.wait_for(count, Some(began + LONGEST));
     let taken = began.elapsed().as_secs_f64() * 1e3;
     let all = Figures { milliseconds: taken, processor: None, ..idle };
     Waited { idle, all, had_it }
 }
 
-/// Lines from many, read in a thread, so that the wait for them can end.
+/// Lines from many processes, read in a thread, so that the wait for them can time out.
 struct Answers(std::sync::mpsc::Receiver<()>);
 
 impl Answers {
@@ -289,7 +289,7 @@ impl Answers {
 
 // ---- the processes ----------------------------------------------------------------------------
 
-/// A process that takes part, until it is dropped.
+/// A child process, which is killed when it is dropped.
 struct Live(Child, Option<BufReader<std::process::ChildStdout>>);
 
 impl Live {
@@ -309,7 +309,7 @@ impl Live {
 
     fn line(&mut self) -> String {
         let mut line = String::new();
-        self.1.as_mut().expect("a pipe").read_line(&mut line).expect("it lives");
+        self.1.as_mut().expect("a pipe").read_line(&mut line).expect("it is alive");
         line.trim_end().to_owned()
     }
 }
@@ -325,7 +325,7 @@ fn figures_of(part: &str) -> Figures {
     Figures::parse(&Live::start(part).line())
 }
 
-/// Processes that hold the first `count` ports, as many as they have descriptors for.
+/// Processes that hold the first `count` ports, each as many as it has descriptors for.
 fn holding(dir: &Path, count: usize) -> Vec<Live> {
     let each = getrlimit(Resource::Nofile).current.map_or(count, |limit| limit as usize - 64);
     let firsts: Vec<usize> = (1..=count).step_by(each).collect();
@@ -365,7 +365,7 @@ fn number_of(word: &str) -> usize {
 fn measured(what: &str, count: usize, path: &Path) -> Figures {
     let dir = LockDir::at(path);
     let middle = port(path, count.div_ceil(2));
-    // What a process asks once, it has asked then.
+    // Makes the queries that a process makes once.
     let _ = port(path, 65_535).status();
     let before = Memory::of_this_process();
     let mut times = Vec::new();
@@ -406,7 +406,7 @@ fn hold_many(count: usize, dir: &Path) {
     let mut times: Vec<f64> = (0..500)
         .map(|_| {
             let began = Instant::now();
-            one.try_acquire().expect("free").release().expect("is ours");
+            one.try_acquire().expect("free").release().expect("held");
             began.elapsed().as_secs_f64() * 1e3
         })
         .collect();
@@ -440,17 +440,17 @@ fn raise_descriptor_limit() {
     setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }).expect("permitted");
 }
 
-// ---- what the kernel tells of a process -------------------------------------------------------
+// ---- the state of a process -------------------------------------------------------------------
 
-/// Where many poll, they are never all asleep: then it goes on after two seconds.
-fn until(mut comes: impl FnMut() -> bool) {
+/// Waits for at most two seconds: if many processes poll, they never all sleep.
+fn until(mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
-    while !comes() && began.elapsed() < Duration::from_secs(2) {
+    while !is_so() && began.elapsed() < Duration::from_secs(2) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Whether all but one of so many threads sleep: that one asks.
+/// Whether `count` threads sleep, all but the caller.
 fn all_sleep(tasks: &str, count: usize) -> bool {
     let tasks = fs::read_dir(tasks).expect("its threads");
     let stats = tasks.flatten().map(|task| task.path().join("stat"));

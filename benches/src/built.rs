@@ -1,11 +1,11 @@
-//! The command itself, built as users build it.
+//! Builds the command as users do.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
 
-/// Builds `portlock` with optimisation, and tells where it is.
+/// Builds `portlock` with optimisation, and returns its path.
 ///
 /// # Panics
 ///
@@ -23,5 +23,5 @@ pub fn portlock() -> PathBuf {
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)));
-    built.expect("cargo tells of the command")
+    built.expect("cargo reports the command")
 }

@@ -1,11 +1,11 @@
-//! The figures of a run, one a line: what the plots are drawn from, and the tables read.
+//! The figures of a run, for the plots and the tables.
 
 use std::path::Path;
 
-/// Where a bench writes its figures, beside the table that it prints.
+/// The file in which a bench saves its figures.
 pub const CSV: &str = "PORTLOCK_BENCH_CSV";
 
-/// Lines of figures under the names of their columns. Nothing is quoted: there are no commas.
+/// Lines of figures below the names of their columns. Unquoted, because no field has a comma.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Csv {
     columns: Vec<String>,
@@ -18,11 +18,11 @@ impl Csv {
         Self { columns: columns.iter().map(|&name| name.to_owned()).collect(), rows: Vec::new() }
     }
 
-    /// Reads it. A line that begins with `#` is a remark.
+    /// Parses the text. A line that begins with `#` is a comment.
     ///
     /// # Errors
     ///
-    /// The line that has not as many fields as there are columns.
+    /// The line with another number of fields than there are columns.
     pub fn parse(text: &str) -> Result<Self, String> {
         let fields = |line: &str| line.split(',').map(|field| field.trim().to_owned()).collect();
         let mut lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
@@ -45,7 +45,7 @@ impl Csv {
         self.rows.push(fields.to_vec());
     }
 
-    /// What stands in a column, each once, in the order in which it came.
+    /// The distinct values of a column, in order of appearance.
     ///
     /// # Errors
     ///
@@ -66,12 +66,12 @@ impl Csv {
         at.ok_or_else(|| format!("no column {name}"))
     }
 
-    /// The points of a curve: `x` and `y` of the rows whose columns have these values, in their
-    /// order. A field that is no number is no point.
+    /// The points of a curve: `x` and `y` of the rows whose columns have these values, in order.
+    /// Fields that are not numbers are skipped.
     ///
     /// # Errors
     ///
-    /// The name of a column that is not there.
+    /// The name of a missing column.
     pub fn points(
         &self,
         whose: &[(&str, &str)],
@@ -90,7 +90,7 @@ impl Csv {
             .collect())
     }
 
-    /// Writes it to the file that the environment variable [`CSV`] names, if it does, under `remark`.
+    /// Writes it to the file that the environment variable [`CSV`] names, if set, below `remark`.
     ///
     /// # Panics
     ///

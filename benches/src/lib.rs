@@ -1,13 +1,13 @@
-//! What the benches share: where they measure, and how two ways to do a thing are compared on a
-//! machine that does other work as well.
+//! Shared code of the benches: the directories, and the comparison of two operations on a machine
+//! with other load.
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `built.rs` | the command, built |
-//! | `csv.rs` | the figures of a run, kept |
-//! | `naive.rs` | the protocol that sets the floor, and what portlock adds to it |
-//! | `place.rs` | the directories, and which filesystem each of them is on |
-//! | `plots.rs` | the plots, from those figures |
+//! | `built.rs` | builds the command |
+//! | `csv.rs` | saves the figures of a run |
+//! | `naive.rs` | the protocol that sets the floor, and portlock's additions |
+//! | `place.rs` | the directories and their filesystems |
+//! | `plots.rs` | the plots of those figures |
 //! | `rounds.rs` | ratios from paired rounds |
 
 #![cfg(unix)]
@@ -19,14 +19,14 @@ pub mod place;
 pub mod plots;
 pub mod rounds;
 
-/// The number of rounds and the like: `default`, unless the environment variable `name` has another.
+/// A number such as that of rounds: the environment variable `name`, otherwise `default`.
 ///
 /// # Panics
 ///
-/// If it has something else than a number.
+/// If the variable is not a number.
 pub fn number(name: &str, default: usize) -> usize {
     match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")),
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")),
         Err(_) => default,
     }
 }
@@ -36,7 +36,7 @@ pub fn measures() -> bool {
     std::env::args().any(|argument| argument == "--bench")
 }
 
-/// The average load of the last minute, which belongs beside every figure.
+/// The average load of the last minute, which is part of every report.
 pub fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().filter(|load| !load.is_empty()).unwrap_or("unknown").to_owned()

@@ -1,8 +1,8 @@
-//! The protocol that portlock replaces: exclusive create, write, close, unlink; with a live holder
-//! found out by its pid. It is the floor: who wants a file with a record that is gone afterwards
-//! cannot do less. It lets two hold at once; see the README for how.
+//! The protocol that portlock replaces: exclusive create, write, close, unlink; a holder is probed
+//! by its pid. It is the floor: a record in a file that is removed afterwards takes at least these
+//! calls. It lets two processes hold at once; see docs/comparison.md.
 //!
-//! It can be given, one by one, what portlock does beyond it, to see what each costs.
+//! portlock's further calls can be added one by one, to measure the cost of each.
 
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Write};
@@ -13,14 +13,14 @@ use std::time::SystemTime;
 use portlock::Holder;
 use rustix::process::{Pid, test_kill_process};
 
-/// What is written.
+/// The written record.
 #[derive(Debug, Clone)]
 pub enum Record {
-    /// Bytes that are there before it begins.
+    /// Bytes that were formatted in advance.
     ReadyMade(Vec<u8>),
-    /// Percy's three keys, put together each time.
+    /// Percy's three keys, formatted each time.
     ThreeKeys,
-    /// Our eight keys, put together each time by what the library has for it.
+    /// portlock's eight keys, formatted each time by the library.
     EightKeys(Holder),
 }
 
@@ -45,7 +45,7 @@ impl Record {
     }
 }
 
-/// What portlock does and the naive protocol does not: the first so many of [`Naive::MORE`].
+/// The naive protocol with the first `more` calls of [`Naive::MORE`].
 #[derive(Debug, Clone)]
 pub struct Naive {
     path: PathBuf,
@@ -54,7 +54,7 @@ pub struct Naive {
 }
 
 impl Naive {
-    /// What it can be given, in the order in which that is added.
+    /// portlock's further calls, in order.
     pub const MORE: [&'static str; 6] = [
         "open for reading too, and no link",
         "closed after the unlink, not before",
@@ -64,7 +64,7 @@ impl Naive {
         "unlock before the close",
     ];
 
-    /// The protocol itself.
+    /// The plain protocol.
     pub fn new(path: impl Into<PathBuf>, record: Record) -> Self {
         Self { path: path.into(), record, more: 0 }
     }
@@ -74,11 +74,11 @@ impl Naive {
         Self { more, ..self }
     }
 
-    /// Acquires and releases; the file stands for `while_held`.
+    /// Acquires, calls `while_held`, and releases.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// The system's error.
     pub fn acquire_and_release(&self, while_held: &mut dyn FnMut()) -> io::Result<()> {
         let does = |what| self.more > what;
         let mut options = OpenOptions::new();
@@ -111,33 +111,33 @@ impl Naive {
         Ok(())
     }
 
-    /// As [`acquire_and_release`](Self::acquire_and_release) where a dead one's file stands.
+    /// Same as [`acquire_and_release`](Self::acquire_and_release), for a dead holder's file.
     ///
     /// # Errors
     ///
-    /// The system's; and if its holder lives.
+    /// The system's error, or a live holder.
     pub fn reclaim_and_release(&self) -> io::Result<()> {
         match self.acquire_and_release(&mut || ()) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             other => return other,
         }
         if let Some(holder) = live_holder(&self.path)? {
-            return Err(io::Error::other(format!("pid {holder} lives")));
+            return Err(io::Error::other(format!("pid {holder} is alive")));
         }
         std::fs::remove_file(&self.path)?;
         self.acquire_and_release(&mut || ())
     }
 
-    /// The pid of a live holder, by whom an acquire is refused.
+    /// The pid of the live holder that refuses an acquire.
     ///
     /// # Errors
     ///
-    /// The system's; and if nobody holds it.
+    /// The system's error, or a free lock.
     pub fn refusal(&self) -> io::Result<u32> {
         match self.acquire_and_release(&mut || ()) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
-            Ok(()) => return Err(io::Error::other("nobody holds it")),
+            Ok(()) => return Err(io::Error::other("it is free")),
         }
         live_holder(&self.path)?.ok_or_else(|| io::Error::other("its holder is dead"))
     }
@@ -146,7 +146,7 @@ impl Naive {
 fn is_named(path: &Path, ours: u64) -> io::Result<()> {
     match std::fs::symlink_metadata(path)?.ino() == ours {
         true => Ok(()),
-        false => Err(io::Error::other("another file stands there")),
+        false => Err(io::Error::other("another file exists")),
     }
 }
 
@@ -154,11 +154,11 @@ fn is_named(path: &Path, ours: u64) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// The system's, and if the record is none.
+/// The system's error, or an invalid record.
 pub fn live_holder(path: &Path) -> io::Result<Option<u32>> {
     let record: serde_json::Value = serde_json::from_slice(&std::fs::read(path)?)?;
     let pid = record["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
     let pid = pid.ok_or_else(|| io::Error::other("no pid"))?;
-    let asked = Pid::from_raw(pid as i32).map(test_kill_process);
-    Ok(matches!(asked, Some(Ok(()) | Err(rustix::io::Errno::PERM))).then_some(pid))
+    let probed = Pid::from_raw(pid as i32).map(test_kill_process);
+    Ok(matches!(probed, Some(Ok(()) | Err(rustix::io::Errno::PERM))).then_some(pid))
 }

@@ -1,4 +1,4 @@
-//! Where it is measured: directories, each with the filesystem that it really is on.
+//! The measured directories, each with its actual filesystem.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 /// Directories to measure in, separated by colons.
 pub const DIRS: &str = "PORTLOCK_BENCH_DIRS";
 
-/// A directory that is removed in the end.
+/// A temporary directory.
 #[derive(Debug)]
 pub struct Place {
     dir: TempDir,
@@ -17,8 +17,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// Those of [`DIRS`], or else one below `target`, which is on a disk, and one in `/dev/shm`,
-    /// which is in memory. Says so loudly if that is not what they are.
+    /// Those of [`DIRS`], otherwise one below `target`, on a disk, and one in `/dev/shm`, in
+    /// memory. Prints a warning if their filesystems are not the expected ones.
     ///
     /// # Panics
     ///
@@ -51,12 +51,12 @@ impl Place {
         self.dir.path()
     }
 
-    /// A file in it that nobody else uses.
+    /// A lock file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path().join(format!("{name}.lock"))
     }
 
-    /// Its filesystem, as `statfs` tells it.
+    /// Its filesystem, by `statfs`.
     pub fn filesystem(&self) -> &str {
         &self.filesystem
     }
@@ -68,10 +68,10 @@ impl fmt::Display for Place {
     }
 }
 
-/// By the number that `statfs` gives; of ext2, ext3 and ext4, which share one, by the mount.
+/// By the number from `statfs`; for ext2, ext3 and ext4, which share one, by the mount.
 #[cfg(target_os = "linux")]
 fn filesystem(dir: &Path) -> String {
-    let kind = rustix::fs::statfs(dir).expect("the directory stands").f_type as u32;
+    let kind = rustix::fs::statfs(dir).expect("the directory exists").f_type as u32;
     match kind {
         0xef53 => mounted_as(dir).unwrap_or("ext2, ext3 or ext4".into()),
         0x0102_1994 => "tmpfs".into(),
@@ -102,12 +102,12 @@ fn mounted_as(dir: &Path) -> Option<String> {
     Some(if has_journal { kind.to_owned() } else { format!("{kind} {WITHOUT_A_JOURNAL}") })
 }
 
-/// A create in an ext4 of this kind looks at each inode that was freed in the last minutes
+/// A create on an ext4 without a journal checks each inode freed in the last minutes
 /// (`recently_deleted` in fs/ext4/ialloc.c): 0.9 ms after tens of thousands of removals.
 #[cfg(target_os = "linux")]
 const WITHOUT_A_JOURNAL: &str = "without a journal";
 
-/// Whether the block device of this number, on which an ext4 is mounted, has a journal within.
+/// Whether the ext4 on the block device of this number has an internal journal.
 #[cfg(target_os = "linux")]
 fn has_journal(device: &str) -> bool {
     let Ok(link) = std::fs::read_link(format!("/sys/dev/block/{device}")) else { return true };

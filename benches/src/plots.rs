@@ -1,4 +1,4 @@
-//! The plots of the README, from the figures that the benches have kept.
+//! The plots of the README, from the saved figures of the benches.
 
 use std::error::Error;
 use std::fmt;
@@ -14,9 +14,9 @@ use crate::csv::Csv;
 /// One of the plots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plot {
-    /// How a lock passes on among processes: benches/handover.rs.
+    /// Hand-over of a lock among processes: benches/handover.
     Handover,
-    /// Many locks, and many who wait: benches/scale.rs.
+    /// Many locks, and many waiters: benches/scale.
     Scale,
 }
 
@@ -33,12 +33,12 @@ impl Plot {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Handover, Self::Scale];
 
-    /// The figures that it is drawn from.
+    /// The file with its figures.
     pub fn figures(self) -> PathBuf {
         folder().join(format!("{self}.csv"))
     }
 
-    /// The plot.
+    /// The file with the plot.
     pub fn picture(self) -> PathBuf {
         folder().join(format!("{self}.svg"))
     }
@@ -47,12 +47,12 @@ impl Plot {
     ///
     /// # Errors
     ///
-    /// If the figures are not those that it shows.
+    /// If the figures lack the shown ones.
     pub fn draw(self, figures: &str) -> Result<String, Box<dyn Error>> {
         let csv = Csv::parse(figures)?;
         let (title, panels) = match self {
-            Self::Handover => ("A lock that passes on, held for 200 µs", handover(&csv)?),
-            Self::Scale => ("Many locks, and many who wait for one", scale(&csv)?),
+            Self::Handover => ("Hand-over of a lock held for 200 µs", handover(&csv)?),
+            Self::Scale => ("Many locks, many waiters", scale(&csv)?),
         };
         if let Some(panel) = panels.iter().find(|panel| panel.curves.is_empty()) {
             return Err(format!("no figures for {}", panel.title).into());
@@ -70,9 +70,9 @@ struct Panel {
     across: &'static str,
     up: &'static str,
     curves: Vec<(String, Vec<(f64, f64)>)>,
-    /// Of the marks across.
+    /// The base of the logarithmic x axis.
     base: f64,
-    /// Of what goes up, where the figures do not give it, on a scale that is not logarithmic.
+    /// The range of a linear y axis.
     linear: Option<Range<f64>>,
 }
 
@@ -107,7 +107,7 @@ fn handover(csv: &Csv) -> Result<Vec<Panel>, String> {
     ])
 }
 
-/// The curve's name in the figures, and in the plot.
+/// The names of the curves in the figures and in the plot.
 const SCALE: [(&str, &str); 7] = [
     ("list stale", "list"),
     ("sweep stale", "sweep"),
@@ -118,7 +118,7 @@ const SCALE: [(&str, &str); 7] = [
     ("processes Acquire all had it", "acquire, waiting processes, all had it"),
 ];
 
-/// Of the first filesystem of the figures.
+/// The panels for the first filesystem in the figures.
 fn scale(csv: &Csv) -> Result<Vec<Panel>, String> {
     let filesystem = *csv.values("filesystem")?.first().ok_or("no figures")?;
     let curves = |figure| {
@@ -127,14 +127,14 @@ fn scale(csv: &Csv) -> Result<Vec<Panel>, String> {
             .map(|&(curve, name)| {
                 let whose = [("curve", curve), ("filesystem", filesystem)];
                 let mut points = csv.points(&whose, ("count", figure))?;
-                // On a logarithmic scale there is no nothing.
+                // A logarithmic scale has no zero.
                 points.retain(|point| point.1 > 0.0);
                 Ok((name.to_owned(), points))
             })
             .filter(|curve| curve.as_ref().map_or(true, |(_, points)| !points.is_empty()))
             .collect::<Result<Vec<_>, String>>()
     };
-    let across = "locks, or who wait";
+    let across = "locks or waiters";
     Ok(vec![
         Panel {
             title: "time",
@@ -155,7 +155,7 @@ fn scale(csv: &Csv) -> Result<Vec<Panel>, String> {
     ])
 }
 
-/// Told apart by those who see few colours too (Okabe and Ito).
+/// Colours that are safe for colour blindness (Okabe and Ito).
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -177,7 +177,7 @@ fn draw(title: &str, panels: &[Panel]) -> Result<String, Box<dyn Error>> {
     let legend = LINE * names.len().div_ceil(2) as u32 + 10;
     {
         let root = SVGBackend::with_string(&mut text, (WIDTH, HEIGHT + legend)).into_drawing_area();
-        // Not the page's own, so that it can be read on dark ones.
+        // White, so that it is readable on a dark page.
         root.fill(&WHITE)?;
         let (plots, below) = root.titled(title, ("sans-serif", 18))?.split_vertically(HEIGHT - 30);
         for (area, panel) in plots.split_evenly((1, panels.len())).iter().zip(panels) {
@@ -185,7 +185,7 @@ fn draw(title: &str, panels: &[Panel]) -> Result<String, Box<dyn Error>> {
             let mut chart = ChartBuilder::on(area);
             chart.margin(10).x_label_area_size(40).y_label_area_size(60);
             chart.caption(panel.title, ("sans-serif", 15));
-            // Two kinds of axis are two types of chart.
+            // The kind of axis is part of the chart's type.
             match &panel.linear {
                 Some(up) => {
                     let chart = chart
@@ -229,7 +229,7 @@ where
     Ok(())
 }
 
-/// From the least to the greatest, with room at both ends.
+/// From the least to the greatest, with a margin at both ends.
 fn range(panel: &Panel, of: fn(&(f64, f64)) -> f64) -> Range<f64> {
     let all = panel.curves.iter().flat_map(|(_, points)| points.iter().map(of));
     let (least, most) =

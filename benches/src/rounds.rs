@@ -1,24 +1,23 @@
 //! Ratios from paired rounds.
 //!
-//! On a machine that does other work, the times of two measurements that follow each other differ
-//! by more than what is to be shown. So two contenders take turns, half a millisecond each, and each
-//! such round gives one ratio: what the machine does to one of them it mostly does to the other.
-//! Who is first changes from round to round. The median of the rounds is not moved by those that
-//! were interrupted, and a contender against itself shows how far off it may be.
+//! On a machine with other load, two consecutive measurements differ by more than the effect to
+//! show. So two contenders take turns of half a millisecond, and each round gives one ratio: the
+//! load affects both alike. The order alternates between rounds. Interrupted rounds do not move the
+//! median, and a contender against itself shows the error.
 
 use std::time::{Duration, Instant};
 
-/// How long each of the two has its turn.
+/// The length of a turn.
 const TURN: Duration = Duration::from_micros(500);
 
-/// One way to do a thing.
+/// An operation to compare.
 pub struct Contender<'a> {
     run: Box<dyn FnMut(u64) -> Duration + 'a>,
     times: u64,
 }
 
 impl<'a> Contender<'a> {
-    /// One whose every `operation` is measured.
+    /// Measures every `operation`.
     pub fn new(mut operation: impl FnMut() + 'a) -> Self {
         Self::timed(move |times| {
             let began = Instant::now();
@@ -29,7 +28,7 @@ impl<'a> Contender<'a> {
         })
     }
 
-    /// One that does something before every `operation` that is not measured.
+    /// Runs `prepare` before every `operation`, and measures only the latter.
     pub fn prepared(mut prepare: impl FnMut() + 'a, mut operation: impl FnMut() + 'a) -> Self {
         Self::timed(move |times| {
             let mut taken = Duration::ZERO;
@@ -43,40 +42,40 @@ impl<'a> Contender<'a> {
         })
     }
 
-    /// One that does it so many times and tells how long that took.
+    /// `run` repeats the operation this many times, and returns the total time.
     pub fn timed(mut run: impl FnMut(u64) -> Duration + 'a) -> Self {
-        // The first is not measured: what a process asks once, it has asked then.
+        // The first run is not measured, because it includes queries that a process makes once.
         run(1);
         let one = (0..5).map(|_| run(1)).min().unwrap_or_default();
         let times = TURN.as_nanos() / one.as_nanos().max(1);
         Self { run: Box::new(run), times: times.clamp(1, 10_000) as u64 }
     }
 
-    /// Does it so many times, and tells how long that took, as criterion wants it.
+    /// Repeats the operation this many times, and returns the total time, as criterion expects.
     pub fn run(&mut self, times: u64) -> Duration {
         (self.run)(times)
     }
 
-    /// A turn: nanoseconds for one.
+    /// A turn: nanoseconds for one operation.
     fn turn(&mut self) -> f64 {
         (self.run)(self.times).as_nanos() as f64 / self.times as f64
     }
 }
 
-/// What the rounds of two contenders gave.
+/// The result of the rounds of two contenders.
 #[derive(Debug, Clone)]
 pub struct Compared {
     /// Nanoseconds of the first.
     pub base: Spread,
     /// Nanoseconds of the second.
     pub other: Spread,
-    /// The second's by the first's, of the same round.
+    /// The second's divided by the first's, in the same round.
     pub ratio: Spread,
-    /// Nanoseconds that the second takes more than the first, in the same round.
+    /// The second's minus the first's in nanoseconds, in the same round.
     pub more: Spread,
 }
 
-/// So many rounds of both.
+/// Compares two contenders in this many rounds.
 pub fn compare(base: &mut Contender<'_>, other: &mut Contender<'_>, rounds: usize) -> Compared {
     let turns: Vec<(f64, f64)> = (0..rounds.max(1))
         .map(|round| {
@@ -98,21 +97,21 @@ pub fn compare(base: &mut Contender<'_>, other: &mut Contender<'_>, rounds: usiz
     }
 }
 
-/// Where the figures of the rounds lie.
+/// The spread of the figures of the rounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
-    /// A quarter is lower.
+    /// The lower quartile.
     pub low: f64,
-    /// As many are lower as higher.
+    /// The median.
     pub median: f64,
-    /// A quarter is higher.
+    /// The upper quartile.
     pub high: f64,
-    /// Where the true median lies, at 95 of 100 times (by ranks, whatever the distribution).
+    /// The 95 % confidence interval of the median (by ranks, for any distribution).
     pub surely: (f64, f64),
 }
 
 impl Spread {
-    /// Of these figures.
+    /// The spread of these figures.
     ///
     /// # Panics
     ///
@@ -144,7 +143,7 @@ mod tests {
         assert_eq!((one.low, one.surely), (7.0, (7.0, 7.0)));
     }
 
-    /// The clock of these two is their own, so the ratio is known.
+    /// These contenders report fixed times, so the ratio is known.
     #[test]
     fn twice_the_time_is_ratio_two() {
         let taking =

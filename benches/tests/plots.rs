@@ -1,4 +1,4 @@
-//! The plots of the README follow from the figures that are committed beside them.
+//! The plots of the README follow from the figures that are committed next to them.
 //! `cargo run -p portlock-bench --bin plots` draws them.
 
 #![cfg(unix)]

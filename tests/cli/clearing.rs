@@ -13,13 +13,13 @@ fn clear(home: &Home, options: &[&str]) -> Finished {
     finished(home.portlock(["clear"]).args(options).arg(PORT))
 }
 
-/// An old agent's record, whose process lives: we are it.
+/// A legacy agent's record with the pid of this live process.
 fn live_old_record() -> Value {
     json!({ "pid": std::process::id(), "port": 5338, "startedAt": "2999-01-02T03:04:05.678Z" })
 }
 
 #[test]
-fn clear_reports_that_there_is_nothing() {
+fn clear_reports_an_absent_lock_file() {
     let home = Home::new();
     for options in [&[][..], &["--force", "--yes"]] {
         let done = clear(&home, options);
@@ -28,12 +28,12 @@ fn clear_reports_that_there_is_nothing() {
     }
     let done = finished(&mut home.portlock(["clear", "0"]));
     assert_eq!((done.code(), &*done.out), (0, "port 0 means any free port and has no lock\n"));
-    assert!(!home.locks().exists(), "not even the directory is made");
+    assert!(!home.locks().exists(), "the directory is not created either");
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn what_is_provably_stale_is_removed() {
+fn clear_removes_a_provably_stale_file() {
     let home = Home::new();
     let record = home.dead_record();
     for options in [&[][..], &["--force", "--yes"]] {
@@ -77,7 +77,7 @@ fn force_leaves_a_held_lock() {
 }
 
 #[test]
-fn unproved_file_stays_and_force_is_named() {
+fn unproved_file_stays_and_force_is_advised() {
     let home = Home::new();
     let mut records = vec![live_old_record()];
     if cfg!(target_os = "linux") {
@@ -135,8 +135,8 @@ fn other_file_at_the_lock_path_stays() {
     assert!(home.lock_file().is_dir());
 }
 
-/// `clear --force` at a terminal. `at_the_question` sees what it has said until then, and returns
-/// what is typed. Returns also what it said until then, and after.
+/// `clear --force` at a terminal. `at_the_question` gets the output before the question, and
+/// returns the typed reply. Returns also the output before and after the reply.
 fn asked(
     home: &Home,
     at_the_question: impl FnOnce(&str) -> &'static [u8],
@@ -146,21 +146,21 @@ fn asked(
     let mut clear: Command = home.portlock(["clear", "--force", PORT]);
     clear.stdin(copy()).stderr(copy()).stdout(Stdio::piped());
     let child = clear.spawn().expect("portlock starts");
-    // The command must not keep the terminal open in us.
+    // The command must not keep the terminal open in this process.
     drop(clear);
     drop::<OwnedFd>(terminal);
     let mut shown = Vec::new();
     let mut byte = [0];
     while !shown.ends_with(b"remove it? [y/N] ") {
-        let read = must_return("it asks before it ends", || keyboard.read_exact(&mut byte));
-        read.expect("it asks before it ends");
+        let read = must_return("it asks before its end", || keyboard.read_exact(&mut byte));
+        read.expect("it asks before its end");
         shown.push(byte[0]);
     }
     let before = String::from_utf8(shown).expect("UTF-8");
     keyboard.write_all(at_the_question(&before)).expect("types");
     let done = ended(child);
     let mut rest = Vec::new();
-    // Linux says EIO at the end of a terminal.
+    // Linux reports EIO at the end of a terminal.
     let _ = keyboard.read_to_end(&mut rest);
     (done, before, String::from_utf8(rest).expect("UTF-8"))
 }

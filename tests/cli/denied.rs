@@ -1,12 +1,12 @@
-//! System calls of portlock itself that are refused: strace answers in the kernel's place.
+//! System calls of portlock itself that fail: strace answers instead of the kernel.
 
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use super::loud::{strace_is_there, stride};
+use super::skip_report::{strace_is_there, stride};
 use super::{Finished, Home, PORT, finished};
 
-/// `portlock` with these arguments under strace, which ends after two minutes in any case.
+/// `portlock` with these arguments under strace, limited to two minutes.
 fn strace(home: &Home, options: &[&str], arguments: &[&str]) -> Command {
     let mut strace = Command::new("timeout");
     strace.args(["120", "strace", "-qq", "-o"]).arg(home.path().join("trace")).args(options);
@@ -15,7 +15,7 @@ fn strace(home: &Home, options: &[&str], arguments: &[&str]) -> Command {
     strace
 }
 
-/// How often portlock's first thread makes each call, its start by the loader apart.
+/// The number of calls of each name by portlock's first thread, except its start by the loader.
 fn calls(home: &Home, arguments: &[&str]) -> BTreeMap<String, usize> {
     assert_eq!(finished(&mut strace(home, &[], arguments)).code(), 4);
     let trace = std::fs::read_to_string(home.path().join("trace")).expect("strace wrote it");
@@ -23,7 +23,7 @@ fn calls(home: &Home, arguments: &[&str]) -> BTreeMap<String, usize> {
     for line in trace.lines() {
         if let Some((call, _)) = line.split_once('(') {
             let is_name = call.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            // What ends the process, or starts it, is no call of the launcher's.
+            // The launcher neither starts nor ends the process by these.
             if is_name && !["execve", "exit_group"].contains(&call) {
                 *calls.entry(call.to_owned()).or_insert(0) += 1;
             }
@@ -32,8 +32,8 @@ fn calls(home: &Home, arguments: &[&str]) -> BTreeMap<String, usize> {
     calls
 }
 
-/// Every occurrence of every call is refused once. The run ends, at the latest with its command,
-/// and nothing holds the lock then.
+/// Every occurrence of every call fails once. The run ends, at the latest with its command, and
+/// then the lock is free.
 #[test]
 fn refused_launcher_calls_delay_nothing() {
     let home = Home::new();
@@ -44,7 +44,7 @@ fn refused_launcher_calls_delay_nothing() {
         let arguments = ["run", option, PORT, "--", "sh", "-c", "exit 4"];
         let mut outcomes = BTreeMap::new();
         for (call, times) in calls(&home, &arguments) {
-            // What is called often is mostly the loader's and std's.
+            // Frequent calls are mostly the loader's and std's.
             let step = if times > 8 { stride() } else { 1 };
             for nth in (1..=times).step_by(step) {
                 let inject = format!("inject={call}:error=EPERM:when={nth}");
@@ -59,7 +59,7 @@ fn refused_launcher_calls_delay_nothing() {
         for ((code, said), times) in &outcomes {
             println!("{option}: {code:?} {times} times: {said}");
         }
-        // The control: it does make a difference.
+        // The control: some failures are reported.
         let refused = |words: &str| {
             outcomes.keys().any(|(code, said)| *code == Some(71) && said.starts_with(words))
         };
@@ -72,7 +72,7 @@ fn said(done: &Finished) -> String {
     done.err.lines().next().unwrap_or_default().to_owned()
 }
 
-/// The wake of what hands signals on is lost, and the run ends with its command all the same.
+/// The wake of the forwarding thread is lost, and the run still ends with its command.
 #[test]
 fn lost_wakes_do_not_outlive_the_command() {
     let home = Home::new();
@@ -88,7 +88,7 @@ fn lost_wakes_do_not_outlive_the_command() {
     }
 }
 
-/// Where the filesystem has no kernel locks nothing proves a death, and portlock has seen it.
+/// Without kernel locks a death cannot be proved, but portlock has seen its command end.
 #[test]
 fn lock_file_is_removed_without_kernel_locks() {
     let home = Home::new();
@@ -102,7 +102,7 @@ fn lock_file_is_removed_without_kernel_locks() {
         assert_eq!((done.code(), &*done.err), (4, ""));
         assert!(home.is_idle(), "{option}");
     }
-    // The control: what nobody removes stays, and refuses the next.
+    // The control: a file that no process removes stays, and blocks the next run.
     for code in [4, 75] {
         let arguments = ["run", "-F", PORT, "--", "sh", "-c", "exit 4"];
         let done = finished(&mut strace(&home, &options, &arguments));

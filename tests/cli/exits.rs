@@ -1,4 +1,4 @@
-//! Every exit status, and what is said with it.
+//! Every exit status, and its messages.
 
 mod failures;
 
@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
-use super::loud::not_checked;
+use super::skip_report::not_checked;
 use super::{Finished, Home, PORT, finished, is_root, with_default_signals};
 
 fn one_line(done: &Finished) -> &str {
@@ -42,7 +42,7 @@ fn portlock_dies_by_the_commands_signal() {
             let mut shell = Command::new("sh");
             let script = r#""$@"; echo =$?"#;
             let shell = shell.args(["-c", script, "sh", env!("CARGO_BIN_EXE_portlock")]);
-            // `nohup` ignores one of them.
+            // `nohup` ignores SIGHUP.
             with_default_signals(shell);
             let done = finished(shell.args(arguments).env("PORTLOCK_DIR", home.locks()));
             assert_eq!(done.out, format!("={}\n", 128 + signal));
@@ -50,7 +50,7 @@ fn portlock_dies_by_the_commands_signal() {
     }
 }
 
-/// The kernel ends no first process by a signal that it sends itself.
+/// A pid 1 cannot end itself by a signal.
 #[test]
 #[cfg(target_os = "linux")]
 fn pid_1_exits_with_128_plus_signal() {
@@ -61,7 +61,7 @@ fn pid_1_exits_with_128_plus_signal() {
     assert!(home.is_idle());
 }
 
-/// An orphan is the child of the first process, which must wait for it or it stays a zombie.
+/// Orphans become children of the first process, which must reap them.
 #[test]
 #[cfg(target_os = "linux")]
 fn first_process_of_a_container_reaps_orphans() {
@@ -78,7 +78,7 @@ fn first_process_of_a_container_reaps_orphans() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn missing_proc_is_71_and_exec_does_without() {
+fn missing_proc_is_71_except_for_exec() {
     let home = Home::new();
     let Some(container) = container(&home) else { return };
     let script = r#"mount -t tmpfs none /proc && exec "$@""#;
@@ -102,13 +102,13 @@ fn missing_proc_is_71_and_exec_does_without() {
         let done = finished(unshare.args(["run", option, PORT, "--", "sh", "-c", "exit 4"]));
         assert_eq!(done.code(), code, "{done:?}");
         assert!(done.err.starts_with(said) && done.err.contains("-F") == (code == 71), "{done:?}");
-        // What `-F` leaves.
+        // Only `-F` leaves the file.
         let is_left = std::fs::remove_file(home.lock_file()).is_ok();
         assert_eq!(is_left, option == "-F");
     }
 }
 
-/// `portlock` as the first process of a pid namespace, or `None`, said loudly.
+/// `portlock` as the first process of a pid namespace, or `None`, reported as not checked.
 #[cfg(target_os = "linux")]
 fn container(home: &Home) -> Option<Command> {
     let mut unshare = Command::new("unshare");
@@ -130,7 +130,7 @@ fn container(home: &Home) -> Option<Command> {
 }
 
 #[test]
-fn everything_after_the_commands_name_is_the_commands() {
+fn arguments_after_the_commands_name_are_its_own() {
     let home = Home::new();
     for command in [&["echo", "-n", "--help", "-E"][..], &["--", "echo", "-n", "--help", "-E"]] {
         let done = finished(home.portlock(["run", PORT]).args(command));
@@ -138,7 +138,7 @@ fn everything_after_the_commands_name_is_the_commands() {
     }
     let done = finished(&mut home.portlock(["run", PORT, "echo", "-v", "--", "x"]));
     assert_eq!((done.code(), &*done.out, &*done.err), (0, "-v -- x\n", ""));
-    // Where portlock's options were always accepted.
+    // portlock's options are accepted before the command, too.
     let done = finished(&mut home.portlock(["run", PORT, "-E", "3", "--", "echo", "ran"]));
     assert_eq!((done.code(), &*done.out), (0, "ran\n"));
 }
@@ -218,13 +218,13 @@ fn help_lists_every_exit_status() {
 }
 
 #[test]
-fn the_version_is_the_crates() {
+fn version_is_the_crates() {
     let done = finished(&mut Home::new().portlock(["--version"]));
     assert_eq!(done.code(), 0);
     assert_eq!(done.out, format!("portlock {}\n", env!("CARGO_PKG_VERSION")));
 }
 
-/// The writing end of a pipe that nobody reads.
+/// The writing end of a closed pipe.
 fn closed_pipe() -> Stdio {
     let (ours, _closed) = UnixStream::pair().expect("a pair");
     OwnedFd::from(ours).into()

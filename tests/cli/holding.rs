@@ -1,4 +1,4 @@
-//! One port, several runs: who is refused, who takes over, and what is said.
+//! Several runs on one port: refusals, takeovers, and their messages.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -10,17 +10,17 @@ use serde_json::Value;
 use super::recorder::STATUS;
 use super::{Finished, Home, PORT, Running, all_locks_are_seen, ended, finished, since};
 
-/// Waits until nobody has the kernel lock on `file`.
+/// Waits until no process has the kernel lock on `file`.
 pub(crate) fn until_unlocked(file: &File) {
-    // SAFETY: the descriptor is open for as long as `file` is.
+    // SAFETY: `file` keeps the descriptor open.
     assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0);
     // SAFETY: as above.
     assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) }, 0);
 }
 
-/// Kills the command, and waits until its lock is free, which is the last that is seen of it.
+/// Kills the command, and waits until its lock is free, which shows that it has ended.
 fn kill_command(home: &Home, running: &Running) {
-    let file = File::open(home.lock_file()).expect("the lock file stands");
+    let file = File::open(home.lock_file()).expect("the lock file exists");
     super::send(running.command, libc::SIGKILL);
     until_unlocked(&file);
 }
@@ -45,7 +45,7 @@ fn second_run_is_refused_with_all_details() {
     let home = Home::new();
     let holder = home.recorder();
     let record = home.record();
-    assert_eq!(record["pid"], holder.command, "what holds is what is named");
+    assert_eq!(record["pid"], holder.command, "the record names the command");
     assert_eq!(record["port"].to_string(), PORT);
     let program = std::env::current_exe().expect("a path");
     let name = program.file_name().and_then(|name| name.to_str()).expect("UTF-8");
@@ -65,7 +65,7 @@ fn second_run_is_refused_with_all_details() {
             home.lock_file().display()
         )
     );
-    assert_eq!(home.record(), record, "a refusal changes nothing");
+    assert_eq!(home.record(), record, "a refusal is read-only");
     let done = holder.end();
     assert_eq!((done.code(), &*done.out, &*done.err), (STATUS, "ended\n", ""));
     assert!(home.is_idle());
@@ -106,7 +106,7 @@ fn lock_of_killed_portlock_and_command_is_reclaimed() {
     holder.kill_portlock();
     kill_command(&home, &holder);
     assert_took_over(&home, &home.run(["true"]), &record);
-    assert_eq!(home.run(["true"]).err, "", "it is said once");
+    assert_eq!(home.run(["true"]).err, "", "it is reported once");
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn killing_the_recorded_process_frees_the_lock() {
     let status = holder.portlock.wait().expect("ours");
     assert_eq!(status.signal(), Some(libc::SIGKILL));
     assert!(home.is_idle());
-    assert_eq!(home.run(["true"]).err, "", "nothing is left to take over");
+    assert_eq!(home.run(["true"]).err, "", "no file is left to take over");
 }
 
 #[test]
@@ -136,11 +136,11 @@ fn command_keeps_the_lock_of_a_killed_portlock() {
         assert_eq!((code, &found["state"], &found["reason"]), (75, &"held".into(), &Value::Null));
     }
     assert_eq!(found["holder"]["pid"], record["pid"]);
-    holder.end_command(&File::open(home.lock_file()).expect("the lock file stands"));
+    holder.end_command(&File::open(home.lock_file()).expect("the lock file exists"));
     assert_took_over(&home, &home.run(["true"]), &record);
 }
 
-/// A run whose command has ended and has left a process that goes on until the input ends.
+/// A run whose command has ended and has left a process that continues until the input ends.
 fn left_behind(home: &Home, options: &[&str]) -> (Finished, ChildStdin, libc::pid_t) {
     let script = "exec 3<&0; cat <&3 >/dev/null 2>&1 & echo $!";
     let mut portlock = home.portlock(["run"]);
@@ -167,9 +167,9 @@ fn process_left_behind_keeps_the_lock() {
         );
         assert_eq!(done.code(), 0);
         let said = format!("portlock: the lock file stays: {recorded}");
-        let is_said = done.err.starts_with(&said);
+        let is_reported = done.err.starts_with(&said);
         assert_eq!(
-            (is_said, done.err.is_empty()),
+            (is_reported, done.err.is_empty()),
             (options == ["-v"], options != ["-v"]),
             "{done:?}"
         );
@@ -194,7 +194,7 @@ fn process_left_behind_keeps_the_lock() {
             assert_eq!((code, &found["reason"]), (4, &"cannot-watch".into()));
         }
 
-        let file = File::open(home.lock_file()).expect("the lock file stands");
+        let file = File::open(home.lock_file()).expect("the lock file exists");
         drop(keep);
         until_unlocked(&file);
         assert_took_over(&home, &home.run(["true"]), &record);
@@ -241,7 +241,7 @@ fn messages_escape_records_and_arguments() {
         format!(r#"{start},"command":"{text}"{host}}}"#)
     };
     let mut shown = Vec::new();
-    // A live process, one of another machine, and a dead one.
+    // Records of a live process, of one on another machine, and of a dead one.
     for record in [
         record(std::process::id(), ""),
         record(pid, r#","host":"\u001b[2Jelsewhere\u0085""#),
@@ -278,7 +278,7 @@ fn messages_escape_records_and_arguments() {
         &["status", "--json", "--dir", dir, "3"],
     ] {
         let done = finished(&mut home.portlock(arguments));
-        // What is escaped is not left out, other than by clap, which drops escape sequences.
+        // Only clap drops escape sequences; otherwise they are escaped.
         let (shown_dir, all) = (arguments.contains(&dir), format!("{}{}", done.out, done.err));
         assert!(
             !shown_dir
@@ -292,7 +292,7 @@ fn messages_escape_records_and_arguments() {
         for text in [&done.out, &done.err] {
             let raw = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
             assert!(!text.contains(raw), "{text:?}");
-            // No line is the argument's own.
+            // No argument starts a line.
             assert!(!text.lines().any(|line| line.starts_with("2J")), "{text:?}");
         }
     }

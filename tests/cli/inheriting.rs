@@ -1,4 +1,4 @@
-//! What the command has of portlock: its pid with `-F`, its lock file unless `-o` keeps it.
+//! What the command inherits: portlock's pid with `-F`, its lock file unless `-o` closes it.
 
 use super::recorder::{self, STATUS};
 use super::{Home, PORT, Running, all_locks_are_seen, finished, with_default_signals};
@@ -27,7 +27,7 @@ fn exec_keeps_the_recorded_pid() {
         let (pid, done) = (running.command, running.end());
         assert_eq!((done.code(), &*done.out, &*done.err), (STATUS, "ended\n", ""));
 
-        // Nobody was left to remove the file.
+        // No process was left to remove the file.
         assert_eq!(home.record()["pid"], pid);
         assert_eq!(home.status().code(), if all_locks_are_seen() { 3 } else { 4 });
         let done = home.run(["true"]);
@@ -82,12 +82,12 @@ fn exec_is_refused_while_the_lock_is_held() {
     assert_eq!(holder.end().code(), STATUS);
 }
 
-/// The lock file is among what the command has open, unless `-o` forbids it.
+/// The command has the lock file open, unless `-o` closes it.
 #[test]
 #[cfg(target_os = "linux")]
 fn command_has_the_lock_file_unless_closed() {
     let home = Home::new();
-    // The shell resolves what it has open itself, so that nothing else's files are listed.
+    // The shell resolves its own descriptors, so that no other process's files are listed.
     let script = "for fd in /proc/$$/fd/*; do readlink \"$fd\"; done";
     for (options, inherits) in
         [(&[][..], true), (&["-F"], true), (&["-o"], false), (&["--close"], false)]
@@ -119,7 +119,7 @@ fn closed_lock_ends_with_portlock() {
         assert!(done.err.contains(&said), "{}", done.err);
         assert!(home.is_idle());
         drop(running.keep.take());
-        assert_eq!(running.line(), "ended", "the command lived on meanwhile");
+        assert_eq!(running.line(), "ended", "the command has outlived portlock");
     }
 }
 
@@ -132,7 +132,7 @@ fn close_releases_when_the_command_ends() {
     assert!(home.is_idle());
 }
 
-/// Blocked and ignored signals are what they would be without portlock, SIGPIPE too, which Rust's
+/// Blocked and ignored signals are the same as without portlock, including SIGPIPE, which Rust's
 /// runtime ignores in portlock itself.
 #[test]
 #[cfg(target_os = "linux")]
@@ -158,7 +158,7 @@ fn command_inherits_blocked_and_ignored_signals() {
         }
         let done = finished(command);
         assert_eq!(done.code(), 0);
-        // Those above are the C library's own.
+        // The signals above are the C library's.
         const NAMED: u64 = 0x7fff_ffff;
         let mask = |line: &str| {
             u64::from_str_radix(line.split('\t').nth(1).expect("a mask"), 16).expect("a number")

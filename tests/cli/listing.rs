@@ -1,4 +1,4 @@
-//! `list`: the table, the JSON, the colours.
+//! `list`: table, JSON, colours.
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::recorder::STATUS;
 use super::{Home, PORT, finished, since, terminal};
 
-/// Plants a dead holder's lock, one of another container, and something that is no lock file.
+/// Plants a dead holder's lock, one of another container, and a directory.
 fn plant_three(home: &Home) -> (Value, Value) {
     let (dead, foreign) = (home.dead_record(), home.foreign_record());
     home.plant_as("agent-80.lock", dead.to_string().as_bytes());
@@ -18,7 +18,7 @@ fn plant_three(home: &Home) -> (Value, Value) {
     (dead, foreign)
 }
 
-/// What is said of the third.
+/// The message about the directory.
 fn left_alone(home: &Home) -> String {
     let path = home.locks().join("x.lock");
     format!("portlock: left alone: {} is a directory, not a lock file\n", path.display())
@@ -80,12 +80,12 @@ fn list_json_has_one_status_object_a_line() {
     assert_eq!(holder.end().code(), STATUS);
 }
 
-/// The library's own entries, with feature `serde`, are the command's, whose messages advise more.
+/// With the feature `serde` the library's entries equal the command's, except for longer messages.
 #[test]
 fn library_serializes_what_the_command_prints() {
     let home = Home::new();
     plant_three(&home);
-    // An error of a lock file itself: of the others the command says that they are none.
+    // An error for a port's file: other files are reported as left alone.
     std::fs::create_dir_all(home.locks().join("agent-82.lock")).expect("makes the directory");
     let dir = portlock::LockDir::at(home.locks());
     let lock = dir.port(81).expect("a port").note("http://localhost:81");
@@ -172,22 +172,22 @@ fn list_escapes_records_and_file_names() {
         }
         if arguments[0] == "list" {
             assert!(done.out.contains("]0;evil[31mred2Jend"), "the rest is shown: {}", done.out);
-            assert!(!done.out.contains("a\\nb"), "a file that is no lock's: {}", done.out);
+            assert!(!done.out.contains("a\\nb"), "not a lock's file: {}", done.out);
         }
     }
 }
 
-/// What `list` writes to a terminal.
+/// The output of `list` on a terminal.
 fn on_a_terminal(list: &mut Command) -> String {
     let (mut keyboard, terminal) = terminal::open();
     list.stdout(Stdio::from(terminal.try_clone().expect("a second descriptor")));
     let mut child = list.spawn().expect("portlock starts");
-    // Ours is kept until the end, so that what was written is not lost when the last is closed.
+    // Kept open until the end, because output is lost when the last descriptor is closed.
     assert_eq!(child.wait().expect("ours").code(), Some(0));
     list.stdout(Stdio::null());
     drop::<OwnedFd>(terminal);
     let mut shown = Vec::new();
-    // Linux says EIO at the end of a terminal.
+    // Linux reports EIO at the end of a terminal.
     let _ = keyboard.read_to_end(&mut shown);
     String::from_utf8(shown).expect("UTF-8")
 }
@@ -211,7 +211,7 @@ fn states_are_coloured_on_a_terminal() {
     for escape in ["\x1b[33m", "\x1b[35m", "\x1b[0m"] {
         stripped = stripped.replace(escape, "");
     }
-    assert_eq!(stripped, plain, "nothing but colours is added");
+    assert_eq!(stripped, plain, "only colours are added");
     assert_eq!(on_terminal("NO_COLOR", "1"), plain);
     assert_eq!(on_terminal("TERM", "dumb"), plain);
     assert_eq!(on_terminal("NO_COLOR", ""), coloured, "empty is unset");

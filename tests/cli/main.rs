@@ -1,17 +1,17 @@
-//! The command, as a process: what it exits with, what it says, what it leaves behind.
+//! The command as a process: its exit status, its output, and the files it leaves.
 //!
-//! Each test has a home directory of its own, so all may lock the same port at the same time.
-//! Nothing here sleeps: a test waits for a line, for the end of a process or for a kernel lock.
+//! Each test has its own home directory, so that all can lock the same port at the same time. No
+//! test sleeps: each waits for a line, for the end of a process or for a kernel lock.
 
 #![cfg(unix)]
 #![allow(unsafe_code)]
-// Some tests are of Linux alone; what only they need is needed nowhere else.
+// Some tests run on Linux only, so their helpers and imports are unused elsewhere.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
 
 #[path = "../participant/deadline.rs"]
 mod deadline;
-#[path = "../loud/mod.rs"]
-mod loud;
+#[path = "../skip_report/mod.rs"]
+mod skip_report;
 
 mod clearing;
 #[cfg(target_os = "linux")]
@@ -45,7 +45,7 @@ use tempfile::TempDir;
 
 const PORT: &str = "5338";
 
-/// A home directory of the test's own.
+/// A temporary home directory.
 struct Home(TempDir);
 
 impl Home {
@@ -57,7 +57,7 @@ impl Home {
         self.0.path()
     }
 
-    /// The directory of the default place.
+    /// The default lock directory.
     fn locks(&self) -> PathBuf {
         self.path().join(".percy")
     }
@@ -66,33 +66,32 @@ impl Home {
         self.locks().join(format!("agent-{PORT}.lock"))
     }
 
-    /// Writes the lock file that somebody else might have left.
+    /// Writes the lock file, as another process might have left it.
     fn plant(&self, record: &[u8]) {
         self.plant_as(&format!("agent-{PORT}.lock"), record);
     }
 
-    /// Writes a file into the directory of the default place.
+    /// Writes a file into the default lock directory.
     fn plant_as(&self, file: &str, record: &[u8]) {
         std::fs::create_dir_all(self.locks()).expect("makes the directory");
         std::fs::write(self.locks().join(file), record).expect("writes the file");
     }
 
-    /// The record that portlock writes here, of a holder that has ended since.
+    /// A real record of portlock, whose holder has ended.
     fn a_real_record(&self) -> Value {
         let script = format!("cat '{}'", self.lock_file().display());
         serde_json::from_str(&self.run(["sh", "-c", &script]).out).expect("the record")
     }
 
-    /// The record of a holder that died before this machine was started: provably dead on Linux,
-    /// in a container too.
+    /// The record of a holder from an earlier boot: provably dead on Linux, also in a container.
     fn dead_record(&self) -> Value {
         let mut record = self.a_real_record();
         record["boot"] = "an earlier one".into();
         record
     }
 
-    /// The record of a holder in another container that took no kernel lock: nothing can be proved of
-    /// it from here.
+    /// The record of a holder in another container without a kernel lock: its state cannot be
+    /// proved from here.
     fn foreign_record(&self) -> Value {
         let mut record = self.a_real_record();
         record["pidNamespace"] = 7.into();
@@ -102,7 +101,7 @@ impl Home {
     }
 
     fn record(&self) -> Value {
-        let bytes = std::fs::read(self.lock_file()).expect("there is a lock file");
+        let bytes = std::fs::read(self.lock_file()).expect("a lock file exists");
         serde_json::from_slice(&bytes).expect("it has a record")
     }
 
@@ -113,8 +112,8 @@ impl Home {
         }
     }
 
-    /// `portlock` with these arguments. It dies of SIGALRM rather than hang forever, and finds no
-    /// signal ignored, though the tests may run under nohup or in the background of a script.
+    /// `portlock` with these arguments. SIGALRM ends it if it hangs, and no signal is ignored, even
+    /// if the tests run under nohup or in the background of a script.
     fn portlock<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portlock"));
         command.args(arguments).env("HOME", self.path()).stdin(Stdio::null());
@@ -155,7 +154,7 @@ impl Home {
     }
 }
 
-/// Has a command find no signal ignored that the tests use.
+/// Resets the signals that the tests use to their defaults in a command.
 fn with_default_signals(command: &mut Command) {
     let signals = recorder::NAMES.map(|(signal, _)| signal);
     // SAFETY: signal is async-signal-safe.
@@ -169,7 +168,7 @@ fn with_default_signals(command: &mut Command) {
     }
 }
 
-/// What a process that has ended has left.
+/// The status and output of an ended process.
 #[derive(Debug)]
 struct Finished {
     status: ExitStatus,
@@ -196,7 +195,7 @@ fn ended(child: Child) -> Finished {
     Finished::of(must_return("portlock ends", || child.wait_with_output()).expect("ours"))
 }
 
-/// A `portlock run` whose command is the recorder. Dropped, it kills the one and ends the other.
+/// A `portlock run` whose command is the recorder. Both end when it is dropped.
 struct Running {
     portlock: Child,
     /// The recorder ends when this is closed.
@@ -270,14 +269,14 @@ impl Running {
         Finished { status, out, err }
     }
 
-    /// Ends the command where portlock is gone, and waits until nothing has `file` locked.
+    /// Ends the command of a killed portlock, and waits until no process has `file` locked.
     fn end_command(&mut self, file: &File) {
         drop(self.keep.take());
         assert_eq!(self.line(), "ended");
         holding::until_unlocked(file);
     }
 
-    /// Kills portlock alone with SIGKILL, and waits until it is gone.
+    /// Kills only portlock with SIGKILL, and reaps it.
     fn kill_portlock(&mut self) {
         self.portlock.kill().expect("it is ours");
         let status = self.portlock.wait().expect("it is ours");
@@ -297,44 +296,43 @@ fn send(pid: libc::pid_t, signal: libc::c_int) {
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "{}", std::io::Error::last_os_error());
 }
 
-/// Has the kernel lock on `path` for as long as it is kept.
+/// The kernel lock on `path`, until it is dropped.
 fn locked(path: &Path) -> File {
     let file = File::open(path).expect("opens");
-    // SAFETY: the descriptor is open for as long as `file` is.
+    // SAFETY: `file` keeps the descriptor open.
     assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }, 0);
     file
 }
 
-/// The one child of a process, once it has it.
+/// Waits for the only child of a process.
 #[cfg(target_os = "linux")]
 fn child_of(parent: u32) -> libc::pid_t {
     let children = || {
         let path = format!("/proc/{parent}/task/{parent}/children");
-        std::fs::read_to_string(path).expect("the parent lives")
+        std::fs::read_to_string(path).expect("the parent is alive")
     };
     wait_until("it has a child", || !children().is_empty());
     children().trim().parse().expect("one child")
 }
 
 fn is_root() -> bool {
-    // SAFETY: geteuid only returns a number.
-    unsafe { libc::geteuid() == 0 }
+    rustix::process::geteuid().is_root()
 }
 
-/// "2026-11-23 02:09:04 UTC", as messages have the time of a record.
+/// The time of a record as messages show it: "2026-11-23 02:09:04 UTC".
 fn since(record: &Value) -> String {
     let (date, time) =
         record["startedAt"].as_str().and_then(|since| since.split_once('T')).expect("a time");
     format!("{date} {} UTC", time.split('.').next().expect("a clock"))
 }
 
-/// Whether a query sees every kernel lock, and that there is none: /proc/locks of the initial pid
-/// namespace lists all. In a container those are left out whose taker is gone or outside.
+/// Whether a query can see every kernel lock: only in the initial pid namespace does /proc/locks
+/// list all. In a container it omits locks whose taker has ended or is outside.
 fn all_locks_are_seen() -> bool {
     const INITIAL: u64 = 0xEFFF_FFFC;
     let seen = std::fs::metadata("/proc/self/ns/pid").is_ok_and(|ns| ns.ino() == INITIAL);
     if !seen {
-        println!("HERE a query cannot see all kernel locks, and must say so where it matters");
+        println!("here a query cannot see all kernel locks, and must report that");
     }
     seen
 }

@@ -1,4 +1,4 @@
-//! Names beside ports, and the directory that lock files stand in.
+//! Names as well as ports, and the choice of the lock directory.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -15,7 +15,7 @@ fn name_is_locked_like_a_port() {
     );
     let done = finished(&mut home.portlock(["run", "build", "--", "sh", "-c", &script]));
     let (record, code) = done.out.trim_end().split_once('\n').unwrap_or_else(|| {
-        // The record has no line break of its own.
+        // The record contains no line break.
         done.out.trim_end().split_at(done.out.find('}').expect("a record") + 1)
     });
     let record: serde_json::Value = serde_json::from_str(record).expect("the record");
@@ -106,7 +106,7 @@ fn invalid_names_are_64_everywhere() {
         }
     }
     let done = finished(&mut home.portlock(["run", "-x", "--", "true"]));
-    assert_eq!(done.code(), 64, "an option that there is not");
+    assert_eq!(done.code(), 64, "an unknown option");
     assert_eq!(std::fs::read_dir(home.path()).expect("reads").count(), 0);
 }
 
@@ -116,7 +116,7 @@ fn option_overrides_the_environments_directory() {
     let (named, other) = (home.path().join("named"), home.path().join("other"));
     let other = other.to_str().expect("UTF-8");
     let file = format!("agent-{PORT}.lock");
-    for (options, stands_in) in [
+    for (options, expected) in [
         (&[][..], named.as_path()),
         (&["--fall-back"], &named),
         (&["--dir", other], other.as_ref()),
@@ -124,7 +124,7 @@ fn option_overrides_the_environments_directory() {
     ] {
         let mut portlock = home.portlock(["run"]);
         portlock.env("PORTLOCK_DIR", &named).args(options).args([PORT, "--", "test", "-f"]);
-        let done = finished(portlock.arg(stands_in.join(&file)));
+        let done = finished(portlock.arg(expected.join(&file)));
         assert_eq!((done.code(), &*done.err), (0, ""), "{options:?}");
         let mut list = home.portlock(["list"]);
         let done = finished(list.env("PORTLOCK_DIR", &named).args(options));
@@ -144,7 +144,7 @@ fn fall_back_replaces_an_unwritable_home() {
     let lock = runtime.join(format!("portlock/agent-{PORT}.lock"));
     let portlock = |arguments: &[&str]| {
         let mut portlock = home.portlock(arguments);
-        // Nothing can be made below a file, by root either.
+        // Not even root can create a directory below a file.
         finished(portlock.env("HOME", &file).env("XDG_RUNTIME_DIR", &runtime).arg(&lock))
     };
     let done = portlock(&["run", PORT, "--", "test", "-f"]);

@@ -1,4 +1,4 @@
-//! `portlock status` in each state, and that it leaves all as it was.
+//! `portlock status` in each state. It is read-only.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -12,13 +12,13 @@ fn port() -> u16 {
     PORT.parse().expect("a port")
 }
 
-/// The six keys of a record that `status` passes on.
-fn passed_on(record: &Value) -> Value {
+/// The six keys of a record that `status` reports.
+fn reported_keys(record: &Value) -> Value {
     let keys = ["pid", "port", "startedAt", "command", "host", "note"];
     keys.iter().map(|&key| (key.to_owned(), record[key].clone())).collect()
 }
 
-/// Checks both forms of the answer, key by key. `{}` in `message` stands for the holder.
+/// Checks both forms of the output, key by key.
 fn assert_answer(
     home: &Home,
     code: i32,
@@ -60,11 +60,11 @@ fn held_by_a_live_process() {
         holder.command,
         since(&record)
     );
-    assert_answer(&home, 75, "held", passed_on(&record), None, &message);
+    assert_answer(&home, 75, "held", reported_keys(&record), None, &message);
 }
 
 #[test]
-fn held_by_an_agent_of_the_old_format() {
+fn held_by_a_legacy_agent() {
     let home = Home::new();
     let pid = std::process::id();
     let now = home.a_real_record()["startedAt"].clone();
@@ -99,12 +99,12 @@ fn held_from_another_container() {
         record["host"].as_str().expect("a name")
     );
     if cfg!(target_os = "linux") {
-        assert_answer(&home, 75, "held", passed_on(&record), Some("cannot-probe"), &message);
+        assert_answer(&home, 75, "held", reported_keys(&record), Some("cannot-probe"), &message);
     }
 }
 
 #[test]
-fn stale_since_the_machine_was_started_again() {
+fn stale_after_a_reboot() {
     let home = Home::new();
     let record = home.dead_record();
     home.plant(record.to_string().as_bytes());
@@ -114,7 +114,7 @@ fn stale_since_the_machine_was_started_again() {
         since(&record)
     );
     if cfg!(target_os = "linux") {
-        assert_answer(&home, 3, "stale", passed_on(&record), None, &message);
+        assert_answer(&home, 3, "stale", reported_keys(&record), None, &message);
     }
 }
 
@@ -126,13 +126,13 @@ fn stale_after_kill_9_where_visible() {
     let holder = format!("pid {} (sh, since {})", record["pid"], since(&record));
     if all_locks_are_seen() {
         let message = format!("port {PORT} has a stale lock, left by {holder}");
-        assert_answer(&home, 3, "stale", passed_on(&record), None, &message);
+        assert_answer(&home, 3, "stale", reported_keys(&record), None, &message);
     } else {
         let message = format!(
             "port {PORT} may be locked; the recorded holder is {holder}, and whether the file is \
              locked cannot be seen from here"
         );
-        assert_answer(&home, 4, "unknown", passed_on(&record), Some("cannot-watch"), &message);
+        assert_answer(&home, 4, "unknown", reported_keys(&record), Some("cannot-watch"), &message);
     }
 }
 
@@ -148,12 +148,19 @@ fn unknown_without_a_kernel_lock_shared_with_holder() {
         since(&record)
     );
     if cfg!(target_os = "linux") {
-        assert_answer(&home, 4, "unknown", passed_on(&record), Some("no-shared-lock"), &message);
+        assert_answer(
+            &home,
+            4,
+            "unknown",
+            reported_keys(&record),
+            Some("no-shared-lock"),
+            &message,
+        );
     }
 }
 
 #[test]
-fn unknown_if_it_is_no_lock_file() {
+fn unknown_if_not_a_lock_file() {
     let home = Home::new();
     std::fs::create_dir_all(home.lock_file()).expect("makes the directory");
     let message = format!(
@@ -165,7 +172,7 @@ fn unknown_if_it_is_no_lock_file() {
 }
 
 #[test]
-fn unknown_if_the_parent_is_no_directory() {
+fn unknown_if_the_parent_is_not_a_directory() {
     let home = Home::new();
     std::fs::write(home.locks(), "").expect("writes");
     let message = format!(
@@ -192,12 +199,12 @@ fn port_0_is_never_locked() {
     assert_eq!((done.code(), found), (0, expected));
 }
 
-/// What a query must not change: names, content, and the metadata of all but a read's time.
+/// All that a query must not change: names, content, and metadata except access times.
 fn everything_below(dir: &Path) -> BTreeMap<PathBuf, (Vec<i128>, Vec<u8>)> {
     let mut found = BTreeMap::new();
     let mut left = vec![dir.to_owned()];
     while let Some(path) = left.pop() {
-        let its = std::fs::symlink_metadata(&path).expect("it stands");
+        let its = std::fs::symlink_metadata(&path).expect("it exists");
         let mut content = Vec::new();
         if its.is_dir() {
             let entries = std::fs::read_dir(&path).expect("reads");
@@ -224,7 +231,7 @@ fn query_neither_changes_nor_creates_files() {
         assert_eq!(everything_below(home.path()), before);
     };
     unchanged(0);
-    assert!(!home.locks().exists(), "not even the directory is made");
+    assert!(!home.locks().exists(), "the directory is not created either");
 
     let record = home.a_real_record();
     unchanged(0);

@@ -1,7 +1,6 @@
-//! The command under test's command: it prints each signal that it gets, once each time.
+//! The command that `portlock run` runs in the tests: it prints each signal that it receives.
 //!
-//! It is this test program itself, run again, since a shell may run its traps late, and merges
-//! two signals into one.
+//! It is this test program itself, because a shell may run its traps late, and merges signals.
 
 use std::io::Read;
 use std::process::Command;
@@ -19,7 +18,7 @@ pub(crate) const NAMES: [(libc::c_int, &str); 6] = [
     (libc::SIGUSR2, "USR2"),
 ];
 
-/// The status with which the recorder ends.
+/// The exit status of the recorder.
 pub(crate) const STATUS: i32 = 7;
 
 /// Adds the recorder to a command line that takes a command.
@@ -27,7 +26,7 @@ pub(crate) fn command(portlock: &mut Command) -> &mut Command {
     playing(portlock, "recorder")
 }
 
-/// The recorder, in a process group of its own.
+/// The recorder, in its own process group.
 pub(crate) fn in_its_own_group(portlock: &mut Command) -> &mut Command {
     playing(portlock, "own group")
 }
@@ -46,14 +45,14 @@ fn playing<'a>(portlock: &'a mut Command, role: &str) -> &'a mut Command {
         .env(ROLE, role)
 }
 
-/// Without portlock between them, so that other tests can trust what it prints. Where the
-/// environment says so this test *is* the recorder.
+/// Checks the recorder without portlock, so that other tests can rely on its output. With the
+/// variable set, this test *is* the recorder.
 #[test]
 fn recorder_prints_each_signal() {
     if let Ok(role) = std::env::var(ROLE) {
         play(&role);
     }
-    // env only runs what follows it.
+    // env only runs its arguments.
     let mut alone = Running::start(command(&mut Command::new("env")));
     assert_eq!(alone.command, alone.pid());
     for (signal, name) in NAMES {
@@ -67,7 +66,7 @@ fn recorder_prints_each_signal() {
 }
 
 fn play(role: &str) -> ! {
-    // It ends in any case, so that no test waits for its lines forever.
+    // A limit, so that no test waits for its lines forever.
     // SAFETY: alarm only takes a number.
     unsafe { libc::alarm(120) };
     let mut ignored = String::new();
@@ -83,16 +82,16 @@ fn play(role: &str) -> ! {
         "signals its parent" => crate::send(unsafe { libc::getppid() }, libc::SIGUSR1),
         _ => {}
     }
-    // On a line of its own, after what the test harness has printed.
+    // On a separate line, after the test harness's output.
     print(format!("\nready {}{ignored}\n", std::process::id()).as_bytes());
-    // Signals interrupt this, and it goes on.
+    // It resumes after signals.
     std::io::stdin().read_to_end(&mut Vec::new()).expect("a pipe");
     print(b"ended\n");
     // SAFETY: leaves at once, before the test harness prints more.
     unsafe { libc::_exit(STATUS) }
 }
 
-/// Prints `signal` whenever it comes, unless it is ignored.
+/// Prints `signal` whenever it arrives, unless it is ignored.
 fn handle(signal: libc::c_int) -> bool {
     // SAFETY: all zeroes is a valid action, whose fields are then set; the handler is
     // async-signal-safe. All signals are blocked while it runs, so they are printed in order.
@@ -120,7 +119,7 @@ extern "C" fn record(signal: libc::c_int) {
     print(&line);
 }
 
-/// One write, which a handler may make.
+/// A single write, which is async-signal-safe.
 fn print(line: &[u8]) {
     // SAFETY: the pointer and the length are those of `line`.
     unsafe { libc::write(1, line.as_ptr().cast(), line.len()) };

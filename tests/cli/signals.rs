@@ -1,4 +1,4 @@
-//! Signals that processes send: each is handed on, exactly once, unless it is ignored.
+//! Signals from processes: each is forwarded exactly once, unless it is ignored.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 
@@ -6,11 +6,11 @@ use super::recorder::{self, NAMES, STATUS};
 use super::{Home, PORT, Running};
 
 #[test]
-fn each_signal_is_handed_on_once() {
+fn each_signal_is_forwarded_once() {
     let home = Home::new();
     let mut running = home.recorder();
     assert!(running.ignored.is_empty(), "{:?}", running.ignored);
-    // Twice, so that one that was handed on twice would be read in the place of the next.
+    // Twice, so that a signal forwarded twice would be read instead of the next.
     for (signal, name) in NAMES.into_iter().chain(NAMES) {
         running.send(signal);
         assert_eq!(running.line().trim_end(), name);
@@ -25,7 +25,8 @@ fn signal_ends_the_command_and_then_portlock() {
     let home = Home::new();
     let mut portlock = home.portlock(["run", PORT, "--", "sh", "-c", "kill -TERM $PPID; cat"]);
     let mut portlock = portlock.stdin(std::process::Stdio::piped()).spawn().expect("starts");
-    // The shell has sent it itself, and gets nothing back: it goes on until its input ends.
+    // The shell sent it itself, so it is not forwarded back: the shell continues until its input
+    // ends.
     drop(portlock.stdin.take());
     assert_eq!(portlock.wait().expect("ours").code(), Some(0));
     assert!(home.is_idle());
@@ -42,7 +43,7 @@ fn signal_ends_the_command_and_then_portlock() {
         let runs = || std::io::Read::read_exact(&mut out, &mut byte);
         super::must_return("the command runs", runs).expect("the command runs");
         super::send(libc::pid_t::try_from(portlock.id()).expect("a pid"), signal);
-        // Waiting would close the input, and cat would end by itself.
+        // A wait would close the input, which ends cat.
         let keep = portlock.stdin.take();
         let status = portlock.wait().expect("ours");
         drop(keep);
@@ -82,7 +83,7 @@ fn ignored_signal_stays_ignored() {
 }
 
 #[test]
-fn command_end_is_seen_without_sigchld() {
+fn command_end_is_detected_without_sigchld() {
     for block in [true, false] {
         let home = Home::new();
         let mut portlock = home.portlock(["run", PORT, "--"]);
@@ -101,14 +102,14 @@ fn command_end_is_seen_without_sigchld() {
             });
         }
         let mut running = Running::start(recorder::command(&mut portlock));
-        // It is handed on from where portlock waits for the command's end.
+        // portlock forwards it while it waits for the command's end.
         running.send(libc::SIGUSR1);
         assert_eq!(running.line().trim_end(), "USR1");
         assert_eq!(running.end().code(), STATUS);
     }
 }
 
-/// Stops portlock, or its child, at each system call up to the command's start, and strikes there.
+/// Stops portlock, or its child, at each system call up to the command's start, and signals it.
 #[cfg(target_os = "linux")]
 mod before_the_command {
     use std::io::Write;
@@ -123,7 +124,7 @@ mod before_the_command {
     /// A traced process; it is killed if the test fails.
     struct Traced(libc::pid_t);
 
-    /// Why it has stopped.
+    /// The reason for a stop.
     #[derive(Debug, PartialEq)]
     enum Stop {
         Call,
@@ -134,7 +135,7 @@ mod before_the_command {
 
     impl Traced {
         fn ptrace(&self, request: libc::c_uint, data: usize) {
-            // SAFETY: no request that is used here takes an address; the process is traced by us.
+            // SAFETY: the requests used here take no address; the process is traced by this one.
             let done = unsafe { libc::ptrace(request, self.0, ptr::null_mut::<u8>(), data) };
             assert_ne!(done, -1, "ptrace: {}", std::io::Error::last_os_error());
         }
@@ -146,8 +147,8 @@ mod before_the_command {
             status
         }
 
-        /// To the beginning or end of the next system call, or to a fork or exec.
-        fn on(&self) -> Stop {
+        /// Continues to the start or end of the next system call, or to a fork or exec.
+        fn to_next_stop(&self) -> Stop {
             self.ptrace(libc::PTRACE_SYSCALL, 0);
             let status = self.wait();
             assert!(libc::WIFSTOPPED(status), "it has ended without a command");
@@ -167,21 +168,21 @@ mod before_the_command {
             }
         }
 
-        fn let_go(&self) {
+        fn detach(&self) {
             self.ptrace(libc::PTRACE_DETACH, 0);
         }
 
         /// Whether it waits for a child to end.
         fn is_waiting(&self) -> bool {
             let call =
-                std::fs::read_to_string(format!("/proc/{}/syscall", self.0)).expect("it lives");
+                std::fs::read_to_string(format!("/proc/{}/syscall", self.0)).expect("it is alive");
             call.starts_with(&format!("{} ", libc::SYS_waitid))
         }
 
-        /// Whether `signal` has come and not acted yet.
+        /// Whether `signal` is pending.
         fn has_pending(&self, signal: libc::c_int) -> bool {
             let status =
-                std::fs::read_to_string(format!("/proc/{}/status", self.0)).expect("it lives");
+                std::fs::read_to_string(format!("/proc/{}/status", self.0)).expect("it is alive");
             let mask = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
             let mask = u64::from_str_radix(mask.expect("a mask").trim(), 16).expect("a number");
             mask >> (signal - 1) & 1 == 1
@@ -200,16 +201,16 @@ mod before_the_command {
         }
     }
 
-    /// How portlock is struck.
+    /// A signal at a stop.
     #[derive(Clone, Copy, PartialEq)]
-    enum Strike {
+    enum Injected {
         /// A process sends TERM to portlock.
         Term,
-        /// A person types Ctrl-C, which the terminal sends to all that is there of its group.
+        /// Ctrl-C, which the terminal sends to its whole foreground group.
         CtrlC,
     }
 
-    impl Strike {
+    impl Injected {
         fn signal(self) -> libc::c_int {
             match self {
                 Self::Term => libc::SIGTERM,
@@ -218,7 +219,7 @@ mod before_the_command {
         }
     }
 
-    /// A traced `portlock run`, whose command ends by a signal alone.
+    /// A traced `portlock run`, whose command is `cat`.
     struct Scene {
         portlock: Child,
         traced: Traced,
@@ -227,14 +228,14 @@ mod before_the_command {
     }
 
     impl Scene {
-        fn new(strike: Strike, option: &str, home: &Home) -> Self {
+        fn new(injected: Injected, option: &str, home: &Home) -> Self {
             let mut portlock = home.portlock(["run", option, PORT, "--", "cat"]);
             portlock.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
             let (keyboard, terminal) = terminal::open();
-            if strike == Strike::CtrlC {
+            if injected == Injected::CtrlC {
                 terminal::lead_a_session(&mut portlock, &terminal);
             }
-            // SAFETY: ptrace is async-signal-safe here: one system call, which stops us at the exec.
+            // SAFETY: ptrace is async-signal-safe here: one system call.
             unsafe {
                 portlock.pre_exec(|| {
                     match libc::ptrace(libc::PTRACE_TRACEME, 0, ptr::null_mut::<u8>(), 0_usize) {
@@ -258,131 +259,132 @@ mod before_the_command {
             Self { portlock, traced, keyboard, _terminal: terminal }
         }
 
-        fn strike(&mut self, strike: Strike) {
-            match strike {
-                Strike::Term => send(self.traced.0, libc::SIGTERM),
-                Strike::CtrlC => self.keyboard.write_all(b"\x03").expect("types"),
+        fn inject(&mut self, injected: Injected) {
+            match injected {
+                Injected::Term => send(self.traced.0, libc::SIGTERM),
+                Injected::CtrlC => self.keyboard.write_all(b"\x03").expect("types"),
             }
         }
 
-        /// portlock ends by the signal, and leaves nothing.
-        fn ends_by(mut self, strike: Strike, home: Option<&Home>, at: usize) {
-            // Waiting would close the input, and the command would end by itself.
+        /// portlock ends by the signal, and leaves no file.
+        fn ends_by(mut self, injected: Injected, home: Option<&Home>, at: usize) {
+            // A wait would close the input, which ends the command.
             let keep = self.portlock.stdin.take();
             let status = self.portlock.wait().expect("ours");
             drop(keep);
-            assert_eq!(status.signal(), Some(strike.signal()), "stop {at}: {status}");
+            assert_eq!(status.signal(), Some(injected.signal()), "stop {at}: {status}");
             assert!(home.is_none_or(Home::is_idle), "stop {at}");
         }
 
-        /// The command ends by the end of its input.
+        /// The command ends with its input.
         fn ends(mut self) {
             drop(self.portlock.stdin.take());
             assert_eq!(self.portlock.wait().expect("ours").code(), Some(0));
         }
     }
 
-    /// Lets a new process or thread go on untraced.
-    fn free(new: libc::pid_t) {
+    /// Detaches a new process or thread.
+    fn release(new: libc::pid_t) {
         let new = Traced(new);
         new.wait();
-        new.let_go();
+        new.detach();
     }
 
-    /// Strikes at the `nth` stop of portlock itself. `false` if it waits for the command, or is it,
-    /// before that.
-    fn portlock_struck_at(nth: usize, strike: Strike, option: &str, home: &Home) -> bool {
-        let mut scene = Scene::new(strike, option, home);
+    /// Signals at the `nth` stop of portlock itself. `false` if it waits for the command, or is the
+    /// command, before that.
+    fn inject_into_portlock(nth: usize, injected: Injected, option: &str, home: &Home) -> bool {
+        let mut scene = Scene::new(injected, option, home);
         for _ in 0..nth {
-            match scene.traced.on() {
-                Stop::Forked(new) => free(new),
+            match scene.traced.to_next_stop() {
+                Stop::Forked(new) => release(new),
                 Stop::Call if !scene.traced.is_waiting() => {}
                 Stop::Other => {}
                 Stop::Call | Stop::Executed => {
-                    scene.traced.let_go();
+                    scene.traced.detach();
                     scene.ends();
                     return false;
                 }
             }
         }
-        scene.strike(strike);
-        scene.traced.let_go();
-        // With -F nothing remains that could remove the file of a signal just before the exec.
-        scene.ends_by(strike, Some(home).filter(|_| option != "-F"), nth);
+        scene.inject(injected);
+        scene.traced.detach();
+        // With -F a signal just before the exec leaves the file, because no process remains to
+        // remove it.
+        scene.ends_by(injected, Some(home).filter(|_| option != "-F"), nth);
         true
     }
 
-    /// Strikes at the `nth` stop of portlock's child. `false` if it is the command before that.
-    fn child_struck_at(nth: usize, strike: Strike, option: &str, home: &Home) -> bool {
-        let mut scene = Scene::new(strike, option, home);
+    /// Signals at the `nth` stop of portlock's child. `false` if it is the command before that.
+    fn inject_into_child(nth: usize, injected: Injected, option: &str, home: &Home) -> bool {
+        let mut scene = Scene::new(injected, option, home);
         let child = loop {
-            if let Stop::Forked(new) = scene.traced.on() {
+            if let Stop::Forked(new) = scene.traced.to_next_stop() {
                 let new = Traced(new);
                 new.wait();
-                // A thread has portlock's number as that of its group.
+                // A thread has portlock's pid as its group's.
                 let status = std::fs::read_to_string(format!("/proc/{}/status", new.0));
-                if !status.expect("it lives").contains(&format!("Tgid:\t{}\n", scene.traced.0)) {
+                if !status.expect("it is alive").contains(&format!("Tgid:\t{}\n", scene.traced.0)) {
                     break new;
                 }
-                new.let_go();
+                new.detach();
             }
         };
-        scene.traced.let_go();
+        scene.traced.detach();
         let mut execs = 0;
         for _ in 0..nth {
-            if child.on() == Stop::Executed {
+            if child.to_next_stop() == Stop::Executed {
                 execs += 1;
             }
             if execs == 2 {
-                child.let_go();
+                child.detach();
                 scene.ends();
                 return false;
             }
         }
-        scene.strike(strike);
-        // Until its first exec portlock waits for it, and hands nothing on.
+        scene.inject(injected);
+        // Until its first exec portlock waits for it, without forwarding.
         if execs == 1 {
-            wait_until("portlock hands it on", || child.has_pending(strike.signal()));
+            wait_until("portlock forwards it", || child.has_pending(injected.signal()));
         }
-        child.let_go();
-        scene.ends_by(strike, Some(home), nth);
+        child.detach();
+        scene.ends_by(injected, Some(home), nth);
         true
     }
 
-    /// Strikes at every third stop, or at every one where that was asked for.
-    fn everywhere(strike_at: impl Fn(usize, &Home) -> bool) {
+    /// Signals at a sample of the stops, or at every one in the gate.
+    fn everywhere(inject_at: impl Fn(usize, &Home) -> bool) {
         let home = Home::new();
-        let step = crate::loud::stride();
-        let stops = (0..).step_by(step).take_while(|&nth| strike_at(nth, &home)).count() * step;
-        println!("some {stops} stops, each {step}th struck");
+        let step = crate::skip_report::stride();
+        let stops = (0..).step_by(step).take_while(|&nth| inject_at(nth, &home)).count() * step;
+        println!("about {stops} stops, every {step}th signalled");
         assert!(stops > 50, "{stops}");
     }
 
     #[test]
     fn term_to_portlock_at_any_call_leaves_nothing() {
         for option in ["-n", "--wait", "-o"] {
-            everywhere(|nth, home| portlock_struck_at(nth, Strike::Term, option, home));
+            everywhere(|nth, home| inject_into_portlock(nth, Injected::Term, option, home));
         }
     }
 
     #[test]
     fn term_while_the_child_starts_leaves_nothing() {
         for option in ["-n", "--wait"] {
-            everywhere(|nth, home| child_struck_at(nth, Strike::Term, option, home));
+            everywhere(|nth, home| inject_into_child(nth, Injected::Term, option, home));
         }
     }
 
     #[test]
     fn ctrl_c_at_any_call_leaves_nothing() {
-        everywhere(|nth, home| portlock_struck_at(nth, Strike::CtrlC, "-n", home));
-        everywhere(|nth, home| child_struck_at(nth, Strike::CtrlC, "-n", home));
+        everywhere(|nth, home| inject_into_portlock(nth, Injected::CtrlC, "-n", home));
+        everywhere(|nth, home| inject_into_child(nth, Injected::CtrlC, "-n", home));
     }
 
     #[test]
     fn term_before_an_exec_is_never_lost() {
         everywhere(|nth, home| {
             let _ = std::fs::remove_file(home.lock_file());
-            portlock_struck_at(nth, Strike::Term, "-F", home)
+            inject_into_portlock(nth, Injected::Term, "-F", home)
         });
     }
 }

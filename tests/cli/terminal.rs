@@ -1,4 +1,4 @@
-//! Signals that a terminal sends, to its whole foreground group or to the session's leader alone.
+//! Signals from a terminal, to its foreground group or to the session leader alone.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -7,14 +7,14 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::ptr;
 
-use super::loud::not_checked;
 use super::recorder::{self, STATUS};
+use super::skip_report::not_checked;
 use super::{Home, PORT, Running, must_return};
 
 const CTRL_C: &[u8] = b"\x03";
 const CTRL_BACKSLASH: &[u8] = b"\x1c";
 
-/// What a person types into a terminal, and the terminal.
+/// The keyboard's side of a terminal, and the terminal.
 pub(crate) fn open() -> (File, OwnedFd) {
     let (mut keyboard, mut terminal) = (-1, -1);
     // SAFETY: there is room for both descriptors; the other arguments are optional.
@@ -29,10 +29,10 @@ pub(crate) fn open() -> (File, OwnedFd) {
     };
     assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
     for fd in [keyboard, terminal] {
-        // SAFETY: the descriptor is open and ours. Nobody else must keep the terminal open.
+        // SAFETY: the descriptor is open and owned. No child may keep the terminal open.
         assert_eq!(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }, 0);
     }
-    // SAFETY: both are open, and owned by nobody else.
+    // SAFETY: both are open, and not owned elsewhere.
     unsafe { (File::from_raw_fd(keyboard), OwnedFd::from_raw_fd(terminal)) }
 }
 
@@ -53,8 +53,8 @@ pub(crate) fn lead_a_session(portlock: &mut Command, terminal: &OwnedFd) {
 fn start(portlock: &mut Command, terminal: OwnedFd) -> Running {
     lead_a_session(portlock, &terminal);
     let mut running = Running::start(portlock);
-    // The command may run before portlock has seen that it does, and until then portlock hands on
-    // whatever comes. What is handed on now is handed on later.
+    // The command may run before portlock has detected that, and until then portlock forwards every
+    // signal. The forwarded USR2 shows that this has passed.
     running.send(libc::SIGUSR2);
     assert_eq!(running.line().trim_end(), "USR2");
     running
@@ -64,7 +64,7 @@ fn portlock(home: &Home) -> Command {
     home.portlock(["run", PORT, "--"])
 }
 
-/// A shell ends a loop at Ctrl-C only if what it runs has ended by it.
+/// A shell ends a loop at Ctrl-C only if its command was ended by it.
 #[test]
 fn ctrl_c_ends_the_loop_of_a_shell() {
     if Command::new("bash").arg("--version").output().is_err() {
@@ -89,7 +89,7 @@ fn ctrl_c_ends_the_loop_of_a_shell() {
         keyboard.write_all(CTRL_C).expect("types");
         let mut rest = String::new();
         must_return("bash ends", || out.read_to_string(&mut rest)).expect("reads");
-        assert_eq!(rest, "", "no second round, and nothing after the loop");
+        assert_eq!(rest, "", "no second iteration, and no command after the loop");
         assert_eq!(bash.wait().expect("ours").signal(), Some(libc::SIGINT));
         assert!(home.is_idle());
     }
@@ -104,7 +104,7 @@ fn terminal_signal_reaches_the_command_once() {
         for (key, name) in [(CTRL_C, "INT"), (CTRL_BACKSLASH, "QUIT")] {
             keyboard.write_all(key).expect("types");
             assert_eq!(running.line().trim_end(), name);
-            // Portlock has had the key by now, and hands signals on in their order.
+            // portlock has received the key by now, and forwards signals in order.
             running.send(libc::SIGUSR1);
             assert_eq!(running.line().trim_end(), "USR1", "and no second {name}");
         }
@@ -115,7 +115,7 @@ fn terminal_signal_reaches_the_command_once() {
 }
 
 #[test]
-fn terminal_signal_is_handed_to_another_group() {
+fn terminal_signal_is_forwarded_to_another_group() {
     let home = Home::new();
     let (mut keyboard, terminal) = open();
     let mut running = start(recorder::in_its_own_group(&mut portlock(&home)), terminal);

@@ -14,13 +14,12 @@ fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("portlock starts")
 }
 
-/// Tells how often the lock file was opened, which is how a process that waits is seen to have
-/// looked, and to have come back.
+/// Counts opens of the lock file, which show that a waiter has polled it again.
 #[cfg(target_os = "linux")]
-struct Looks(std::fs::File);
+struct Opens(std::fs::File);
 
 #[cfg(target_os = "linux")]
-impl Looks {
+impl Opens {
     fn at(home: &Home) -> Self {
         use std::os::fd::FromRawFd;
         use std::os::unix::ffi::OsStrExt;
@@ -31,12 +30,12 @@ impl Looks {
             assert_ne!(libc::inotify_add_watch(fd, path.as_ptr(), libc::IN_OPEN), -1);
             fd
         };
-        // SAFETY: it is open, and owned by nobody else.
+        // SAFETY: it is open, and not owned elsewhere.
         Self(unsafe { std::fs::File::from_raw_fd(fd) })
     }
 
-    /// Returns after so many more: the second in a row is that of one who was refused and has
-    /// waited. Two that are not read yet become one, so it is so many at least.
+    /// Returns after at least `times` more opens: a waiter's second open follows a refusal and a
+    /// wait. Unread events of the same kind are merged.
     fn until(&mut self, times: u32, waiter: &Child) {
         let out = waiter.stdout.as_ref().expect("a pipe");
         for _ in 0..times {
@@ -51,25 +50,25 @@ impl Looks {
 }
 
 #[cfg(not(target_os = "linux"))]
-struct Looks;
+struct Opens;
 
 #[cfg(not(target_os = "linux"))]
-impl Looks {
+impl Opens {
     fn at(_: &Home) -> Self {
         Self
     }
 
-    /// Nothing tells of it: who is to wait may come too late for that, and the test shows less.
+    /// Opens cannot be detected: the waiter may arrive late, and the test shows less.
     fn until(&mut self, _: u32, _: &Child) {}
 }
 
-/// Returns when a `run` waits: the process that is to hold the lock has the file watched.
+/// Returns when a `run` waits: the intended holder has the file watched.
 #[cfg(target_os = "linux")]
 fn until_waiting(waiter: &Child) {
     until_watching(child_of(waiter.id()));
 }
 
-/// The same of a `run` with `-F` or `-o`, which takes the lock itself.
+/// The same for a `run` with `-F` or `-o`, which takes the lock itself.
 #[cfg(target_os = "linux")]
 fn until_waiting_itself(waiter: &Child) {
     until_watching(libc::pid_t::try_from(waiter.id()).expect("a pid"));
@@ -78,13 +77,13 @@ fn until_waiting_itself(waiter: &Child) {
 #[cfg(target_os = "linux")]
 fn until_watching(pid: libc::pid_t) {
     wait_until("it watches the file", || {
-        let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("it lives");
+        let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("it is alive");
         let infos = entries.flatten().filter_map(|one| std::fs::read_to_string(one.path()).ok());
         infos.into_iter().any(|info| info.contains("inotify wd:"))
     });
 }
 
-/// Nothing tells of it: a waiter may come too late for that, and the test shows less.
+/// A wait cannot be detected: the waiter may arrive late, and the test shows less.
 #[cfg(not(target_os = "linux"))]
 fn until_waiting_itself(_: &Child) {}
 
@@ -113,14 +112,14 @@ fn waiting_run_starts_when_the_holder_ends() {
         let done = ended(waiter);
         assert_eq!((done.code(), &*done.out, &*done.err), (0, "got it\n", ""), "{options:?}");
         if options[0] == "-F" {
-            // Exec leaves it, unless the holder that ended has found it stale meanwhile.
+            // With exec the file stays, unless the ended holder has found it stale.
             let _ = std::fs::remove_file(home.lock_file());
         }
         assert!(home.is_idle(), "{options:?}");
     }
 }
 
-/// Without `-v` it says nothing of the end of the holder that it has waited for.
+/// Without `-v` it does not report the end of the holder that it has waited for.
 #[test]
 fn waiting_run_takes_over_from_a_killed_holder() {
     let home = Home::new();
@@ -158,7 +157,7 @@ fn verbose_wait_names_each_holder_once() {
     let mut lines = BufReader::new(waiter.stderr.take().expect("a pipe")).lines();
     let mut line = || lines.next().expect("a line").expect("text");
     assert_eq!(line(), waits_for(&home.record()));
-    // Stopped, so that the next holder comes first.
+    // Stopped, so that the next holder acquires first.
     #[cfg(target_os = "linux")]
     {
         let child = child_of(waiter.id());
@@ -183,14 +182,14 @@ fn wait_on_a_terminal_names_the_holder() {
     let mut waiter = home.portlock(["run", "--wait", PORT, "true"]);
     let mut waiter = waiter.stderr(Stdio::from(terminal)).spawn().expect("portlock starts");
     let mut line = String::new();
-    must_return("it says that it waits", || BufReader::new(keyboard).read_line(&mut line))
+    must_return("it reports that it waits", || BufReader::new(keyboard).read_line(&mut line))
         .expect("reads");
     assert_eq!(line.trim_end(), waits_for(&home.record()));
     assert_eq!(holder.end().code(), STATUS);
     assert!(waiter.wait().expect("ours").success());
 }
 
-/// What remains of it ends too, and does not run the command later.
+/// Its child ends too, and does not run the command later.
 #[test]
 #[cfg(target_os = "linux")]
 fn killed_waiting_portlock_runs_no_command() {
@@ -199,7 +198,7 @@ fn killed_waiting_portlock_runs_no_command() {
     let mut waiter = start(&mut home.portlock(["run", "--wait", PORT, "--", "echo", "ran"]));
     until_waiting(&waiter);
     waiter.kill().expect("ours");
-    // Until its child has closed the pipes.
+    // Returns when its child has closed the pipes.
     let done = ended(waiter);
     assert_eq!((&*done.out, done.err.contains("the command is not run")), ("", true), "{done:?}");
     assert_eq!(holder.end().code(), STATUS);
@@ -300,7 +299,7 @@ fn waiting_runs_never_overlap() {
     let home = Home::new();
     let holder = home.recorder();
     let log = home.path().join("log");
-    // Each adds two lines, between which no other's may come.
+    // Each adds two lines, which must be adjacent.
     let script = format!("echo $$ >>'{0}'; echo $$ >>'{0}'", log.display());
     let waiters: Vec<Child> = (0..4)
         .map(|_| start(&mut home.portlock(["run", "--wait", PORT, "--", "sh", "-c", &script])))
@@ -342,10 +341,10 @@ fn wait_ends_at_once_for_a_free_lock() {
 fn wait_ends_with_the_holder() {
     let home = Home::new();
     let holder = home.recorder();
-    let mut looks = Looks::at(&home);
+    let mut opens = Opens::at(&home);
     let waiters =
         [&["wait", PORT][..], &["wait", "-w", "100", PORT]].map(|it| start(&mut home.portlock(it)));
-    looks.until(4, &waiters[0]);
+    opens.until(4, &waiters[0]);
     assert_eq!(holder.end().code(), STATUS);
     for waiter in waiters {
         let done = ended(waiter);

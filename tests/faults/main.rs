@@ -1,14 +1,15 @@
-//! Every system call of each operation fails once with each error, in the library that ships.
+//! Every system call of each operation fails once with each error, in the shipped library.
 //!
-//! The calls are those that strace records of a process, and strace then makes one of them fail in
-//! another process that does the same: each call, with each error, in each scenario. After that
-//! - the operation has worked, or its error names operation, path and what the system said;
-//! - who says that it holds does, by a witness that is not this crate, and keeps a rival out;
-//! - the ended process has left nothing that keeps anybody out.
+//! strace records the calls of a process, and then makes one of them fail in another process that
+//! does the same: each call, with each error, in each scenario. After that
+//! - the operation has succeeded, or its error names operation, path and the system's error;
+//! - a process that reports that it holds does, by a witness outside this crate, and excludes a
+//!   rival;
+//! - the ended process has left no file that blocks another one.
 //!
-//! strace counts the calls of each process by name and makes the one of a given number fail. So
-//! that one strace serves thousands of cases, each case is a forked process, which first makes as
-//! many void calls of that name as are needed for the call that is meant to have the number.
+//! strace counts the calls of each process by name and makes the call of a given number fail. One
+//! strace serves thousands of cases: each case is a forked process, which first makes as many void
+//! calls of that name as are needed to give the intended call that number.
 
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code)]
@@ -19,17 +20,17 @@ mod participant;
 mod conditions;
 mod oracle;
 mod scenarios;
-mod struck;
 mod syscalls;
+mod target;
 
 use std::time::Instant;
 
-use oracle::{Ran, Said, Strike, Sum, is_weaker};
-use participant::{strace_is_there, struck};
-use scenarios::{Scenario, Stage, recorded_calls};
+use oracle::{Fault, Ran, Said, Sum, is_weaker};
+use participant::{sampled, strace_is_there};
+use scenarios::{Harness, Scenario, recorded_calls};
 use syscalls::Call;
 
-/// The errors, by strace's names. `EINTR` must not be noticed.
+/// The errors, by strace's names. `EINTR` must never be reported.
 const ERRORS: [(&str, i32); 10] = [
     ("ENOSPC", libc::ENOSPC),
     ("EIO", libc::EIO),
@@ -43,8 +44,8 @@ const ERRORS: [(&str, i32); 10] = [
     ("EDQUOT", libc::EDQUOT),
 ];
 
-/// Calls that no filesystem answers: memory, threads, signals, sleep, and the orders themselves.
-const NOT_STRUCK: [&str; 20] = [
+/// Calls without a filesystem: memory, threads, signals, sleep, and those for the orders.
+const NOT_INJECTED: [&str; 20] = [
     "mmap",
     "munmap",
     "mremap",
@@ -74,61 +75,61 @@ fn any_failed_call_is_reported_and_keeps_exclusion() {
     }
     let started = Instant::now();
     let calls = recorded_calls();
-    // Two at a time; each has a directory and an strace of its own.
+    // Two at a time, each with its own directory and strace.
     let numbered: Vec<_> = ERRORS.into_iter().enumerate().collect();
     let sums = std::thread::scope(|threads| {
         let halves = numbered.chunks(numbered.len() / 2);
-        let struck: Vec<_> = halves
+        let injected: Vec<_> = halves
             .map(|errors| {
                 threads.spawn(|| {
-                    let struck =
-                        errors.iter().map(|&(number, error)| strike_each(&calls, number, error));
-                    struck.collect::<Vec<_>>()
+                    let injected =
+                        errors.iter().map(|&(number, error)| inject_each(&calls, number, error));
+                    injected.collect::<Vec<_>>()
                 })
             })
             .collect();
-        struck.into_iter().flat_map(|half| half.join().expect("no assertion failed")).collect()
+        injected.into_iter().flat_map(|half| half.join().expect("no assertion failed")).collect()
     });
     Sum::of(sums).print(&calls, started.elapsed());
 }
 
-/// Calls of every scenario fail once each, with this error. Where not every error strikes every call,
-/// each call is struck by some.
-fn strike_each(calls: &[(Scenario, Vec<Call>)], error: usize, (name, code): (&str, i32)) -> Sum {
+/// The sampled calls of every scenario fail once each, with this error. All errors together cover
+/// every call.
+fn inject_each(calls: &[(Scenario, Vec<Call>)], error: usize, (name, code): (&str, i32)) -> Sum {
     let mut sum = Sum::default();
-    let mut stage = Stage::start(calls, Some(name));
+    let mut harness = Harness::start(calls, Some(name));
     for (scenario, calls) in calls {
-        let unstruck = stage.run(*scenario, None);
-        assert_eq!(unstruck.wrong(None), Vec::<String>::new(), "{scenario:?}: {unstruck:?}");
-        for (_, call) in struck(error, calls) {
-            let ran = stage.run(*scenario, Some(call));
-            let strike = Strike { call, code, expected: &unstruck.said };
-            let wrong = ran.wrong(Some(&strike));
+        let undisturbed = harness.run(*scenario, None);
+        assert_eq!(undisturbed.wrong(None), Vec::<String>::new(), "{scenario:?}: {undisturbed:?}");
+        for (_, call) in sampled(error, calls) {
+            let ran = harness.run(*scenario, Some(call));
+            let fault = Fault { call, code, expected: &undisturbed.said };
+            let wrong = ran.wrong(Some(&fault));
             assert!(wrong.is_empty(), "{scenario:?}, {call:?}, {name}: {wrong:?}\n{ran:?}");
-            sum.add(&ran, &strike, unstruck.pid);
+            sum.add(&ran, &fault, undisturbed.pid);
         }
     }
-    sum.check_that_each_was_struck(name, &stage.finish());
+    sum.check_that_each_was_injected(name, &harness.finish());
     sum
 }
 
-/// One that takes no notice of an error and says that it holds: the witness knows better.
+/// The control: the witness contradicts a process that ignores an error and claims to hold.
 #[test]
 fn control_false_claim_of_the_lock_is_caught() {
     if !strace_is_there("calls that fail") {
         return;
     }
     let calls = recorded_calls();
-    let mut stage = Stage::start(&calls, Some("ENOSPC"));
+    let mut harness = Harness::start(&calls, Some("ENOSPC"));
     let (_, calls) = &calls[0];
-    stage.claims = true;
-    let honest = stage.run(Scenario::Free, None);
+    harness.claims = true;
+    let honest = harness.run(Scenario::Free, None);
     assert_eq!(honest.wrong(None), Vec::<String>::new(), "it does hold: {honest:?}");
     let create = calls.iter().find(|call| call.what.contains("O_EXCL")).expect("a create");
-    let ran = stage.run(Scenario::Free, Some(create));
-    let strike = Strike { call: create, code: libc::ENOSPC, expected: &honest.said };
-    let wrong = ran.wrong(Some(&strike)).join("; ");
-    assert!(wrong.contains("says that it holds"), "{wrong}");
+    let ran = harness.run(Scenario::Free, Some(create));
+    let fault = Fault { call: create, code: libc::ENOSPC, expected: &honest.said };
+    let wrong = ran.wrong(Some(&fault)).join("; ");
+    assert!(wrong.contains("reports that it holds"), "{wrong}");
 }
 
 #[test]
@@ -149,7 +150,7 @@ fn the_oracle_rejects_wrong_outcomes() {
         left: false,
     };
     let wrong = |said: Said, call: &Call, code| {
-        ran(said).wrong(Some(&Strike { call, code, expected: &held })).join("; ")
+        ran(said).wrong(Some(&Fault { call, code, expected: &held })).join("; ")
     };
     let good = "cannot write the record to /h/x.lock";
     let read = "cannot read /h/x.lock";
@@ -164,13 +165,13 @@ fn the_oracle_rejects_wrong_outcomes() {
         (said("failed", None, good), &write, spent, "another error"),
         (said("refused", None, ""), &write, spent, "instead of held"),
         (said("panicked", None, ""), &write, spent, "instead of held"),
-        (said("failed", Some(libc::EINTR), good), &write, libc::EINTR, "EINTR is noticed"),
-        (said("failed", Some(libc::ESTALE), read), &open, libc::ESTALE, "ESTALE is noticed"),
-        (said("refused", None, ""), &probe, libc::EINTR, "EINTR is noticed"),
+        (said("failed", Some(libc::EINTR), good), &write, libc::EINTR, "EINTR is reported"),
+        (said("failed", Some(libc::ESTALE), read), &open, libc::ESTALE, "ESTALE is reported"),
+        (said("refused", None, ""), &probe, libc::EINTR, "EINTR is reported"),
     ] {
         let found = wrong(outcome.clone(), call, code);
         assert!(found.contains(words), "{outcome:?}: {found:?}");
     }
-    assert!(!is_weaker("free", "held") && !is_weaker("stale", "held"), "nobody is evicted");
-    assert!(!is_weaker("refused, released", "held"), "a longer answer is another one");
+    assert!(!is_weaker("free", "held") && !is_weaker("stale", "held"), "no holder is evicted");
+    assert!(!is_weaker("refused, released", "held"), "a longer answer differs");
 }

@@ -1,37 +1,37 @@
-//! What is right after a call that failed, and the sums of what was seen.
+//! The correct outcomes after a failed call, and the totals.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::ERRORS;
-use crate::participant::struck;
+use crate::participant::sampled;
 use crate::scenarios::Scenario;
 use crate::syscalls::{Call, Trace};
 
-/// What a process said after an order.
+/// The answer of a process to an order.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Said {
     pub(super) order: String,
     pub(super) word: String,
-    /// The system's error, of the source of the error.
+    /// The system's error, from the source of the error.
     pub(super) code: Option<i32>,
     pub(super) message: String,
 }
 
-/// A call that is made to fail, and what is said where nothing fails.
-pub(super) struct Strike<'a> {
+/// A call that is made to fail, and the answers without a failure.
+pub(super) struct Fault<'a> {
     pub(super) call: &'a Call,
     pub(super) code: i32,
     pub(super) expected: &'a [Said],
 }
 
-/// What became of a scenario.
+/// The outcome of a scenario.
 #[derive(Debug)]
 pub(super) struct Ran {
     pub(super) said: Vec<Said>,
     pub(super) path: PathBuf,
-    /// What the witness, the rival and the next one had to complain of.
+    /// Violations found by the witness, the rival and the next acquire.
     pub(super) problems: Vec<String>,
     pub(super) pid: u32,
     /// Whether a file was left, which the next acquire removed.
@@ -39,40 +39,40 @@ pub(super) struct Ran {
 }
 
 impl Ran {
-    /// All that must not be. Nothing was struck without a strike.
-    pub(super) fn wrong(&self, strike: Option<&Strike>) -> Vec<String> {
+    /// All violations. Without a fault no call may fail.
+    pub(super) fn wrong(&self, fault: Option<&Fault>) -> Vec<String> {
         let mut wrong = self.problems.clone();
-        match strike {
+        match fault {
             None => wrong.extend(
                 self.said
                     .iter()
                     .filter(|said| said.word == "failed" || said.word == "panicked")
                     .map(|said| format!("{}: {}", said.order, said.message)),
             ),
-            Some(strike) => {
-                wrong.extend(self.said.iter().filter_map(|said| strike.wrong(said, &self.path)));
+            Some(fault) => {
+                wrong.extend(self.said.iter().filter_map(|said| fault.wrong(said, &self.path)));
             }
         }
         wrong
     }
 }
 
-impl Strike<'_> {
+impl Fault<'_> {
     fn wrong(&self, said: &Said, path: &Path) -> Option<String> {
         let expected = self.expected.iter().find(|expected| expected.order == said.order);
-        // What is ordered only after a failure must work: one call fails, and once.
+        // Orders given only after a failure must succeed: only one call fails.
         let expected = expected.map_or("released", |expected| &expected.word);
         if said.word == expected {
             return None;
         }
         if self.code == libc::EINTR {
-            return Some(format!("EINTR is noticed: {said:?}"));
+            return Some(format!("EINTR is reported: {said:?}"));
         }
-        // A file server's way to say that a file was removed: somebody released or reclaimed it.
-        // What the creator asks of it for the record is its own.
+        // A file server reports a removed file with it: another process released or reclaimed. The
+        // calls for the creator's own record are exempt.
         let is_for_the_record = said.message.starts_with("cannot write the record to ");
         if self.code == libc::ESTALE && self.call.is_on_the_lock_file() && !is_for_the_record {
-            return Some(format!("ESTALE is noticed: {said:?}"));
+            return Some(format!("ESTALE is reported: {said:?}"));
         }
         if said.word == "failed" {
             return wrong_in_message(said, self.code, path);
@@ -99,7 +99,7 @@ fn wrong_in_message(said: &Said, code: i32, path: &Path) -> Option<String> {
         "cannot confirm ",
         "cannot remove ",
     ];
-    // As a release that failed begins.
+    // The start of a failed release's message.
     let failed = said.message.strip_prefix("the lock is still held: ").unwrap_or(&said.message);
     let Some(rest) = OPERATIONS.iter().find_map(|words| failed.strip_prefix(words)) else {
         return Some(format!("names no operation: {said:?}"));
@@ -111,16 +111,16 @@ fn wrong_in_message(said: &Said, code: i32, path: &Path) -> Option<String> {
     (said.code != Some(code)).then(|| format!("another error: {said:?}"))
 }
 
-/// Whether `said` claims less than `expected`, and nothing that is not so: what the evidence cannot
-/// prove is refused.
+/// Whether `said` claims less than `expected`, and nothing false: without proof an acquire is
+/// refused.
 pub(super) fn is_weaker(said: &str, expected: &str) -> bool {
     let is_weaker = |(said, expected): (&str, &str)| {
         said == expected
             || matches!(
                 (said, expected),
                 ("refused", "held" | "cleared")
-                    | ("stands: unknown" | "stands: held", "stands: stale")
-                    | ("stands: unknown", "stands: held")
+                    | ("status: unknown" | "status: held", "status: stale")
+                    | ("status: unknown", "status: held")
                     // Not provably stale, so left.
                     | ("", "swept")
             )
@@ -132,12 +132,12 @@ pub(super) fn is_weaker(said: &str, expected: &str) -> bool {
 
 #[derive(Default)]
 pub(super) struct Sum {
-    struck: BTreeMap<u32, (String, u32)>,
+    injected: BTreeMap<u32, (String, u32)>,
     cases: usize,
-    worked: usize,
+    succeeded: usize,
     failed: usize,
     weaker: usize,
-    /// Another call of the same look was struck, or none.
+    /// Cases in which another call failed, or none.
     elsewhere: usize,
     left: BTreeSet<String>,
 }
@@ -146,7 +146,7 @@ impl Sum {
     pub(super) fn of(sums: Vec<Self>) -> Self {
         sums.into_iter().fold(Self::default(), |mut all, sum| {
             all.cases += sum.cases;
-            all.worked += sum.worked;
+            all.succeeded += sum.succeeded;
             all.failed += sum.failed;
             all.weaker += sum.weaker;
             all.elsewhere += sum.elsewhere;
@@ -155,47 +155,47 @@ impl Sum {
         })
     }
 
-    /// `unstruck` is the process that did the same without a strike.
-    pub(super) fn add(&mut self, ran: &Ran, strike: &Strike, unstruck: u32) {
+    /// `undisturbed` is the process of the run without a fault.
+    pub(super) fn add(&mut self, ran: &Ran, fault: &Fault, undisturbed: u32) {
         self.cases += 1;
-        self.struck.insert(ran.pid, (strike.call.what.clone(), unstruck));
+        self.injected.insert(ran.pid, (fault.call.what.clone(), undisturbed));
         if ran.said.iter().any(|said| said.word == "failed") {
             self.failed += 1;
-        } else if ran.said.iter().map(|said| &said.word).eq(strike.expected.iter().map(|e| &e.word))
+        } else if ran.said.iter().map(|said| &said.word).eq(fault.expected.iter().map(|e| &e.word))
         {
-            self.worked += 1;
+            self.succeeded += 1;
         } else {
             self.weaker += 1;
         }
         if ran.left {
-            self.left.insert(strike.call.what.clone());
+            self.left.insert(fault.call.what.clone());
         }
     }
 
-    /// Not our own word for it: strace says which calls it made fail.
+    /// Checks by strace's output which calls failed.
     ///
-    /// A query reads /proc/locks once more if locks came and went meanwhile, which others of this
-    /// machine do when they like. Then all its later calls have other numbers, and another one was
-    /// struck, or none: seen by how often it looked there, against the process without a strike.
-    pub(super) fn check_that_each_was_struck(&mut self, error: &str, trace: &Trace) {
-        let looks_at_locks =
+    /// A query reads /proc/locks again if any process on the machine locked or unlocked during the
+    /// read. That shifts the numbers of its later calls, and another call fails, or none. The
+    /// number of reads, compared with the undisturbed process, shows these cases.
+    pub(super) fn check_that_each_was_injected(&mut self, error: &str, trace: &Trace) {
+        let is_read_of_locks =
             |what: &str| what.contains("/proc/locks") || what.contains("/proc/self/fdinfo");
-        let looks = |pid: u32| {
-            trace.calls[&pid].iter().filter(|(call, _)| looks_at_locks(&call.what)).count()
+        let reads = |pid: u32| {
+            trace.calls[&pid].iter().filter(|(call, _)| is_read_of_locks(&call.what)).count()
         };
-        for (pid, (what, unstruck)) in std::mem::take(&mut self.struck) {
-            let struck: Vec<&str> = trace.calls[&pid]
+        for (pid, (what, undisturbed)) in std::mem::take(&mut self.injected) {
+            let injected: Vec<&str> = trace.calls[&pid]
                 .iter()
-                .filter(|(_, is_struck)| *is_struck)
+                .filter(|(_, is_injected)| *is_injected)
                 .map(|(call, _)| &*call.what)
                 .collect();
-            let elsewhere = struck.iter().all(|other| *other != what);
-            if struck.len() <= 1 && elsewhere && looks(pid) != looks(unstruck) {
-                println!("{error}: {struck:?} was struck for {what}");
+            let elsewhere = injected.iter().all(|other| *other != what);
+            if injected.len() <= 1 && elsewhere && reads(pid) != reads(undisturbed) {
+                println!("{error}: {injected:?} failed instead of {what}");
                 self.elsewhere += 1;
                 continue;
             }
-            assert_eq!(struck, [what], "{error}, process {pid}");
+            assert_eq!(injected, [what], "{error}, process {pid}");
         }
     }
 
@@ -208,16 +208,16 @@ impl Sum {
             }
         }
         println!("{said}");
-        let &Self { cases, worked, failed, weaker, .. } = self;
+        let &Self { cases, succeeded, failed, weaker, .. } = self;
         println!(
-            "{cases} cases: {worked} worked all the same, {failed} told an error, {weaker} proved \
-             less and said so; {took:.1?}"
+            "{cases} cases: {succeeded} succeeded, {failed} returned an error, {weaker} proved less; \
+             {took:.1?}"
         );
         println!("a file was left, and removed by the next acquire, after: {:?}", self.left);
-        assert!(worked > 0 && failed > 0 && weaker > 0, "each kind is met");
-        assert!(self.elsewhere * 50 <= cases, "{} were struck elsewhere", self.elsewhere);
-        let meant =
-            |error| calls.iter().map(|(_, calls)| struck(error, calls).count()).sum::<usize>();
-        assert_eq!(cases, (0..ERRORS.len()).map(meant).sum::<usize>());
+        assert!(succeeded > 0 && failed > 0 && weaker > 0, "each kind occurs");
+        assert!(self.elsewhere * 50 <= cases, "another call failed in {} cases", self.elsewhere);
+        let intended =
+            |error| calls.iter().map(|(_, calls)| sampled(error, calls).count()).sum::<usize>();
+        assert_eq!(cases, (0..ERRORS.len()).map(intended).sum::<usize>());
     }
 }

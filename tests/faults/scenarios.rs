@@ -1,4 +1,4 @@
-//! The operations whose calls fail, each in the circumstances that it meets, and one run of each.
+//! The operations whose calls fail, each in its situations, and a run of each.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -6,14 +6,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use portlock::Lock;
 
 use crate::oracle::{Ran, Said};
-use crate::participant::{Participant, must_return, wait_until};
-use crate::struck::{ANSWER, ROLE};
+use crate::participant::{Participant, must_return, set_modified, wait_until};
 use crate::syscalls::{Call, Trace};
+use crate::target::{ANSWER, ROLE};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scenario {
@@ -52,8 +52,8 @@ const SCENARIOS: [Scenario; 15] = [
     Scenario::Sweep,
 ];
 
-/// Every call of every scenario, when nothing fails: those of a record that the next one repeats.
-/// Other locks of this machine that come and go make a query read /proc/locks once more.
+/// Every call of every undisturbed scenario, recorded until two records agree: other locks on this
+/// machine can make a query read /proc/locks again.
 pub(super) fn recorded_calls() -> Vec<(Scenario, Vec<Call>)> {
     let mut recorded = recorded_once();
     for _ in 0..20 {
@@ -66,23 +66,23 @@ pub(super) fn recorded_calls() -> Vec<(Scenario, Vec<Call>)> {
 }
 
 fn recorded_once() -> Vec<(Scenario, Vec<Call>)> {
-    let mut stage = Stage::start(&[], None);
+    let mut harness = Harness::start(&[], None);
     let ran: Vec<_> =
-        SCENARIOS.into_iter().map(|scenario| (scenario, stage.run(scenario, None))).collect();
-    let trace = stage.finish();
+        SCENARIOS.into_iter().map(|scenario| (scenario, harness.run(scenario, None))).collect();
+    let trace = harness.finish();
     ran.into_iter()
         .map(|(scenario, ran)| {
             assert_eq!(ran.wrong(None), Vec::<String>::new(), "{scenario:?}: {ran:?}");
             let calls: Vec<&Call> = trace.calls[&ran.pid].iter().map(|(call, _)| call).collect();
-            (scenario, worth_striking(scenario, &calls))
+            (scenario, worth_injecting(scenario, &calls))
         })
         .collect()
 }
 
-/// All of them, but what another strike tells already.
-fn worth_striking(scenario: Scenario, calls: &[&Call]) -> Vec<Call> {
-    // What a process asks once about itself is asked alike everywhere, and matters where the lock
-    // is taken and where another's record is judged.
+/// All calls except redundant ones.
+fn worth_injecting(scenario: Scenario, calls: &[&Call]) -> Vec<Call> {
+    // A process queries itself once, in the same way in every scenario. It matters where the lock
+    // is taken and where another process's record is judged.
     let itself = ["/proc/self/timens_offsets", "boot_id", "/proc/self/stat", "/proc/self/ns/pid"];
     let alike = |call: &Call| {
         !matches!(scenario, Scenario::Free | Scenario::Reclaim | Scenario::Refused)
@@ -92,7 +92,7 @@ fn worth_striking(scenario: Scenario, calls: &[&Call]) -> Vec<Call> {
     let calls: Vec<Call> = calls
         .chunk_by(|one, next| one.what == next.what)
         .flat_map(|same| {
-            // Of one file of /proc, which std reads in many pieces: the first and the last.
+            // std reads a file of /proc in many pieces: only the first and the last matter.
             let is_inner = move |place| {
                 same[0].name == "read" && same[0].is_evidence() && place > 0 && place < last(same)
             };
@@ -105,8 +105,8 @@ fn worth_striking(scenario: Scenario, calls: &[&Call]) -> Vec<Call> {
     calls
 }
 
-/// Where the scenarios are played: a directory, the process that forks, and strace around it.
-pub(super) struct Stage {
+/// Runs the scenarios: a directory, the process that forks, and strace around it.
+pub(super) struct Harness {
     pub(super) dir: tempfile::TempDir,
     strace: Child,
     orders: Option<ChildStdin>,
@@ -115,15 +115,15 @@ pub(super) struct Stage {
     pub(super) dead: Vec<u8>,
     foreign: Vec<u8>,
     pub(super) claims: bool,
-    /// The number of the call that fails, of its name and in its process: no scenario has so many.
-    struck: usize,
+    /// The number of the failing call among those of its name: larger than in any scenario.
+    injected_nth: usize,
 }
 
-impl Stage {
+impl Harness {
     /// `calls` are those that can be made to fail.
     pub(super) fn start(calls: &[(Scenario, Vec<Call>)], error: Option<&str>) -> Self {
         let calls = || calls.iter().flat_map(|(_, calls)| calls);
-        let struck = 16 + calls().map(|call| call.nth).max().unwrap_or(0);
+        let injected_nth = 16 + calls().map(|call| call.nth).max().unwrap_or(0);
         let names: BTreeSet<&str> = calls().map(|call| &*call.name).collect();
         let dir = tempfile::tempdir().expect("a directory");
         let mut strace = Command::new("strace");
@@ -131,20 +131,20 @@ impl Stage {
         if let Some(error) = error {
             let names = names.iter().copied().collect::<Vec<_>>().join(",");
             strace.arg("--seccomp-bpf").arg(format!("--trace={names}"));
-            strace.arg(format!("--inject={names}:error={error}:when={struck}"));
+            strace.arg(format!("--inject={names}:error={error}:when={injected_nth}"));
         }
         strace.arg(std::env::current_exe().expect("the test binary has a path"));
-        Self::played_by(strace, dir, struck)
+        Self::start_as(strace, dir, injected_nth)
     }
 
-    /// Nobody looks on.
+    /// Without strace.
     pub(super) fn untraced() -> Self {
         let binary = Command::new(std::env::current_exe().expect("the test binary has a path"));
-        Self::played_by(binary, tempfile::tempdir().expect("a directory"), 0)
+        Self::start_as(binary, tempfile::tempdir().expect("a directory"), 0)
     }
 
-    fn played_by(mut command: Command, dir: tempfile::TempDir, struck: usize) -> Self {
-        let entry = "struck::process_is_struck_while_following_orders";
+    fn start_as(mut command: Command, dir: tempfile::TempDir, injected_nth: usize) -> Self {
+        let entry = "target::target_follows_orders_while_calls_fail";
         command.args([entry, "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, "1");
         let mut strace =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
@@ -155,9 +155,9 @@ impl Stage {
         let path = locks.join("x.lock");
         let mut dead = Participant::holding(&path);
         dead.kill();
-        let left = fs::read(&path).expect("its file stands");
+        let left = fs::read(&path).expect("its file exists");
         let mut foreign: serde_json::Value = serde_json::from_slice(&left).expect("JSON");
-        // Of another pid namespace, and under no kernel lock.
+        // From another pid namespace, without a kernel lock.
         foreign["pidNamespace"] = 7.into();
         foreign.as_object_mut().expect("an object").remove("kernelLock");
         fs::remove_file(&path).expect("removes");
@@ -171,13 +171,13 @@ impl Stage {
             dead: left,
             foreign: foreign.to_string().into_bytes(),
             claims: false,
-            struck,
+            injected_nth,
         }
     }
 
     pub(super) fn order(&mut self, order: &str) {
         let orders = self.orders.as_mut().expect("it still takes orders");
-        writeln!(orders, "{order}").expect("it lives");
+        writeln!(orders, "{order}").expect("it is alive");
     }
 
     pub(super) fn answer(&mut self) -> String {
@@ -199,12 +199,12 @@ impl Stage {
             events: libc::POLLIN,
             revents: 0,
         };
-        // SAFETY: one structure, which is ours.
+        // SAFETY: one valid structure.
         !self.answers.buffer().is_empty() || unsafe { libc::poll(&mut asked, 1, 0) } > 0
     }
 
-    /// Plays one scenario in a process of its own, with one of its calls struck.
-    pub(super) fn run(&mut self, scenario: Scenario, strike: Option<&Call>) -> Ran {
+    /// Runs a scenario in a new process, with one failing call.
+    pub(super) fn run(&mut self, scenario: Scenario, fault: Option<&Call>) -> Ran {
         let locks = self.dir.path().join("locks");
         let path = match scenario {
             Scenario::AbsentDirectory => locks.join("a/b/x.lock"),
@@ -225,10 +225,11 @@ impl Stage {
         self.order("fork");
         let pid = self.answer().parse().expect("a pid");
         let (name, times) =
-            strike.map_or(("none", 0), |call| (&*call.name, self.struck - call.nth));
+            fault.map_or(("none", 0), |call| (&*call.name, self.injected_nth - call.nth));
         self.order(&format!("burn {name} {times}"));
         assert_eq!(self.answer(), "burnt");
-        let mut run = Run { stage: self, path: path.clone(), pid, said: vec![], problems: vec![] };
+        let mut run =
+            Run { harness: self, path: path.clone(), pid, said: vec![], problems: vec![] };
         run.play(scenario);
         let Run { said, mut problems, .. } = run;
         self.order("end");
@@ -240,45 +241,44 @@ impl Stage {
         Ran { said, path, problems, pid, left }
     }
 
-    /// What the next one finds. Returns whether anything was left.
+    /// Checks that the next acquire succeeds. Returns whether a file was left.
     fn clear_up(&mut self, scenario: Scenario, path: &Path, problems: &mut Vec<String>) -> bool {
         if matches!(scenario, Scenario::Refused | Scenario::TimedOut | Scenario::StatusOfHeld) {
-            if self.holder.tell("current") != "true" {
+            if self.holder.request("current") != "true" {
                 problems.push("the holder lost its file".to_owned());
             }
             return false;
         }
-        let plants = fs::exists(path).expect("looks") && scenario.plants();
+        let plants = fs::exists(path).expect("it can be checked") && scenario.plants();
         let mut left = false;
         if let Ok(found) = fs::read(path) {
             left = !plants;
             if found.is_empty() {
-                // Taken for a creator's for two seconds, by its time.
-                let file = File::options().write(true).open(path).expect("opens");
-                file.set_modified(SystemTime::now() - Duration::from_secs(60)).expect("ages");
+                // By its time it is a creator's for two seconds.
+                set_modified(path, SystemTime::UNIX_EPOCH);
             }
         }
         if scenario == Scenario::ForceClear {
-            // Nothing but force removes it.
+            // Only a forced clear removes it.
             let _ = fs::remove_file(path);
         }
         match Lock::at(path).try_acquire() {
             Ok(guard) => guard.release().expect("removes"),
-            Err(error) => problems.push(format!("the next one: {error}")),
+            Err(error) => problems.push(format!("the next acquire: {error}")),
         }
         let locks = self.dir.path().join("locks");
         let _ = fs::remove_dir(locks.join("a/b")).and_then(|()| fs::remove_dir(locks.join("a")));
-        let litter: Vec<_> = fs::read_dir(&locks).expect("stands").flatten().collect();
-        if !litter.is_empty() {
-            problems.push(format!("litter: {litter:?}"));
+        let leftovers: Vec<_> = fs::read_dir(&locks).expect("exists").flatten().collect();
+        if !leftovers.is_empty() {
+            problems.push(format!("leftovers: {leftovers:?}"));
         }
-        for entry in litter {
+        for entry in leftovers {
             let _ = fs::remove_file(entry.path());
         }
         left
     }
 
-    /// Ends it, and reads what strace saw.
+    /// Ends it, and reads strace's output.
     pub(super) fn finish(mut self) -> Trace {
         drop(self.orders.take());
         assert!(self.strace.wait().expect("ours").success());
@@ -287,16 +287,16 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for Harness {
     fn drop(&mut self) {
-        // The process ends with its orders, and strace with it.
+        // The process ends with its input, and strace with it.
         drop(self.orders.take());
         let _ = self.strace.wait();
     }
 }
 
 impl Scenario {
-    /// Whether a file stands there that the operation may leave, as it found it.
+    /// Whether the scenario begins with a file, which the operation may leave unchanged.
     fn plants(self) -> bool {
         matches!(
             self,
@@ -310,9 +310,9 @@ impl Scenario {
     }
 }
 
-/// One scenario under way.
+/// A running scenario.
 struct Run<'a> {
-    stage: &'a mut Stage,
+    harness: &'a mut Harness,
     path: PathBuf,
     pid: u32,
     said: Vec<Said>,
@@ -327,10 +327,10 @@ impl Run<'_> {
                     self.release("released");
                 }
             }
-            Scenario::Refused => drop(self.tell("try")),
+            Scenario::Refused => drop(self.request("try")),
             Scenario::Drop => {
                 if self.acquire("try") {
-                    self.tell("drop");
+                    self.request("drop");
                 }
             }
             Scenario::Removed => {
@@ -342,31 +342,31 @@ impl Run<'_> {
             Scenario::Replaced => {
                 if self.acquire("try") {
                     fs::remove_file(&self.path).expect("removes");
-                    let successor = Lock::at(&self.path).try_acquire().expect("nothing stands");
+                    let successor = Lock::at(&self.path).try_acquire().expect("free");
                     self.release("lost");
-                    if !successor.is_still_held().expect("looks") {
+                    if !successor.is_still_held().expect("it can be checked") {
                         self.problems.push("a successor's file was removed".to_owned());
                     }
                 }
             }
             Scenario::Wait => self.wait(),
-            Scenario::TimedOut => drop(self.tell("acquire-within-no-time")),
-            Scenario::Clear => drop(self.tell("clear")),
-            Scenario::ForceClear => drop(self.tell("force-clear")),
-            Scenario::StatusOfHeld | Scenario::StatusOfDead => drop(self.tell("status")),
-            Scenario::List => drop(self.tell("list")),
-            Scenario::Sweep => drop(self.tell("sweep")),
+            Scenario::TimedOut => drop(self.request("acquire-within-no-time")),
+            Scenario::Clear => drop(self.request("clear")),
+            Scenario::ForceClear => drop(self.request("force-clear")),
+            Scenario::StatusOfHeld | Scenario::StatusOfDead => drop(self.request("status")),
+            Scenario::List => drop(self.request("list")),
+            Scenario::Sweep => drop(self.request("sweep")),
         }
     }
 
-    fn tell(&mut self, order: &str) -> String {
-        let claims = if self.stage.claims && order == "try" { "claim-" } else { "" };
-        self.stage.order(&format!("{claims}{order} {}", self.path.display()));
-        self.hear(order)
+    fn request(&mut self, order: &str) -> String {
+        let claims = if self.harness.claims && order == "try" { "claim-" } else { "" };
+        self.harness.order(&format!("{claims}{order} {}", self.path.display()));
+        self.read_answer(order)
     }
 
-    fn hear(&mut self, order: &str) -> String {
-        let answer = self.stage.answer();
+    fn read_answer(&mut self, order: &str) -> String {
+        let answer = self.harness.answer();
         let mut parts = answer.splitn(3, '\t');
         let mut part = || parts.next().unwrap_or_default().to_owned();
         let (word, code, message) = (part(), part().parse().ok(), part());
@@ -375,57 +375,57 @@ impl Run<'_> {
     }
 
     fn acquire(&mut self, order: &str) -> bool {
-        self.tell(order) == "held" && self.check_that_it_holds()
+        self.request(order) == "held" && self.check_that_it_holds()
     }
 
-    /// The witness: the kernel's lock, the path and the record, seen from here. And a rival.
+    /// The witness: the kernel lock, the path and the record, seen from this process; and a rival.
     fn check_that_it_holds(&mut self) -> bool {
         let witnessed = witness(&self.path, self.pid);
         if let Err(reason) = &witnessed {
-            self.problems.push(format!("it says that it holds, and {reason}"));
+            self.problems.push(format!("it reports that it holds, and {reason}"));
         }
         let rival = Lock::at(&self.path).try_acquire();
         if !rival.as_ref().is_err_and(portlock::AcquireError::is_held) {
-            self.problems.push(format!("beside a holder: {rival:?}"));
+            self.problems.push(format!("next to a holder: {rival:?}"));
         }
         witnessed.is_ok()
     }
 
-    /// A release that failed has kept the lock, and works the next time.
+    /// A failed release keeps the lock, and the next one succeeds.
     fn release(&mut self, expected: &str) {
-        if self.tell("release") == "failed" {
-            // The file of the holder may have been removed by somebody else.
+        if self.request("release") == "failed" {
+            // Another process may have removed the holder's file.
             if witness(&self.path, self.pid).is_err() && expected == "released" {
-                self.problems.push("a lock that was kept is not held".to_owned());
+                self.problems.push("the kept lock is not held".to_owned());
             }
-            self.stage.order("release");
-            let again = self.stage.answer();
+            self.harness.order("release");
+            let again = self.harness.answer();
             if again != expected {
                 self.problems.push(format!("the second release: {again}"));
             }
         }
     }
 
-    /// It waits for the holder, who releases when it sleeps or has given up.
+    /// It waits for the holder, which releases when the waiter sleeps or has answered.
     fn wait(&mut self) {
         let holder = Lock::at(&self.path).try_acquire().expect("free");
-        self.stage.order(&format!("acquire {}", self.path.display()));
+        self.harness.order(&format!("acquire {}", self.path.display()));
         wait_until("it waits or has answered", || {
-            self.stage.has_answered() || is_waiting(self.pid)
+            self.harness.has_answered() || is_waiting(self.pid)
         });
         holder.release().expect("removes");
-        if self.hear("acquire") == "held" && self.check_that_it_holds() {
+        if self.read_answer("acquire") == "held" && self.check_that_it_holds() {
             self.release("released");
         }
     }
 }
 
-/// Whether the process `pid` holds the lock `path`, as far as the kernel and the file tell.
+/// Whether the process `pid` holds the lock `path`, by the kernel lock and the record.
 fn witness(path: &Path, pid: u32) -> Result<(), String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     // SAFETY: flock on a number; the file is open.
     if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) } == 0 {
-        return Err("nobody has the kernel lock".to_owned());
+        return Err("no process has the kernel lock".to_owned());
     }
     let record = fs::read(path).map_err(|error| error.to_string())?;
     let record: serde_json::Value =
@@ -433,8 +433,8 @@ fn witness(path: &Path, pid: u32) -> Result<(), String> {
     if record["pid"] == pid { Ok(()) } else { Err(format!("the record is {record}")) }
 }
 
-/// Whether the process `pid`, which has one thread, sleeps until something happens: it waits for
-/// orders in a `read` and for a lock in a `poll` or a `nanosleep`.
+/// Whether the process `pid`, which has one thread, waits for a lock, in a `poll` or a `nanosleep`.
+/// It waits for orders in a `readv`.
 fn is_waiting(pid: u32) -> bool {
     let waits = [libc::SYS_poll, libc::SYS_ppoll, libc::SYS_clock_nanosleep];
     let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();

@@ -1,12 +1,12 @@
-//! What strace saw: the calls of a process, read from its output.
+//! The calls of a process, read from strace's output.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::NOT_STRUCK;
-use crate::struck::{VOID, VOID_ADDRESS, VOID_FLAGS, VOID_KILL};
+use crate::NOT_INJECTED;
+use crate::target::{VOID, VOID_ADDRESS, VOID_FLAGS, VOID_KILL};
 
-/// A system call: the how manieth of its name, and what it does.
+/// A system call: its name, its number among those of that name, and a description.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Call {
     pub(super) name: String,
@@ -15,27 +15,26 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Not struck: std panics if it fails, and no filesystem has anything to do at the close of a
-    /// directory that could.
+    /// Left out: std panics if it fails, and it cannot fail on a real filesystem.
     pub(super) fn is_the_end_of_a_listing(&self) -> bool {
         self.what == "close(the open locks)"
     }
 
-    /// Whether it asks for the lock file, or about it. A write comes from its creator alone.
+    /// Whether it opens or queries the lock file. Only the creator writes it.
     pub(super) fn is_on_the_lock_file(&self) -> bool {
-        let is_asked = ["openat", "statx", "flock", "pread64", "unlink"].contains(&&*self.name);
-        is_asked && self.what.contains("locks/x.lock")
+        let is_query = ["openat", "statx", "flock", "pread64", "unlink"].contains(&&*self.name);
+        is_query && self.what.contains("locks/x.lock")
     }
 
-    /// Whether it asks after other processes, or after ourselves, or frees what is no longer used:
-    /// what is not answered proves less.
+    /// Whether it gathers evidence about a process, or frees a resource: without an answer less is
+    /// proved.
     pub(super) fn is_evidence(&self) -> bool {
         self.what.contains("/proc/")
             || ["kill", "fstatfs", "uname", "socket", "prlimit64", "close"].contains(&&*self.name)
     }
 }
 
-/// By process, each call after the void ones, and whether it was made to fail.
+/// By process, each call except the void ones, and whether it was made to fail.
 pub(super) struct Trace {
     pub(super) calls: BTreeMap<u32, Vec<(Call, bool)>>,
 }
@@ -81,16 +80,16 @@ impl Reader {
         let nth = *nth;
         let first = arguments.split(", ").next().unwrap_or_default().to_owned();
         let what = self.what(pid, name, arguments, &first);
-        let is_struck = result.ends_with("(INJECTED)");
+        let is_injected = result.ends_with("(INJECTED)");
         if name == "openat" && !result.starts_with('-') {
             let fd = result.split(' ').next().unwrap_or_default().to_owned();
             self.open.insert((pid, fd), what.clone());
         }
-        if name == "close" && !is_struck {
+        if name == "close" && !is_injected {
             self.open.remove(&(pid, first));
         }
-        // Of the calls of std in a build with assertions; of what the process was born with.
-        let is_foreign = NOT_STRUCK.contains(&name)
+        // Calls of std with debug assertions, and the void calls.
+        let is_foreign = NOT_INJECTED.contains(&name)
             || (name == "fcntl" && arguments.ends_with("F_GETFD"))
             || arguments.starts_with(VOID)
             || [VOID_KILL, VOID_FLAGS, VOID_ADDRESS].iter().any(|void| arguments.contains(void));
@@ -98,11 +97,11 @@ impl Reader {
             self.calls
                 .entry(pid)
                 .or_default()
-                .push((Call { name: name.to_owned(), nth, what }, is_struck));
+                .push((Call { name: name.to_owned(), nth, what }, is_injected));
         }
     }
 
-    /// In words that are the same in every run.
+    /// A description that is the same in every run.
     fn what(&self, pid: u32, name: &str, arguments: &str, first: &str) -> String {
         let file = self.open.get(&(pid, first.to_owned()));
         let text = match file {

@@ -1,10 +1,9 @@
-//! The limit of every wait in a test. Past it the test fails, and says what it waited for.
+//! The limit of every wait in a test. Past it the test fails, and reports what it waited for.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// Longer than any wait takes that comes to its end, on a machine that runs these tests four times
-/// at once.
+/// Longer than any successful wait takes, on a machine that runs these tests four times at once.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// Returns once `is_so`.
@@ -12,15 +11,13 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < LIMIT, "waited in vain: {what}");
+        assert!(began.elapsed() < LIMIT, "timed out waiting: {what}");
         std::thread::yield_now();
     }
 }
 
-/// What `blocking` returns.
-///
-/// A thread that blocks cannot be made to fail, so past the limit the process of the test is ended,
-/// with all its other tests.
+/// What `blocking` returns. Past the limit it aborts the test process, because a blocked thread
+/// cannot be made to fail.
 #[track_caller]
 pub(crate) fn must_return<T>(what: &str, blocking: impl FnOnce() -> T) -> T {
     let (returned, has_returned) = channel::<()>();

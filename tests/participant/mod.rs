@@ -1,10 +1,10 @@
-//! Another participant: a real process, which does what it is told and answers each order with a
-//! line. There are no sleeps: an answer says that the order was carried out.
+//! Another participant: a real process that carries out orders, and answers each with one line. No
+//! sleeps: an answer confirms that the order was carried out.
 //!
-//! A test binary runs itself again to become one: the single test of this module plays the
-//! participant where the environment says so.
+//! A test binary runs itself again as a participant: the environment makes the single test of this
+//! module one.
 
-// Each test binary uses a part of it.
+// Each test binary uses a part of this module.
 #![allow(dead_code)]
 
 use std::io::{BufRead, BufReader, Write};
@@ -13,36 +13,36 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 mod deadline;
-#[path = "../loud/mod.rs"]
-mod loud;
 mod orders;
 mod place;
+#[path = "../skip_report/mod.rs"]
+mod skip_report;
 #[cfg(unix)]
 mod unix;
 mod witness;
 #[allow(unused_imports)]
 pub(crate) use deadline::{must_return, wait_until};
 #[allow(unused_imports)]
-pub(crate) use loud::not_checked;
-#[cfg(target_os = "linux")]
-#[allow(unused_imports, reason = "only some suites look at system calls")]
-pub(crate) use loud::{strace_is_there, stride, struck};
-#[allow(unused_imports)]
 pub(crate) use orders::answer;
 #[allow(unused_imports)]
-pub(crate) use place::{NOBODY, Place, frees_names_at_once, old_record};
+pub(crate) use place::{DEAD_PID, Place, frees_names_at_once, old_record, set_modified};
+#[allow(unused_imports)]
+pub(crate) use skip_report::not_checked;
+#[cfg(target_os = "linux")]
+#[allow(unused_imports, reason = "only some suites trace system calls")]
+pub(crate) use skip_report::{sampled, strace_is_there, stride};
 #[cfg(unix)]
 #[allow(unused_imports)]
-pub(crate) use unix::set_byte_lock;
+pub(crate) use unix::{become_user, set_byte_lock};
 
 use portlock::{AcquireError, Guard, Held, Holder, Reclaimed, Refusal, ReleaseError};
 
 const ROLE: &str = "PORTLOCK_TEST_PARTICIPANT";
 
-/// No order takes that long, on whatever machine.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Longer than any order takes, on any machine.
+const ANSWER_LIMIT: Duration = Duration::from_secs(600);
 
-/// Distinguishes an answer from what the test harness prints of its own.
+/// Distinguishes an answer from the test harness's own output.
 const ANSWER: &str = "answer: ";
 
 #[test]
@@ -51,9 +51,9 @@ fn a_participant_is_a_process_that_follows_orders() {
         orders::play();
     }
     let mut other = Participant::start();
-    assert_eq!(other.tell("pid"), other.pid().to_string());
+    assert_eq!(other.request("pid"), other.pid().to_string());
     assert_ne!(other.pid(), std::process::id());
-    assert_eq!(other.tell("dance"), "no such order");
+    assert_eq!(other.request("dance"), "no such order");
 }
 
 /// The process, for the test that started it. It is killed and reaped when dropped.
@@ -68,7 +68,15 @@ impl Participant {
         Self::start_as(this_test_binary())
     }
 
-    /// `command` must end up running [`this_test_binary`]; its environment is the caller's to set.
+    /// `outer` gets [`this_test_binary`] as its last arguments, and must run it.
+    pub(crate) fn start_within(mut outer: Command) -> Self {
+        let inner = this_test_binary();
+        outer.arg(inner.get_program()).args(inner.get_args());
+        outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Self::start_as(outer)
+    }
+
+    /// `command` must run [`this_test_binary`] in the end; the caller sets its environment.
     pub(crate) fn start_as(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the participant starts");
@@ -77,14 +85,14 @@ impl Participant {
         Self { child, orders, answers }
     }
 
-    /// One that holds the lock file `path`.
+    /// A holder of the lock file `path`.
     pub(crate) fn holding(path: &Path) -> Self {
         let mut holder = Self::start();
         assert_eq!(holder.try_acquire(path), "held");
         holder
     }
 
-    /// One that has been told to acquire, and waits for events of the file.
+    /// A waiter: it has the order to acquire, and waits for events of the file.
     #[cfg(target_os = "linux")]
     pub(crate) fn waiting(path: &Path) -> Self {
         let mut waiter = Self::start();
@@ -97,20 +105,20 @@ impl Participant {
         self.child.id()
     }
 
-    /// Gives an order and waits for its answer.
-    pub(crate) fn tell(&mut self, order: &str) -> String {
+    /// Sends an order and waits for its answer.
+    pub(crate) fn request(&mut self, order: &str) -> String {
         self.order(order);
         self.answer()
     }
 
     pub(crate) fn try_acquire(&mut self, path: &Path) -> String {
-        self.tell(&format!("try {}", path.display()))
+        self.request(&format!("try {}", path.display()))
     }
 
-    /// Gives an order. Several participants at once can be given theirs before any answers.
+    /// Sends an order without waiting, so that several participants can act concurrently.
     pub(crate) fn order(&mut self, order: &str) {
         let orders = self.orders.as_mut().expect("it still takes orders");
-        writeln!(orders, "{order}").expect("it lives");
+        writeln!(orders, "{order}").expect("it is alive");
     }
 
     pub(crate) fn answer(&mut self) -> String {
@@ -129,20 +137,27 @@ impl Participant {
         while line.last() != Some(&b'\n') {
             #[cfg(unix)]
             if self.answers.buffer().is_empty() {
-                unix::until_readable(self.answers.get_ref(), PATIENCE);
+                unix::until_readable(self.answers.get_ref(), ANSWER_LIMIT);
             }
-            let came = self.answers.fill_buf().expect("its output can be read");
-            assert!(!came.is_empty(), "participant {} ended without an answer", self.child.id());
-            let end = came.iter().position(|&byte| byte == b'\n').map_or(came.len(), |at| at + 1);
-            line.extend(&came[..end]);
+            let available = self.answers.fill_buf().expect("its output can be read");
+            assert!(
+                !available.is_empty(),
+                "participant {} ended without an answer",
+                self.child.id()
+            );
+            let end = available
+                .iter()
+                .position(|&byte| byte == b'\n')
+                .map_or(available.len(), |at| at + 1);
+            line.extend(&available[..end]);
             self.answers.consume(end);
         }
         String::from_utf8(line).expect("its output is text")
     }
 
-    /// Waits for the end of all that could answer. `false` if something answered instead.
+    /// Waits until no process can answer any more. `false` if one answered instead.
     #[cfg(windows)]
-    pub(crate) fn will_answer_no_more(&mut self) -> bool {
+    pub(crate) fn reaches_end_of_answers(&mut self) -> bool {
         let mut line = String::new();
         self.answers.read_line(&mut line).expect("its output can be read") == 0
     }
@@ -153,25 +168,25 @@ impl Participant {
         self.child.wait().expect("it can be waited for")
     }
 
-    /// Gives no more orders: it ends, and so does a `cat` that it left with the same input.
+    /// Closes its input: it ends, and so does a `cat` that it left with the same input.
     pub(crate) fn dismiss(&mut self) {
         drop(self.orders.take());
     }
 
-    /// Has it end in this way, with its lock held, and waits for that.
+    /// Makes it end in this way, with its lock held, and waits for the end.
     pub(crate) fn end(&mut self, how: &str) {
         self.order(&format!("end {how}"));
         self.reap();
     }
 
-    /// Gives no more orders, and waits for its end.
+    /// Closes its input, and waits for its end.
     pub(crate) fn finish(mut self) {
         self.dismiss();
         let status = self.ended();
         assert!(status.success(), "the participant ended with {status}");
     }
 
-    /// Kills it as `kill -9` does, and reaps it: after this its pid is gone.
+    /// Kills it as `kill -9` does, and reaps it, which frees its pid.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it can be killed");
         self.reap();
@@ -187,7 +202,7 @@ impl Participant {
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().expect("it can be asked").is_some()
+        self.child.try_wait().expect("its status can be read").is_some()
     }
 
     /// Stops it as `kill -STOP` does, and returns when it has stopped.
@@ -196,13 +211,13 @@ impl Participant {
         self.signal(libc::SIGSTOP);
         let pid = libc::pid_t::try_from(self.pid()).expect("a pid");
         let mut status = 0;
-        // SAFETY: a child of ours that has not been reaped; `status` has room.
+        // SAFETY: a child of this process that has not been reaped; `status` has room.
         #[allow(unsafe_code)]
         let stopped = unsafe { libc::waitpid(pid, &raw mut status, libc::WUNTRACED) };
         assert!(stopped == pid && libc::WIFSTOPPED(status), "it did not stop: {status}");
     }
 
-    /// Lets it go on, after [`stop`](Self::stop).
+    /// Resumes it after [`stop`](Self::stop).
     #[cfg(unix)]
     pub(crate) fn resume(&self) {
         self.signal(libc::SIGCONT);
@@ -211,7 +226,7 @@ impl Participant {
     #[cfg(unix)]
     fn signal(&self, signal: i32) {
         let pid = libc::pid_t::try_from(self.pid()).expect("a pid");
-        // SAFETY: a signal to a child of ours that has not been reaped.
+        // SAFETY: a signal to a child of this process that has not been reaped.
         #[allow(unsafe_code)]
         let sent = unsafe { libc::kill(pid, signal) };
         assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
@@ -277,17 +292,17 @@ pub(crate) fn this_test_binary() -> Command {
     command
 }
 
-/// A runtime whose tasks are run by the thread that waits for one.
+/// A runtime whose tasks run on the thread that waits for one.
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime")
 }
 
-/// In one line, what became of an attempt to acquire.
+/// The outcome of an attempt to acquire, in one line.
 pub(crate) fn outcome(attempt: &Result<Guard, AcquireError>) -> String {
     let named = |holder: Option<&Holder>| match holder {
         Some(holder) => format!("pid {}", holder.pid),
-        None => "nobody".to_owned(),
+        None => "unknown".to_owned(),
     };
     match attempt {
         Ok(guard) => match guard.recovered_from() {
@@ -314,17 +329,17 @@ pub(crate) fn outcome(attempt: &Result<Guard, AcquireError>) -> String {
     }
 }
 
-/// The [`outcome`] at a lock that a live process holds.
+/// The [`outcome`] for a lock that a live process holds.
 pub(crate) fn refused_by(pid: u32) -> String {
     format!("refused, held by pid {pid}")
 }
 
-/// The [`outcome`] at the lock of a dead one.
+/// The [`outcome`] for the lock of a dead process.
 pub(crate) fn reclaimed_from(pid: u32) -> String {
     format!("held, reclaimed from pid {pid}")
 }
 
-/// In one word, how a release ended.
+/// The outcome of a release, in one word.
 pub(crate) fn ending(released: &Result<(), ReleaseError>) -> &'static str {
     match released {
         Ok(()) => "released",
@@ -333,17 +348,17 @@ pub(crate) fn ending(released: &Result<(), ReleaseError>) -> &'static str {
         Err(_) => "failed",
     }
 }
-/// In one line, what became of an attempt to clear.
+/// The outcome of an attempt to clear, in one line.
 pub(crate) fn cleared(attempt: &Result<Option<Reclaimed>, AcquireError>) -> String {
     match attempt {
         Ok(None) => "nothing".to_owned(),
         Ok(Some(from)) => match &from.holder {
             Some(holder) => format!("cleared of pid {}", holder.pid),
-            None => "cleared of nobody".to_owned(),
+            None => "cleared of unknown".to_owned(),
         },
         Err(AcquireError::Held(held)) => match &held.holder {
             Some(holder) => format!("refused, {:?}, pid {}", held.reason, holder.pid),
-            None => format!("refused, {:?}, nobody", held.reason),
+            None => format!("refused, {:?}, unknown", held.reason),
         },
         Err(error) => format!("failed, {error}"),
     }

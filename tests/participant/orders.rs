@@ -1,4 +1,4 @@
-//! The participant's side: it carries out orders and answers.
+//! The participant's side: it carries out orders and answers them.
 
 use std::io::Write;
 use std::path::Path;
@@ -12,9 +12,9 @@ use super::{ANSWER, cleared, ending, outcome, runtime, witness};
 #[cfg(unix)]
 use super::{this_test_binary, unix};
 
-/// Carries out orders until there are no more. Does not return.
+/// Carries out orders until its input ends.
 pub(super) fn play() -> ! {
-    let mut part = Part { guard: None };
+    let mut part = Worker { guard: None };
     if std::env::var_os(AGAIN).is_some() {
         answer("executed");
     }
@@ -27,7 +27,7 @@ pub(super) fn play() -> ! {
     std::process::exit(0);
 }
 
-/// Set for a participant that has executed itself again.
+/// Set for a participant after its exec of itself.
 const AGAIN: &str = "PORTLOCK_TEST_PARTICIPANT_AGAIN";
 
 pub(crate) fn answer(said: &str) {
@@ -36,11 +36,11 @@ pub(crate) fn answer(said: &str) {
     stdout.flush().expect("the test listens");
 }
 
-struct Part {
+struct Worker {
     guard: Option<Guard>,
 }
 
-impl Part {
+impl Worker {
     fn carry_out(&mut self, order: &str, rest: &str) -> String {
         match order {
             "pid" => std::process::id().to_string(),
@@ -56,7 +56,7 @@ impl Part {
                 let lock = Lock::at(rest);
                 self.keep(runtime().block_on(lock.acquire_async()))
             }
-            // The default place.
+            // In the default directory.
             "port" => self.keep(portlock::try_acquire(rest.parse().expect("a port"))),
             "clear" => cleared(&Lock::at(rest).clear()),
             "guarantee" => format!("{:?}", self.guard.as_ref().expect("holds").guarantee()),
@@ -79,23 +79,27 @@ impl Part {
                     Err(error) => format!("failed, {error}"),
                 }
             }
-            // Ends the process in this way, with the guard alive; nothing is answered.
+            // Ends the process in this way, with the guard alive, without an answer.
             "end" => end(rest, self.guard.take()),
             "contend" => witness::contend(rest),
-            "current" => {
-                self.guard.as_ref().expect("holds").is_still_held().expect("looks").to_string()
-            }
+            "current" => self
+                .guard
+                .as_ref()
+                .expect("holds")
+                .is_still_held()
+                .expect("it can be checked")
+                .to_string(),
             #[cfg(unix)]
             "spawn-cat" => self.spawn_cat(false),
             #[cfg(unix)]
-            "hand-over-to-cat" => self.spawn_cat(true),
-            // A command that was prepared under the lock and is started after its release.
+            "pass-to-cat" => self.spawn_cat(true),
+            // A command prepared under the lock and started after its release.
             #[cfg(unix)]
-            "hand-over-too-late" => {
+            "pass-too-late" => {
                 let mut command = Command::new("true");
                 self.guard.as_ref().expect("holds").pass_to_child(&mut command);
                 let released = self.carry_out("release", "");
-                // Takes the number that the lock file had.
+                // Reuses the lock file's descriptor number.
                 let _other = std::fs::File::open("/dev/null").expect("it opens");
                 match command.status() {
                     Ok(status) => format!("{released}, {status}"),
@@ -104,7 +108,7 @@ impl Part {
             }
             #[cfg(unix)]
             "exec-cat" => {
-                // Answers by itself, and lives until no more orders can come.
+                // The shell answers, and lives until the input ends.
                 let script = format!("echo '{ANSWER}executed'; exec cat >/dev/null");
                 self.exec(Command::new("sh").args(["-c", &script]))
             }
@@ -114,34 +118,34 @@ impl Part {
                 Ok(()) => "released".to_owned(),
                 Err(error) => format!("{error:#}").replace('\n', "; "),
             },
-            // Records itself, and not the process that it was forked from.
+            // Checks that it records itself, and not its parent.
             "hold-for-a-moment" => {
                 let guard = match Lock::at(rest).try_acquire() {
                     Ok(guard) => guard,
                     refused => return outcome(&refused),
                 };
                 let is_named = guard.holder().pid == std::process::id();
-                let current = guard.is_still_held().expect("looks");
+                let current = guard.is_still_held().expect("it can be checked");
                 format!("{is_named}, {current}, {}", ending(&guard.release()))
             }
             // Exits while some threads acquire and release locks in this directory.
             "exit-among" => witness::exit_among(Path::new(rest)),
             #[cfg(unix)]
             "in-a-fork" => self.in_a_fork(rest, unix::leave),
-            // The child ends in an orderly way, its guard alive.
+            // The child exits with its guard alive.
             #[cfg(unix)]
             "in-a-fork-that-exits" => self.in_a_fork(rest, std::process::exit),
-            // No descriptor is left when it is forked.
+            // No descriptor is available during the fork.
             #[cfg(unix)]
             "in-a-fork-without-descriptors" => {
                 let (order, rest) = rest.split_once(' ').unwrap_or((rest, ""));
                 let fork = unix::fork_without_descriptors;
                 unix::in_a_child(fork, || self.carry_out(order, rest), unix::leave)
             }
-            // The child lives until no more orders can come. This process must be given none.
+            // The child lives until the input ends, and consumes any further orders.
             #[cfg(unix)]
             "in-a-fork-that-stays" => self.in_a_fork_that_stays(rest, unix::fork),
-            // The same by a system call, which runs no fork handlers.
+            // By the system call, which runs no fork handlers.
             #[cfg(target_os = "linux")]
             "in-a-raw-fork" => {
                 let (order, rest) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -163,10 +167,10 @@ impl Part {
             "become-user" => unix::become_user(rest.parse().expect("a user's number")),
             #[cfg(unix)]
             "close-descriptor" => unix::close_descriptor(rest.parse().expect("a number")),
-            // On whatever stands there now.
+            // Descriptor 2 may be any file.
             #[cfg(unix)]
             "write-to-descriptor-2" => unix::write_to_descriptor_2(rest),
-            // The numbers below 3 that are open.
+            // The open descriptors below 3.
             #[cfg(unix)]
             "standard-descriptors" => unix::standard_descriptors(),
             #[cfg(unix)]
@@ -186,7 +190,7 @@ impl Part {
         }
     }
 
-    /// Keeps the guard of an attempt that got one.
+    /// Keeps the guard of a successful attempt.
     fn keep(&mut self, attempt: Result<Guard, AcquireError>) -> String {
         let said = outcome(&attempt);
         self.guard = attempt.ok().or(self.guard.take());
@@ -198,8 +202,7 @@ impl Part {
         format!("failed, {:?}", self.guard.take().expect("holds").exec(command).kind())
     }
 
-    /// A command that lives until nobody gives orders: it reads what this participant reads, which
-    /// is therefore to be given none.
+    /// A command that lives until the input ends, and consumes any further orders.
     #[cfg(unix)]
     fn spawn_cat(&self, handed_over: bool) -> String {
         let mut cat = Command::new("cat");
@@ -213,14 +216,14 @@ impl Part {
         }
     }
 
-    /// Carries out one order in a forked child, and answers with what it answered.
+    /// Carries out one order in a forked child, and returns its answer.
     #[cfg(unix)]
     fn in_a_fork(&mut self, line: &str, leave: fn(i32) -> !) -> String {
         let (order, rest) = line.split_once(' ').unwrap_or((line, ""));
         unix::in_a_child(unix::fork, || self.carry_out(order, rest), leave)
     }
 
-    /// The same in a child that lives on, whatever becomes of this process.
+    /// The same in a child that outlives this process.
     #[cfg(unix)]
     fn in_a_fork_that_stays(&mut self, line: &str, fork: fn() -> libc::pid_t) -> String {
         let (order, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -230,11 +233,11 @@ impl Part {
 
 /// Ends the process, with its guard alive or leaked.
 fn end(how: &str, guard: Option<Guard>) -> ! {
-    // No destructor of it runs, whatever the way.
+    // Its destructor never runs.
     let _guard = std::mem::ManuallyDrop::new(guard);
     match how {
         "exit" => std::process::exit(0),
-        // As a return from `main` does it.
+        // As a return from `main` does.
         #[cfg(windows)]
         "exit-of-c" => witness::exit_of_c(),
         "exit-in-a-thread" => {

@@ -1,11 +1,11 @@
-//! What a participant does by the calls of Unix: forks, descriptors, namespaces, limits.
+//! A participant's Unix calls: forks, descriptors, namespaces, limits.
 
 #![allow(unsafe_code)]
 
 use std::io::{Error, Read, Write};
 use std::os::unix::net::UnixStream;
 
-pub(super) fn become_user(id: u32) -> String {
+pub(crate) fn become_user(id: u32) -> String {
     // SAFETY: the calls take numbers and a length of zero.
     let became = unsafe {
         libc::setgroups(0, std::ptr::null()) == 0 && libc::setgid(id) == 0 && libc::setuid(id) == 0
@@ -13,8 +13,7 @@ pub(super) fn become_user(id: u32) -> String {
     if became { "done".to_owned() } else { format!("failed, {}", Error::last_os_error()) }
 }
 
-/// Takes what its user may have of inotify queues, and tells how many that were. They go with
-/// the process.
+/// Uses up its user's inotify queues until the process ends, and returns their number.
 #[cfg(target_os = "linux")]
 pub(super) fn take_all_watches() -> String {
     // SAFETY: takes flags and returns a number.
@@ -23,7 +22,7 @@ pub(super) fn take_all_watches() -> String {
 }
 
 pub(super) fn close_descriptor(number: i32) -> String {
-    // SAFETY: closes a standard one, which nothing of this process uses afterwards.
+    // SAFETY: closes a standard descriptor that this process does not use afterwards.
     assert_eq!(unsafe { libc::close(number) }, 0, "{}", Error::last_os_error());
     "closed".to_owned()
 }
@@ -72,23 +71,23 @@ pub(super) fn signal_zero(pid: i32) -> String {
 
 pub(crate) fn set_byte_lock(file: &std::fs::File, kind: impl TryInto<libc::c_short>) -> bool {
     use std::os::fd::AsRawFd;
-    // SAFETY: a structure of numbers, of which zero is a valid one each.
+    // SAFETY: a structure of numbers, for which zero is valid.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind.try_into().ok().expect("a small number");
-    // From the start of the file, which 0 means (SEEK_SET).
+    // SEEK_SET.
     lock.l_whence = 0;
     lock.l_len = 1;
     // SAFETY: the file is open, and the pointer is to a lock.
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw const lock) == 0 }
 }
 
-/// Ends this process and runs nothing.
+/// Ends this process without running handlers.
 pub(super) fn leave(status: i32) -> ! {
     // SAFETY: takes a number and does not return.
     unsafe { libc::_exit(status) }
 }
 
-/// Fails if nothing can be read from it for that long.
+/// Fails if no byte can be read within the limit.
 pub(super) fn until_readable(file: &impl std::os::fd::AsRawFd, limit: std::time::Duration) {
     let mut polled = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     let limit = libc::c_int::try_from(limit.as_millis()).expect("a few minutes");
@@ -109,7 +108,7 @@ pub(super) fn fork() -> libc::pid_t {
     unsafe { libc::fork() }
 }
 
-/// The same with no descriptor left meanwhile.
+/// The same with no descriptor available during the fork.
 pub(super) fn fork_without_descriptors() -> libc::pid_t {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: there is room for the limit, and it is set to valid ones; as above.
@@ -132,7 +131,7 @@ pub(super) fn raw_fork() -> libc::pid_t {
     libc::pid_t::try_from(child).expect("a pid")
 }
 
-/// Runs `part` in a forked child, which then ends by `leave`, and returns what it said.
+/// Runs `part` in a forked child, which then ends by `leave`, and returns its answer.
 pub(super) fn in_a_child(
     fork: fn() -> libc::pid_t,
     part: impl FnOnce() -> String,
@@ -183,12 +182,12 @@ fn answer_of_a_child(
     }
 }
 
-/// Goes on as the first process of a new pid namespace. The process that the test started
-/// stays outside, waits, and takes the other ones along when it is killed.
+/// Continues as the first process of a new pid namespace. The process that the test started stays
+/// outside and waits; when it is killed, the others die with it.
 #[cfg(target_os = "linux")]
 pub(super) fn enter_a_pid_namespace() -> String {
-    // Once to be alone, without which no user namespace can be made, and once to get in.
-    go_on_in_a_child();
+    // One fork for a single-threaded process, which a user namespace requires, and one to enter.
+    continue_in_a_child();
     // SAFETY: the calls take numbers.
     let entered = unsafe {
         libc::unshare(libc::CLONE_NEWPID) == 0
@@ -197,13 +196,13 @@ pub(super) fn enter_a_pid_namespace() -> String {
     if !entered {
         return format!("failed, {}", Error::last_os_error());
     }
-    go_on_in_a_child();
+    continue_in_a_child();
     format!("done, as pid {}", std::process::id())
 }
 
 /// Returns in a forked child, which dies with this process; this process waits for it.
 #[cfg(target_os = "linux")]
-fn go_on_in_a_child() {
+fn continue_in_a_child() {
     // SAFETY: as for the fork above, the child may do anything; the rest takes numbers, and
     // null asks for no status.
     unsafe {

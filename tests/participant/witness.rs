@@ -1,12 +1,11 @@
-//! A contender, and the witness that only one holds at a time: something of the system that is not
-//! this crate.
+//! A contender, and the witness that only one holds at a time, which does not use this crate.
 
 use std::path::Path;
 
 use portlock::Lock;
 
-/// `ROUNDS WITNESS PATH`: comes and goes until it has held the lock so many times. Whoever holds it
-/// takes the witness file for itself, which another that held at the same time would have.
+/// `ROUNDS WITNESS PATH`: acquires and releases until it has held the lock `ROUNDS` times. Each
+/// holder takes the witness exclusively, which fails if another process holds.
 pub(super) fn contend(order: &str) -> String {
     let mut words = order.splitn(3, ' ');
     let mut word = || words.next().expect("three words");
@@ -62,7 +61,7 @@ impl Drop for Alone<'_> {
     }
 }
 
-/// On Windows an open file that nobody else may have open.
+/// On Windows an open file that no other process may open.
 #[cfg(windows)]
 struct Witness(std::path::PathBuf);
 
@@ -93,14 +92,14 @@ pub(super) fn exit_of_c() -> ! {
 /// How many threads acquire when the process exits.
 const THREADS: usize = 4;
 
-/// Exits once each of some threads has held a lock, while they go on to acquire and release.
+/// Exits after each of some threads has held a lock, while they continue to acquire and release.
 pub(super) fn exit_among(dir: &Path) -> ! {
     let (held, has_held) = std::sync::mpsc::channel();
     for number in 0..THREADS {
         let (lock, held) = (Lock::at(dir.join(format!("{number}.lock"))), held.clone());
         std::thread::spawn(move || {
             loop {
-                // After the exit has begun it is an error.
+                // It fails after the exit has begun.
                 if let Ok(guard) = lock.try_acquire() {
                     drop(guard);
                     let _ = held.send(number);
@@ -110,7 +109,7 @@ pub(super) fn exit_among(dir: &Path) -> ! {
     }
     let mut yet = [false; THREADS];
     while yet.contains(&false) {
-        yet[has_held.recv().expect("they go on")] = true;
+        yet[has_held.recv().expect("the threads run")] = true;
     }
     std::process::exit(0)
 }

@@ -1,6 +1,5 @@
-//! The model's old agent, and the one that makes its calls for real in the conformance, against the
-//! published JavaScript: in the same situation all make the same calls on the lock file, in the same
-//! order.
+//! The model's legacy agent, and the conformance's, which makes real calls, against the published
+//! JavaScript: in the same situation all make the same calls on the lock file, in the same order.
 
 use std::fs;
 use std::path::Path;
@@ -14,8 +13,8 @@ use portlock_model::scenario::state::{Content, Creator, Look};
 use portlock_model::scenario::view::View;
 
 use super::published::published_lock;
-use super::{NOBODY, PORT, old_record};
-use crate::participant::{not_checked, strace_is_there};
+use super::{PORT, old_record};
+use crate::participant::{DEAD_PID, not_checked, strace_is_there};
 
 const AS_PUBLISHED: Repairs = Repairs { reread: false, guard: false };
 
@@ -35,7 +34,7 @@ enum Found {
 const SITUATIONS: [Found; 3] = [Found::Nothing, Found::Dead, Found::Alive];
 
 #[test]
-fn model_of_the_old_agent_makes_its_calls() {
+fn model_of_legacy_agent_makes_its_calls() {
     let Some(lock) = lock_to_trace() else { return };
     for found in SITUATIONS {
         let published = published_calls(&lock, found);
@@ -54,7 +53,7 @@ fn model_with_an_extra_call_is_detected() {
 }
 
 #[test]
-fn old_agent_of_the_conformance_makes_its_calls() {
+fn conformance_legacy_agent_makes_its_calls() {
     if let Some(path) = std::env::var_os(AT) {
         return run_alone(Path::new(&path));
     }
@@ -64,37 +63,37 @@ fn old_agent_of_the_conformance_makes_its_calls() {
         // The model decides which process lives.
         published.retain(|call| call != "kill");
         assert_eq!(published, conformance_calls(found, "none"), "{found:?}");
-        // An agent that does not write, or does not read, is noticed.
+        // An agent that does not write, or does not read, is detected.
         let left_out = if found == Found::Alive { "Reading" } else { "Writing" };
         assert_ne!(published, conformance_calls(found, left_out), "{found:?}");
     }
 }
 
-/// Set in the process that strace looks at: where the lock file is, and what it finds there.
-const AT: &str = "PORTLOCK_TEST_OLD_AGENT_AT";
-const FOUND: &str = "PORTLOCK_TEST_OLD_AGENT_FINDS";
-/// Which of its states makes no call.
-const WITHOUT: &str = "PORTLOCK_TEST_OLD_AGENT_LEAVES_OUT";
+/// Set in the traced process: the path of the lock file, and the situation.
+const AT: &str = "PORTLOCK_TEST_LEGACY_AGENT_AT";
+const FOUND: &str = "PORTLOCK_TEST_LEGACY_AGENT_FINDS";
+/// The state that makes no call.
+const WITHOUT: &str = "PORTLOCK_TEST_LEGACY_AGENT_LEAVES_OUT";
 
-/// What the conformance's agent does to the lock file, as strace sees it.
+/// The calls of the conformance's agent on the lock file, by strace.
 fn conformance_calls(found: Found, without: &str) -> Vec<String> {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("x.lock");
     place(&path, found);
     let this = std::env::current_exe().expect("the test binary has a path");
     let program = [this.to_str().expect("UTF-8"), "--exact", "--nocapture", "--test-threads=1"];
-    let program = [&program[..], &["calls::old_agent_of_the_conformance_makes_its_calls"]].concat();
+    let program = [&program[..], &["calls::conformance_legacy_agent_makes_its_calls"]].concat();
     traced(directory.path(), &path, &program, |strace| {
         strace.env(AT, &path).env(FOUND, format!("{found:?}")).env(WITHOUT, without)
     })
 }
 
-/// The model's agent takes its steps, and each is made on the real file.
+/// Makes each step of the model's agent on the real file.
 fn run_alone(path: &Path) {
-    let found = std::env::var(FOUND).expect("what it finds");
+    let found = std::env::var(FOUND).expect("the situation");
     let found =
-        SITUATIONS.into_iter().find(|one| format!("{one:?}") == found).expect("one of these");
-    let without = std::env::var(WITHOUT).expect("what it leaves out");
+        SITUATIONS.into_iter().find(|one| format!("{one:?}") == found).expect("a known situation");
+    let without = std::env::var(WITHOUT).expect("a state");
     let mut agent = LegacyAgent::default();
     let record = old_record(std::process::id());
     in_the_model(found, AS_PUBLISHED, |state, expected| {
@@ -106,29 +105,29 @@ fn run_alone(path: &Path) {
     });
 }
 
-/// The published module, where strace can see what it does.
+/// The published module, if it can be traced.
 fn lock_to_trace() -> Option<Vec<u8>> {
-    if !strace_is_there("the old agent's system calls") {
+    if !strace_is_there("the legacy agent's system calls") {
         return None;
     }
     match published_lock() {
         Ok(lock) => Some(lock),
         Err(reason) => {
-            not_checked(&format!("the old agent's system calls: {reason}"));
+            not_checked(&format!("the legacy agent's system calls: {reason}"));
             None
         }
     }
 }
 
-/// Runs the model's agent, and shows `each` step with its reply.
+/// Runs the model's agent, and calls `each` with every step and its reply.
 fn in_the_model(found: Found, repairs: Repairs, mut each: impl FnMut(Percy, &'static str)) {
-    let scenario = Scenario::named("legacy-agents", 2).expect("there is such a scenario");
+    let scenario = Scenario::named("legacy-agents", 2).expect("the scenario exists");
     let mut state = scenario
         .beginnings()
         .into_iter()
         .find(|state| state.named().is_none())
         .expect("the scenario begins with no file");
-    // Its author takes no part, so that the file is all that the agent sees of it.
+    // The author takes no part, so that the agent sees only the file.
     match found {
         Found::Nothing => {}
         Found::Dead => _ = state.place(Content::OldDead(Look::Gone), Creator::Start),
@@ -141,12 +140,12 @@ fn in_the_model(found: Found, repairs: Repairs, mut each: impl FnMut(Percy, &'st
         if now == Percy::Holding {
             continue;
         }
-        let Reply::Other(reply) = view.reply else { panic!("{now:?} replies as no old agent") };
+        let Reply::Other(reply) = view.reply else { panic!("{now:?}: not a legacy agent's reply") };
         each(now, reply);
     }
 }
 
-/// What the model's agent does, by its own replies.
+/// The calls of the model's agent, by its replies.
 fn model_calls(found: Found, repairs: Repairs) -> Vec<String> {
     let mut calls = Vec::new();
     in_the_model(found, repairs, |_, reply| {
@@ -162,12 +161,12 @@ fn model_calls(found: Found, repairs: Repairs) -> Vec<String> {
 fn place(path: &Path, found: Found) {
     match found {
         Found::Nothing => {}
-        Found::Dead => fs::write(path, old_record(NOBODY)).expect("written"),
+        Found::Dead => fs::write(path, old_record(DEAD_PID)).expect("written"),
         Found::Alive => fs::write(path, old_record(std::process::id())).expect("written"),
     }
 }
 
-/// What the published JavaScript does to the lock file, as strace sees it.
+/// The calls of the published JavaScript on the lock file, by strace.
 fn published_calls(lock: &[u8], found: Found) -> Vec<String> {
     let home = tempfile::tempdir().expect("a directory");
     fs::write(home.path().join("lock.mjs"), lock).expect("written");
@@ -181,14 +180,14 @@ fn published_calls(lock: &[u8], found: Found) -> Vec<String> {
     traced(home.path(), &path, &program, |strace| strace.env("HOME", home.path()))
 }
 
-/// The calls that a program makes on the file `path`, as strace sees them.
+/// The calls of a program on the file `path`, by strace.
 fn traced(
     directory: &Path,
     path: &Path,
     program: &[&str],
     prepare: impl FnOnce(&mut Command) -> &mut Command,
 ) -> Vec<String> {
-    // One file for each thread, so that no call is split in two lines.
+    // One file for each thread, so that no call is split over two lines.
     let mut strace = Command::new("strace");
     strace
         .args(["-ff", "-s", "256", "-e", "trace=%file,%desc,kill", "-o"])
@@ -209,11 +208,11 @@ fn traced(
 }
 
 /// The calls of one thread on the lock file, in the model's words. Any other call on it keeps its
-/// own name, which the model never says.
+/// own name, which the model never uses.
 fn on_the_lock(trace: &str, path: &Path) -> Vec<String> {
     let quoted = format!("\"{}\"", path.display());
     let mut calls: Vec<String> = Vec::new();
-    // The descriptor, and whether it was opened to read.
+    // The descriptor, and whether it was opened for reading.
     let mut open: Option<(String, bool)> = None;
     for line in trace.lines() {
         let Some((name, rest)) = line.split_once('(') else { continue };
@@ -245,7 +244,7 @@ fn on_the_lock(trace: &str, path: &Path) -> Vec<String> {
                 // Part of reading a whole file.
                 "read" | "fstat" | "statx" | "fstatat" | "newfstatat" if reads => {}
                 "write" | "pwrite64" => calls.push("write".into()),
-                // How std checks, in a debug build, that what it closes is open.
+                // With debug assertions, std checks that a descriptor is open before it closes it.
                 "fcntl" if rest.contains("F_GETFD") => {}
                 other => calls.push(other.into()),
             }

@@ -1,13 +1,13 @@
-//! What was asked of the lock that this crate rebuilds: rows S1 to S9, S12 and S14, each test named
-//! after its row, on the real filesystem and through the public interface.
+//! The requirements for the lock that this crate rebuilds: rows S1 to S9, S12 and S14, each test
+//! named after its row, on the real filesystem and through the public interface.
 //!
-//! S9 (a reclaim is unlink and exclusive create, no rename) is in `tests/syscalls.rs`, which sees
-//! the calls themselves: `s9_nothing_renames`. `old_agents` has the published JavaScript itself.
+//! S9 (a reclaim is unlink and exclusive create, no rename) is in `tests/syscalls.rs`, which traces
+//! the calls: `s9_nothing_renames`. `legacy_agents` tests the published JavaScript itself.
 
 #[cfg(target_os = "linux")]
 mod calls;
 #[cfg(unix)]
-mod old_agents;
+mod legacy_agents;
 #[path = "../participant/mod.rs"]
 mod participant;
 #[cfg(unix)]
@@ -22,88 +22,50 @@ use std::time::{Duration, SystemTime};
 
 use portlock::{AcquireError, Guard, Lock, LockDir, Refusal};
 
-use participant::{Participant, ending, not_checked, outcome, reclaimed_from, refused_by};
-
-/// No process ever has this number: Linux ends at 2^22, the others below that.
-const NOBODY: u32 = 2_147_483_646;
+use participant::{
+    DEAD_PID, Participant, Place, ending, not_checked, outcome, reclaimed_from, refused_by,
+    set_modified,
+};
 
 const PORT: u16 = 5338;
 
-/// A directory of its own for each test, and the lock of the port in it.
-struct Place {
-    dir: tempfile::TempDir,
-    lock: Lock,
+/// An unlocked lock file with these bytes, as a legacy agent leaves it.
+fn planted(bytes: impl AsRef<[u8]>) -> Place {
+    let place = Place::of_port(PORT);
+    fs::write(place.path(), bytes).expect("the file is written");
+    place
 }
 
-impl Place {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let lock = LockDir::at(dir.path()).port(PORT).expect("a port");
-        Self { dir, lock }
-    }
-
-    /// A lock file with these bytes, as an agent of the old format leaves it: nobody locks it.
-    fn with(bytes: impl AsRef<[u8]>) -> Self {
-        let place = Self::new();
-        fs::write(place.path(), bytes).expect("the file is written");
-        place
-    }
-
-    fn path(&self) -> &Path {
-        self.lock.path()
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        fs::read(self.path()).expect("the lock file stands")
-    }
-
-    /// Another file has another one.
-    #[cfg(unix)]
-    fn inode(&self) -> u64 {
-        fs::metadata(self.path()).expect("the lock file stands").ino()
-    }
-
-    /// When it was made: of another file this is another time.
-    #[cfg(windows)]
-    fn inode(&self) -> SystemTime {
-        let found = fs::metadata(self.path()).expect("the lock file stands");
-        found.created().expect("Windows knows")
-    }
-
-    fn try_acquire(&self) -> Result<Guard, AcquireError> {
-        self.lock.try_acquire()
-    }
-
-    fn is_empty(&self) -> bool {
-        fs::read_dir(self.dir.path()).expect("the directory stands").next().is_none()
-    }
-
-    /// As if it had been written an hour ago.
-    fn grow_old(&self) {
-        let hour = Duration::from_secs(3600);
-        let file = fs::File::options().write(true).open(self.path()).expect("the file opens");
-        file.set_modified(SystemTime::now() - hour).expect("its time is set");
-    }
+/// Identifies the lock file.
+#[cfg(unix)]
+fn inode(place: &Place) -> u64 {
+    fs::metadata(place.path()).expect("the lock file exists").ino()
 }
 
-/// The record of an agent of the old format, written now.
+/// The creation time, which identifies the lock file.
+#[cfg(windows)]
+fn inode(place: &Place) -> SystemTime {
+    fs::metadata(place.path()).and_then(|found| found.created()).expect("the lock file exists")
+}
+
+/// Sets the lock file's time to an hour ago.
+fn grow_old(place: &Place) {
+    set_modified(place.path(), SystemTime::now() - Duration::from_secs(3600));
+}
+
+/// The record of a legacy agent, written now.
 fn old_record(pid: u32) -> String {
-    let now = humantime::format_rfc3339_millis(SystemTime::now());
-    format!("{{\"pid\":{pid},\"port\":{PORT},\"startedAt\":\"{now}\"}}")
+    participant::old_record(pid, SystemTime::now())
 }
 
 #[cfg(unix)]
 fn mode(path: &Path) -> u32 {
-    fs::metadata(path).expect("it stands").permissions().mode() & 0o7777
+    fs::metadata(path).expect("it exists").permissions().mode() & 0o7777
 }
 
 #[cfg(unix)]
 fn as_root() -> bool {
-    // SAFETY: geteuid only returns a number.
-    #[allow(unsafe_code)]
-    unsafe {
-        libc::geteuid() == 0
-    }
+    rustix::process::geteuid().is_root()
 }
 
 // ---- S1 -----------------------------------------------------------------------------------------
@@ -126,11 +88,11 @@ fn s1_file_and_created_directories_are_private() {
 #[test]
 fn s1_exclusive_create_never_writes_an_existing_file() {
     let mut agent = Participant::start();
-    let place = Place::with(old_record(agent.pid()));
-    let before = (place.bytes(), place.inode());
+    let place = planted(old_record(agent.pid()));
+    let before = (place.bytes(), inode(&place));
     assert_eq!(outcome(&place.try_acquire()), refused_by(agent.pid()));
-    assert_eq!((place.bytes(), place.inode()), before);
-    assert_eq!(agent.tell("pid"), agent.pid().to_string(), "it lived all the while");
+    assert_eq!((place.bytes(), inode(&place)), before);
+    assert_eq!(agent.request("pid"), agent.pid().to_string(), "it is alive");
 }
 
 #[test]
@@ -140,18 +102,18 @@ fn s1_default_directory_is_dot_percy_in_home() {
     let mut command = participant::this_test_binary();
     command.env("HOME", home.path());
     let mut agent = Participant::start_as(command);
-    assert_eq!(agent.tell("port 5338"), "held");
+    assert_eq!(agent.request("port 5338"), "held");
     let path = home.path().join(".percy/agent-5338.lock");
     assert_eq!((mode(&path), mode(&home.path().join(".percy"))), (0o600, 0o700));
-    assert_eq!(agent.tell("release"), "released");
+    assert_eq!(agent.request("release"), "released");
     assert!(!path.exists());
 }
 
 // ---- S2 -----------------------------------------------------------------------------------------
 
 #[test]
-fn s2_record_is_compact_json_with_percys_keys_first() {
-    let place = Place::new();
+fn s2_record_is_compact_json_percys_keys_first() {
+    let place = Place::of_port(PORT);
     let before = SystemTime::now();
     let guard = place.try_acquire().expect("free");
     let after = SystemTime::now();
@@ -176,7 +138,7 @@ fn s2_record_is_compact_json_with_percys_keys_first() {
 
 #[test]
 fn s2_record_without_a_port_keeps_three_keys() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     let _guard = Lock::at(place.path()).try_acquire().expect("free");
     let text = String::from_utf8(place.bytes()).expect("UTF-8");
     let start = format!("{{\"pid\":{},\"port\":null,\"startedAt\":\"", std::process::id());
@@ -186,7 +148,7 @@ fn s2_record_without_a_port_keeps_three_keys() {
 /// Where Node.js is installed, it reads the record as its agents do.
 #[test]
 fn s2_javascript_reads_pid_port_and_time() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     let guard = place.try_acquire().expect("free");
     let read = "const r = JSON.parse(require('fs').readFileSync(process.argv[1], 'utf8'));
         console.log(r.pid, r.port, new Date(r.startedAt).getTime())";
@@ -203,18 +165,18 @@ fn s2_javascript_reads_pid_port_and_time() {
 
 #[test]
 fn s3_lock_of_a_dead_pid_is_reclaimed() {
-    let place = Place::with(old_record(NOBODY));
+    let place = planted(old_record(DEAD_PID));
     let guard = place.try_acquire().expect("stale");
     let from = guard.recovered_from().expect("it was reclaimed").holder.as_ref().expect("a record");
-    assert_eq!((from.pid, from.port), (NOBODY, Some(PORT)));
-    assert_ne!(place.bytes(), old_record(NOBODY).as_bytes());
+    assert_eq!((from.pid, from.port), (DEAD_PID, Some(PORT)));
+    assert_ne!(place.bytes(), old_record(DEAD_PID).as_bytes());
     assert_eq!(ending(&guard.release()), "released");
     assert!(place.is_empty());
 }
 
 #[test]
 fn s3_port_stored_as_text_is_read() {
-    let place = Place::with(format!("{{\"pid\":{NOBODY},\"port\":\"5338\"}}"));
+    let place = planted(format!("{{\"pid\":{DEAD_PID},\"port\":\"5338\"}}"));
     let guard = place.try_acquire().expect("stale");
     let from = guard.recovered_from().expect("it was reclaimed").holder.as_ref().expect("a record");
     assert_eq!(from.port, Some(PORT));
@@ -224,29 +186,29 @@ fn s3_port_stored_as_text_is_read() {
 
 #[test]
 fn s4_refusal_has_record_pid_and_path() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     let mut holder = Participant::start();
     assert_eq!(holder.try_acquire(place.path()), "held");
-    let before = (place.bytes(), place.inode());
+    let before = (place.bytes(), inode(&place));
     let error = place.try_acquire().expect_err("it is held");
     let AcquireError::Held(held) = &error else { panic!("{error:?}") };
     let recorded = held.holder.as_ref().expect("its record could be read");
-    let told = (recorded.pid, held.reason, held.port(), held.path.as_path());
-    assert_eq!(told, (holder.pid(), Refusal::Holder, Some(PORT), place.path()));
+    let reported = (recorded.pid, held.reason, held.port(), held.path.as_path());
+    assert_eq!(reported, (holder.pid(), Refusal::Holder, Some(PORT), place.path()));
     assert!(recorded.started_at.is_some_and(|since| since <= SystemTime::now()));
     let message = error.to_string();
     assert!(message.contains(&format!("pid {}", holder.pid())), "{message}");
     assert!(message.contains(&place.path().display().to_string()), "{message}");
-    assert_eq!((place.bytes(), place.inode()), before, "nothing was changed");
+    assert_eq!((place.bytes(), inode(&place)), before, "the file is unchanged");
 }
 
 #[test]
-fn s4_refusal_names_pid_of_live_old_agent() {
+fn s4_refusal_names_pid_of_live_legacy_agent() {
     let agent = Participant::start();
-    let place = Place::with(old_record(agent.pid()));
+    let place = planted(old_record(agent.pid()));
     assert_eq!(outcome(&place.try_acquire()), refused_by(agent.pid()));
-    place.grow_old();
-    // Its record says that it is young, and it is the later of the two that counts.
+    grow_old(&place);
+    // The record's time is recent, and the later of the two times counts.
     assert_eq!(outcome(&place.try_acquire()), refused_by(agent.pid()));
 }
 
@@ -259,7 +221,7 @@ fn s5_different_ports_lock_at_the_same_time() {
     let guards: Vec<Guard> =
         [1, PORT, 65535].map(|number| port(number).try_acquire().expect("free")).into();
     for guard in &guards {
-        assert!(guard.is_still_held().expect("it stands"));
+        assert!(guard.is_still_held().expect("it can be checked"));
     }
     let mut other = Participant::start();
     let own = port(1).path().to_owned();
@@ -272,16 +234,16 @@ fn s5_different_ports_lock_at_the_same_time() {
 #[test]
 #[cfg(unix)]
 fn s6_process_that_denies_signals_is_alive() {
-    let place = Place::with(old_record(1));
+    let place = planted(old_record(1));
     let open = fs::Permissions::from_mode(0o666);
     fs::set_permissions(place.path(), open).expect("the file is opened to all");
     fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o777)).expect("likewise");
     let mut other = Participant::start();
     if as_root() {
-        assert_eq!(other.tell("become-user 65534"), "done");
+        assert_eq!(other.request("become-user 65534"), "done");
     }
-    if other.tell("signal-zero 1") != "EPERM" {
-        return not_checked("process 1 is our own user's here, and may be signalled");
+    if other.request("signal-zero 1") != "EPERM" {
+        return not_checked("process 1 belongs to this user and may be signalled");
     }
     assert_eq!(other.try_acquire(place.path()), "refused, held by pid 1");
     assert!(place.path().exists(), "it was left alone");
@@ -292,24 +254,24 @@ fn s6_process_that_denies_signals_is_alive() {
 #[test]
 fn s7_record_with_our_own_pid_is_reclaimed() {
     let me = std::process::id();
-    let place = Place::with(old_record(me));
+    let place = planted(old_record(me));
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(me));
     assert!(place.is_empty());
 }
 
-/// The kernel lock tells a leftover from a lock that another thread holds.
+/// The kernel lock distinguishes a leftover from a lock that another thread holds.
 #[test]
 fn s7_lock_held_by_this_process_is_respected() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     let guard = place.try_acquire().expect("free");
     let me = std::process::id();
     assert_eq!(outcome(&place.try_acquire()), refused_by(me));
-    assert!(guard.is_still_held().expect("it stands"));
+    assert!(guard.is_still_held().expect("it can be checked"));
 }
 
 // ---- the table of docs/percy.md -----------------------------------------------------------------
 
-/// How many tests the sources have whose names begin with `prefix`.
+/// The number of tests in the sources whose names begin with `prefix`.
 fn tests_named(prefix: &str, dir: &Path) -> usize {
     let entries = fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("it").path());
     let counts = entries.map(|path| match path.extension() {
@@ -324,15 +286,15 @@ fn tests_named(prefix: &str, dir: &Path) -> usize {
 }
 
 #[test]
-fn table_of_requirements_names_the_tests_there_are() {
+fn requirement_table_matches_the_tests() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/percy.md")).expect("the page");
     for number in 1..=16 {
-        let there = tests_named(&format!("fn s{number}_"), &root.join("tests"));
-        let named = format!("`s{number}_*` ({there})");
+        let found = tests_named(&format!("fn s{number}_"), &root.join("tests"));
+        let named = format!("`s{number}_*` ({found})");
         let row = page.lines().find(|line| line.starts_with(&format!("| S{number} |")));
         let row = row.unwrap_or_else(|| panic!("no row S{number} in docs/percy.md"));
-        assert!(there > 0 && row.contains(&named), "no {named:?} in {row}");
+        assert!(found > 0 && row.contains(&named), "no {named:?} in {row}");
     }
 }
 
@@ -342,20 +304,20 @@ fn table_of_requirements_names_the_tests_there_are() {
 fn s8_truncated_record_is_reclaimed_at_once() {
     let whole = old_record(std::process::id());
     for length in 1..whole.len() {
-        let place = Place::with(&whole[..length]);
-        assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from nobody", "{length} bytes");
+        let place = planted(&whole[..length]);
+        assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from unknown", "{length} bytes");
     }
 }
 
-/// What Percy's agents take for held until a person removes the file, and what they take for stale.
+/// Percy's agents take some of these for held until the file is removed by hand, others for stale.
 #[test]
 fn s8_unreadable_payload_is_reclaimed_at_once() {
     let pids = ["null", "0", "-1", "1.5", "\"abc\"", "2147483648"];
     let records = pids.map(|pid| format!("{{\"pid\":{pid},\"port\":{PORT}}}"));
     let others = ["{}", "[]", "123", "null", "{\"pid\":20211,\"po", "\u{0}\u{0}\u{0}"];
     for payload in records.iter().map(String::as_str).chain(others) {
-        let place = Place::with(payload);
-        assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from nobody", "{payload:?}");
+        let place = planted(payload);
+        assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from unknown", "{payload:?}");
         assert!(place.is_empty(), "{payload:?}");
     }
 }
@@ -363,22 +325,22 @@ fn s8_unreadable_payload_is_reclaimed_at_once() {
 /// Its creator may be about to write.
 #[test]
 fn s8_empty_file_is_reclaimed_only_when_old() {
-    let place = Place::with("");
-    let before = place.inode();
-    assert_eq!(outcome(&place.try_acquire()), "refused, BeingCreated, nobody");
-    assert_eq!((place.bytes(), place.inode()), (Vec::new(), before));
-    place.grow_old();
-    assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from nobody");
+    let place = planted("");
+    let before = inode(&place);
+    assert_eq!(outcome(&place.try_acquire()), "refused, BeingCreated, unknown");
+    assert_eq!((place.bytes(), inode(&place)), (Vec::new(), before));
+    grow_old(&place);
+    assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from unknown");
     assert!(place.is_empty());
 }
 
-/// Longer than any record: the data of another program, even under a port's name.
+/// Longer than any record, so another program's data, even under a port's name.
 #[test]
 fn s8_overlong_file_is_left_alone() {
-    let long = format!("{{\"pid\":{NOBODY},\"fill\":\"{}\"}}", "x".repeat(portlock::MAX_RECORD));
-    let place = Place::with(&long);
-    place.grow_old();
-    let error = place.try_acquire().expect_err("it is no lock file");
+    let long = format!("{{\"pid\":{DEAD_PID},\"fill\":\"{}\"}}", "x".repeat(portlock::MAX_RECORD));
+    let place = planted(&long);
+    grow_old(&place);
+    let error = place.try_acquire().expect_err("it is not a lock file");
     assert!(matches!(error, portlock::AcquireError::NotALockFile { .. }), "{error:?}");
     assert_eq!(place.bytes(), long.as_bytes());
 }
@@ -387,7 +349,7 @@ fn s8_overlong_file_is_left_alone() {
 
 #[test]
 fn s12_released_lock_can_be_acquired_again() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     for _ in 0..3 {
         let guard = place.try_acquire().expect("free");
         assert_eq!(ending(&guard.release()), "released");
@@ -397,7 +359,7 @@ fn s12_released_lock_can_be_acquired_again() {
 
 #[test]
 fn s12_guard_releases_at_scope_end_and_panic() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     {
         let _guard = place.try_acquire().expect("free");
     }
@@ -411,18 +373,18 @@ fn s12_guard_releases_at_scope_end_and_panic() {
     assert_eq!(outcome(&place.try_acquire()), "held");
 }
 
-/// A release consumes the guard, so a second one is a guard that no longer has the file.
+/// A release consumes the guard, so the second release is that of a guard that lost its file.
 #[test]
 fn s12_release_never_removes_a_successors_file() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     if !participant::frees_names_at_once() {
         return;
     }
     let first = place.try_acquire().expect("free");
-    fs::remove_file(place.path()).expect("a person removes it");
+    fs::remove_file(place.path()).expect("it is removed by hand");
     let second = place.try_acquire().expect("free");
     assert_eq!(ending(&first.release()), "lost");
-    assert!(second.is_still_held().expect("it stands"));
+    assert!(second.is_still_held().expect("it can be checked"));
     assert_eq!(ending(&second.release()), "released");
     assert!(place.is_empty());
 }
@@ -430,32 +392,32 @@ fn s12_release_never_removes_a_successors_file() {
 // ---- S14 ----------------------------------------------------------------------------------------
 
 #[test]
-fn s14_start_after_kill_9_names_the_dead() {
-    let place = Place::new();
+fn s14_start_after_kill_9_names_dead_holder() {
+    let place = Place::of_port(PORT);
     let mut first = Participant::holding(place.path());
     first.kill();
     assert!(place.path().exists(), "it died with the lock held");
     let mut second = Participant::start();
     let reclaimed = reclaimed_from(first.pid());
     assert_eq!(second.try_acquire(place.path()), reclaimed);
-    assert_eq!(second.tell("release"), "released");
+    assert_eq!(second.request("release"), "released");
     assert!(place.is_empty());
 }
 
 #[test]
 fn s14_second_start_on_a_port_refuses() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     let mut first = Participant::holding(place.path());
     let mut second = Participant::start();
     let refused = refused_by(first.pid());
     assert_eq!(second.try_acquire(place.path()), refused);
-    assert_eq!(first.tell("current"), "true");
+    assert_eq!(first.request("current"), "true");
 }
 
 #[test]
 fn s14_clean_stop_leaves_the_directory_empty() {
-    let place = Place::new();
+    let place = Place::of_port(PORT);
     let mut agent = Participant::holding(place.path());
-    assert_eq!(agent.tell("release"), "released");
+    assert_eq!(agent.request("release"), "released");
     assert!(place.is_empty());
 }

@@ -1,8 +1,8 @@
-//! The published JavaScript, `@percy/core` at one version, for the tests and the benches.
+//! Fetches the published JavaScript, `@percy/core` at one version, for the tests and the benches.
 //!
-//! The package comes from the npm registry and is never committed: one tarball, kept below the
-//! target directory, whose SHA-512 must be the pinned one before anything of it is run. Of it only
-//! the lock's module is taken, which imports nothing but Node's own. No script of it is run by npm.
+//! The package comes from the npm registry and is never committed: one tarball, kept in the target
+//! directory, whose SHA-512 must match the pinned one before any of it is run. Only the lock's
+//! module is used, which imports only Node's own modules. npm runs no script of the package.
 
 use std::fs;
 use std::path::Path;
@@ -11,11 +11,11 @@ use std::time::SystemTime;
 
 const VERSION: &str = "1.32.12";
 
-/// As the registry tells it, `dist.integrity`: the SHA-512 of the tarball, in base 64.
+/// The registry's `dist.integrity`: the SHA-512 of the tarball, in base 64.
 const INTEGRITY: &str =
     "/la9BIUYMtCD5hk/EHxAGFrvNLAo4l6XreE/dkIuTzg41z1oQqYInoeehQzDjLtIlkdEYp4h935TAuWJkXa36g==";
 
-/// The lock's module out of the published package, or why it is not to be had here.
+/// The lock's module from the published package, or the reason why it is not available.
 pub(crate) fn published_lock() -> Result<Vec<u8>, String> {
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("percy-core-{VERSION}.tgz"));
     output(Command::new("node").arg("--version"))?;
@@ -28,13 +28,13 @@ pub(crate) fn published_lock() -> Result<Vec<u8>, String> {
     assert_eq!(
         String::from_utf8_lossy(&found),
         INTEGRITY,
-        "{} is not the package that was pinned: remove it, and look where it came from",
+        "{} is not the pinned package: remove it, and check its origin",
         kept.display()
     );
     output(Command::new("tar").arg("-xzOf").arg(&kept).arg("package/dist/lock.js"))
 }
 
-/// Downloads the one tarball, nothing that it depends on, in two tries of bounded length.
+/// Downloads the tarball without its dependencies, with two tries and a timeout.
 fn fetch(kept: &Path) -> Result<(), String> {
     let started = SystemTime::now();
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
@@ -43,14 +43,14 @@ fn fetch(kept: &Path) -> Result<(), String> {
         .args(["--fetch-timeout=30000", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"])
         .current_dir(folder.path());
     output(&mut npm)?;
-    // Whoever else fetches at this time puts the same bytes there.
+    // A concurrent fetch writes the same bytes.
     let fetched = folder.path().join(format!("percy-core-{VERSION}.tgz"));
     fs::rename(fetched, kept).expect("moved within one directory");
     println!("fetched @percy/core {VERSION} in {:?}", started.elapsed().unwrap_or_default());
     Ok(())
 }
 
-/// What it prints, or in one line why it did not.
+/// The program's output, or the reason for its failure in one line.
 fn output(command: &mut Command) -> Result<Vec<u8>, String> {
     let program = command.get_program().to_string_lossy().into_owned();
     match command.stdin(Stdio::null()).output() {

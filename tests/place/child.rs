@@ -1,4 +1,4 @@
-//! A process of its own environment or user, which does one thing and says what came of it.
+//! A process with its own environment or user, which carries out one order and answers.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::process::Command;
 use portlock::{LockDir, LockDirError};
 
 use crate::listing::{said, swept};
-use crate::participant::must_return;
+use crate::participant::{become_user, must_return};
 
 const ORDER: &str = "PORTLOCK_TEST_ORDER";
 const DIR: &str = "PORTLOCK_TEST_DIR";
@@ -20,7 +20,7 @@ pub(super) struct Child {
     command: Command,
 }
 
-/// This test binary with an order about `dir`, which is its working directory.
+/// This test binary with an order for `dir`, its working directory.
 pub(super) fn child(order: &str, dir: &Path) -> Child {
     let binary = std::env::current_exe().expect("the test binary has a path");
     let mut command = Command::new(binary);
@@ -43,17 +43,17 @@ impl Child {
         self
     }
 
-    /// It becomes this user, which takes root.
+    /// Becomes this user, which takes root.
     pub(super) fn user(self, id: u32) -> Self {
         self.env(USER, Some(id.to_string()))
     }
 
-    /// It can open so many files more.
+    /// Can open only so many more files.
     pub(super) fn leaving(self, descriptors: usize) -> Self {
         self.env(LEAVING, Some(descriptors.to_string()))
     }
 
-    /// It is run by this command.
+    /// Runs within this command.
     pub(super) fn within(self, command: &[&str]) -> Self {
         let mut outer = Command::new(command[0]);
         outer.args(&command[1..]).arg(self.command.get_program()).args(self.command.get_args());
@@ -90,7 +90,8 @@ fn a_child_carries_out_its_order() {
         return;
     };
     if let Some(id) = std::env::var_os(USER) {
-        become_user(id.to_str().and_then(|id| id.parse().ok()).expect("a number"));
+        let id = id.to_str().and_then(|id| id.parse().ok());
+        assert_eq!(become_user(id.expect("a number")), "done");
     }
     let left = std::env::var_os(LEAVING);
     let taken = left.map(|left| {
@@ -120,35 +121,27 @@ fn carried_out(order: &str, dir: &LockDir) -> String {
         "acquire-5338" => {
             let guard = portlock::try_acquire(5338).expect("free");
             let path = guard.path().display().to_string();
-            guard.release().expect("is ours");
+            guard.release().expect("held");
             path
         }
-        "at-a-lost-place" => {
+        "in-a-removed-directory" => {
             let lost = tempfile::tempdir().expect("a directory");
             std::env::set_current_dir(lost.path()).expect("enters");
             lost.close().expect("removes");
             let here = LockDir::at("");
-            here.list().expect_err("no place to list");
-            in_one_line(&here.port(5338).expect_err("no place for a lock"))
+            here.list().expect_err("no directory");
+            in_one_line(&here.port(5338).expect_err("no directory"))
         }
         _ => "no such order".to_owned(),
     }
 }
 
-/// An error with its cause and the next step: an answer has one line.
+/// An error with its cause and next step, in one line.
 fn in_one_line(error: &dyn std::error::Error) -> String {
     format!("{error:#}").replace("\n  next step: ", "; ")
 }
 
-fn become_user(id: u32) {
-    // SAFETY: the calls take numbers and a length of zero.
-    let became = unsafe {
-        libc::setgroups(0, std::ptr::null()) == 0 && libc::setgid(id) == 0 && libc::setuid(id) == 0
-    };
-    assert!(became, "{}", std::io::Error::last_os_error());
-}
-
-/// Lowers the limit, so that few have to be taken.
+/// Lowers the limit first, so that few have to be opened.
 fn take_all_descriptors_but(left: usize) -> Vec<File> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls get a valid pointer.
@@ -160,7 +153,7 @@ fn take_all_descriptors_but(left: usize) -> Vec<File> {
     assert_eq!(lowered, 0, "{}", std::io::Error::last_os_error());
     let mut taken: Vec<File> =
         std::iter::from_fn(|| File::open("/dev/null").ok()).take(256).collect();
-    assert!(taken.len() > left, "so many are not free");
+    assert!(taken.len() > left, "too few are free");
     taken.truncate(taken.len() - left);
     taken
 }

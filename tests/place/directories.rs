@@ -1,4 +1,4 @@
-//! Which directory it is: what the environment names, the home directory, or what replaces it.
+//! The choice of the directory: by the environment, the home directory, or a fallback.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
@@ -8,7 +8,7 @@ use crate::child::{Child, child};
 use crate::participant::not_checked;
 use crate::{STRANGER, is_root, our_id};
 
-/// A home directory, a runtime directory and one for temporary files, which a child is told of.
+/// A home, a runtime and a temporary directory, which a child gets by its environment.
 struct Environment {
     all: tempfile::TempDir,
 }
@@ -32,7 +32,7 @@ impl Environment {
     }
 
     fn mode(&self, name: &str) -> u32 {
-        fs::symlink_metadata(self.path(name)).expect("stands").mode() & 0o7777
+        fs::symlink_metadata(self.path(name)).expect("exists").mode() & 0o7777
     }
 
     /// A child without `PORTLOCK_DIR` and `XDG_RUNTIME_DIR`.
@@ -44,7 +44,7 @@ impl Environment {
             .env("PORTLOCK_DIR", None::<&str>)
     }
 
-    /// One whose home directory cannot be made, not even by root.
+    /// A child whose home directory cannot be created, not even by root.
     fn homeless(&self, order: &str) -> Child {
         self.child(order).env("HOME", Some("/dev/null/home"))
     }
@@ -58,7 +58,7 @@ impl Environment {
     }
 
     fn entries(&self, of: &str) -> usize {
-        fs::read_dir(self.path(of)).expect("stands").count()
+        fs::read_dir(self.path(of)).expect("exists").count()
     }
 }
 
@@ -71,13 +71,13 @@ fn s15_directory_is_from_environment_or_home() {
         assert_eq!(all.child(order).run(), home);
         assert_eq!(all.child(order).env("PORTLOCK_DIR", Some("")).run(), home);
         assert_eq!(all.child(order).env("PORTLOCK_DIR", Some(&named)).run(), named);
-        // Counts from the working directory.
+        // Relative to the working directory.
         assert_eq!(all.child(order).env("PORTLOCK_DIR", Some("named")).run(), named);
     }
     let taken = all.child("acquire-5338").env("PORTLOCK_DIR", Some(&named)).run();
     assert_eq!(taken, format!("{named}/agent-5338.lock"));
     assert_eq!(all.child("acquire-5338").run(), format!("{home}/agent-5338.lock"));
-    assert_eq!([all.entries("run"), all.entries("tmp")], [0, 0], "nobody asked for those");
+    assert_eq!([all.entries("run"), all.entries("tmp")], [0, 0], "the fallbacks are unused");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn ambiguous_directory_in_environment_is_an_error() {
             assert_eq!(said, format!("{variable} is {value:?}, {words}; {advice}"));
         }
     }
-    assert_eq!(all.entries("tmp"), 0, "it is not fallen back from");
+    assert_eq!(all.entries("tmp"), 0, "there is no fallback");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn ambiguous_directory_in_environment_is_an_error() {
 fn relative_directory_needs_a_working_directory() {
     let all = Environment::new();
     assert_eq!(
-        all.child("at-a-lost-place").run(),
+        all.child("in-a-removed-directory").run(),
         "\"\" counts from the working directory, which cannot be found out; name the directory by \
          its path from the root"
     );
@@ -123,20 +123,20 @@ fn directory_named_by_environment_never_falls_back() {
 fn unwritable_home_falls_back_to_runtime_directory() {
     let all = Environment::new();
     let run = Some(all.path("run"));
-    let stands_in = all.path("run/portlock").display().to_string();
+    let fallback = all.path("run/portlock").display().to_string();
     for _ in 0..2 {
         let said = all.homeless("user-or-fallback").env("XDG_RUNTIME_DIR", run.as_ref()).run();
         let reason = "no lock file can be made in /dev/null/home/.percy: Not a directory (";
-        assert!(said.starts_with(&format!("{stands_in} instead: {reason}")), "{said}");
+        assert!(said.starts_with(&format!("{fallback} instead: {reason}")), "{said}");
         assert_eq!(all.mode("run/portlock"), 0o700);
     }
-    // The command and the library's short form keep to the user's own: it is opt-in.
+    // The fallback is opt-in: the command and the library's short form use the user's directory.
     assert_eq!(all.homeless("user").run(), "/dev/null/home/.percy");
-    // One that others may look into is no runtime directory.
+    // A runtime directory must not be readable by others.
     all.permit("run", 0o755);
     let said = all.homeless("user-or-fallback").env("XDG_RUNTIME_DIR", run.as_ref()).run();
     assert!(said.starts_with(&format!("{} instead: ", all.temporary().display())), "{said}");
-    // Neither is one that is not there, or that is named from no root.
+    // It must exist, and have an absolute path.
     for other in ["/dev/null/run", "run"] {
         let said = all.homeless("user-or-fallback").env("XDG_RUNTIME_DIR", Some(other)).run();
         assert!(said.starts_with(&format!("{} instead: ", all.temporary().display())), "{said}");
@@ -146,18 +146,18 @@ fn unwritable_home_falls_back_to_runtime_directory() {
 #[test]
 fn temporary_directory_fallback_is_private() {
     let all = Environment::new();
-    let stands_in = all.temporary().display().to_string();
-    // As /tmp is.
+    let fallback = all.temporary().display().to_string();
+    // As for /tmp.
     all.permit("tmp", 0o1777);
     for _ in 0..2 {
         let said = all.homeless("user-or-fallback").run();
-        assert!(said.starts_with(&format!("{stands_in} instead: ")), "{said}");
+        assert!(said.starts_with(&format!("{fallback} instead: ")), "{said}");
         assert_eq!(all.mode(&all.temporary_name()), 0o700);
     }
-    // Nothing to fall back from.
+    // No fallback is needed.
     let home = all.path("home/.percy").display().to_string();
     assert_eq!(all.child("user-or-fallback").run(), home);
-    assert_eq!(all.entries("home"), 0, "a question made the directory");
+    assert_eq!(all.entries("home"), 0, "the query created the directory");
 }
 
 #[test]
@@ -166,32 +166,32 @@ fn s15_unwritable_home_directory_falls_back() {
     all.permit("tmp", 0o1777);
     all.permit("home", 0o555);
     let (user, id) = if is_root() { (Some(STRANGER), STRANGER) } else { (None, our_id()) };
-    let asked = || {
+    let query = || {
         let child = all.child("user-or-fallback");
         if let Some(user) = user { child.user(user) } else { child }
     };
-    let stands_in = all.path(&format!("tmp/portlock-{id}")).display().to_string();
+    let fallback = all.path(&format!("tmp/portlock-{id}")).display().to_string();
     let home = all.path("home/.percy").display().to_string();
     let reason = format!("no lock file can be made in {home}: Permission denied (");
-    let said = asked().run();
-    assert!(said.starts_with(&format!("{stands_in} instead: {reason}")), "{said}");
+    let said = query().run();
+    assert!(said.starts_with(&format!("{fallback} instead: {reason}")), "{said}");
 
-    // The directory itself counts, where it is there; else the nearest above it.
+    // The directory itself is checked if it exists, otherwise its nearest ancestor.
     all.permit("home", 0o755);
     fs::create_dir(all.path("home/.percy")).expect("creates");
     all.permit("home/.percy", 0o555);
-    assert!(asked().run().starts_with(&format!("{stands_in} instead: ")));
+    assert!(query().run().starts_with(&format!("{fallback} instead: ")));
     all.permit("home/.percy", 0o777);
-    assert_eq!(asked().run(), home);
+    assert_eq!(query().run(), home);
     fs::remove_dir(all.path("home/.percy")).expect("removes");
 
-    // A file or a link to nowhere stands in the way of a directory.
+    // A file or a dangling link makes a directory impossible.
     fs::write(all.path("home/.percy"), b"").expect("writes");
     all.permit("home/.percy", 0o777);
-    assert!(asked().run().contains("instead: "));
+    assert!(query().run().contains("instead: "));
     fs::remove_file(all.path("home/.percy")).expect("removes");
     symlink("nowhere", all.path("home/.percy")).expect("links");
-    assert!(asked().run().contains("instead: "));
+    assert!(query().run().contains("instead: "));
 }
 
 #[test]
@@ -205,9 +205,9 @@ fn s15_missing_home_falls_back_only_when_allowed() {
     let said = stranger("user").run();
     assert!(said.starts_with("there is no home directory; set HOME"), "{said}");
     let said = stranger("user-or-fallback").run();
-    let stands_in = all.path(&format!("tmp/portlock-{STRANGER}"));
+    let fallback = all.path(&format!("tmp/portlock-{STRANGER}"));
     assert!(
-        said.starts_with(&format!("{} instead: there is no home", stands_in.display())),
+        said.starts_with(&format!("{} instead: there is no home", fallback.display())),
         "{said}"
     );
 }
@@ -245,7 +245,7 @@ fn unsafe_fallback_directory_is_refused_and_left_alone() {
 
     fs::write(all.temporary(), b"a file").expect("writes");
     refused("it is not a directory");
-    assert_eq!(fs::read(all.temporary()).expect("stands"), b"a file");
+    assert_eq!(fs::read(all.temporary()).expect("exists"), b"a file");
     fs::remove_file(all.temporary()).expect("removes");
 
     fs::create_dir(all.temporary()).expect("creates");

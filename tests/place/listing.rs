@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
@@ -13,14 +13,14 @@ use std::time::{Duration, SystemTime};
 use portlock::{AcquireError, Holder, LockDir, LockDirError, LockEntry, Status};
 
 use crate::child::child;
-use crate::participant::{Participant, not_checked};
+use crate::participant::{Participant, not_checked, set_modified};
 use crate::{STRANGER, is_root};
 
-/// Held by tests that expect to be told what is stale: where many kernel locks come and go, a list
-/// may have to say that it cannot tell.
+/// Held by tests that expect stale locks to be reported as stale: while many kernel locks change, a
+/// list may report them as unknown.
 static KERNEL_LOCKS: RwLock<()> = RwLock::new(());
 
-fn kernel_locks_stay() -> RwLockReadGuard<'static, ()> {
+fn without_lock_churn() -> RwLockReadGuard<'static, ()> {
     KERNEL_LOCKS.read().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -41,11 +41,10 @@ impl Locks {
         self.dir.path().join(name)
     }
 
-    /// A file as it is left by one who created it a minute ago.
+    /// A file as left by a process that created it a minute ago.
     fn leave(&self, name: &str, content: &[u8]) {
         fs::write(self.path(name), content).expect("writes");
-        let file = File::options().write(true).open(self.path(name)).expect("opens");
-        file.set_modified(SystemTime::now() - Duration::from_secs(60)).expect("sets the time");
+        set_modified(&self.path(name), SystemTime::now() - Duration::from_secs(60));
     }
 
     fn held(&self, name: &str) -> Participant {
@@ -56,11 +55,11 @@ impl Locks {
         self.held(name).kill();
     }
 
-    /// All that stands in the directory: kind, permissions, inode, times of change, content.
+    /// All entries of the directory: kind, permissions, inode, times of change, content.
     fn everything(&self) -> BTreeMap<Vec<u8>, String> {
-        let all = fs::read_dir(self.dir.path()).expect("stands").map(|entry| {
+        let all = fs::read_dir(self.dir.path()).expect("exists").map(|entry| {
             let entry = entry.expect("can be read");
-            let found = fs::symlink_metadata(entry.path()).expect("stands");
+            let found = fs::symlink_metadata(entry.path()).expect("exists");
             let content = if found.is_file() { fs::read(entry.path()).ok() } else { None };
             let times = (found.mtime_nsec(), found.ctime(), found.ctime_nsec());
             let said = format!("{:o} {} {times:?} {content:?}", found.mode(), found.ino());
@@ -79,7 +78,7 @@ impl Locks {
     }
 }
 
-/// One line for each: its file and its state in a word.
+/// One line for each: its file and its state.
 pub(super) fn said(listed: &[LockEntry]) -> Vec<String> {
     let line = |listed: &LockEntry| {
         let file = listed.lock.path().file_name().expect("a name").to_string_lossy();
@@ -111,20 +110,20 @@ pub(super) fn swept(dir: &LockDir) -> Vec<String> {
     dir.sweep().expect("can be listed").into_iter().map(line).collect()
 }
 
-/// Whether a query sees every kernel lock: in the initial pid namespace, on Linux.
+/// Whether a query can see every kernel lock: in the initial pid namespace, on Linux.
 fn all_locks_are_seen() -> bool {
     const INITIAL: u64 = 0xEFFF_FFFC;
     fs::metadata("/proc/self/ns/pid").is_ok_and(|ns| ns.ino() == INITIAL)
 }
 
-/// "stale", where that can be proved by looking alone.
+/// The state of a stale lock: "stale", where a query can prove that.
 fn stale() -> &'static str {
     if all_locks_are_seen() { "stale" } else { "CannotWatch" }
 }
 
 #[test]
 fn list_is_ordered_exact_and_read_only() {
-    let _quiet = kernel_locks_stay();
+    let _quiet = without_lock_churn();
     let locks = Locks::new();
     let _live = [
         locks.held("agent-10.lock"),
@@ -178,25 +177,26 @@ fn list_is_ordered_exact_and_read_only() {
 
 #[test]
 fn list_agrees_with_the_status_of_each_lock() {
-    let _quiet = kernel_locks_stay();
+    let _quiet = without_lock_churn();
     let locks = Locks::new();
     let holder = locks.held("agent-1.lock");
     locks.leave_of_dead("agent-2.lock");
     locks.leave("build.lock", b"");
-    // Held by a child of a dead process: the kernel lock alone tells.
+    // Held by a child of a dead process: only the kernel lock shows that.
     let mut parent = locks.held("handed-over.lock");
-    assert_eq!(parent.tell("hand-over-to-cat"), "spawned");
+    assert_eq!(parent.request("pass-to-cat"), "spawned");
     parent.kill();
 
     let listed = locks.dir.list().expect("can be listed");
     assert_eq!(listed.len(), 4);
     for LockEntry { lock, status, .. } in &listed {
-        let (listed, asked) = (status.as_ref().expect("is told"), lock.status().expect("is told"));
-        assert_eq!(*listed, asked, "{}", lock.path().display());
+        let (listed, queried) =
+            (status.as_ref().expect("a status"), lock.status().expect("a status"));
+        assert_eq!(*listed, queried, "{}", lock.path().display());
     }
-    let of = |at: usize| listed[at].status.as_ref().expect("is told");
+    let of = |at: usize| listed[at].status.as_ref().expect("a status");
     assert_eq!(of(0).holder().map(|holder| holder.pid), Some(holder.pid()));
-    // In a container the locks whose taker is gone are not listed.
+    // In a container /proc/locks omits locks whose taker has ended.
     assert!(!all_locks_are_seen() || matches!(of(3), Status::Held { .. }), "{:?}", of(3));
     assert_eq!((listed[0].lock.port(), listed[2].lock.name()), (Some(1), Some("build")));
 }
@@ -205,9 +205,9 @@ fn list_agrees_with_the_status_of_each_lock() {
 fn absent_directory_lists_nothing_non_directory_is_named() {
     let locks = Locks::new();
     let absent = LockDir::at(locks.path("absent"));
-    assert!(absent.list().expect("is told").is_empty());
-    assert!(absent.sweep().expect("is told").is_empty());
-    assert!(!absent.path().exists(), "a list made the directory");
+    assert!(absent.list().expect("a status").is_empty());
+    assert!(absent.sweep().expect("a status").is_empty());
+    assert!(!absent.path().exists(), "a list created the directory");
 
     locks.leave("file", b"");
     let error = LockDir::at(locks.path("file")).list().expect_err("no directory");
@@ -241,14 +241,13 @@ fn sweep_removes_only_what_is_provably_stale() {
     dead.kill();
     locks.leave_of_dead("other.lock");
     locks.leave("agent-3.lock", b"no record");
-    // Too young to be a dead creator's.
+    // Too recent for a dead creator's.
     fs::write(locks.path("agent-4.lock"), b"").expect("writes");
-    // An agent of the old format, alive, which takes no kernel lock.
+    // Legacy agents, which take no kernel lock: one dead, one live.
     locks.leave("agent-5.lock", format!(r#"{{"pid":{}}}"#, Participant::start().pid()).as_bytes());
     let live = Participant::start();
     locks.leave("agent-6.lock", format!(r#"{{"pid":{},"port":6}}"#, live.pid()).as_bytes());
-    let file = File::options().write(true).open(locks.path("agent-6.lock")).expect("opens");
-    file.set_modified(SystemTime::now() + Duration::from_secs(5)).expect("sets the time");
+    set_modified(&locks.path("agent-6.lock"), SystemTime::now() + Duration::from_secs(5));
     fs::create_dir(locks.path("agent-7.lock")).expect("creates");
     locks.leave("notes.txt", b"");
     locks.leave("agent-007.lock", b"");
@@ -312,23 +311,23 @@ fn sweep_tries_locks_it_cannot_watch() {
     match inside("list") {
         Ok(said) => {
             let expected = "agent-1.lock: held, agent-2.lock: CannotWatch";
-            // Another container cannot ask after the holder, and sees no kernel lock of outside.
+            // Another container cannot probe the holder, and sees no outer kernel lock.
             assert_eq!(said.replace("agent-1.lock: CannotWatch", "agent-1.lock: held"), expected);
         }
         Err(reason) => return not_checked(&format!("no pid namespace can be made here: {reason}")),
     }
-    let said = inside("sweep").expect("it could before");
+    let said = inside("sweep").expect("it worked before");
     assert!(said.starts_with("agent-2.lock: removed, of "), "{said}");
     assert!(locks.path("agent-1.lock").exists());
     assert!(!locks.path("agent-2.lock").exists());
 }
 
-/// The kernel gives out its list of locks in pieces, between which it moves.
+/// The kernel's list of locks is read in pieces, between which it changes.
 #[test]
 fn lock_churn_hides_no_held_lock() {
     let _alone = KERNEL_LOCKS.write().unwrap_or_else(PoisonError::into_inner);
     let locks = Locks::new();
-    // Held by ourselves: only the kernel lock tells such a lock from a leftover.
+    // Held by this process: only the kernel lock distinguishes such a lock from a leftover.
     let port = |port| locks.dir.port(port).expect("a port");
     let _held: Vec<_> = (1..=300).map(|at| port(at).try_acquire().expect("free")).collect();
     let finished = AtomicBool::new(false);
@@ -357,12 +356,12 @@ fn lock_churn_hides_no_held_lock() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_lack_of_descriptors_changes_no_answer() {
-    let _quiet = kernel_locks_stay();
+fn descriptor_shortage_changes_no_status() {
+    let _quiet = without_lock_churn();
     let locks = Locks::new();
     let live = locks.held("held.lock");
-    // Its number was given out again, which only /proc tells, for which it takes a descriptor.
-    let mut reused = Holder::parse(&fs::read(locks.path("held.lock")).expect("stands"));
+    // Its pid was reused, which only /proc shows, and reading it takes a descriptor.
+    let mut reused = Holder::parse(&fs::read(locks.path("held.lock")).expect("exists"));
     reused.as_mut().expect("a record").process_start = Some(1);
     for at in 1..=100 {
         let record = reused.as_ref().expect("a record").to_bytes();
@@ -371,7 +370,7 @@ fn a_lack_of_descriptors_changes_no_answer() {
     let expected = locks.list();
     assert_eq!(expected.iter().filter(|said| said.ends_with(stale())).count(), 100);
     assert_eq!(expected.len(), 101);
-    // Three are enough for one file: itself, and two for what else must be looked at.
+    // Three are enough for one file: the file itself, and two for evidence.
     for left in (3..32).chain([60, 120]) {
         let said = child("list", locks.dir.path()).leaving(left).run();
         assert_eq!(said, expected.join(", "), "with {left} descriptors");
@@ -388,7 +387,7 @@ fn named_lock_records_no_port() {
     assert_eq!(guard.holder().port, None);
     let refused = lock.try_acquire().expect_err("it is held").to_string();
     assert!(refused.starts_with("lock build is locked by pid "), "{refused}");
-    guard.release().expect("is ours");
+    guard.release().expect("held");
     let place: AcquireError = locks.dir.name("5338").expect_err("a port").into();
     assert!(matches!(place, AcquireError::LockDir(LockDirError::Name { .. })));
 }

@@ -1,11 +1,11 @@
-//! Directories of locks on the real filesystem: which directory, what is listed, what is swept.
+//! Lock directories on the real filesystem: their choice, list and sweep.
 //!
-//! The environment, the user and the limits belong to a whole process, so whatever depends on them
-//! runs in a child: this test binary once more, which carries out one order and answers.
+//! The environment, the user and the limits belong to a whole process, so tests that depend on them
+//! run a child: this test binary again, which carries out one order and answers.
 
 #![cfg(unix)]
 #![allow(unsafe_code)]
-// Some tests are of Linux alone; what only they need is needed nowhere else.
+// Some tests run on Linux only, so their helpers and imports are unused elsewhere.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
 
 #[path = "../participant/mod.rs"]
@@ -15,7 +15,7 @@ mod child;
 mod directories;
 mod listing;
 
-/// A user that nobody is, with no entry in the password file.
+/// An unused user id, without an entry in the password file.
 const STRANGER: u32 = 54_321;
 
 fn is_root() -> bool {
@@ -23,6 +23,5 @@ fn is_root() -> bool {
 }
 
 fn our_id() -> u32 {
-    // SAFETY: geteuid only returns a number.
-    unsafe { libc::geteuid() }
+    rustix::process::geteuid().as_raw()
 }

@@ -1,9 +1,11 @@
-//! Every way for a holder to end.
+//! Every way a holder can end.
 
 use std::fs::File;
 use std::time::{Duration, SystemTime};
 
-use crate::participant::{Participant, Place, ending, outcome, reclaimed_from, refused_by};
+use crate::participant::{
+    Participant, Place, ending, outcome, reclaimed_from, refused_by, set_modified,
+};
 
 #[test]
 fn acquire_after_kill_9_recovers_and_names_holder() {
@@ -38,7 +40,7 @@ fn zombie_holder_never_blocks() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn zombie_with_old_record_never_blocks() {
+fn zombie_with_legacy_record_never_blocks() {
     let place = Place::new();
     let mut agent = Participant::start();
     let record = crate::participant::old_record(agent.pid(), SystemTime::now());
@@ -48,18 +50,18 @@ fn zombie_with_old_record_never_blocks() {
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(agent.pid()));
 }
 
-/// The file is closed on exec, and with it goes the kernel lock; the process lives on. Others are
-/// refused, since it may still use what it had locked; itself it may take over from itself.
+/// The file is closed on exec, which frees the kernel lock; the process continues. Other processes
+/// are refused, because it may still use what it had locked; it may acquire again itself.
 #[test]
 #[cfg(unix)]
 fn holder_after_exec_is_alive_to_others_only() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    assert_eq!(holder.tell("execute-itself"), "executed");
+    assert_eq!(holder.request("execute-itself"), "executed");
     assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
     assert_eq!(holder.try_acquire(place.path()), reclaimed_from(holder.pid()));
     assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     assert!(place.is_empty());
 }
 
@@ -68,39 +70,33 @@ fn holder_after_exec_is_alive_to_others_only() {
 fn holder_that_died_after_exec_never_blocks() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    assert_eq!(holder.tell("execute-itself"), "executed");
+    assert_eq!(holder.request("execute-itself"), "executed");
     holder.kill();
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(holder.pid()));
 }
 
-/// Neither the age of its file nor its silence is a reason (P7).
+/// Neither an old file nor an unresponsive process is a reason to evict (P7).
 #[test]
 #[cfg(unix)]
 fn stopped_holder_is_never_evicted() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    let pid = i32::try_from(holder.pid()).expect("a pid");
-    // SAFETY: a signal to a child of ours that has not been reaped.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0);
-    let file = File::options().write(true).open(place.path()).expect("it opens");
-    file.set_modified(SystemTime::UNIX_EPOCH).expect("its time is set");
+    holder.stop();
+    set_modified(place.path(), SystemTime::UNIX_EPOCH);
     assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
-    // SAFETY: as above.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGCONT) }, 0);
-    assert_eq!(holder.tell("current"), "true");
-    assert_eq!(holder.tell("release"), "released");
+    holder.resume();
+    assert_eq!(holder.request("current"), "true");
+    assert_eq!(holder.request("release"), "released");
 }
 
-/// The record says who, by what no clock changes: pid, start since boot, boot.
+/// The record identifies the process independent of clocks: pid, start since boot, boot.
 #[test]
 fn clock_jump_neither_evicts_nor_blocks() {
     let day = Duration::from_secs(24 * 3600);
     for time in [SystemTime::now() + day, SystemTime::now() - day, SystemTime::UNIX_EPOCH] {
         let place = Place::new();
         let mut holder = Participant::holding(place.path());
-        let file = File::options().write(true).open(place.path()).expect("it stands");
-        file.set_modified(time).expect("as another clock would have it");
-        drop(file);
+        set_modified(place.path(), time);
         assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
         holder.kill();
         assert_eq!(outcome(&place.try_acquire()), reclaimed_from(holder.pid()));
@@ -112,7 +108,7 @@ fn clock_jump_neither_evicts_nor_blocks() {
 fn started_command_never_prolongs_the_lock() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    assert_eq!(holder.tell("spawn-cat"), "spawned");
+    assert_eq!(holder.request("spawn-cat"), "spawned");
     holder.kill();
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(holder.pid()));
     holder.dismiss();
@@ -124,7 +120,7 @@ fn passed_lock_lives_as_long_as_the_command() {
     use std::os::fd::AsRawFd;
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
+    assert_eq!(holder.request("pass-to-cat"), "spawned");
     assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
     holder.kill();
     let gone = format!("refused, HolderExited, pid {}", holder.pid());
@@ -133,10 +129,10 @@ fn passed_lock_lives_as_long_as_the_command() {
     #[cfg(target_os = "linux")]
     names_the_command_that_has_its_lock(&refused.expect_err("it is locked"), holder.pid());
 
-    let file = File::open(place.path()).expect("the lock file stands");
+    let file = File::open(place.path()).expect("the lock file exists");
     holder.dismiss();
-    // The command is no child of ours: its end is seen by the kernel lock that it frees.
-    // SAFETY: the file is open. This waits for the command, which has no more input.
+    // The command is not a child of this process: the kernel lock that it frees shows its end.
+    // SAFETY: the file is open. This waits for the command, whose input has ended.
     assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0);
     // SAFETY: likewise.
     assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) }, 0);
@@ -158,21 +154,21 @@ fn names_the_command_that_has_its_lock(error: &portlock::AcquireError, recorded:
     assert_eq!(error.next_step(), format!("wait for pid {command} to end, or stop it"));
 }
 
-/// A waiter and a reader have the lock file open as well, and the recorded process's child alone has
+/// A waiter and a reader also have the lock file open, but only the recorded process's child has
 /// the lock.
 #[test]
 #[cfg(target_os = "linux")]
 fn refusal_names_only_processes_that_share_the_lock() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    assert_eq!(holder.tell("hand-over-to-cat"), "spawned");
+    assert_eq!(holder.request("pass-to-cat"), "spawned");
     let _waiter = Participant::waiting(place.path());
-    let _reader = File::open(place.path()).expect("the lock file stands");
+    let _reader = File::open(place.path()).expect("the lock file exists");
     let mut reader = std::process::Command::new("cat");
     reader.stdin(std::process::Stdio::piped());
     let mut reader = {
         use std::os::unix::process::CommandExt;
-        let file = File::open(place.path()).expect("the lock file stands");
+        let file = File::open(place.path()).expect("the lock file exists");
         let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
         // SAFETY: the closure makes one async-signal-safe call on a descriptor that is open.
         unsafe {

@@ -9,14 +9,14 @@ fn guard_in_forked_child_never_releases_parents_lock() {
     let mut holder = Participant::holding(place.path());
     let before = place.bytes();
     for (order, answer) in [("current", "false"), ("drop", "dropped"), ("release", "forked")] {
-        assert_eq!(holder.tell(&format!("in-a-fork {order}")), answer);
+        assert_eq!(holder.request(&format!("in-a-fork {order}")), answer);
         assert_eq!(place.bytes(), before, "after {order} in the child");
-        assert_eq!(holder.tell("current"), "true");
-        // The kernel lock is the parent's still: nobody takes a free lock for held.
+        assert_eq!(holder.request("current"), "true");
+        // The parent must still have the kernel lock: a refusal alone would not show that.
         assert!(is_locked(place.path()), "after {order} in the child");
         assert_eq!(outcome(&place.try_acquire()), refused_by(holder.pid()));
     }
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     assert!(place.is_empty());
 }
 
@@ -25,9 +25,9 @@ fn fork_without_descriptors_leaves_the_lock_alone() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     for (order, answer) in [("current", "false"), ("drop", "dropped"), ("release", "forked")] {
-        // Nothing could take the place of the file, whose number is another's by then.
-        assert_eq!(holder.tell(&format!("in-a-fork-without-descriptors {order}")), answer);
-        assert_eq!(holder.tell("current"), "true");
+        // No descriptor is free to replace the lock file's, whose number may be reused by then.
+        assert_eq!(holder.request(&format!("in-a-fork-without-descriptors {order}")), answer);
+        assert_eq!(holder.request("current"), "true");
         assert!(is_locked(place.path()), "after {order} in the child");
     }
 }
@@ -37,8 +37,8 @@ fn a_forked_child_that_acquires_is_another_participant() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let order = format!("in-a-fork try {}", place.path().display());
-    assert_eq!(holder.tell(&order), refused_by(holder.pid()));
-    assert_eq!(holder.tell("current"), "true");
+    assert_eq!(holder.request(&order), refused_by(holder.pid()));
+    assert_eq!(holder.request("current"), "true");
 }
 
 #[test]
@@ -46,9 +46,9 @@ fn lock_dies_with_holder_despite_forked_child() {
     for order in ["drop", "release", "keep", "current"] {
         let place = Place::new();
         let mut holder = Participant::holding(place.path());
-        holder.tell(&format!("in-a-fork-that-stays {order}"));
+        holder.request(&format!("in-a-fork-that-stays {order}"));
         holder.kill();
-        // The child lives, and has what it had open of its parent's.
+        // The child lives, and has its parent's files open.
         let reclaimed = reclaimed_from(holder.pid());
         assert_eq!(outcome(&place.try_acquire()), reclaimed, "{order} in the child");
     }
@@ -66,12 +66,12 @@ fn raw_forked_child_leaves_parents_lock_alone() {
         ("in-a-raw-fork release", "forked"),
         ("in-a-raw-fork-that-exits keep", "kept"),
     ] {
-        assert_eq!(holder.tell(order), answer);
+        assert_eq!(holder.request(order), answer);
         assert_eq!(place.bytes(), before, "after {order}");
         assert!(is_locked(place.path()), "after {order}");
-        assert_eq!(holder.tell("current"), "true");
+        assert_eq!(holder.request("current"), "true");
     }
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     assert!(place.is_empty());
 }
 
@@ -81,9 +81,9 @@ fn a_child_without_fork_handlers_records_itself() {
     let (parents, childs) = (Place::new(), Place::new());
     let mut holder = Participant::holding(parents.path());
     let order = format!("in-a-raw-fork hold-for-a-moment {}", childs.path().display());
-    assert_eq!(holder.tell(&order), "true, true, released");
+    assert_eq!(holder.request(&order), "true, true, released");
     assert!(childs.is_empty());
-    assert_eq!(holder.tell("current"), "true");
+    assert_eq!(holder.request("current"), "true");
 }
 
 #[test]
@@ -91,26 +91,26 @@ fn a_command_started_after_the_release_fails() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
     let failed = format!("released, {:?}", Some(libc::ENOLCK));
-    assert_eq!(holder.tell("hand-over-too-late"), failed);
+    assert_eq!(holder.request("pass-too-late"), failed);
 }
 
-/// Daemonizing after the acquire: the process that acquired exits, and its child goes on.
+/// A daemon forked after the acquire: the process that acquired exits, and its child continues.
 #[test]
 fn daemon_forked_under_the_lock_gets_advice() {
     let place = Place::new();
     let mut starter = Participant::holding(place.path());
-    assert_eq!(starter.tell("in-a-fork current"), "false");
-    let said = starter.tell("in-a-fork release-and-say");
+    assert_eq!(starter.request("in-a-fork current"), "false");
+    let said = starter.request("in-a-fork release-and-say");
     assert!(said.contains("acquire it in the process that does the work"), "{said}");
     starter.end("exit");
-    assert!(place.is_empty(), "it has released the lock, whatever its child does");
+    assert!(place.is_empty(), "it has released the lock, despite its child");
 }
 
 #[test]
 fn exec_keeps_the_lock_under_its_pid() {
     let place = Place::new();
     let mut launcher = Participant::holding(place.path());
-    assert_eq!(launcher.tell("exec-cat"), "executed");
+    assert_eq!(launcher.request("exec-cat"), "executed");
     let refused = place.try_acquire();
     assert_eq!(outcome(&refused), refused_by(launcher.pid()));
     assert!(is_locked(place.path()), "with the kernel lock");
@@ -123,13 +123,13 @@ fn exec_keeps_the_lock_under_its_pid() {
 fn an_exec_that_fails_releases() {
     let place = Place::new();
     let mut launcher = Participant::holding(place.path());
-    assert_eq!(launcher.tell("exec-nothing"), "failed, NotFound");
+    assert_eq!(launcher.request("exec-nothing"), "failed, NotFound");
     assert!(place.is_empty());
     // It may acquire again.
     assert_eq!(launcher.try_acquire(place.path()), "held");
     let refused = "failed, Other";
-    assert_eq!(launcher.tell("in-a-fork exec-nothing"), refused, "a child has no lock");
-    assert_eq!(launcher.tell("current"), "true");
+    assert_eq!(launcher.request("in-a-fork exec-nothing"), refused, "a child has no lock");
+    assert_eq!(launcher.request("current"), "true");
 }
 
 #[test]
@@ -142,5 +142,5 @@ fn duplicated_descriptor_keeps_lock_until_release() {
     assert!(guard.release().is_ok() && place.is_empty());
     let again = place.try_acquire().expect("free, though the copy is open");
     drop(copy);
-    assert!(again.is_still_held().expect("looks"));
+    assert!(again.is_still_held().expect("it can be checked"));
 }

@@ -1,12 +1,12 @@
-//! What a hostile neighbour may have put at the path, or into a record: for every operation of the
-//! library, and for every subcommand, a clear error or a right verdict, and nothing else: no panic,
-//! no hang, no foreign file removed, no signal sent, nothing raw on a terminal.
+//! Hostile files at the path, and hostile records. Every operation and every subcommand must return
+//! a clear error or the right verdict: no panic, no hang, no foreign file removed, no signal sent,
+//! no raw bytes on a terminal.
 
 mod paths;
 mod records;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,12 +14,12 @@ use std::time::{Duration, SystemTime};
 
 use portlock::{AcquireError, Holder, Lock, LockDir, Status, SweepOutcome};
 
-use crate::participant::{NOBODY, must_return};
+use crate::participant::{DEAD_PID, must_return, set_modified};
 
-/// Far more than anything here takes, and less than a person waits.
+/// Longer than any operation here takes.
 const HANG: Duration = Duration::from_secs(20);
 
-/// A directory of locks with one in it, and beside it what must stay as it is.
+/// A lock directory with one lock, next to files that must not change.
 struct Scene {
     home: tempfile::TempDir,
     dir: LockDir,
@@ -35,23 +35,22 @@ impl Scene {
         Self { home, dir, lock }
     }
 
-    fn beside(&self, name: &str) -> PathBuf {
+    fn sibling(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
-    /// A record of some seconds ago, so that no creator is at work.
+    /// Writes a record with a time some seconds ago, so that it is past the creator's grace period.
     fn plant(&self, record: &[u8]) {
         fs::write(self.lock.path(), record).expect("writes");
-        let file = File::options().write(true).open(self.lock.path()).expect("opens");
-        file.set_modified(SystemTime::now() - Duration::from_secs(10)).expect("sets the time");
+        set_modified(self.lock.path(), SystemTime::now() - Duration::from_secs(10));
     }
 
-    /// Everything below, without following a link: kind, number, mode, size, times, owner.
+    /// All files below, without following links: mode, inode, size, time, owner.
     fn everything(&self) -> BTreeMap<PathBuf, (u32, u64, u64, i64, i64, u32)> {
         let mut found = BTreeMap::new();
         let mut left = vec![self.home.path().to_owned()];
         while let Some(path) = left.pop() {
-            let at = fs::symlink_metadata(&path).expect("stands");
+            let at = fs::symlink_metadata(&path).expect("exists");
             if at.is_dir() {
                 left.extend(fs::read_dir(&path).expect("reads").flatten().map(|e| e.path()));
             }
@@ -66,7 +65,7 @@ impl Scene {
     }
 
     fn operate(&self, operation: &str) -> Outcome {
-        let somebody = Holder::new(NOBODY);
+        let other = Holder::new(DEAD_PID);
         let acquired = |attempt: Result<portlock::Guard, AcquireError>| match attempt {
             Ok(guard) => Outcome::Done(guard.recovered_from().map(ToString::to_string)),
             Err(error) => error.into(),
@@ -76,11 +75,14 @@ impl Scene {
             Err(error) => error.into(),
         };
         let status = |status: Result<Status, AcquireError>| match status {
-            Ok(status) => Outcome::Told(status),
+            Ok(status) => Outcome::Status(status),
             Err(error) => error.into(),
         };
         let one = |listed: Vec<portlock::LockEntry>| {
-            listed.into_iter().next().map_or(Outcome::Told(Status::Free), |one| status(one.status))
+            listed
+                .into_iter()
+                .next()
+                .map_or(Outcome::Status(Status::Free), |one| status(one.status))
         };
         let swept = |swept: Vec<SweepOutcome>| {
             swept.into_iter().next().map_or(Outcome::Done(None), |one| match one.removed {
@@ -93,14 +95,14 @@ impl Scene {
             "list" => one(self.dir.list().expect("the directory can be read")),
             "sweep" => swept(self.dir.sweep().expect("the directory can be read")),
             "clear" => cleared(self.lock.clear()),
-            "force_clear" => cleared(self.lock.force_clear(&somebody)),
+            "force_clear" => cleared(self.lock.force_clear(&other)),
             "acquire_timeout" => acquired(self.lock.acquire_timeout(Duration::ZERO)),
             "try_acquire" => acquired(self.lock.try_acquire()),
             other => unreachable!("{other}"),
         }
     }
 
-    /// Every subcommand: its exit status, and all that it said.
+    /// Every subcommand: its exit status, and its output.
     fn each_command(&self) -> [(&'static str, i32, String); 10] {
         COMMANDS.map(|words| {
             let mut command = Command::new("timeout");
@@ -136,12 +138,12 @@ const COMMANDS: [&str; 10] = [
 const PANICKED: i32 = 101;
 const HUNG: i32 = 124;
 
-/// What became of an operation.
+/// The outcome of an operation.
 #[derive(Debug)]
 enum Outcome {
-    /// It worked, on what somebody left, if anything was.
+    /// It succeeded, and recovered from this holder, if any.
     Done(Option<String>),
-    Told(Status),
+    Status(Status),
     Held(String),
     NotALockFile(String),
     #[allow(dead_code, reason = "shown where nothing of the kind was expected")]

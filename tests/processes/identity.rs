@@ -1,4 +1,4 @@
-//! Records from elsewhere: other boots, machines, pid namespaces, and pids that were reused.
+//! Records of other boots, machines and pid namespaces, and reused pids.
 
 use std::fs::{self, File};
 #[cfg(target_os = "linux")]
@@ -8,12 +8,13 @@ use std::time::{Duration, SystemTime};
 use portlock::{Refusal, Status, UnknownReason};
 
 use crate::participant::{
-    NOBODY, Participant, Place, ending, old_record, outcome, reclaimed_from, refused_by,
+    DEAD_PID, Participant, Place, ending, old_record, outcome, reclaimed_from, refused_by,
+    set_modified,
 };
 #[cfg(target_os = "linux")]
-use crate::participant::{must_return, not_checked, this_test_binary};
+use crate::participant::{must_return, not_checked};
 
-/// Our own record, with some of its keys changed, in a file that nobody has locked.
+/// This process's record, with some keys changed, in an unlocked file.
 pub(crate) fn left_by_a_changed_self(place: &Place, changes: &[(&str, serde_json::Value)]) {
     let guard = place.try_acquire().expect("free");
     let mut record: serde_json::Value = serde_json::from_slice(&place.bytes()).expect("JSON");
@@ -27,7 +28,7 @@ pub(crate) fn left_by_a_changed_self(place: &Place, changes: &[(&str, serde_json
 
 const ANOTHER_BOOT: &str = "00000000-0000-4000-8000-000000000000";
 
-/// The pid is a live process's: on this boot it would be refused.
+/// The pid belongs to a live process: on this boot the acquire would be refused.
 #[test]
 #[cfg(any(target_os = "linux", windows))]
 fn record_of_earlier_boot_never_blocks() {
@@ -46,24 +47,25 @@ fn record_of_earlier_boot_never_blocks() {
     assert!(place.is_empty());
 }
 
-/// A container may have another name at each start, and no other machine writes to a local disk.
+/// A container may have another hostname at each start, and no other machine writes to a local
+/// disk.
 #[test]
 #[cfg(target_os = "linux")]
 fn local_record_of_another_boot_never_blocks() {
     let place = Place::new();
     left_by_a_changed_self(
         &place,
-        &[("boot", ANOTHER_BOOT.into()), ("host", "build-7".into()), ("pid", NOBODY.into())],
+        &[("boot", ANOTHER_BOOT.into()), ("host", "build-7".into()), ("pid", DEAD_PID.into())],
     );
     if is_on_a_local_filesystem(place.path()) {
-        assert_eq!(outcome(&place.try_acquire()), reclaimed_from(NOBODY));
+        assert_eq!(outcome(&place.try_acquire()), reclaimed_from(DEAD_PID));
     } else {
-        let refused = format!("refused, OtherMachine, pid {NOBODY}");
+        let refused = format!("refused, OtherMachine, pid {DEAD_PID}");
         assert_eq!(outcome(&place.try_acquire()), refused);
     }
 }
 
-/// In another container, and without a kernel lock: a free lock proves nothing of it.
+/// In another container, and without a kernel lock: a free kernel lock proves nothing.
 #[test]
 #[cfg(target_os = "linux")]
 fn holder_without_shared_kernel_lock_is_respected() {
@@ -73,7 +75,7 @@ fn holder_without_shared_kernel_lock_is_respected() {
         &[
             ("pidNamespace", 7.into()),
             ("host", "build-7".into()),
-            ("pid", NOBODY.into()),
+            ("pid", DEAD_PID.into()),
             ("kernelLock", false.into()),
         ],
     );
@@ -82,12 +84,12 @@ fn holder_without_shared_kernel_lock_is_respected() {
     let held = error.held().unwrap_or_else(|| panic!("{error:?}"));
     let holder = held.holder.as_ref().expect("its record could be read");
     assert_eq!(held.reason, Refusal::Unknown(UnknownReason::NoSharedLock));
-    assert_eq!((holder.pid, holder.host.as_deref()), (NOBODY, Some("build-7")));
+    assert_eq!((holder.pid, holder.host.as_deref()), (DEAD_PID, Some("build-7")));
     assert!(error.to_string().contains("build-7"), "{error}");
     assert_eq!(place.bytes(), before);
 }
 
-/// The kernel lock is the whole kernel's on these filesystems, and nobody has it.
+/// The kernel lock works across namespaces on these filesystems, and is free.
 #[test]
 #[cfg(target_os = "linux")]
 fn local_record_of_another_pid_namespace_never_blocks() {
@@ -103,13 +105,13 @@ fn local_record_of_another_pid_namespace_never_blocks() {
     assert_eq!(outcome(&place.try_acquire()), expected);
 }
 
-/// Two containers, one home, both pid 1: the original took one for dead and the other for itself.
+/// Two containers with one home, both pid 1. The original took one for dead, the other for itself.
 #[test]
 #[cfg(target_os = "linux")]
 fn live_holder_in_another_pid_namespace_is_respected() {
     let place = Place::new();
     let mut holder = Participant::start();
-    let entered = holder.tell("enter-a-pid-namespace");
+    let entered = holder.request("enter-a-pid-namespace");
     if entered.starts_with("failed") {
         return not_checked(&format!(
             "no pid namespace can be made here ({entered}); it takes root"
@@ -121,10 +123,10 @@ fn live_holder_in_another_pid_namespace_is_respected() {
     assert_eq!(outcome(&place.try_acquire()), "refused, CannotProbe, pid 1");
 
     let mut third = Participant::start();
-    assert_eq!(third.tell("enter-a-pid-namespace"), "done, as pid 1");
+    assert_eq!(third.request("enter-a-pid-namespace"), "done, as pid 1");
     assert_eq!(third.try_acquire(place.path()), "refused, CannotProbe, pid 1");
     assert_eq!(place.bytes(), before);
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     assert_eq!(third.try_acquire(place.path()), "held");
 }
 
@@ -143,19 +145,17 @@ fn is_on_a_local_filesystem(path: &std::path::Path) -> bool {
         .contains(&(kind as i64))
 }
 
-/// The number was given to a new process after the record had been written (pid reuse).
+/// The pid was reused after the record was written.
 #[test]
 #[cfg(any(target_os = "linux", windows))]
-fn old_record_that_predates_its_process_never_blocks() {
+fn legacy_record_older_than_its_process_never_blocks() {
     let place = Place::new();
     let reuser = Participant::start();
     let long_ago = SystemTime::now() - Duration::from_secs(3600);
     fs::write(place.path(), old_record(reuser.pid(), long_ago)).expect("the lock file");
-    // One of the two is not enough: a copied file keeps an old record, a touched one an old text.
+    // Both times must be old: a copied file keeps an old record, a touched file an old text.
     assert_eq!(outcome(&place.try_acquire()), refused_by(reuser.pid()));
-    let file = File::options().write(true).open(place.path()).expect("it opens");
-    file.set_modified(long_ago).expect("its time is set");
-    drop(file);
+    set_modified(place.path(), long_ago);
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(reuser.pid()));
 }
 
@@ -164,12 +164,12 @@ fn old_record_that_predates_its_process_never_blocks() {
 fn s15_reused_pid_never_blocks() {
     let place = Place::new();
     let reuser = Participant::start();
-    // Our own start time, so not that process's.
+    // Not that process's start time.
     left_by_a_changed_self(&place, &[("pid", reuser.pid().into()), ("processStart", 1.into())]);
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(reuser.pid()));
 }
 
-/// A thread has a number of the same kind, and a file in /proc, and is no process.
+/// A thread has a number of the same kind, and a file in /proc, but is not a process.
 #[test]
 #[cfg(target_os = "linux")]
 fn thread_id_never_passes_for_a_live_pid() {
@@ -196,8 +196,8 @@ fn thread_id_never_passes_for_a_live_pid() {
 
 // ---- namespaces ---------------------------------------------------------------------------------
 
-/// This test binary as a participant, run by `unshare` with these arguments. `None` where that is
-/// not permitted, which is said.
+/// This test binary as a participant, run by `unshare` with these arguments. `None`, reported as
+/// not checked, where that is not permitted.
 #[cfg(target_os = "linux")]
 fn elsewhere(arguments: &[&str]) -> Option<Participant> {
     let unshare = |arguments: &[&str]| {
@@ -209,45 +209,39 @@ fn elsewhere(arguments: &[&str]) -> Option<Participant> {
         not_checked(&format!("unshare {arguments:?} does not work here; it takes root"));
         return None;
     }
-    let binary = this_test_binary();
-    let mut command = unshare(arguments);
-    command.arg(binary.get_program()).args(binary.get_args());
-    for (key, value) in binary.get_envs() {
-        command.env(key, value.expect("set"));
-    }
-    Some(Participant::start_as(command))
+    Some(Participant::start_within(unshare(arguments)))
 }
 
-/// One there holds and we are refused; then the other way round; and a dead holder never blocks.
+/// The other holds and this process is refused, then the reverse; and a dead holder never blocks.
 #[cfg(target_os = "linux")]
 fn exclude_each_other_by_name(mut other: Participant) {
-    let pid = other.tell("pid").parse().expect("a pid");
+    let pid = other.request("pid").parse().expect("a pid");
     let place = Place::new();
     assert_eq!(other.try_acquire(place.path()), "held");
     assert_eq!(outcome(&place.try_acquire()), refused_by(pid));
     assert!(matches!(place.lock.status(), Ok(Status::Held { reason: Refusal::Holder, .. })));
-    assert_eq!(other.tell("release"), "released");
+    assert_eq!(other.request("release"), "released");
 
     let guard = place.try_acquire().expect("free");
     assert_eq!(other.try_acquire(place.path()), refused_by(std::process::id()));
     drop(guard);
-    // One that lost its kernel lock and lives is known by the probe alone.
+    // A live holder that lost its kernel lock is detected by the probe alone.
     let mut here = Participant::holding(place.path());
-    assert_eq!(here.tell("execute-itself"), "executed");
+    assert_eq!(here.request("execute-itself"), "executed");
     assert_eq!(other.try_acquire(place.path()), refused_by(here.pid()));
     here.kill();
     assert_eq!(other.try_acquire(place.path()), reclaimed_from(here.pid()));
-    // An agent of the old format takes no kernel lock at all.
-    assert_eq!(other.tell("release"), "released");
+    // A legacy agent takes no kernel lock at all.
+    assert_eq!(other.request("release"), "released");
     let agent = Participant::start();
     fs::write(place.path(), old_record(agent.pid(), SystemTime::now())).expect("its file");
     assert_eq!(other.try_acquire(place.path()), refused_by(agent.pid()));
-    fs::remove_file(place.path()).expect("it leaves");
+    fs::remove_file(place.path()).expect("the agent releases");
 
     assert_eq!(other.try_acquire(place.path()), "held");
-    assert_eq!(other.tell("execute-itself"), "executed");
+    assert_eq!(other.request("execute-itself"), "executed");
     assert_eq!(outcome(&place.try_acquire()), refused_by(pid));
-    // It may be the child of one that waits for it. After its exec it has no guard to release.
+    // It may have a parent that waits for it. After its exec it has no guard to release.
     other.end("exit");
     assert_eq!(outcome(&place.try_acquire()), reclaimed_from(pid));
 }
@@ -259,7 +253,7 @@ fn holder_in_another_user_namespace_is_identified() {
     exclude_each_other_by_name(other);
 }
 
-/// The name of the machine is not asked after where the boot is known: containers have their own.
+/// Where the boot is known, the hostname is not compared: containers have their own.
 #[test]
 #[cfg(target_os = "linux")]
 fn holder_with_another_hostname_is_identified() {
@@ -269,11 +263,11 @@ fn holder_with_another_hostname_is_identified() {
     assert_eq!(other.try_acquire(place.path()), "held");
     let record: serde_json::Value = serde_json::from_slice(&place.bytes()).expect("JSON");
     assert_eq!(record["host"], "elsewhere", "the control");
-    assert_eq!(other.tell("release"), "released");
+    assert_eq!(other.request("release"), "released");
     exclude_each_other_by_name(other);
 }
 
-/// There every process seems to have started at another time: `/proc/PID/stat` is shifted.
+/// In a time namespace the start times in `/proc/PID/stat` are shifted.
 #[test]
 #[cfg(target_os = "linux")]
 fn holder_in_another_time_namespace_is_identified() {
@@ -281,12 +275,12 @@ fn holder_in_another_time_namespace_is_identified() {
         let shifted = ["--time", "--boottime", offset, "--fork", "--kill-child", "--"];
         let Some(mut other) = elsewhere(&shifted) else { return };
         let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/time")).expect("a link");
-        assert_ne!(namespace(&other.tell("pid")), namespace("self"), "the control");
+        assert_ne!(namespace(&other.request("pid")), namespace("self"), "the control");
         exclude_each_other_by_name(other);
     }
 }
 
-/// A child does what can be done in a pid namespace of its own alone, and says how it went.
+/// A child in a new pid namespace carries out the order, and returns the outcome.
 #[cfg(target_os = "linux")]
 fn in_a_pid_namespace(arguments: &[&str], order: &str, pid: u32, place: &Place) -> Option<String> {
     let mut unshare = Command::new("unshare");
@@ -323,7 +317,7 @@ fn a_child_in_a_pid_namespace() {
     let said = match &*order {
         "reuse" => {
             let holder = Forked::with_pid(pid, || std::mem::forget(lock.try_acquire()));
-            assert_eq!(tried(), refused_by(pid), "the first one lives");
+            assert_eq!(tried(), refused_by(pid), "the first holder is alive");
             holder.kill();
             until_the_next_tick();
             let _another = Forked::with_pid(pid, || ());
@@ -342,7 +336,7 @@ fn a_child_in_a_pid_namespace() {
     println!("said: {said}");
 }
 
-/// The number of a killed holder, given out again by the kernel to another process, that lives.
+/// The kernel reuses the pid of a killed holder for a live process.
 #[test]
 #[cfg(target_os = "linux")]
 fn pid_reused_by_the_kernel_never_blocks() {
@@ -352,8 +346,8 @@ fn pid_reused_by_the_kernel_never_blocks() {
     assert!(place.is_empty());
 }
 
-/// A process that entered a pid namespace and still sees the /proc of the one outside: what stands
-/// there under the same number is another process, here a zombie.
+/// A process in a pid namespace that still sees the outer /proc: the same number there is another
+/// process, here a zombie.
 #[test]
 #[cfg(target_os = "linux")]
 fn foreign_proc_never_declares_a_live_agent_dead() {
@@ -364,13 +358,13 @@ fn foreign_proc_never_declares_a_live_agent_dead() {
     assert_eq!(said, refused_by(outside.pid()));
 }
 
-/// A forked process, which does one thing and then waits to be killed.
+/// A forked process that runs `first` and then waits to be killed.
 #[cfg(target_os = "linux")]
 struct Forked(libc::pid_t);
 
 #[cfg(target_os = "linux")]
 impl Forked {
-    /// In a pid namespace of our own the next number is ours to say (`ns_last_pid`, proc_sys(5)).
+    /// A pid namespace allows setting the next pid (`ns_last_pid`, proc_sys(5)).
     fn with_pid(pid: u32, first: impl FnOnce()) -> Self {
         use std::io::Read;
         let (mut done, will_be_done) = std::os::unix::net::UnixStream::pair().expect("a pair");
@@ -390,7 +384,7 @@ impl Forked {
             child => {
                 assert_eq!(u32::try_from(child), Ok(pid), "nothing else is forked here");
                 drop(will_be_done);
-                done.read_to_end(&mut Vec::new()).expect("it says when it is done");
+                done.read_to_end(&mut Vec::new()).expect("it closes the pair when done");
                 Self(child)
             }
         }
@@ -402,7 +396,7 @@ impl Forked {
 #[cfg(target_os = "linux")]
 impl Drop for Forked {
     fn drop(&mut self) {
-        // SAFETY: a child of ours that has not been reaped; null asks for no status.
+        // SAFETY: a child of this process that has not been reaped; null asks for no status.
         unsafe {
             libc::kill(self.0, libc::SIGKILL);
             libc::waitpid(self.0, std::ptr::null_mut(), 0);
@@ -410,11 +404,11 @@ impl Drop for Forked {
     }
 }
 
-/// Two processes that start in one tick of the kernel's cannot be told apart by their starts.
+/// Processes that start in the same kernel tick cannot be distinguished by their start times.
 #[cfg(target_os = "linux")]
 fn until_the_next_tick() {
     let start = std::time::Instant::now();
-    // A hundred a second (USER_HZ).
+    // A hundred ticks a second (USER_HZ).
     while start.elapsed() < Duration::from_millis(20) {
         std::thread::yield_now();
     }

@@ -1,4 +1,4 @@
-//! A lock file that is lost while it is held.
+//! Lock files that are lost while they are held.
 
 use std::fs;
 
@@ -15,9 +15,9 @@ fn holder_and_release_report_a_removed_file() {
     }
     let place = Place::new();
     let guard = place.try_acquire().expect("free");
-    assert!(guard.is_still_held().expect("it can be looked at"));
-    fs::remove_file(place.path()).expect("a person removes it");
-    assert!(!guard.is_still_held().expect("it can be looked at"));
+    assert!(guard.is_still_held().expect("it can be checked"));
+    fs::remove_file(place.path()).expect("it is removed by hand");
+    assert!(!guard.is_still_held().expect("it can be checked"));
     match guard.release() {
         Err(ReleaseError::Lost { path, .. }) => assert_eq!(path, place.path()),
         other => panic!("{other:?}"),
@@ -32,14 +32,14 @@ fn holder_of_replaced_file_keeps_successors_file() {
     }
     let place = Place::new();
     let guard = place.try_acquire().expect("free");
-    fs::remove_file(place.path()).expect("a person removes it");
+    fs::remove_file(place.path()).expect("it is removed by hand");
     let mut successor = Participant::holding(place.path());
     let before = place.bytes();
-    assert!(!guard.is_still_held().expect("it can be looked at"));
+    assert!(!guard.is_still_held().expect("it can be checked"));
     drop(guard);
     assert_eq!(place.bytes(), before);
-    assert_eq!(successor.tell("current"), "true");
-    assert_eq!(successor.tell("release"), "released");
+    assert_eq!(successor.request("current"), "true");
+    assert_eq!(successor.request("release"), "released");
 }
 
 #[test]
@@ -48,16 +48,16 @@ fn removed_lock_directory_is_detected_and_recreated() {
         return;
     }
     let place = Place::new();
-    let lock = Lock::at(place.beside("d/x.lock"));
+    let lock = Lock::at(place.sibling("d/x.lock"));
     let guard = lock.try_acquire().expect("free");
-    fs::remove_dir_all(place.beside("d")).expect("a cleaner removes it");
-    assert!(!guard.is_still_held().expect("it can be looked at"));
+    fs::remove_dir_all(place.sibling("d")).expect("a cleaner removes it");
+    assert!(!guard.is_still_held().expect("it can be checked"));
     let next = lock.try_acquire().expect("free");
     assert_eq!(ending(&guard.release()), "lost");
-    assert!(next.is_still_held().expect("it can be looked at"));
+    assert!(next.is_still_held().expect("it can be checked"));
 }
 
-/// Its file stays at a path that it cannot reach any more, and must not refuse others in its name.
+/// Its file stays at a path it can no longer reach, and must not block other processes.
 #[test]
 #[cfg(unix)]
 fn release_after_chroot_frees_the_lock() {
@@ -65,15 +65,15 @@ fn release_after_chroot_frees_the_lock() {
         let place = Place::new();
         let root = tempfile::tempdir().expect("a directory");
         let mut holder = Participant::holding(place.path());
-        let changed = holder.tell(&format!("change-root {}", root.path().display()));
+        let changed = holder.request(&format!("change-root {}", root.path().display()));
         if changed != "done" {
             return not_checked(&format!("a change of root ({changed}); it takes root"));
         }
         let refused = crate::participant::refused_by(holder.pid());
         assert_eq!(outcome(&place.try_acquire()), refused, "it still holds");
-        let said = holder.tell(order);
+        let said = holder.request(order);
         assert!(order == "drop" || said == "lost", "{said}");
-        assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from nobody");
+        assert_eq!(outcome(&place.try_acquire()), "held, reclaimed from unknown");
         assert!(place.is_empty());
     }
 }

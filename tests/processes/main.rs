@@ -1,16 +1,18 @@
-//! Real threads and real processes: exclusion, witnessed by something that is not this crate, and
-//! every way for a holder to end or for its file to be lost, at every call.
+//! Real threads and processes: exclusion, checked by a witness outside this crate; every way for a
+//! holder to end or to lose its file, at every call.
 //!
-//! Nothing here sleeps. Barriers start contenders together, and a participant's answer says that an
+//! No test sleeps. Barriers start contenders together, and a participant's answer confirms that an
 //! order was carried out.
 
 #![allow(unsafe_code)]
-// Some tests are of Linux alone; what only they need is needed nowhere else.
+// Some tests run on Linux only, so their helpers and imports are unused elsewhere.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
 
 #[path = "../participant/mod.rs"]
 mod participant;
 
+#[cfg(unix)]
+mod crash_injection;
 mod endings;
 mod exclusion;
 #[cfg(unix)]
@@ -20,15 +22,13 @@ mod forks;
 #[cfg(unix)]
 mod hostile;
 mod identity;
-#[cfg(unix)]
-mod kills;
 mod lost;
 #[cfg(unix)]
 mod naive;
 mod queries;
 mod removals;
 #[cfg(unix)]
-mod storms;
+mod stress;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,11 +36,10 @@ use std::time::SystemTime;
 
 #[cfg(unix)]
 fn as_root() -> bool {
-    // SAFETY: geteuid only returns a number.
-    unsafe { libc::geteuid() == 0 }
+    rustix::process::geteuid().is_root()
 }
 
-/// Whether somebody has the kernel lock, found out by trying it: no query of this crate.
+/// Whether any process has the kernel lock. It tries the lock, independent of this crate.
 #[cfg(unix)]
 fn is_locked(path: &Path) -> bool {
     use std::os::fd::AsRawFd;
@@ -49,13 +48,13 @@ fn is_locked(path: &Path) -> bool {
     unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) != 0 }
 }
 
-/// All that others can see of a directory, except when its files were last read.
+/// All that other processes can see of a directory, except access times.
 fn visible(dir: &Path) -> Vec<(PathBuf, [u64; 3], SystemTime, Vec<u8>)> {
     let mut entries: Vec<_> = fs::read_dir(dir)
-        .expect("the directory stands")
+        .expect("the directory exists")
         .map(|entry| {
             let path = entry.expect("an entry").path();
-            let found = fs::symlink_metadata(&path).expect("it stands");
+            let found = fs::symlink_metadata(&path).expect("it exists");
             let modified = found.modified().expect("a time");
             let bytes = fs::read(&path).expect("it can be read");
             (path, numbers(&found), modified, bytes)
@@ -65,14 +64,14 @@ fn visible(dir: &Path) -> Vec<(PathBuf, [u64; 3], SystemTime, Vec<u8>)> {
     entries
 }
 
-/// Which file it is, its mode, and how many names it has.
+/// Inode, mode and number of links.
 #[cfg(unix)]
 fn numbers(found: &fs::Metadata) -> [u64; 3] {
     use std::os::unix::fs::MetadataExt;
     [found.ino(), u64::from(found.mode()), found.nlink()]
 }
 
-/// Its attributes, its size, and when it was made.
+/// Attributes, size and creation time.
 #[cfg(windows)]
 fn numbers(found: &fs::Metadata) -> [u64; 3] {
     use std::os::windows::fs::MetadataExt;

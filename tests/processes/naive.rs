@@ -1,8 +1,8 @@
-//! The control: the protocol that this crate replaces, in as few words as it has.
+//! The control: the protocol that this crate replaces.
 //!
-//! An exclusive create; if the file stands, the recorded pid is probed, and a dead one's file is
-//! unlinked by name and created once more. No kernel lock, no confirm. Whatever cannot be read is
-//! taken for stale, and the release unlinks by name.
+//! An exclusive create. If the file exists, the recorded pid is probed; a dead process's file is
+//! unlinked by name and created again. No kernel lock, no confirm. An unreadable record counts as
+//! stale, and the release unlinks by name.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -11,14 +11,14 @@ use std::time::SystemTime;
 
 use crate::participant::old_record;
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 pub(crate) enum Attempt {
     Held,
-    /// By this pid, or by one that could not be read.
+    /// By this pid, if it could be read.
     Refused(Option<u32>),
 }
 
-/// With `between` called when a file was found stale, and before it is unlinked.
+/// Calls `between` after a file was found stale, before its unlink.
 pub(crate) fn try_acquire(path: &Path, between: impl Fn()) -> Attempt {
     let mut found = None;
     for reclaimed in [false, true] {
@@ -35,7 +35,7 @@ pub(crate) fn try_acquire(path: &Path, between: impl Fn()) -> Attempt {
             break;
         }
         between();
-        // Somebody else may have been quicker, which it does not mind.
+        // Another process may have removed it.
         let _ = fs::remove_file(path);
     }
     Attempt::Refused(found)
@@ -50,7 +50,7 @@ fn pid_in(record: &str) -> Option<u32> {
     from_pid.split_once(',')?.0.parse().ok()
 }
 
-/// Its own pid is a leftover; a pid that may not be asked after is alive.
+/// Its own pid is a leftover; a pid that it may not signal is alive.
 fn lives(pid: u32) -> bool {
     let Ok(number) = i32::try_from(pid) else { return false };
     // SAFETY: signal 0 sends nothing.

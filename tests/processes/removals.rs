@@ -1,4 +1,4 @@
-//! Removal of what nobody holds: clear and force.
+//! Removal of files that no process holds: clear and force.
 
 use portlock::Status;
 
@@ -20,7 +20,7 @@ fn clear_removes_stale_and_keeps_held() {
     assert!(place.is_empty());
 }
 
-/// Of a holder in another container, which has no kernel lock: it cannot be probed from here.
+/// The holder is in another container and has no kernel lock, so it cannot be probed.
 #[test]
 fn forced_clear_removes_only_named_holders_file() {
     let place = Place::new();
@@ -30,8 +30,7 @@ fn forced_clear_removes_only_named_holders_file() {
         false => ("host", "build-7".into()),
     };
     left_by_a_changed_self(&place, &[elsewhere, ("kernelLock", false.into())]);
-    let Status::Unknown { holder: Some(seen), .. } = place.lock.status().expect("it is there")
-    else {
+    let Status::Unknown { holder: Some(seen), .. } = place.lock.status().expect("it exists") else {
         panic!("the holder cannot be probed: {:?}", place.lock.status());
     };
     let refused = format!("refused, Unknown(NoSharedLock), pid {}", seen.pid);
@@ -47,10 +46,10 @@ fn forced_clear_removes_only_named_holders_file() {
 fn forced_clear_never_removes_a_kernel_locked_file() {
     let place = Place::new();
     let mut holder = Participant::holding(place.path());
-    let Status::Held { holder: Some(named), .. } = place.lock.status().expect("it stands") else {
+    let Status::Held { holder: Some(named), .. } = place.lock.status().expect("it exists") else {
         panic!("it is held");
     };
     let held = format!("refused, Holder, pid {}", holder.pid());
     assert_eq!(cleared(&place.lock.force_clear(&named)), held);
-    assert_eq!(holder.tell("current"), "true");
+    assert_eq!(holder.request("current"), "true");
 }

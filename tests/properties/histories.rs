@@ -1,4 +1,4 @@
-//! Random histories, and what they find.
+//! Random histories, and the violations that they find.
 
 use std::cell::Cell;
 use std::fmt;
@@ -25,7 +25,7 @@ use portlock_model::variants::{Protocol, SHIPPED};
 /// The most moves of a history.
 const LONGEST: u32 = 4096;
 
-/// So many die, fail, are removed and stop in a long history that none of it ever runs out.
+/// A budget of crashes, faults, removals or suspensions that a long history never uses up.
 const PLENTY: u8 = u8::MAX;
 
 /// A number from the environment.
@@ -50,7 +50,7 @@ fn runner(histories: u32, persistence: FileFailurePersistence) -> TestRunner {
     TestRunner::new_with_rng(runs, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
 }
 
-/// The same scenario, in which what may happen never runs out.
+/// The same scenario with budgets that are never used up.
 fn at_length(scenario: Scenario) -> Scenario {
     let plenty = |some: u8| if some > 0 { PLENTY } else { 0 };
     Scenario {
@@ -58,7 +58,7 @@ fn at_length(scenario: Scenario) -> Scenario {
         faults: plenty(scenario.faults),
         removals: plenty(scenario.removals),
         suspensions: plenty(scenario.suspensions),
-        // A file whose unlink fails is voided; when that fails too, it stays.
+        // A file whose unlink fails is truncated; if that fails too, it stays.
         properties: if scenario.faults > 0 {
             &[Property::P1, Property::P2]
         } else {
@@ -81,11 +81,11 @@ impl fmt::Debug for Histories {
     }
 }
 
-/// How a history is chosen, move by move.
+/// The weights for the choice of each move.
 struct Mood {
-    /// In so many of 8 moves who has just moved moves again.
+    /// In this many of 8 moves the last mover moves again.
     sticky: u32,
-    /// How likely a process dies, against 64 for a call.
+    /// The weight of a crash, where a call has 64.
     deadly: u32,
 }
 
@@ -113,7 +113,8 @@ impl Strategy for Histories {
     fn new_tree(&self, runner: &mut TestRunner) -> NewTree<Self> {
         let rng = runner.rng();
         let mut below = |bound: u32| rng.random_range(0..bound);
-        // As many short ones as long ones: what harm an old agent does is excused ever after.
+        // As many short as long histories, because a legacy agent's violation excuses all later
+        // ones.
         let length = 8 << below(LONGEST.ilog2() - 2);
         let mood = Mood { sticky: below(8), deadly: [0, 1, 4, 16][below(4) as usize] };
         let start = below(self.scenario.starts.len() as u32) as u8;
@@ -160,7 +161,7 @@ impl Strategy for Histories {
     }
 }
 
-/// A history, which shrinks at once to the fewest moves that break the same property.
+/// A history, which shrinks in one step to the fewest moves that break the same property.
 pub(crate) struct History {
     of: Histories,
     schedule: Schedule,
@@ -197,7 +198,7 @@ impl ValueTree for History {
     }
 }
 
-/// How much was run.
+/// The number of histories and moves run.
 #[derive(Debug, Default)]
 pub(crate) struct Ran {
     pub(crate) histories: Cell<u32>,
@@ -216,7 +217,7 @@ impl Ran {
     }
 }
 
-/// Runs so many random histories of a scenario, and tells the first that breaks a property, shortened.
+/// Runs random histories of a scenario, and returns the first that breaks a property, shortened.
 pub(crate) fn search(of: &Histories, histories: u32, keep: bool, ran: &Ran) -> Option<Found> {
     let persistence = if keep {
         FileFailurePersistence::Direct("tests/properties.proptest-regressions")
@@ -236,13 +237,13 @@ pub(crate) fn search(of: &Histories, histories: u32, keep: bool, ran: &Ran) -> O
         Ok(()) => None,
         Err(TestError::Fail(_, schedule)) => {
             let found = shorten(&of.scenario, &of.protocol, &schedule, true);
-            Some(found.expect("what broke a property breaks it again"))
+            Some(found.expect("the violation is repeatable"))
         }
         Err(TestError::Abort(reason)) => panic!("{reason}"),
     }
 }
 
-/// The report, in the scenario that `replay` knows wherever what happens fits into its budgets.
+/// The report, in the scenario of `replay` if the history fits into its budgets.
 fn reported(of: &Histories, participants: usize, found: &Found) -> String {
     let usual = Scenario::named(of.scenario.name, participants).expect("a scenario of the model");
     let script = Script::of(&of.scenario, &of.protocol, &found.schedule, found.solo);
@@ -254,13 +255,13 @@ fn reported(of: &Histories, participants: usize, found: &Found) -> String {
     }
 }
 
-/// The scenarios of so many participants that there is room for.
+/// The scenarios with this many participants that fit into the model.
 fn scenarios(participants: usize) -> impl Iterator<Item = Scenario> {
     let all = Scenario::all(participants).into_iter();
     all.filter(|scenario| scenario.kinds.len() <= PARTICIPANTS)
 }
 
-/// Random histories of all scenarios, both as long as they may get and with the model's own budgets.
+/// Random histories of all scenarios, with unlimited budgets and with the model's own.
 pub(crate) fn keep_every_promise(participants: usize, histories: u32) {
     println!("PORTLOCK_SEED={}", seed());
     for usual in scenarios(participants) {
@@ -272,7 +273,7 @@ pub(crate) fn keep_every_promise(participants: usize, histories: u32) {
             if let Some(found) = found {
                 panic!("PORTLOCK_SEED={}\n{}", seed(), reported(&of, participants, &found));
             }
-            assert!(ran.histories.get() >= histories, "all of them were run");
+            assert!(ran.histories.get() >= histories, "all histories were run");
         }
     }
 }

@@ -1,10 +1,9 @@
-//! The witness of exclusion: a byte-range lock of POSIX on a file that is not the lock file. No code
-//! of this crate takes such a lock, and the kernel keeps it apart from `flock`.
+//! The witness of exclusion: a POSIX byte-range lock on another file. This crate never takes such a
+//! lock, and the kernel keeps it separate from `flock`.
 //!
-//! It belongs to the process: a forked child has none of its parent's, and it ends with the process.
-//! A process that dies loses it no later than the lock that it witnesses: its files are closed from
-//! the lowest descriptor up, witnesses are opened first, and the kernel drops a `flock` after the
-//! last of them.
+//! It belongs to the process: a forked child does not inherit it, and it ends with the process. A
+//! process that dies loses it no later than the lock that it witnesses: the kernel closes its files
+//! from the lowest descriptor up, and witnesses are opened first.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -17,7 +16,7 @@ impl Witness {
         Self(File::options().create(true).truncate(false).write(true).open(path).expect("opens"))
     }
 
-    /// Whether nobody else holds. If somebody does, it says which process.
+    /// Takes the witness. The error is the pid of another holder.
     pub(crate) fn enter(&self) -> Result<(), i32> {
         let mut lock = range(libc::F_WRLCK);
         // SAFETY: the file is open, and the pointer is to a lock.
@@ -29,7 +28,7 @@ impl Witness {
         Err(lock.l_pid)
     }
 
-    /// To be called before the lock itself can be anybody else's.
+    /// Must be called before another process can acquire the lock.
     pub(crate) fn leave(&self) {
         let lock = range(libc::F_UNLCK);
         // SAFETY: the file is open, and the pointer is to a lock.
@@ -40,7 +39,7 @@ impl Witness {
 
 /// The first byte of the file.
 fn range(kind: impl TryInto<libc::c_short>) -> libc::flock {
-    // SAFETY: a structure of numbers, of which zero is a valid one each.
+    // SAFETY: a structure of numbers, for which zero is valid.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind.try_into().ok().expect("a small number");
     lock.l_len = 1;

@@ -1,4 +1,4 @@
-//! A thousand tasks that wait for one lock: each gets it alone, by one descriptor and no thread.
+//! A thousand tasks wait for one lock: each holds it alone, with one descriptor and no thread.
 
 use std::fs::File;
 use std::pin::pin;
@@ -17,8 +17,7 @@ use super::participant::{Participant, Place, wait_until};
 
 const TASKS: usize = 1_000;
 
-/// Tasks that wait for the lock of a place, and the witness that one has it at a time: a file that
-/// only one can create.
+/// Tasks that wait for one lock. The witness of exclusion is a file that only one task can create.
 struct Crowd {
     place: Place,
     waiting: AtomicUsize,
@@ -41,7 +40,7 @@ impl Crowd {
             Poll::Pending => acquire.await,
         };
         let guard = guard.expect("nothing failed");
-        let alone = self.place.beside("alone");
+        let alone = self.place.sibling("alone");
         File::create_new(&alone).expect("one at a time");
         yield_now().await;
         std::fs::remove_file(&alone).expect("one at a time");
@@ -49,7 +48,7 @@ impl Crowd {
         guard.release().expect("held until then");
     }
 
-    /// Returns when so many have been polled.
+    /// Returns when this many tasks have been polled.
     async fn until_waiting(&self, tasks: usize) {
         while self.waiting.load(SeqCst) < tasks {
             yield_now().await;
@@ -65,7 +64,7 @@ fn spawn(crowd: &Arc<Crowd>, tasks: usize, runtime: &Runtime) -> JoinSet<()> {
     spawned
 }
 
-/// One of two threads, and all that it starts, of this name.
+/// A runtime with two threads. All its threads have this name.
 fn named(name: &str) -> Runtime {
     let mut runtime = Builder::new_multi_thread();
     runtime.worker_threads(2).thread_name(name).enable_all().build().expect("a runtime")
@@ -86,11 +85,11 @@ fn thousand_tasks_acquire_with_one_descriptor_no_thread() {
     let tasks = spawn(&crowd, TASKS, &runtime);
     block_on(&runtime, crowd.until_waiting(TASKS));
     assert_eq!(crowd.held.load(SeqCst), 0);
-    // One is in front. Another may be at its look of every second.
+    // The first waits at the file. Others may be at their recheck, once a second.
     let (open, watched) = open_and_watched(crowd.place.path());
     assert!(open <= 3 && watched == 1, "{open} open, {watched} watched");
     assert_eq!(threads(name), 2);
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     block_on(&runtime, all(tasks));
     assert_eq!(crowd.held.load(SeqCst), TASKS);
     assert_eq!(threads(name), 2);
@@ -114,7 +113,7 @@ fn tasks_of_two_runtimes_acquire_one_by_one() {
     assert!(crowd.place.is_empty());
 }
 
-/// The wrong way to wait in tasks: the number of threads grows with them.
+/// The control: with blocking waits the number of threads grows with the tasks.
 #[test]
 fn control_waits_left_to_threads_are_caught() {
     let name = "crowd-of-thread";
@@ -133,7 +132,7 @@ fn control_waits_left_to_threads_are_caught() {
         .collect();
     wait_until("all threads have begun", || begun.load(SeqCst) == waits.len());
     assert_eq!(threads(name), 7);
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     for wait in waits {
         block_on(&runtime, wait).expect("no panic").expect("held, and released");
     }

@@ -1,4 +1,4 @@
-//! A future that is dropped, after each number of polls: everything is as it was.
+//! A future dropped after each number of polls leaves no effects.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,14 +21,14 @@ fn in_a_task(lock: Lock) -> Acquiring {
     Box::pin(async move { lock.acquire_async().await })
 }
 
-/// The most polls after which a future is dropped. Those that follow are of the same kind.
+/// The most polls before a drop. Later polls are of the same kind.
 const POLLS: usize = 12;
 
-/// Polls it so often, each time when it is woken, after which `stir` may wake it. It stays pending.
+/// Polls `acquire` this often, each time when it is woken. `stir` may wake it. It stays pending.
 async fn polled(acquire: &mut Acquiring, polls: usize, stir: impl Fn()) {
     let mut left = polls;
     std::future::poll_fn(|cx| {
-        let Poll::Pending = acquire.as_mut().poll(cx) else { panic!("somebody holds it") };
+        let Poll::Pending = acquire.as_mut().poll(cx) else { panic!("the lock is held") };
         left -= 1;
         if left > 0 {
             stir();
@@ -40,12 +40,12 @@ async fn polled(acquire: &mut Acquiring, polls: usize, stir: impl Fn()) {
 }
 
 fn contents(place: &Place) -> BTreeMap<std::ffi::OsString, Vec<u8>> {
-    let entries = fs::read_dir(place.dir.path()).expect("stands").flatten();
+    let entries = fs::read_dir(place.dir.path()).expect("exists").flatten();
     entries.map(|entry| (entry.file_name(), fs::read(entry.path()).expect("reads"))).collect()
 }
 
-/// What is not as it should be after an acquire that was polled so often and then came to its end
-/// by `end`. `place` has something in the way.
+/// Violations after an acquire that was polled this often and then ended by `end`. The lock must
+/// not be free.
 fn wrong_after(
     place: &Place,
     polls: usize,
@@ -58,8 +58,8 @@ fn wrong_after(
         let _within = runtime.enter();
         acquire(place.lock.clone())
     };
-    let looked_at = || drop(File::open(place.path()).expect("somebody looks"));
-    block_on(&runtime, polled(&mut acquire, polls, looked_at));
+    let opened = || drop(File::open(place.path()).expect("it opens"));
+    block_on(&runtime, polled(&mut acquire, polls, opened));
     block_on(&runtime, async { end(acquire) });
     let mut wrong = Vec::new();
     let (open, watched) = open_and_watched(place.path());
@@ -70,9 +70,9 @@ fn wrong_after(
         wrong.push(format!("{watched} watched"));
     }
     if contents(place) != before {
-        wrong.push("the directory is another".to_owned());
+        wrong.push("the directory has changed".to_owned());
     }
-    // What waits on goes on when its runtime ends, or stays there; it is not waited for.
+    // A blocking wait that remains is not waited for.
     runtime.shutdown_background();
     wrong
 }
@@ -87,7 +87,7 @@ fn drop_while_holder_lives_leaves_nothing() {
         let place = Place::new();
         let mut holder = Participant::holding(place.path());
         assert_eq!(wrong_after_a_drop(&place, polls), Vec::<String>::new(), "{polls} polls");
-        assert_eq!(holder.tell("release"), "released");
+        assert_eq!(holder.request("release"), "released");
         assert!(place.is_empty());
         assert_eq!(outcome(&place.try_acquire()), "held");
         assert!(place.is_empty());
@@ -102,14 +102,14 @@ fn drop_behind_another_task_leaves_nothing() {
     let mut front = in_a_task(place.lock.clone());
     block_on(&runtime, polled(&mut front, 1, || ()));
     assert_eq!(open_and_watched(place.path()), (1, 1));
-    // The second poll comes when it is due for a look.
+    // The second poll is its recheck.
     for polls in 1..=2 {
         let mut behind = in_a_task(place.lock.clone());
         block_on(&runtime, polled(&mut behind, polls, || ()));
         drop(behind);
         assert_eq!(open_and_watched(place.path()), (1, 1), "{polls} polls");
     }
-    // One whose turn has come when it is dropped passes it on.
+    // A dropped future at the head of the queue passes its turn on.
     let mut next = in_a_task(place.lock.clone());
     let mut last = in_a_task(place.lock.clone());
     block_on(&runtime, polled(&mut next, 1, || ()));
@@ -119,13 +119,13 @@ fn drop_behind_another_task_leaves_nothing() {
     drop(next);
     block_on(&runtime, polled(&mut last, 1, || ()));
     assert_eq!(open_and_watched(place.path()), (1, 1), "it is in front");
-    assert_eq!(holder.tell("release"), "released");
+    assert_eq!(holder.request("release"), "released");
     assert_eq!(outcome(&block_on(&runtime, last)), "held");
     assert!(place.is_empty());
 }
 
 #[test]
-fn drop_while_old_agent_holds_leaves_nothing() {
+fn drop_while_legacy_agent_holds_leaves_nothing() {
     for polls in 1..=POLLS {
         let place = Place::new();
         let mut agent = Participant::start();
@@ -142,9 +142,9 @@ fn drop_while_old_agent_holds_leaves_nothing() {
 fn drop_at_file_being_created_leaves_it_alone() {
     for polls in 1..=POLLS {
         let place = Place::new();
-        fs::write(place.path(), b"").expect("somebody creates");
+        fs::write(place.path(), b"").expect("it is created");
         assert_eq!(wrong_after_a_drop(&place, polls), Vec::<String>::new(), "{polls} polls");
-        fs::remove_file(place.path()).expect("and withdraws");
+        fs::remove_file(place.path()).expect("it is removed");
         assert_eq!(outcome(&place.try_acquire()), "held");
     }
 }
@@ -161,9 +161,9 @@ fn two_hundred_lost_selects_leave_nothing() {
             let mut others = random.usize(0..4);
             tokio::select! {
                 acquired = place.lock.acquire_async() => panic!("{acquired:?}"),
-                // Something else comes in, after some wakings.
+                // Another branch wins after some wakes.
                 () = std::future::poll_fn(|cx| {
-                    drop(File::open(place.path()).expect("somebody looks"));
+                    drop(File::open(place.path()).expect("it opens"));
                     cx.waker().wake_by_ref();
                     match others {
                         0 => Poll::Ready(()),
@@ -173,9 +173,9 @@ fn two_hundred_lost_selects_leave_nothing() {
             }
             assert_eq!(open_and_watched(place.path()), (0, 0));
         }
-        // Sixteen are kept for later waits; the other tests of this process have some at a time.
+        // Sixteen are kept for later waits; other tests in this process use some.
         assert!(queues() < 100, "{} queues", queues());
-        assert_eq!(holder.tell("release"), "released");
+        assert_eq!(holder.request("release"), "released");
         assert_eq!(outcome(&place.lock.acquire_async().await), "held");
     });
     assert!(place.is_empty());
@@ -189,8 +189,8 @@ fn control_forgotten_future_is_caught() {
     assert_eq!(wrong, ["1 open", "1 watched"]);
 }
 
-/// The wrong way to have a task wait: the thread stays when the future is dropped, and takes the
-/// lock for nobody. In the model it is the variant `timed-out-waiter-stays`.
+/// The control: with a blocking wait the thread stays when the future is dropped, and later takes
+/// the lock. In the model it is the variant `timed-out-waiter-stays`.
 #[test]
 fn control_wait_left_to_a_thread_is_caught() {
     let place = Place::new();
@@ -204,8 +204,8 @@ fn control_wait_left_to_a_thread_is_caught() {
         drop(acquire);
     });
     assert_eq!(wrong, ["1 open", "1 watched"]);
-    // It lets the lock go when it finds that nobody asks for it, which is later.
-    assert_eq!(holder.tell("release"), "released");
+    // The thread acquires, and releases because its result is unused.
+    assert_eq!(holder.request("release"), "released");
     wait_until("the thread has released it", || {
         place.is_empty() && open_and_watched(place.path()).0 == 0
     });

@@ -1,8 +1,8 @@
-//! Waiting in tasks of tokio: woken by the release or the death of the holder, ended by a drop that
-//! leaves nothing behind, and no thread waits.
+//! Waits in tokio tasks: woken by the release or the death of the holder, or ended by a drop that
+//! leaves no pending acquire. No thread waits.
 //!
-//! That tasks and threads of many processes wait beside each other, and that tasks wait where there
-//! is no queue of events left, is in tests/waiting.rs.
+//! `tests/waiting.rs` tests waits of tasks together with waits of threads, and tasks that wait
+//! without an event queue.
 
 #[path = "../participant/mod.rs"]
 mod participant;
@@ -29,7 +29,7 @@ use participant::{Participant, Place, must_return, old_record, outcome, reclaime
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Longer than any of it takes.
+/// Longer than any wait here takes.
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What a future returns, in bounded time.
@@ -38,7 +38,7 @@ fn block_on<F: Future>(runtime: &Runtime, future: F) -> F::Output {
     must_return("a future", || runtime.block_on(future))
 }
 
-/// One of each kind.
+/// A runtime of each kind.
 fn runtimes() -> [Runtime; 2] {
     [
         runtime(),
@@ -46,7 +46,7 @@ fn runtimes() -> [Runtime; 2] {
     ]
 }
 
-/// Acquires in a task of its own, which borrows nothing. Has it polled before it returns.
+/// Acquires in a spawned task. Returns after its first poll.
 async fn spawned(lock: &Lock) -> tokio::task::JoinHandle<Result<Guard, AcquireError>> {
     spawned_with(lock, WaitOptions::new()).await
 }
@@ -77,10 +77,12 @@ fn release_wakes_task_whose_guard_changes_thread() {
         let mut holder = Participant::holding(place.path());
         let guard = block_on(&runtime, async {
             let task = spawned(&place.lock).await;
-            assert_eq!(holder.tell("release"), "released");
+            assert_eq!(holder.request("release"), "released");
             timeout(HOUR, task).await.expect("in time").expect("no panic").expect("held")
         });
-        assert!(guard.is_still_held().expect("looks") && guard.recovered_from().is_none());
+        assert!(
+            guard.is_still_held().expect("it can be checked") && guard.recovered_from().is_none()
+        );
         let released = std::thread::spawn(|| guard.release());
         released.join().expect("no panic").expect("released");
         assert!(place.is_empty());
@@ -121,7 +123,7 @@ fn first_poll_acquires_a_free_or_stale_lock() {
 }
 
 #[test]
-fn a_limit_reports_the_holder_at_its_end() {
+fn timeout_reports_the_holder() {
     for runtime in runtimes() {
         let place = Place::new();
         let holder = Participant::holding(place.path());
@@ -132,7 +134,7 @@ fn a_limit_reports_the_holder_at_its_end() {
     }
 }
 
-/// At the file, and behind another.
+/// The first waits at the file, the others in the queue.
 #[test]
 fn one_token_ends_the_waits_of_many_tasks() {
     for runtime in runtimes() {
@@ -153,7 +155,7 @@ fn one_token_ends_the_waits_of_many_tasks() {
         });
         #[cfg(target_os = "linux")]
         assert_eq!(descriptors::open_and_watched(place.path()), (0, 0));
-        assert_eq!(holder.tell("release"), "released");
+        assert_eq!(holder.request("release"), "released");
         assert_eq!(outcome(&place.try_acquire()), "held");
     }
 }
@@ -166,9 +168,9 @@ fn task_timeout_leaves_nothing_pending() {
         block_on(&runtime, async {
             let timed_out = timeout(Duration::from_millis(20), place.lock.acquire_async()).await;
             assert!(timed_out.is_err());
-            let status = place.lock.status().expect("looks");
+            let status = place.lock.status().expect("it can be checked");
             assert_eq!(status.holder().map(|holder| holder.pid), Some(holder.pid()));
-            assert_eq!(holder.tell("release"), "released");
+            assert_eq!(holder.request("release"), "released");
             assert!(place.is_empty());
             let acquired = timeout(HOUR, place.lock.acquire_async()).await.expect("in time");
             assert_eq!(outcome(&acquired), "held");
@@ -176,9 +178,9 @@ fn task_timeout_leaves_nothing_pending() {
     }
 }
 
-/// An agent of the old format takes no kernel lock: no event tells of its end.
+/// A legacy agent takes no kernel lock, so no event reports its end.
 #[test]
-fn live_agent_of_old_format_is_polled() {
+fn live_legacy_agent_is_polled() {
     let place = Place::new();
     let mut agent = Participant::start();
     fs::write(place.path(), old_record(agent.pid(), SystemTime::now())).expect("the agent's file");
@@ -202,7 +204,7 @@ fn unpolled_future_in_front_blocks_no_acquire() {
         let mut unpolled = pin!(place.lock.acquire_async());
         assert!(timeout(Duration::ZERO, unpolled.as_mut()).await.is_err());
         let behind = spawned(&place.lock).await;
-        assert_eq!(holder.tell("release"), "released");
+        assert_eq!(holder.request("release"), "released");
         behind.await.expect("no panic")
     });
     assert_eq!(outcome(&acquired), "held");
@@ -225,7 +227,7 @@ fn missing_runtime_timers_or_io_panics_without_effects() {
         assert!(place.is_empty());
         polled.is_err()
     };
-    assert!(panics(), "there is none");
+    assert!(panics(), "there is no runtime");
     let mut lacking = vec![Builder::new_current_thread().build()];
     if cfg!(unix) {
         lacking.push(Builder::new_current_thread().enable_time().build());
@@ -240,12 +242,12 @@ fn missing_runtime_timers_or_io_panics_without_effects() {
 
 #[test]
 fn future_and_guard_are_send() {
-    fn may_go_anywhere<T: Send + 'static>(value: T) -> T {
+    fn sendable<T: Send + 'static>(value: T) -> T {
         value
     }
     let place = Place::new();
     let lock = place.lock.clone();
-    let acquire = may_go_anywhere(async move { lock.acquire_async().await });
-    let guard = block_on(&runtime(), acquire).expect("nobody holds it");
-    may_go_anywhere(guard).release().expect("released");
+    let acquire = sendable(async move { lock.acquire_async().await });
+    let guard = block_on(&runtime(), acquire).expect("free");
+    sendable(guard).release().expect("released");
 }

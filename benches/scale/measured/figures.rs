@@ -1,4 +1,4 @@
-//! What is measured of a process: memory, processor time, descriptors.
+//! Measurements of a process: memory, processor time, descriptors.
 
 use std::fs;
 
@@ -35,7 +35,7 @@ impl Memory {
         }
     }
 
-    /// Only what it shares with no other process.
+    /// Only its unshared memory.
     pub(super) fn anonymous_of(pid: u32) -> Self {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let open = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count) as u64;
@@ -56,7 +56,7 @@ impl Memory {
         processor: Option<f64>,
     ) -> Figures {
         let open = self.open.saturating_sub(before.open);
-        // The table grows when it must, and never shrinks.
+        // The table never shrinks.
         let table = if self.table > before.table { self.table } else { 0 };
         Figures {
             milliseconds,
@@ -72,7 +72,7 @@ fn field(status: &str, name: &str) -> u64 {
     line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// What a part reports in a line.
+/// The report of a child process, in one line.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Figures {
     pub(super) milliseconds: f64,

@@ -1,6 +1,6 @@
-//! Draws the plots of the README from the figures beside them: `cargo run -p portlock-bench --bin plots`.
+//! Draws the plots of the README: `cargo run -p portlock-bench --bin plots`.
 //!
-//! The figures are those of a run that wrote them there with `PORTLOCK_BENCH_CSV=FILE`.
+//! A run with `PORTLOCK_BENCH_CSV=FILE` writes the figures.
 
 #[cfg(unix)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {

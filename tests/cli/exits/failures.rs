@@ -1,14 +1,14 @@
-//! The exit statuses of portlock itself: wrong use, what the system refuses, what stays behind.
+//! The exit statuses of portlock itself: wrong use, failed calls, files left behind.
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use super::one_line;
-use crate::loud::not_checked;
+use crate::skip_report::not_checked;
 use crate::{Finished, Home, PORT, all_locks_are_seen, finished, is_root};
 
-/// A user that owns nothing here.
+/// A user without files here.
 const NOBODY: u32 = 65534;
 
 /// A user without an entry in the password file.
@@ -161,7 +161,7 @@ fn other_file_at_the_lock_path_is_73() {
 fn lock_file_that_cannot_be_written_is_74() {
     let home = Home::new();
     let mut portlock = home.portlock(["run", PORT, "--", "true"]);
-    // SAFETY: setrlimit is async-signal-safe. No regular file may get longer than nothing.
+    // SAFETY: setrlimit is async-signal-safe. No regular file may grow.
     unsafe {
         portlock.pre_exec(|| {
             let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -178,7 +178,7 @@ fn lock_file_that_cannot_be_written_is_74() {
 }
 
 #[test]
-fn held_is_75_or_what_was_asked_for() {
+fn held_is_75_or_the_requested_status() {
     let home = Home::new();
     let holder = home.recorder();
     for (options, code) in [
@@ -196,8 +196,8 @@ fn held_is_75_or_what_was_asked_for() {
     assert_eq!(holder.end().code(), crate::recorder::STATUS);
 }
 
-/// `portlock` as a user who may not write where others may not: nobody, if we are root. The
-/// program is copied, since that user may not be able to reach where it was built.
+/// `portlock` as a user without root's permissions: `nobody`, if the tests run as root. The
+/// program is copied, because that user may not have access to the build directory.
 fn unprivileged(home: &Home, arguments: &[&str]) -> Command {
     if !is_root() {
         return home.portlock(arguments);
@@ -206,8 +206,8 @@ fn unprivileged(home: &Home, arguments: &[&str]) -> Command {
     std::fs::set_permissions(home.path(), permissions).expect("changes the mode");
     let program = home.path().join("portlock");
     if !program.exists() {
-        // By another process: a child that some other test forks meanwhile would have a copy of
-        // ours open for writing, and such a program cannot be run.
+        // By another process: a child that another test forks during the copy would inherit the
+        // file open for writing, and such a program cannot be run.
         let mut copy = Command::new("cp");
         copy.arg(env!("CARGO_BIN_EXE_portlock")).arg(&program);
         assert!(copy.status().expect("cp runs").success());
@@ -265,7 +265,7 @@ fn unreadable_lock_file_of_another_user_is_77() {
     assert!(home.lock_file().exists());
 }
 
-/// `portlock run` whose command takes from its directory the permission to remove the lock file.
+/// `portlock run` whose command makes the directory read-only, so that the file cannot be removed.
 fn without_permission_to_remove(home: &Home, option: &str) -> Finished {
     std::fs::create_dir(home.locks()).expect("makes the directory");
     if is_root() {
@@ -304,10 +304,10 @@ fn unremovable_lock_file_names_no_holder() {
     assert!(warning.starts_with(&said), "{warning}");
     let given_up = "; the lock was given up, and the next run that may remove the file does";
     assert!(warning.ends_with(given_up), "{warning}");
-    assert_eq!(std::fs::read(path).expect("it stays"), b"{", "it is no record any more");
+    assert_eq!(std::fs::read(path).expect("it stays"), b"{", "the record is truncated");
 }
 
-/// With `-o` portlock holds the lock and notices. Without it the holder is the command.
+/// With `-o` portlock holds the lock and detects it. Without it the holder is the command.
 #[test]
 fn only_close_warns_of_a_removed_file() {
     let home = Home::new();
@@ -346,6 +346,6 @@ fn unknown_home_directory_is_78() {
         (done.code(), &found["reason"], &found["path"]),
         (4, &"no-home".into(), &serde_json::Value::Null)
     );
-    // A place that needs no home is as good as ever.
+    // A run that needs no home succeeds.
     assert_eq!(homeless(&["run", "0", "--", "true"]).code(), 0);
 }

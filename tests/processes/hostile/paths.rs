@@ -1,4 +1,4 @@
-//! What is at the path: links, devices, huge files, the files of others, odd names.
+//! Hostile paths: links, devices, huge files, other users' files, odd names.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
@@ -10,9 +10,9 @@ use portlock::{Lock, LockDir, Status};
 use super::{HANG, Outcome, Scene};
 use crate::as_root;
 use crate::foreign::{Opens, make_node, open_both_ways};
-use crate::participant::{NOBODY, Participant, not_checked, old_record};
+use crate::participant::{DEAD_PID, Participant, not_checked, old_record, set_modified};
 
-/// Neither opened, followed, changed nor removed by anything.
+/// No operation opens, follows, changes or removes it.
 fn is_left_alone(scene: &Scene, found: &str, opens: Option<(Opens, &dyn Fn())>) {
     let before = scene.everything();
     let words = format!("{} is {found}, not a lock file", scene.lock.path().display());
@@ -20,19 +20,19 @@ fn is_left_alone(scene: &Scene, found: &str, opens: Option<(Opens, &dyn Fn())>) 
     for (operation, outcome) in scene.each_operation() {
         match outcome {
             Outcome::NotALockFile(said) => assert!(said.starts_with(&words), "{said}"),
-            // Not provably stale, so a sweep does not name it; a list does.
+            // Not provably stale, so only a list reports it.
             Outcome::Done(None) if operation == "sweep" => {}
             other => panic!("{operation}, {found}: {other:?}"),
         }
     }
     for (command, code, said) in scene.each_command() {
-        let told = match command.split(' ').next().expect("a word") {
+        let expected = match command.split(' ').next().expect("a word") {
             "status" | "wait" => 4,
             "sweep" => 74,
             "list" => 0,
             _ => 73,
         };
-        assert_eq!(code, told, "{command}, {found}: {said}");
+        assert_eq!(code, expected, "{command}, {found}: {said}");
         let is_named = said.contains(found) || said.contains("not-a-lock-file");
         assert!(is_named, "{command}: {said}");
     }
@@ -46,14 +46,14 @@ fn is_left_alone(scene: &Scene, found: &str, opens: Option<(Opens, &dyn Fn())>) 
 #[test]
 fn links_are_left_alone_by_every_operation() {
     let scene = Scene::new();
-    let stale = scene.beside("stale");
-    fs::write(&stale, old_record(NOBODY, SystemTime::now())).expect("writes");
-    fs::create_dir(scene.beside("directory")).expect("creates");
+    let stale = scene.sibling("stale");
+    fs::write(&stale, old_record(DEAD_PID, SystemTime::now())).expect("writes");
+    fs::create_dir(scene.sibling("directory")).expect("creates");
     let looping = scene.lock.path().to_owned();
     for target in [
-        scene.beside("nothing"),
+        scene.sibling("nothing"),
         stale.clone(),
-        scene.beside("directory"),
+        scene.sibling("directory"),
         "/etc/passwd".into(),
         "/dev/zero".into(),
         "/proc/self/mem".into(),
@@ -89,22 +89,22 @@ fn non_files_are_left_alone_by_every_operation() {
 
     let listener = std::os::unix::net::UnixListener::bind(path).expect("the socket");
     is_left_alone(&scene, "a socket", None);
-    listener.set_nonblocking(true).expect("it can be asked");
-    assert!(listener.accept().is_err(), "nobody connects");
+    listener.set_nonblocking(true).expect("it can be set");
+    assert!(listener.accept().is_err(), "no process connects");
     fs::remove_file(path).expect("removes");
 
-    // The null device, and one that never ends.
+    // The null device, and the zero device, which never ends.
     for minor in [3, 5] {
         if let Err(error) = make_node(path, libc::S_IFCHR, libc::makedev(1, minor)) {
             return not_checked(&format!("no device can be made here ({error}); it takes root"));
         }
-        assert!(fs::symlink_metadata(path).expect("stands").file_type().is_char_device());
+        assert!(fs::symlink_metadata(path).expect("exists").file_type().is_char_device());
         is_left_alone(&scene, "a device", Some((Opens::of(path), &open_of(path))));
         fs::remove_file(path).expect("removes");
     }
 }
 
-/// No more of it is read than a record may have.
+/// At most the length of a record is read.
 #[test]
 fn gibibyte_file_is_left_alone_cheaply() {
     let scene = Scene::new();
@@ -112,8 +112,8 @@ fn gibibyte_file_is_left_alone_cheaply() {
     scene.plant(b"{\"pid\":1,");
     let file = File::options().write(true).open(scene.lock.path()).expect("opens");
     file.set_len(1 << 30).expect("a sparse file");
-    file.set_modified(SystemTime::now() - Duration::from_secs(10)).expect("sets the time");
     drop(file);
+    set_modified(scene.lock.path(), SystemTime::now() - Duration::from_secs(10));
     is_left_alone(&scene, "a file with other content", None);
     assert!(began.elapsed() < HANG);
 }
@@ -125,7 +125,7 @@ fn unopenable_file_of_another_user_stays_untouched() {
     }
     for (mode, sticky) in [(0o600, 0o1777), (0o000, 0o777)] {
         let scene = Scene::new();
-        scene.plant(old_record(NOBODY, SystemTime::now()).as_bytes());
+        scene.plant(old_record(DEAD_PID, SystemTime::now()).as_bytes());
         let permit = |path: &Path, mode| {
             fs::set_permissions(path, Permissions::from_mode(mode)).expect("permits");
         };
@@ -134,20 +134,20 @@ fn unopenable_file_of_another_user_stays_untouched() {
         permit(scene.home.path(), 0o755);
         let before = scene.everything();
         let mut other = Participant::start();
-        assert_eq!(other.tell("become-user 65534"), "done");
+        assert_eq!(other.request("become-user 65534"), "done");
         let path = scene.lock.path().display();
         let denied = format!("failed, cannot open {path}");
         assert_eq!(other.try_acquire(scene.lock.path()), "failed, Open, PermissionDenied");
         for order in ["status", "clear"] {
-            let said = other.tell(&format!("{order} {path}"));
+            let said = other.request(&format!("{order} {path}"));
             assert_eq!(said, denied, "{order}");
         }
         assert_eq!(
-            other.tell(&format!("acquire-within 20 {path}")),
+            other.request(&format!("acquire-within 20 {path}")),
             "failed, Open, PermissionDenied"
         );
         assert_eq!(scene.everything(), before);
-        // Its owner takes it for what it is.
+        // Its owner can reclaim it.
         assert!(scene.lock.try_acquire().expect("dead").recovered_from().is_some());
     }
 }
@@ -156,7 +156,7 @@ fn unopenable_file_of_another_user_stays_untouched() {
 fn linked_or_world_writable_directory_excludes() {
     let scene = Scene::new();
     fs::set_permissions(scene.dir.path(), Permissions::from_mode(0o777)).expect("permits");
-    let link = scene.beside("link");
+    let link = scene.sibling("link");
     symlink(scene.dir.path(), &link).expect("links");
     let by_link = LockDir::at(&link).port(5338).expect("a port");
     let mut holder = Participant::holding(by_link.path());
@@ -168,11 +168,11 @@ fn linked_or_world_writable_directory_excludes() {
     holder.kill();
     assert!(scene.lock.try_acquire().expect("dead").recovered_from().is_some());
     assert!(link.is_symlink());
-    assert_eq!(fs::metadata(scene.dir.path()).expect("stands").mode() & 0o777, 0o777);
+    assert_eq!(fs::metadata(scene.dir.path()).expect("exists").mode() & 0o777, 0o777);
 
-    // One that leads nowhere is not made to lead anywhere.
+    // The target of a dangling link is not created.
     fs::remove_file(&link).expect("removes");
-    symlink(scene.beside("nowhere"), &link).expect("links");
+    symlink(scene.sibling("nowhere"), &link).expect("links");
     let before = scene.everything();
     let error = by_link.try_acquire().expect_err("no directory");
     let words = format!("cannot create a lock file in the directory {}", link.display());
@@ -197,11 +197,11 @@ fn odd_paths_lock_and_nul_is_an_error() {
             let said = error.expect("it cannot be a file").to_string();
             assert!(said.starts_with("cannot "), "{said}");
         }
-        let BadPlace(reason) = BadPlace::of(&scene.dir, name);
+        let BadName(reason) = BadName::of(&scene.dir, name);
         assert!(reason.contains("cannot be a lock's name"), "{reason}");
     }
     for name in ["/", "..", "../x", "a/b", "a\0b", "a\nb", ""] {
-        let BadPlace(reason) = BadPlace::of(&scene.dir, name);
+        let BadName(reason) = BadName::of(&scene.dir, name);
         let raw = |c: char| c.is_control();
         assert!(reason.contains("cannot be a lock's name") && !reason.contains(raw), "{reason:?}");
         let app = LockDir::home(name).expect_err("no plain name").to_string();
@@ -210,9 +210,9 @@ fn odd_paths_lock_and_nul_is_an_error() {
     assert!(fs::read_dir(scene.dir.path()).expect("reads").next().is_none());
 }
 
-struct BadPlace(String);
+struct BadName(String);
 
-impl BadPlace {
+impl BadName {
     fn of(dir: &LockDir, name: &str) -> Self {
         Self(dir.name(name).expect_err("no plain name").to_string())
     }

@@ -1,4 +1,4 @@
-//! What is in the record.
+//! Hostile records.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,9 +10,9 @@ use portlock::{Status, UnknownReason};
 use super::{COMMANDS, HANG, HUNG, OPERATIONS, Outcome, PANICKED, Scene};
 #[cfg(target_os = "linux")]
 use crate::participant::strace_is_there;
-use crate::participant::{NOBODY, Participant, must_return, old_record};
+use crate::participant::{DEAD_PID, Participant, must_return, old_record};
 
-/// Where the kernel's locks are not all listed, a query does not know that one is stale.
+/// Where not all kernel locks are listed, a query cannot report a file as stale.
 fn is_stale(status: &Status) -> bool {
     matches!(
         status,
@@ -20,13 +20,13 @@ fn is_stale(status: &Status) -> bool {
     )
 }
 
-/// A record, and the pid that it names if that process lives, or may: then it is refused.
+/// A record, and the pid that it names if that process may be alive, so that an acquire is refused.
 struct Record {
     bytes: Vec<u8>,
     live: Option<u32>,
-    /// Nothing tells whether it lives.
+    /// Whether it lives cannot be checked.
     is_elsewhere: bool,
-    /// It is too long for a record.
+    /// Too long for a record.
     is_foreign: bool,
 }
 
@@ -40,12 +40,12 @@ fn records(victim: u32) -> Vec<Record> {
     let live = |text: String| record(text.as_bytes(), Some(victim));
     let dead = |bytes: &[u8]| record(bytes, None);
     let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
-    // Without one it is of the old format.
+    // Without one it is a record in the old format.
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let boot = boot.trim();
     let evil = r"\u001b]0;evil\u0007\u001b[31mred\r\n\u009b2J\u202eend";
     let mut records = vec![
-        // Escape sequences: of another container, of a live one and of a dead one.
+        // Escape sequences: from another container, and of a live and a dead process.
         Record {
             is_elsewhere: true,
             ..live(format!(
@@ -53,13 +53,13 @@ fn records(victim: u32) -> Vec<Record> {
             ))
         },
         live(format!(r#"{{"pid":{victim},"command":"{evil}","startedAt":"{evil}"}}"#)),
-        dead(format!(r#"{{"pid":{NOBODY},"command":"{evil}","startedAt":"{evil}"}}"#).as_bytes()),
-        dead(format!("{{\"pid\":{NOBODY},\"command\":\"\u{1b}[2J\"}}").as_bytes()),
+        dead(format!(r#"{{"pid":{DEAD_PID},"command":"{evil}","startedAt":"{evil}"}}"#).as_bytes()),
+        dead(format!("{{\"pid\":{DEAD_PID},\"command\":\"\u{1b}[2J\"}}").as_bytes()),
         // The last of two keys counts, as it does for JSON.parse.
-        live(format!(r#"{{"pid":{NOBODY},"pid":{victim}}}"#)),
-        dead(format!(r#"{{"pid":{victim},"pid":{NOBODY}}}"#).as_bytes()),
+        live(format!(r#"{{"pid":{DEAD_PID},"pid":{victim}}}"#)),
+        dead(format!(r#"{{"pid":{victim},"pid":{DEAD_PID}}}"#).as_bytes()),
         dead(format!(r#"{{"pid":{victim},"pid":0}}"#).as_bytes()),
-        // Huge numbers and wrong kinds beside a good pid.
+        // Huge numbers and wrong types next to a valid pid.
         live(format!(
             r#"{{"pid":{victim},"port":1e9,"processStart":18446744073709551616,"pidNamespace":-1}}"#
         )),
@@ -67,7 +67,7 @@ fn records(victim: u32) -> Vec<Record> {
         live(format!(r#"{{"pid":{victim},"startedAt":"+999999-01-01T00:00:00Z"}}"#)),
         live(format!(r#"{{"pid":{victim},"more":{}}}"#, deep(100))),
         live(format!("{{\"pid\":{victim}}}{}", " ".repeat(3000))),
-        // No records.
+        // Invalid records.
         dead(format!(r#"{{"pid":{victim},"more":{}}}"#, deep(1000)).as_bytes()),
         dead("[".repeat(4096).as_bytes()),
         dead("[".repeat(1_000_000).as_bytes()),
@@ -79,7 +79,7 @@ fn records(victim: u32) -> Vec<Record> {
         dead(&[0; 4096]),
         dead(&[0xff; 100]),
     ];
-    // Pids that are none: groups, everybody, and what a narrower number would make the victim's.
+    // Invalid pids: groups, all processes, and numbers that truncate to the victim's.
     for pid in [
         "0".to_owned(),
         "-1".to_owned(),
@@ -100,7 +100,7 @@ fn records(victim: u32) -> Vec<Record> {
     ] {
         records.push(dead(format!("{{\"pid\":{pid},\"port\":5338}}").as_bytes()));
     }
-    // Pids that there are: the first of all, and the highest that can be.
+    // Valid pids: the first, and the highest possible.
     records.push(record(old_record(1, SystemTime::now()).as_bytes(), Some(1)));
     records.push(dead(b"{\"pid\":2147483647}"));
     records
@@ -110,7 +110,7 @@ fn records(victim: u32) -> Vec<Record> {
 fn every_operation_agrees_on_every_hostile_record() {
     let mut victim = Participant::start();
     let scene = Scene::new();
-    let others = scene.beside("locks").join("kept.txt");
+    let others = scene.sibling("locks").join("kept.txt");
     fs::write(&others, "no lock").expect("writes");
     let records = records(victim.pid());
     for Record { bytes, live, is_elsewhere, is_foreign } in &records {
@@ -122,10 +122,10 @@ fn every_operation_agrees_on_every_hostile_record() {
             let outcome = scene.operate(operation);
             match (live, outcome) {
                 (None, Outcome::NotALockFile(_)) if *is_foreign => {}
-                (Some(pid), Outcome::Told(Status::Held { holder, .. })) if !is_elsewhere => {
+                (Some(pid), Outcome::Status(Status::Held { holder, .. })) if !is_elsewhere => {
                     assert_eq!(holder.map(|holder| holder.pid), Some(*pid), "{operation}: {shown}");
                 }
-                (Some(pid), Outcome::Told(Status::Unknown { holder, reason, .. }))
+                (Some(pid), Outcome::Status(Status::Unknown { holder, reason, .. }))
                     if *is_elsewhere && reason == UnknownReason::NoSharedLock =>
                 {
                     assert_eq!(holder.map(|holder| holder.pid), Some(*pid), "{operation}: {shown}");
@@ -135,7 +135,7 @@ fn every_operation_agrees_on_every_hostile_record() {
                     assert!(!said.contains(is_raw), "{said:?}");
                 }
                 (Some(_), Outcome::Done(None)) if operation == "sweep" => {}
-                (None, Outcome::Told(status)) => {
+                (None, Outcome::Status(status)) => {
                     assert!(is_stale(&status), "{operation}, {shown}: {status:?}");
                     assert!(!status.describe(&scene.lock).contains(is_raw), "{status:?}");
                 }
@@ -146,29 +146,32 @@ fn every_operation_agrees_on_every_hostile_record() {
             if live.is_some() || is_query || *is_foreign {
                 assert_eq!(scene.everything(), before, "{operation}: {shown}");
             } else {
-                assert!(!fs::exists(scene.lock.path()).expect("looks"), "{operation}: {shown}");
+                assert!(
+                    !fs::exists(scene.lock.path()).expect("it can be checked"),
+                    "{operation}: {shown}"
+                );
             }
         }
         assert!(began.elapsed() < HANG, "{shown}");
     }
-    assert_eq!(fs::read(&others).expect("stands"), b"no lock");
-    assert_eq!(victim.tell("pid"), victim.pid().to_string(), "it lives");
+    assert_eq!(fs::read(&others).expect("exists"), b"no lock");
+    assert_eq!(victim.request("pid"), victim.pid().to_string(), "it is alive");
     println!("{} records, 7 operations each", records.len());
 }
 
-/// The subcommands too, under the eyes of strace: of all signals only 0 is ever sent, to a process.
+/// The same for the subcommands. By strace, the only signal sent is 0, to a single process.
 #[test]
 #[cfg(target_os = "linux")]
 fn subcommands_send_no_signals_and_escape_records() {
     let mut victim = Participant::start();
     let scene = Scene::new();
     let traced = strace_is_there("the signals of the subcommands");
-    let (saved, trace) = (scene.beside("saved"), scene.beside("trace"));
+    let (saved, trace) = (scene.sibling("saved"), scene.sibling("trace"));
     let script: String = COMMANDS
         .iter()
         .map(|words| format!("cp -p saved \"$FILE\"; timeout 20 \"$PORTLOCK\" {words}; echo =$?\n"))
         .collect();
-    let (mut asked, mut codes) = (0, BTreeMap::new());
+    let (mut probes, mut codes) = (0, BTreeMap::new());
     let records = records(victim.pid());
     for Record { bytes, live, .. } in &records {
         scene.plant(bytes);
@@ -201,13 +204,13 @@ fn subcommands_send_no_signals_and_escape_records() {
                 call.trim_start().strip_prefix("kill(").and_then(|call| call.split_once(", 0)"));
             let pid: i32 = pid.and_then(|(pid, _)| pid.parse().ok()).unwrap_or(0);
             assert!(pid > 0, "{shown}: {line}");
-            asked += 1;
+            probes += 1;
         }
     }
-    assert!(asked > 0 || !traced, "the control: the probes are seen");
-    assert_eq!(victim.tell("pid"), victim.pid().to_string(), "it lives");
+    assert!(probes > 0 || !traced, "the control: the probes are traced");
+    assert_eq!(victim.request("pid"), victim.pid().to_string(), "it is alive");
     println!(
-        "{} records, {asked} probes; whether it lives, exit status, times: {codes:?}",
+        "{} records, {probes} probes; whether it lives, exit status, times: {codes:?}",
         records.len()
     );
 }

@@ -14,9 +14,9 @@ use crate::sys::cancel::Cancellation;
 use crate::sys::windows::request::Waited;
 use crate::sys::windows::values::wide;
 
-#[path = "../../../../tests/loud/mod.rs"]
-mod loud;
-use loud::not_checked;
+#[path = "../../../../tests/skip_report/mod.rs"]
+mod skip_report;
+use skip_report::not_checked;
 
 fn in_a_new_directory() -> (tempfile::TempDir, LockFile) {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! The process that is struck: it carries out orders, in a forked child for each case.
+//! The process whose calls fail: it carries out orders, in a forked child for each case.
 
 use std::error::Error;
 use std::io;
@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use portlock::{Guard, Holder, Lock, LockDir, ReleaseError, Status};
 
-pub(super) const ROLE: &str = "PORTLOCK_TEST_STRUCK";
+pub(super) const ROLE: &str = "PORTLOCK_TEST_INJECTION_TARGET";
 pub(super) const ANSWER: &str = "answer: ";
 
-/// Of a void call, as strace shows it: no descriptor, no process, no flags, no address.
+/// Arguments of void calls in strace's output: no descriptor, process, flags, address.
 pub(super) const VOID: &str = "-1";
 pub(super) const VOID_KILL: &str = "2147483647, 0";
 pub(super) const VOID_FLAGS: &str = "|0xfff7f7ff";
 pub(super) const VOID_ADDRESS: &str = "0xffffffffffffffff";
 
 #[test]
-pub(super) fn process_is_struck_while_following_orders() {
+pub(super) fn target_follows_orders_while_calls_fail() {
     if std::env::var_os(ROLE).is_none() {
         return;
     }
@@ -136,10 +136,10 @@ fn cleared(attempt: Result<Option<portlock::Reclaimed>, portlock::AcquireError>)
 
 fn state(status: &Status) -> String {
     match status {
-        Status::Free => "stands: free",
-        Status::Held { .. } => "stands: held",
-        Status::Stale { .. } => "stands: stale",
-        _ => "stands: unknown",
+        Status::Free => "status: free",
+        Status::Held { .. } => "status: held",
+        Status::Stale { .. } => "status: stale",
+        _ => "status: unknown",
     }
     .to_owned()
 }
@@ -158,7 +158,7 @@ fn failed(error: &dyn Error) -> String {
     format!("failed\t{}\t{error}", code.unwrap_or_default())
 }
 
-/// Makes so many calls of this name that do nothing.
+/// Makes `times` void calls of this name.
 fn burn(name: &str, times: usize) {
     let number = match name {
         "none" => return,
@@ -191,8 +191,7 @@ fn burn(name: &str, times: usize) {
         other => panic!("no void call is known: {other}"),
     };
     for _ in 0..times {
-        // SAFETY: no descriptor, address or process has this number, and signal 0 sends nothing,
-        // so the call does nothing.
+        // SAFETY: no descriptor, address or process has this number; signal 0 sends no signal.
         unsafe {
             if number == libc::SYS_kill {
                 libc::syscall(number, i64::from(i32::MAX), 0);
@@ -203,7 +202,7 @@ fn burn(name: &str, times: usize) {
     }
 }
 
-/// No descriptor from this number on is given out.
+/// Allows only descriptors below this number.
 fn limit_descriptors(number: u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls get a valid pointer.
@@ -215,7 +214,7 @@ fn limit_descriptors(number: u64) {
     assert_eq!(limited, 0, "{}", io::Error::last_os_error());
 }
 
-/// The orders come, and the answers go, by calls that the library does not make.
+/// Orders and answers use calls that the library does not make.
 fn next_order() -> Option<String> {
     let mut line = Vec::new();
     loop {

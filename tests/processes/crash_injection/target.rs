@@ -1,5 +1,5 @@
-//! The child that is struck: it drives the shipped machines over the shipped adapter, and before
-//! and after each call it says where it is and waits for an order.
+//! The target of an injection: it drives the shipped machines over the shipped adapter, and before
+//! and after each call it reports the site and waits for an order.
 
 use std::fs::File;
 use std::io::{BufRead, Write};
@@ -13,33 +13,33 @@ use portlock::protocol::{
 
 use crate::participant::{answer, ending, outcome, set_byte_lock};
 
-const ROLE: &str = "PORTLOCK_TEST_STRUCK";
+const ROLE: &str = "PORTLOCK_TEST_INJECTION_TARGET";
 
-/// This test binary as a child to be struck.
+/// This test binary as a target.
 pub(super) fn command() -> Command {
     let mut command = Command::new(std::env::current_exe().expect("the test binary has a path"));
-    let entry = concat!("kills::struck::", "a_child_says_where_it_is_and_waits");
+    let entry = concat!("crash_injection::target::", "target_reports_each_site_and_waits");
     command.args([entry, "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, "1");
     command
 }
 
 #[test]
-fn a_child_says_where_it_is_and_waits() {
+fn target_reports_each_site_and_waits() {
     if std::env::var_os(ROLE).is_some() {
         Child::play();
         return;
     }
     let place = crate::participant::Place::new();
-    let witness = place.beside("witness");
+    let witness = place.sibling("witness");
     File::create_new(&witness).expect("the witness");
     let mut child = crate::participant::Participant::start_as(command());
     let setting = format!("set No {} {}", witness.display(), place.path().display());
-    assert_eq!(child.tell(&setting), "set");
-    assert_eq!(child.tell("acquire 0"), "before Creating create");
+    assert_eq!(child.request(&setting), "set");
+    assert_eq!(child.request("acquire 0"), "before Creating create");
     assert!(!place.path().exists());
-    assert_eq!(child.tell("go"), "after Creating create");
+    assert_eq!(child.request("go"), "after Creating create");
     assert!(place.path().exists());
-    assert_eq!(child.tell("go"), "before LockingCreated lock");
+    assert_eq!(child.request("go"), "before LockingCreated lock");
 }
 
 struct Child {
@@ -50,7 +50,7 @@ struct Child {
 }
 
 impl Child {
-    /// Carries out orders until there are no more.
+    /// Carries out orders until its input ends.
     fn play() {
         let mut child =
             Self { wrong: String::new(), faults: Vec::new(), path: PathBuf::new(), witness: None };
@@ -116,7 +116,7 @@ impl Child {
         }
     }
 
-    /// Listens so many times, and tries again as often as that takes.
+    /// Listens up to `waits` times, and retries in between.
     fn acquire<F: FileSystem>(&self, mut waits: u32, fs: &mut Announced<F>) -> String {
         if self.wrong == "Naive" {
             return match naively(fs) {
@@ -154,7 +154,7 @@ impl Child {
     }
 
     fn release<F: FileSystem>(&self, fs: &mut Announced<F>) -> String {
-        // Between an acquire and its release no call is made.
+        // No call is made between an acquire and its release.
         fs.at(&"Held");
         fs.site("while", "hold");
         let witness = self.witness.as_ref().expect("it was set");
@@ -221,7 +221,7 @@ fn query<F: FileSystem>(fs: &mut Announced<F>) -> String {
     }
 }
 
-/// The control: create, write; or read, probe, unlink by name, and create once more.
+/// The control: create and write; or read, probe, unlink by name, and create again.
 fn naively<F: FileSystem>(fs: &mut Announced<F>) -> bool {
     fs.at(&"Naive");
     for _ in 0..2 {
@@ -249,13 +249,13 @@ struct Announced<F> {
     /// The machine's state.
     state: String,
     silent: bool,
-    /// The calls that are not made, and fail, once each.
+    /// The calls that fail without being made, once each.
     faults: Vec<String>,
     wrong: String,
 }
 
 impl<F: FileSystem> Announced<F> {
-    /// Names the state that the next call is made in: the first word of it.
+    /// Sets the state of the next call, by the first word of its name.
     fn at(&mut self, state: &impl std::fmt::Debug) {
         let whole = format!("{state:?}");
         let word = whole.trim_matches('"').split(['(', ' ']).next();
@@ -269,7 +269,7 @@ impl<F: FileSystem> Announced<F> {
         reply
     }
 
-    /// The reply `failed`, if this call is one of the faults.
+    /// Replies `failed` if this call is one of the faults.
     fn or_fail<R>(&mut self, name: &str, failed: R, call: impl FnOnce(&mut F) -> R) -> R {
         self.call(name, |this| match this.faults.iter().position(|fault| fault == name) {
             Some(fault) => {
@@ -301,7 +301,7 @@ impl<F: FileSystem> Announced<F> {
                     let thread = std::thread::spawn(|| std::process::exit(0));
                     thread.join().expect("never returns");
                 }
-                // The file is closed on the way, and the process ends.
+                // Unwinding closes the file.
                 "end panic" => {
                     std::panic::set_hook(Box::new(|_| {}));
                     panic!("as ordered");
@@ -312,7 +312,7 @@ impl<F: FileSystem> Announced<F> {
         }
     }
 
-    /// Another thread of this process tries to acquire, and releases what it got.
+    /// Another thread of this process tries to acquire, and releases.
     fn in_another_thread(&self) -> String {
         let lock = portlock::Lock::at(&self.path);
         let thread = std::thread::spawn(move || {
@@ -401,11 +401,11 @@ fn next_order() -> Option<String> {
     (read > 0).then(|| line.trim_end().to_owned())
 }
 
-/// As if another thread forked: the child has the files, and not this thread's work. It lives until
-/// nobody gives orders.
+/// As if another thread forked: the child has the files, and not this thread. It lives until the
+/// input ends.
 fn fork() {
     std::io::stdout().flush().expect("the test listens");
-    // SAFETY: the child makes calls that are safe after a fork, and ends.
+    // SAFETY: the child only makes calls that are safe after a fork.
     unsafe {
         if libc::fork() == 0 {
             let mut byte = 0_u8;

@@ -1,4 +1,4 @@
-//! A process of a storm: it contends when the board says so, and answers there.
+//! A process of a run: it contends when the board orders it, and answers there.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,18 +8,18 @@ use std::time::Instant;
 use portlock::{AcquireError, Guard, Lock, Refusal, UnknownReason};
 
 use super::board::{Answer, Board, Order, Slot};
-use super::storm::BOARD;
+use super::run::BOARD;
 use super::{HOLD, Protocol};
 use crate::naive::{self, Attempt};
 use crate::participant::ending;
 
-pub(super) const NUMBER: &str = "PORTLOCK_TEST_STORM_NUMBER";
-pub(super) const LOCK_PATH: &str = "PORTLOCK_TEST_STORM_LOCK";
+pub(super) const NUMBER: &str = "PORTLOCK_TEST_STRESS_NUMBER";
+pub(super) const LOCK_PATH: &str = "PORTLOCK_TEST_STRESS_LOCK";
 pub(super) const WITNESS: &str = "witness";
 
-/// Contends until it is told to end. Does not return.
+/// Contends until the order to end.
 pub(super) fn contend() -> ! {
-    let text = |name| std::env::var(name).expect("set by the storm");
+    let text = |name| std::env::var(name).expect("set by the run");
     let board_path = PathBuf::from(text(BOARD));
     let board = Board::open(&board_path);
     let number: usize = text(NUMBER).parse().expect("a number");
@@ -51,17 +51,17 @@ pub(super) fn contend() -> ! {
     std::process::exit(0);
 }
 
-/// Deals the contenders out over the processors that they may use: else the scheduler may leave all
-/// of them on one, beside the storm on another, and they come one after the other.
+/// Spreads the contenders over the allowed processors. Otherwise the scheduler may leave all of
+/// them on one, and they run one after the other.
 #[cfg(target_os = "linux")]
 fn keep_to_a_processor(number: usize) {
     let size = size_of::<libc::cpu_set_t>();
-    // SAFETY: a set of bits, of which all zero is the empty one.
+    // SAFETY: a bit set; all zero is the empty set.
     let (mut allowed, mut one): (libc::cpu_set_t, libc::cpu_set_t) = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a set of that size. 0 means ourselves.
+    // SAFETY: the pointer is to a set of that size. 0 is this process.
     assert_eq!(unsafe { libc::sched_getaffinity(0, size, &raw mut allowed) }, 0);
     let bits = 8 * size;
-    // SAFETY: the number is below that of the bits.
+    // SAFETY: the number is below the number of bits.
     let processors = (0..bits).filter(|&bit| unsafe { libc::CPU_ISSET(bit, &allowed) });
     let processors: Vec<usize> = processors.collect();
     // SAFETY: as above.
@@ -70,10 +70,10 @@ fn keep_to_a_processor(number: usize) {
     assert_eq!(unsafe { libc::sched_setaffinity(0, size, &raw const one) }, 0);
 }
 
-/// How often a contender looks before it lets another one have its processor.
-const LOOKS: u32 = 100;
+/// How often a contender polls before it yields its processor.
+const POLLS: u32 = 100;
 
-/// The storm may have gone.
+/// Exits if the test process has ended.
 fn wait_for(word: &AtomicU32, round: u32) {
     use std::os::unix::process::parent_id;
     let parent = parent_id();
@@ -81,8 +81,8 @@ fn wait_for(word: &AtomicU32, round: u32) {
         if parent_id() != parent {
             std::process::exit(1);
         }
-        // Long enough that one on each processor is at its look when the word changes.
-        for _ in 0..LOOKS {
+        // Long enough that one contender on each processor is polling when the word changes.
+        for _ in 0..POLLS {
             if word.load(SeqCst) == round {
                 return;
             }
@@ -129,12 +129,12 @@ fn naively(path: &Path, between: impl Fn()) -> Result<Option<Guard>, Answer> {
     }
 }
 
-/// Anything but a refusal ends the contender, and the storm with it.
+/// Any error other than a refusal ends the contender, which fails the run.
 fn refusal(error: &AcquireError) -> Answer {
     let held = error.held().unwrap_or_else(|| panic!("{error}"));
     match held.reason {
         Refusal::Holder => Answer::Refused(held.holder.as_ref().expect("a record").pid),
-        // The winner may have lost its processor for longer than the other tries.
+        // The winner may be descheduled for longer than the contender tries.
         Refusal::Unknown(
             UnknownReason::BeingCreated | UnknownReason::Contended | UnknownReason::HolderExited,
         ) => Answer::Unknown,
@@ -144,7 +144,7 @@ fn refusal(error: &AcquireError) -> Answer {
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
-        // While the lock is held still.
+        // While the lock is still held.
         self.witnessed.give_back();
         match self.guard.take() {
             Some(guard) => assert_eq!(ending(&guard.release()), "released"),
@@ -154,18 +154,18 @@ impl Drop for Hold<'_> {
 }
 
 fn churn(protocol: Protocol, lock: &Lock, witness: &Witness, slot: &Slot) {
-    let (mut held, mut told_whom, mut not_told) = (0, 0, 0);
+    let (mut held, mut refused_named, mut refused_unnamed) = (0, 0, 0);
     while witness.board.holds_left.load(SeqCst) > 0 {
         let (answer, hold) = attempt(protocol, lock, witness);
         match answer {
-            Answer::Refused(_) => told_whom += 1,
-            Answer::Unknown => not_told += 1,
+            Answer::Refused(_) => refused_named += 1,
+            Answer::Unknown => refused_unnamed += 1,
             Answer::Held => {
                 held += 1;
                 let less = |left: u32| left.checked_sub(1);
-                // None are left where others were quicker.
+                // Other contenders may have used up the rest.
                 let _ = witness.board.holds_left.fetch_update(SeqCst, SeqCst, less);
-                // Not asleep: others need not find the processor free.
+                // Not asleep, so that the processor stays busy.
                 let began = Instant::now();
                 while began.elapsed() < HOLD {
                     std::hint::spin_loop();
@@ -175,11 +175,11 @@ fn churn(protocol: Protocol, lock: &Lock, witness: &Witness, slot: &Slot) {
         drop(hold);
     }
     slot.held.store(held, SeqCst);
-    slot.told_whom.store(told_whom, SeqCst);
-    slot.not_told.store(not_told, SeqCst);
+    slot.refused_named.store(refused_named, SeqCst);
+    slot.refused_unnamed.store(refused_unnamed, SeqCst);
 }
 
-/// A file elsewhere: `O_EXCL` gives it to one at a time.
+/// A file elsewhere: `O_EXCL` lets one process create it.
 struct Witness {
     path: PathBuf,
     board: &'static Board,
@@ -187,7 +187,7 @@ struct Witness {
 
 struct Witnessed<'a> {
     witness: &'a Witness,
-    /// Whether it was ours to create, and so is ours to remove.
+    /// Whether this process created it, and so removes it.
     ours: bool,
 }
 
@@ -204,7 +204,7 @@ impl Witness {
 impl Witnessed<'_> {
     fn give_back(&self) {
         if self.ours {
-            fs::remove_file(&self.witness.path).expect("nobody else removes it");
+            fs::remove_file(&self.witness.path).expect("no other process removes it");
         }
     }
 }

@@ -1,40 +1,41 @@
-//! Barrier storms: many processes start an acquire at one instant, hundreds of times in each cell.
+//! Barrier stress: many processes start an acquire at the same instant, hundreds of times in each
+//! cell.
 //!
-//! The gate does a thousand. A hundred thousand, with the table:
+//! The gate runs 1,000 trials. 100,000 trials, with the table:
 //!
 //! ```text
-//! PORTLOCK_STORM_TRIALS=100000 cargo test --release --test processes storms -- --nocapture
+//! PORTLOCK_STRESS_TRIALS=100000 cargo test --release --test processes stress -- --nocapture
 //! ```
 //!
-//! The witness is a file elsewhere that each holder creates exclusively, and nothing of this
-//! crate. The same storm over the naive protocol must fail: `naive.rs`.
+//! The witness is a file elsewhere that each holder creates exclusively, without this crate. The
+//! same run over the naive protocol must fail: `naive.rs`.
 //!
-//! The processes wait for each trial at a word in shared memory, and give up their processor while
-//! they do. A trial has three barriers: all are ready; all have their answer, and nobody has
-//! released; all have released, and the directory is looked at.
+//! The processes wait for each trial at a word in shared memory, and yield their processor
+//! while waiting. A trial has three barriers: all are ready; all have their answer and none has
+//! released; all have released, and the directory is inspected.
 
 mod board;
 mod contender;
-mod storm;
+mod run;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use crate::participant::{NOBODY, old_record};
+use crate::participant::{DEAD_PID, old_record, set_modified};
 use contender::contend;
-use storm::{BOARD, Storm};
+use run::{BOARD, StressRun};
 
-/// Trials in each cell, unless the environment says otherwise: a few seconds on an idle machine.
+/// Default number of trials in each cell: a few seconds on an idle machine.
 const TRIALS: u32 = 100;
 
-/// The control needs no more to fail.
+/// The control fails within these.
 const MOST_CONTROL_TRIALS: u32 = 1_000;
 
 const PROCESSES: [usize; 4] = [2, 4, 8, 16];
 
-/// How long a holder holds in a churn: as in the measurement of the published agent.
+/// The length of a hold in a churn, as in the measurement of the published agent.
 const HOLD: Duration = Duration::from_micros(200);
 
 #[test]
@@ -42,112 +43,116 @@ fn exactly_one_of_simultaneous_processes_holds() {
     if std::env::var_os(BOARD).is_some() {
         contend();
     }
-    let _alone = ONE_STORM.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _alone = ONE_RUN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let trials = trials();
     println!("{HEADING}");
     for processes in PROCESSES {
-        let mut storm = Storm::start(processes);
+        let mut run = StressRun::start(processes);
         for start in [Start::Nothing, Start::Stale, Start::OldEmpty] {
-            let seen = storm.cell(Protocol::Portlock, start, trials);
+            let seen = run.cell(Protocol::Portlock, start, trials);
             println!("{}", seen.row());
-            assert_eq!((seen.two_or_more, seen.nobody, seen.witnessed), (0, 0, 0), "{start:?}");
-            assert_eq!(seen.misnamed, 0, "{start:?}: a refusal names one who does not hold");
+            assert_eq!((seen.two_or_more, seen.unheld, seen.witnessed), (0, 0, 0), "{start:?}");
+            assert_eq!(seen.misnamed, 0, "{start:?}: a refusal names a process that does not hold");
             assert!(seen.named > 0, "{start:?}: no refusal names the holder");
-            assert_eq!(seen.litter, 0, "{start:?}: trials that left something behind");
+            assert_eq!(seen.litter, 0, "{start:?}: trials that left a file");
         }
 
-        let seen = storm.cell(Protocol::Portlock, Start::LiveOldFormat, trials);
+        let seen = run.cell(Protocol::Portlock, Start::LiveOldFormat, trials);
         println!("{}", seen.row());
-        assert_eq!((seen.nobody, seen.witnessed), (trials, 0), "somebody held beside a live agent");
+        assert_eq!(
+            (seen.unheld, seen.witnessed),
+            (trials, 0),
+            "a contender held next to a live agent"
+        );
         assert_eq!(seen.named, trials * processes as u32, "each refusal names the agent");
 
-        // Each takes all its tries, about 30 ms: its creator may be at work.
+        // Each contender uses all its tries, about 30 ms, because the creator may be active.
         let few = trials.div_ceil(50);
-        let seen = storm.cell(Protocol::Portlock, Start::YoungEmpty, few);
+        let seen = run.cell(Protocol::Portlock, Start::YoungEmpty, few);
         println!("{}", seen.row());
-        assert_eq!((seen.nobody, seen.witnessed), (few, 0), "a new file was taken");
-        assert_eq!(seen.unnamed, few * processes as u32, "nobody can be named");
+        assert_eq!((seen.unheld, seen.witnessed), (few, 0), "a new file was taken");
+        assert_eq!(seen.unnamed, few * processes as u32, "no process can be named");
 
-        let seen = storm.churn(Protocol::Portlock, trials);
+        let seen = run.churn(Protocol::Portlock, trials);
         println!("{}", seen.row());
         assert_eq!((seen.witnessed, seen.litter), (0, 0), "churn");
         assert!(seen.holds >= trials);
-        storm.end();
+        run.end();
     }
 }
 
-/// The control: the witness sees what is wrong with the protocol that this crate replaces.
+/// The control: the witness detects the violations of the protocol that this crate replaces.
 #[test]
 fn naive_protocol_fails_under_the_same_stress() {
-    let _alone = ONE_STORM.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _alone = ONE_RUN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let trials = trials().min(MOST_CONTROL_TRIALS);
     println!("{HEADING}");
     let mut violations = 0;
     for processes in PROCESSES {
-        let mut storm = Storm::start(processes);
+        let mut run = StressRun::start(processes);
         for start in [Start::Nothing, Start::Stale, Start::OldEmpty] {
-            let seen = storm.cell(Protocol::Naive, start, trials);
+            let seen = run.cell(Protocol::Naive, start, trials);
             println!("{}", seen.row());
             violations += seen.two_or_more;
         }
-        let seen = storm.cell(Protocol::Naive, Start::LiveOldFormat, trials.div_ceil(10));
+        let seen = run.cell(Protocol::Naive, Start::LiveOldFormat, trials.div_ceil(10));
         println!("{}", seen.row());
-        assert_eq!(seen.nobody, seen.trials, "it does refuse beside a live one");
-        let seen = storm.churn(Protocol::Naive, trials);
+        assert_eq!(seen.unheld, seen.trials, "it refuses next to a live agent");
+        let seen = run.churn(Protocol::Naive, trials);
         println!("{}", seen.row());
         violations += seen.witnessed;
 
-        let seen = storm.cell(Protocol::NaiveForced, Start::Stale, trials.div_ceil(10));
+        let seen = run.cell(Protocol::NaiveForced, Start::Stale, trials.div_ceil(10));
         println!("{}", seen.row());
         assert!(seen.two_or_more > 0, "{processes} processes, and the control did not fail");
         assert!(seen.witnessed > 0, "the witness saw nothing");
-        storm.end();
+        run.end();
     }
     println!("two or more holders, unforced: {violations}");
 }
 
-/// Two storms at once would be half a storm each.
-static ONE_STORM: Mutex<()> = Mutex::new(());
+/// Two concurrent runs would share the processors, which weakens both.
+static ONE_RUN: Mutex<()> = Mutex::new(());
 
 fn trials() -> u32 {
-    match std::env::var("PORTLOCK_STORM_TRIALS") {
-        Ok(number) => number.parse().expect("PORTLOCK_STORM_TRIALS is a number"),
+    match std::env::var("PORTLOCK_STRESS_TRIALS") {
+        Ok(number) => number.parse().expect("PORTLOCK_STRESS_TRIALS is a number"),
         Err(_) => TRIALS,
     }
 }
 
-/// What stands at the path when a trial begins.
+/// The file at the path when a trial begins.
 #[derive(Debug, Clone, Copy)]
 enum Start {
     Nothing,
-    /// A dead agent's file of the old format.
+    /// A dead agent's file, in the old format.
     Stale,
-    /// Empty, and from before the grace: its creator has died.
+    /// Empty, and older than the grace period: its creator has died.
     OldEmpty,
     /// Empty, and new: its creator may be about to write.
     YoungEmpty,
-    /// A live agent's file of the old format: the storm's own process.
+    /// A live agent's file, in the old format. The agent is the test process.
     LiveOldFormat,
 }
 
 impl Start {
     fn put(self, path: &Path) {
         let empty = |time| {
-            let file = File::create(path).expect("an empty file");
-            file.set_modified(time).expect("its time is set");
+            fs::write(path, "").expect("an empty file");
+            set_modified(path, time);
         };
         let record = |pid| fs::write(path, old_record(pid, SystemTime::now())).expect("a record");
         match self {
             Self::Nothing => {}
-            Self::Stale => record(NOBODY),
+            Self::Stale => record(DEAD_PID),
             Self::OldEmpty => empty(SystemTime::UNIX_EPOCH),
-            // Ahead, so that it stays young even if the machine stalls for three seconds.
+            // In the future, so that it stays young even if the machine stalls for three seconds.
             Self::YoungEmpty => empty(SystemTime::now() + Duration::from_secs(1)),
             Self::LiveOldFormat => record(std::process::id()),
         }
     }
 
-    /// Whom a refusal must name that is not by a contender.
+    /// The process other than a contender that a refusal must name.
     fn owner(self) -> Option<u32> {
         matches!(self, Self::LiveOldFormat).then(std::process::id)
     }
@@ -168,7 +173,7 @@ impl Start {
 enum Protocol {
     Portlock,
     Naive,
-    /// It waits between its probe and its unlink, so that one reclaim follows on the other.
+    /// Waits between its probe and its unlink, which forces a double reclaim.
     NaiveForced,
 }
 
@@ -185,10 +190,10 @@ impl Protocol {
 }
 
 const HEADING: &str = "\
-| protocol | processes | start | trials | two or more hold | nobody holds | the witness saw two \
+| protocol | processes | start | trials | two or more hold | none holds | the witness saw two \
 | refusals by name | refusals, unknown | seconds |";
 
-/// What a cell has shown.
+/// The result of a cell.
 #[derive(Default)]
 struct Seen {
     protocol: &'static str,
@@ -196,13 +201,13 @@ struct Seen {
     start: &'static str,
     trials: u32,
     churn: bool,
-    /// Trials in which two or more said that they hold, before any of them had released.
+    /// Trials in which two or more reported that they hold, before any of them had released.
     two_or_more: u32,
-    nobody: u32,
-    /// How often a holder found that somebody else held, by the witness.
+    unheld: u32,
+    /// How often the witness showed a holder another one.
     witnessed: u32,
     holds: u32,
-    /// Refusals that name the holder; that say it is not known; that name somebody else.
+    /// Refusals that name the holder, that report it as unknown, that name another process.
     named: u32,
     unnamed: u32,
     misnamed: u32,
@@ -213,7 +218,7 @@ struct Seen {
 
 impl Seen {
     fn row(&self) -> String {
-        // A churn has no trials to be counted by: only the witness.
+        // A churn has no trials to count by, only the witness.
         let by_trial = |count: u32| match self.churn {
             true => "-".to_owned(),
             false => count.to_string(),
@@ -225,7 +230,7 @@ impl Seen {
             self.start,
             self.trials,
             by_trial(self.two_or_more),
-            by_trial(self.nobody),
+            by_trial(self.unheld),
             self.witnessed,
             self.named,
             self.unnamed,

@@ -1,22 +1,22 @@
-//! The library itself, struck at each system call: killed before it, or stopped after it.
+//! Injections into the library itself: killed before each system call, or stopped after it.
 //!
-//! A participant runs under strace, which sends the signal. A run without one records the calls of
-//! each scenario, and each of them is struck in a run of its own; memory, and what reads orders and
-//! writes answers, are not the library's doing. What a process asks about itself once comes before
-//! its create, and is done before the record begins.
+//! A participant runs under strace, which sends the signal. An undisturbed run records the calls of
+//! each scenario, and each gets an injection in its own run. Calls for memory, orders and answers
+//! are not the library's. The queries that a process makes about itself once are made before the
+//! record begins.
 //!
-//! Killed *after* a call is killed before the next one. Stopped after it is not: the call is made,
-//! and then somebody else acts.
+//! A kill *after* a call is the kill before the next one. A stop after a call differs: another
+//! process acts after the call.
 
 use std::collections::BTreeMap;
 use std::fs;
 
 use super::give_back;
-use super::scenarios::Stands;
+use super::scenarios::Initial;
 use super::stage::next_acquire;
 use crate::participant::{
-    Participant, Place, outcome, refused_by, sleeps_in_poll, strace_is_there, stride, struck,
-    this_test_binary, wait_until,
+    Participant, Place, outcome, refused_by, sampled, sleeps_in_poll, strace_is_there, stride,
+    wait_until,
 };
 
 #[test]
@@ -28,15 +28,15 @@ fn kill_before_any_syscall_never_blocks() {
     for (at, scenario) in SCENARIOS.iter().enumerate() {
         let calls = recorded(scenario);
         println!("{}, {} calls:", scenario.name, calls.len());
-        for (number, call) in struck(at, &calls) {
+        for (number, call) in sampled(at, &calls) {
             let new_file = killed(scenario, &calls, number).unwrap_or_else(|violation| {
                 panic!("{}, {}: {violation}", scenario.name, call.text)
             });
             println!("    {}{}", call.text, if new_file { ": empty file made old" } else { "" });
         }
-        all += struck(at, &calls).count();
+        all += sampled(at, &calls).count();
     }
-    println!("{all} calls struck, in {} scenarios", SCENARIOS.len());
+    println!("{all} calls, in {} scenarios", SCENARIOS.len());
     assert!(all * stride() > 100, "the record is empty: {all}");
 }
 
@@ -46,31 +46,31 @@ fn exclusion_survives_a_stop_after_any_syscall() {
         return;
     }
     let (mut all, mut acquired) = (0, 0);
-    // Who is stopped while it waits is continued when nobody has ended the wait.
+    // A waiter is left out: nothing would end its wait after it is resumed.
     for (at, scenario) in SCENARIOS.iter().filter(|one| one.may_be_stopped()).enumerate() {
         let calls = recorded(scenario);
         println!("{}, {} calls:", scenario.name, calls.len());
-        for (number, call) in struck(at, &calls) {
-            let (meanwhile, went_on) = stopped(scenario, &calls, number, "trace=all")
+        for (number, call) in sampled(at, &calls) {
+            let (concurrent, resumed) = stopped(scenario, &calls, number, "trace=all")
                 .unwrap_or_else(|violation| {
                     panic!("{}, {}: {violation}", scenario.name, call.text)
                 });
-            println!("    {}: meanwhile: {meanwhile}; went on: {went_on}", call.text);
-            acquired += usize::from(meanwhile.starts_with("held"));
+            println!("    {}: concurrent: {concurrent}; resumed: {resumed}", call.text);
+            acquired += usize::from(concurrent.starts_with("held"));
         }
-        all += struck(at, &calls).count();
+        all += sampled(at, &calls).count();
     }
-    println!("{all} calls struck; {acquired} times another process acquired in between");
+    println!("{all} calls; {acquired} times another process acquired in between");
     assert!(all * stride() > 90 && acquired * stride() > 10, "{all} calls, {acquired} acquires");
 }
 
-/// The control: strace answers in the kernel's place that the kernel lock is the participant's.
+/// The control: strace reports a successful `flock` to the participant that the kernel never made.
 #[test]
 fn control_without_kernel_lock_exclusion_breaks() {
     if !strace_is_there("a kill at each system call") {
         return;
     }
-    let scenario = SCENARIOS.iter().find(|one| one.stands == Stands::DeadHolder);
+    let scenario = SCENARIOS.iter().find(|one| one.initial == Initial::DeadHolder);
     let scenario = scenario.expect("it is listed");
     let calls = recorded(scenario);
     let first = calls.iter().find(|call| call.name == "flock").expect("it locks");
@@ -82,13 +82,13 @@ fn control_without_kernel_lock_exclusion_breaks() {
             found += 1;
         }
     }
-    assert!(found > 0, "it was not found out");
+    assert!(found > 0, "it was not detected");
 }
 
 struct Scenario {
     pub(super) name: &'static str,
-    pub(super) stands: Stands,
-    /// Each with the path of the lock.
+    pub(super) initial: Initial,
+    /// Each gets the path of the lock.
     orders: &'static [&'static str],
 }
 
@@ -102,34 +102,38 @@ impl Scenario {
     }
 }
 
-// Not a query: it looks at the list of all kernel locks, by as many calls as that is long, and
-// changes nothing.
+// No query: it is read-only, and its number of calls depends on the length of the list of all
+// kernel locks.
 const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "acquire and release", stands: Stands::Nothing, orders: &["try", "release"] },
+    Scenario {
+        name: "acquire and release",
+        initial: Initial::Nothing,
+        orders: &["try", "release"],
+    },
     Scenario {
         name: "acquire, and exit with the lock held",
-        stands: Stands::Nothing,
+        initial: Initial::Nothing,
         orders: &["try", "end exit"],
     },
-    Scenario { name: "reclaim a dead holder's", stands: Stands::DeadHolder, orders: &["try"] },
+    Scenario { name: "reclaim a dead holder's", initial: Initial::DeadHolder, orders: &["try"] },
     Scenario {
-        name: "reclaim a dead one's of the old format",
-        stands: Stands::DeadOfOldFormat,
+        name: "reclaim a dead holder's old record",
+        initial: Initial::DeadOfOldFormat,
         orders: &["try"],
     },
-    Scenario { name: "reclaim an old empty file", stands: Stands::OldEmpty, orders: &["try"] },
-    Scenario { name: "refused by a live holder", stands: Stands::LiveHolder, orders: &["try"] },
-    Scenario { name: "wait for a release", stands: Stands::LiveHolder, orders: &["acquire"] },
-    Scenario { name: "clear a dead holder's", stands: Stands::DeadHolder, orders: &["clear"] },
+    Scenario { name: "reclaim an old empty file", initial: Initial::OldEmpty, orders: &["try"] },
+    Scenario { name: "refused by a live holder", initial: Initial::LiveHolder, orders: &["try"] },
+    Scenario { name: "wait for a release", initial: Initial::LiveHolder, orders: &["acquire"] },
+    Scenario { name: "clear a dead holder's", initial: Initial::DeadHolder, orders: &["clear"] },
 ];
 
-/// A call of the record.
+/// A recorded call.
 #[derive(Debug)]
 struct Call {
     name: String,
-    /// Which one of that name it is, by its thread, from 1.
+    /// Its number among the thread's calls of that name, from 1.
     ordinal: usize,
-    /// How many orders were answered before it.
+    /// The number of orders answered before it.
     order: usize,
     text: String,
 }
@@ -148,12 +152,12 @@ fn recorded(scenario: &Scenario) -> Vec<Call> {
     stage.calls()
 }
 
-/// The error is the promise that was broken; else, whether an empty new file was left.
+/// Returns whether an empty new file was left. The error is the promise that was broken.
 fn killed(scenario: &Scenario, calls: &[Call], number: usize) -> Result<bool, String> {
     let call = &calls[number];
     let inject = format!("inject={}:signal=SIGKILL:when={}", call.name, call.ordinal);
     let mut stage = Stage::set(scenario, &["-e", &inject]);
-    // The last one is answered by its end.
+    // The last order is answered by the participant's end.
     for number in 0..call.order {
         stage.order(number);
         stage.end_the_wait();
@@ -164,19 +168,19 @@ fn killed(scenario: &Scenario, calls: &[Call], number: usize) -> Result<bool, St
     stage.participant.reap();
     let trace = stage.trace();
     assert!(trace.contains("+++ killed by SIGKILL +++"), "{}: it was not killed", call.text);
-    stage.was_struck_at(calls, number);
+    stage.was_injected_at(calls, number);
     let new_file = next_acquire(&stage.place, stage.holder.take(), false)?;
     let is_create = |call: &&Call| call.text.contains("O_CREAT");
     let mut before = calls[..number].iter().rev();
     let last = before.find(|call| is_create(call) || call.name == "write");
     if new_file && !last.as_ref().is_some_and(is_create) {
-        return Err("an empty file was left, and not by one who had just created it".to_owned());
+        return Err("an empty file was left, and not directly after a create".to_owned());
     }
     Ok(new_file)
 }
 
-/// What somebody else was told meanwhile, and what the stopped one when it went on. With one more
-/// option of strace.
+/// The outcomes of a concurrent acquire, and of the stopped process after it is resumed. `tamper`
+/// is one more option of strace.
 fn stopped(
     scenario: &Scenario,
     calls: &[Call],
@@ -195,25 +199,28 @@ fn stopped(
         assert!(!stage.participant.has_ended(), "{}: it was not stopped", call.text);
         stage.trace().contains("--- stopped by SIGSTOP ---")
     });
-    stage.was_struck_at(calls, number);
+    stage.was_injected_at(calls, number);
     let record = fs::read_to_string(stage.place.path()).unwrap_or_default();
     let recorded = record.starts_with(&format!("{{\"pid\":{},", stage.pid));
     let attempt = stage.place.try_acquire();
-    let meanwhile = outcome(&attempt);
-    // Whose record stands has the kernel lock, from before it wrote until after its unlink.
-    if recorded && meanwhile != refused_by(stage.pid) {
-        return Err(format!("pid {} has the lock, and another was told: {meanwhile}", stage.pid));
+    let concurrent = outcome(&attempt);
+    // The recorded process has the kernel lock, from before its write until after its unlink.
+    if recorded && concurrent != refused_by(stage.pid) {
+        return Err(format!(
+            "pid {} has the lock, and another acquire was: {concurrent}",
+            stage.pid
+        ));
     }
-    // SAFETY: a signal to a process that is stopped, so its number is still its own.
+    // SAFETY: a signal to a stopped process, whose pid is therefore still its own.
     let sent = unsafe { libc::kill(stage.pid.try_into().expect("a pid"), libc::SIGCONT) };
     assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
-    let went_on = stage.participant.answer();
-    if attempt.is_ok() && went_on.starts_with("held") {
+    let resumed = stage.participant.answer();
+    if attempt.is_ok() && resumed.starts_with("held") {
         return Err("both hold".to_owned());
     }
     give_back(attempt.ok())?;
-    if went_on.starts_with("held") {
-        let ended = stage.participant.tell("release");
+    if resumed.starts_with("held") {
+        let ended = stage.participant.request("release");
         if ended != "released" {
             return Err(format!("its release ended as {ended}"));
         }
@@ -221,16 +228,14 @@ fn stopped(
     stage.participant.dismiss();
     stage.participant.reap();
     next_acquire(&stage.place, stage.holder.take(), false)?;
-    Ok((meanwhile, went_on))
+    Ok((concurrent, resumed))
 }
 
 // ---- under strace -------------------------------------------------------------------------------
 
-/// `false` where strace is missing, which must not be in CI: a machine with Rust alone can run the
-/// tests, and is told what it did not check.
-/// How often another lock is acquired, refused and released first. strace counts the calls of each
-/// thread by itself, and strikes whichever comes to the number: by these the participant's thread
-/// is ahead of the one that started it.
+/// How often another lock is acquired, refused and released first. strace counts calls by thread,
+/// and injects into the first thread that reaches the number: these put the participant's thread
+/// ahead of the one that started it.
 const WARM: usize = 30;
 
 struct Stage {
@@ -240,7 +245,7 @@ struct Stage {
     holder: Option<Participant>,
     /// strace.
     participant: Participant,
-    /// Of whom it traces.
+    /// The traced process.
     pid: u32,
 }
 
@@ -248,22 +253,17 @@ impl Stage {
     fn set(scenario: &Scenario, inject: &[&str]) -> Self {
         let place = Place::new();
         let elsewhere = tempfile::tempdir().expect("a directory");
-        let binary = this_test_binary();
         let mut strace = std::process::Command::new("strace");
         strace.args(["-f", "-s", "16", "-o"]).arg(elsewhere.path().join("trace")).args(inject);
-        strace.arg(binary.get_program()).args(binary.get_args());
-        for (key, value) in binary.get_envs() {
-            strace.env(key, value.expect("set"));
-        }
-        let mut participant = Participant::start_as(strace);
+        let mut participant = Participant::start_within(strace);
         let warm = elsewhere.path().join("warm");
         for _ in 0..WARM {
             assert_eq!(participant.try_acquire(&warm), "held");
             assert!(participant.try_acquire(&warm).starts_with("refused, held by"));
-            assert_eq!(participant.tell("release"), "released");
+            assert_eq!(participant.request("release"), "released");
         }
-        let pid = participant.tell("pid").parse().expect("a pid");
-        let holder = scenario.stands.put(place.path());
+        let pid = participant.request("pid").parse().expect("a pid");
+        let holder = scenario.initial.put(place.path());
         Self { scenario: scenario.orders, place, elsewhere, holder, participant, pid }
     }
 
@@ -275,7 +275,7 @@ impl Stage {
         }
     }
 
-    /// Whom it waits for releases, unless it is struck before it waits.
+    /// The holder releases, unless the waiter ends before it waits.
     fn end_the_wait(&mut self) {
         if !self.scenario.contains(&"acquire") {
             return;
@@ -285,7 +285,7 @@ impl Stage {
         });
         if !self.participant.has_ended() {
             let mut holder = self.holder.take().expect("it is waited for");
-            assert_eq!(holder.tell("release"), "released");
+            assert_eq!(holder.request("release"), "released");
         }
     }
 
@@ -293,7 +293,7 @@ impl Stage {
         fs::read_to_string(self.elsewhere.path().join("trace")).expect("strace writes the trace")
     }
 
-    /// The calls that were made for the orders, so far.
+    /// The calls made for the orders so far.
     fn calls(&self) -> Vec<Call> {
         let trace = self.trace();
         let path = format!("\"{}\"", self.place.path().display());
@@ -305,7 +305,7 @@ impl Stage {
         for (_, call) in lines.into_iter().filter(|(of, _)| *of == thread) {
             let Some((name, arguments)) = call.split_once('(') else { continue };
             if name.contains(' ') {
-                // The end of a call, of which the beginning has its own line.
+                // The end of a call whose beginning has its own line.
                 continue;
             }
             let count: &mut usize = counts.entry(name.to_owned()).or_default();
@@ -319,7 +319,7 @@ impl Stage {
                 let text = text.split(", {stx_mask").next().unwrap_or(text).to_owned();
                 let order = answered - warm;
                 if order == self.scenario.len() {
-                    // The end of the participant, by an exit, is a scenario of its own.
+                    // The exit of the participant is a separate scenario.
                     break;
                 }
                 calls.push(Call { name: name.to_owned(), ordinal: *count, order, text });
@@ -328,23 +328,27 @@ impl Stage {
         calls
     }
 
-    /// The run was as recorded, and its last call is the one that was to be struck.
-    fn was_struck_at(&self, recorded: &[Call], number: usize) {
+    /// The run was as recorded, and the injection was at its last call.
+    fn was_injected_at(&self, recorded: &[Call], number: usize) {
         let names = |calls: &[Call]| {
             calls.iter().map(|call| (call.name.clone(), call.ordinal)).collect::<Vec<_>>()
         };
-        assert_eq!(names(&self.calls()), names(&recorded[..=number]), "another call was struck");
+        assert_eq!(
+            names(&self.calls()),
+            names(&recorded[..=number]),
+            "the injection was at another call"
+        );
     }
 }
 
 fn is_the_librarys(name: &str, arguments: &str) -> bool {
     let memory = ["mmap", "munmap", "mremap", "brk", "madvise", "sigaltstack"];
-    // An order, or what /proc tells, in as many calls as std needs for its length that day. The
-    // lock file is read by `pread64`.
+    // An order, or a file in /proc, in a varying number of calls. The lock file is read by
+    // `pread64`.
     let reads_else = name == "read";
-    // Where assertions are on, std checks before it closes a descriptor that it is open.
+    // With debug assertions, std checks that a descriptor is open before it closes it.
     let checks = name == "fcntl" && arguments.contains("F_GETFD");
-    // A seed for the pauses, drawn once.
+    // The seed of the pauses.
     let draws = name == "getrandom";
     !memory.contains(&name) && !draws && !reads_else && !checks && name != "exit_group"
 }

@@ -1,41 +1,41 @@
-//! Participants of Percy's protocol. It takes no kernel lock and is not mutual exclusion; what makes
-//! the two here differ is whether they reclaim.
+//! Participants of Percy's protocol, which takes no kernel lock and is not mutual exclusion. One
+//! kind reclaims, the other never does.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::arena::{Arena, LOCKS};
+use crate::env::{Env, LOCKS};
 use crate::participant::old_record;
 use crate::pause;
 use crate::witness::Witness;
 
-/// Half of the grace that this crate gives an agent between its create and its write.
+/// Half of this crate's grace period between an agent's create and its write.
 const STALLED: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Manners {
-    /// Refuses whatever stands in its way. Beside such agents this crate excludes.
-    NeverReclaims,
-    /// Reads, probes, unlinks by name and creates again, as Percy's does: the wrong protocol.
-    Reclaims,
+pub(crate) enum Reclaim {
+    /// Refuses at any existing file. Next to such agents this crate excludes.
+    Never,
+    /// Reads, probes, unlinks by name and creates again, as Percy does: the wrong protocol.
+    ByName,
 }
 
-/// Comes and goes until it is told to stop.
-pub(crate) fn play(arena: &Arena, rng: &mut fastrand::Rng, manners: Manners) {
-    let witnesses: Vec<_> = (0..LOCKS).map(|n| Witness::open(&arena.witness(n))).collect();
-    while !arena.is_stopped() {
+/// Acquires and releases until it is stopped.
+pub(crate) fn play(env: &Env, rng: &mut fastrand::Rng, reclaim: Reclaim) {
+    let witnesses: Vec<_> = (0..LOCKS).map(|n| Witness::open(&env.witness(n))).collect();
+    while !env.is_stopped() {
         let n = rng.usize(..LOCKS);
-        let path = arena.lock(n).path().to_owned();
-        if !acquires(arena, &path, manners) {
-            arena.event(b'G');
+        let path = env.lock(n).path().to_owned();
+        if !acquires(env, &path, reclaim) {
+            env.event(b'G');
             pause(rng, 2_000);
             continue;
         }
-        arena.event(b'g');
+        env.event(b'g');
         if let Err(other) = witnesses[n].enter() {
-            arena.violation(&format!("two hold lock {n}: an old agent, and pid {other}"));
+            env.violation(&format!("two hold lock {n}: a legacy agent, and pid {other}"));
         }
         pause(rng, 3_000);
         witnesses[n].leave();
@@ -44,11 +44,11 @@ pub(crate) fn play(arena: &Arena, rng: &mut fastrand::Rng, manners: Manners) {
     }
 }
 
-fn acquires(arena: &Arena, path: &Path, manners: Manners) -> bool {
-    if creates(arena, path) {
+fn acquires(env: &Env, path: &Path, reclaim: Reclaim) -> bool {
+    if creates(env, path) {
         return true;
     }
-    if manners == Manners::NeverReclaims {
+    if reclaim == Reclaim::Never {
         return false;
     }
     let record: Option<serde_json::Value> =
@@ -59,11 +59,11 @@ fn acquires(arena: &Arena, path: &Path, manners: Manners) -> bool {
         return false;
     }
     let _ = fs::remove_file(path);
-    creates(arena, path)
+    creates(env, path)
 }
 
 /// The exclusive create, and then the write.
-fn creates(arena: &Arena, path: &Path) -> bool {
+fn creates(env: &Env, path: &Path) -> bool {
     let began = Instant::now();
     let mut file = match File::options().write(true).create_new(true).open(path) {
         Ok(file) => file,
@@ -73,9 +73,9 @@ fn creates(arena: &Arena, path: &Path) -> bool {
     let record = old_record(std::process::id(), SystemTime::now());
     file.write_all(record.as_bytes()).expect("written");
     if began.elapsed() > STALLED {
-        // It may have been taken for dead, which is the stated risk of the old format. It has not
-        // held, and dies.
-        arena.event(b'z');
+        // It may have been taken for dead, the documented risk of the old format. It has not held,
+        // and ends.
+        env.event(b'z');
         std::process::exit(0);
     }
     true

@@ -1,7 +1,7 @@
 //! The published JavaScript itself, `@percy/core` at one version, against the library and the
-//! command, in both directions: who lives is refused, who died is reclaimed, records are read.
+//! command, in both directions: a live holder is respected, a dead one reclaimed, records are read.
 //!
-//! `published.rs` has the package.
+//! `published.rs` fetches the package.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -16,8 +16,8 @@ use super::PORT;
 use super::published::published_lock;
 use crate::participant::{Participant, ending, must_return, not_checked, outcome, reclaimed_from};
 
-/// Takes orders and answers each with a line of JSON. It does with the lock what `percy start` and
-/// `percy stop` do: `handle` is what they keep.
+/// Answers each order with a line of JSON. It uses the lock as `percy start` and `percy stop` do:
+/// `handle` is what they keep.
 const AGENT: &str = r"
     import { createInterface } from 'node:readline';
     import { acquireLock, releaseLockSync, LockHeldError } from './lock.mjs';
@@ -40,13 +40,13 @@ const AGENT: &str = r"
         console.log(JSON.stringify(orders[order](Number(port))));
     }";
 
-// ---- theirs lives, or died ----------------------------------------------------------------------
+// ---- a legacy agent holds, or died --------------------------------------------------------------
 
 #[test]
-fn refusals_name_live_old_agents_pid_and_path() {
+fn refusals_name_live_legacy_agents_pid_and_path() {
     let Some(home) = Home::new() else { return };
     let agent = home.agent_that_holds();
-    let before = (home.record(), fs::read(home.lock_file()).expect("it stands"));
+    let before = (home.record(), fs::read(home.lock_file()).expect("it exists"));
 
     let error = home.lock().try_acquire().expect_err("it is held");
     let held = error.held().expect("held");
@@ -58,12 +58,12 @@ fn refusals_name_live_old_agents_pid_and_path() {
     assert_eq!((done.status.code(), &*done.stdout), (Some(75), &b""[..]), "{said}");
     assert!(said.contains(&format!("is locked by pid {}", agent.pid())), "{said}");
     assert!(said.contains(&home.lock_file().display().to_string()), "{said}");
-    let after = (home.record(), fs::read(home.lock_file()).expect("it stands"));
-    assert_eq!(after, before, "nothing was changed");
+    let after = (home.record(), fs::read(home.lock_file()).expect("it exists"));
+    assert_eq!(after, before, "the file is unchanged");
 }
 
 #[test]
-fn library_reclaims_a_dead_old_agent() {
+fn library_reclaims_a_dead_legacy_agent() {
     let Some(home) = Home::new() else { return };
     let mut agent = home.agent_that_holds();
     agent.kill();
@@ -73,7 +73,7 @@ fn library_reclaims_a_dead_old_agent() {
 }
 
 #[test]
-fn command_reclaims_a_dead_old_agent() {
+fn command_reclaims_a_dead_legacy_agent() {
     let Some(home) = Home::new() else { return };
     let mut agent = home.agent_that_holds();
     agent.kill();
@@ -85,7 +85,7 @@ fn command_reclaims_a_dead_old_agent() {
 }
 
 #[test]
-fn library_and_command_read_old_agents_record() {
+fn library_and_command_read_legacy_agents_record() {
     let Some(home) = Home::new() else { return };
     let agent = home.agent_that_holds();
     let record = home.record();
@@ -98,28 +98,28 @@ fn library_and_command_read_old_agents_record() {
 
     let done = home.portlock(&["status", "--json", "5338"]);
     let status: Value = serde_json::from_slice(&done.stdout).expect("JSON");
-    let told = &status["holder"];
+    let holder = &status["holder"];
     let keys = ["pid", "port", "startedAt"];
-    assert_eq!(keys.map(|key| &told[key]), keys.map(|key| &record[key]), "{status}");
+    assert_eq!(keys.map(|key| &holder[key]), keys.map(|key| &record[key]), "{status}");
 }
 
-// ---- ours lives, or died ------------------------------------------------------------------------
+// ---- the library or the command holds, or died --------------------------------------------------
 
 #[test]
-fn library_refuses_old_agent_which_reads_its_record() {
+fn library_refuses_legacy_agent_which_reads_its_record() {
     let Some(home) = Home::new() else { return };
     let guard = home.lock().try_acquire().expect("free");
-    let said = home.agent().tell("acquire 5338");
-    is_refused_in_the_name_of(&said, &guard, &home);
-    assert!(guard.is_still_held().expect("it stands"));
+    let said = home.agent().request("acquire 5338");
+    assert_refused_by(&said, &guard, &home);
+    assert!(guard.is_still_held().expect("it exists"));
     assert_eq!(ending(&guard.release()), "released");
 }
 
 #[test]
-fn refused_old_agent_names_the_commands_pid() {
+fn refused_legacy_agent_names_the_commands_pid() {
     let Some(home) = Home::new() else { return };
     let (mut portlock, command) = home.running();
-    let said = home.agent().tell("acquire 5338");
+    let said = home.agent().request("acquire 5338");
     assert_eq!(said["did"], "refused", "{said}");
     assert_eq!(said["record"]["pid"], command);
     assert_eq!(said["record"]["port"], PORT);
@@ -128,61 +128,61 @@ fn refused_old_agent_names_the_commands_pid() {
     assert!(home.is_idle());
 }
 
-/// The agent looks at the recorded pid alone, so that must live for as long as the lock is used.
+/// The agent only probes the recorded pid, so that process must live as long as the lock is used.
 #[test]
-fn old_agent_is_refused_while_the_command_lives() {
+fn legacy_agent_is_refused_while_the_command_lives() {
     let Some(home) = Home::new() else { return };
     let (mut portlock, command) = home.running();
     let keep = portlock.stdin.take();
     portlock.kill().expect("it is ours");
     portlock.wait().expect("it is ours");
-    let said = home.agent().tell("acquire 5338");
+    let said = home.agent().request("acquire 5338");
     assert_eq!((&said["did"], &said["record"]["pid"]), (&json!("refused"), &json!(command)));
     drop(keep);
 }
 
 #[test]
-fn old_agent_reclaims_and_removes_killed_holders_file() {
+fn legacy_agent_reclaims_and_removes_killed_holders_file() {
     let Some(home) = Home::new() else { return };
     let mut holder = Participant::holding(&home.lock_file());
     holder.kill();
     assert_eq!(home.record()["pid"], holder.pid(), "it died with the lock held");
     let mut agent = home.agent_that_holds();
     assert_eq!(home.record()["pid"], agent.pid());
-    assert_eq!(agent.tell("release")["did"], "released");
+    assert_eq!(agent.request("release")["did"], "released");
     assert!(home.is_idle());
 }
 
-/// The control of the refusals above: they depend on the record, since its reader takes for stale
-/// whatever is none. That is why P1 holds beside an old agent only once the record is written.
+/// The control of the refusals above: the agent takes an unreadable record for stale. Therefore P1
+/// holds next to a legacy agent only after the record is written.
 #[test]
-fn old_agent_steals_lock_with_unreadable_record() {
+fn legacy_agent_steals_lock_with_unreadable_record() {
     let Some(home) = Home::new() else { return };
     let guard = home.lock().try_acquire().expect("free");
-    fs::write(home.lock_file(), "").expect("somebody empties it");
+    fs::write(home.lock_file(), "").expect("it is emptied");
     let mut agent = home.agent_that_holds();
-    assert!(!guard.is_still_held().expect("another file stands there"));
+    assert!(!guard.is_still_held().expect("another file exists"));
     assert_eq!(ending(&guard.release()), "lost");
-    assert_eq!(home.record()["pid"], agent.pid(), "nothing of the agent's was removed");
-    agent.tell("release");
+    assert_eq!(home.record()["pid"], agent.pid(), "the agent's file was not removed");
+    agent.request("release");
 }
 
-/// Its stop unlinks whatever stands at the path, here ours, as soon as somebody followed its advice
-/// to remove the file by hand. The holder can notice, and its release says so.
+/// A stopping agent unlinks any file at the path: here the library's, after its own was removed by
+/// hand, as its message advises. The holder can detect that, and its release reports it.
 #[test]
-fn file_removed_by_old_agents_stop_is_detected() {
+fn file_removed_by_legacy_agents_stop_is_detected() {
     let Some(home) = Home::new() else { return };
     let mut agent = home.agent_that_holds();
-    fs::remove_file(home.lock_file()).expect("a person follows its advice");
-    let guard = home.lock().try_acquire().expect("nothing stands there");
-    assert!(guard.is_still_held().expect("it stands"));
-    assert_eq!(agent.tell("release")["did"], "released");
-    assert!(home.is_idle(), "it removed ours");
-    assert!(!guard.is_still_held().expect("it can be told"));
+    fs::remove_file(home.lock_file()).expect("it is removed by hand");
+    let guard = home.lock().try_acquire().expect("free");
+    assert!(guard.is_still_held().expect("it exists"));
+    assert_eq!(agent.request("release")["did"], "released");
+    assert!(home.is_idle(), "it removed the library's file");
+    assert!(!guard.is_still_held().expect("it can be checked"));
     assert_eq!(ending(&guard.release()), "lost");
 }
 
-fn is_refused_in_the_name_of(said: &Value, guard: &Guard, home: &Home) {
+fn assert_refused_by(said: &Value, guard: &Guard, home: &Home) {
     let holder = guard.holder();
     let since = humantime::format_rfc3339_millis(holder.started_at.expect("recorded")).to_string();
     assert_eq!(said["did"], "refused", "{said}");
@@ -190,20 +190,20 @@ fn is_refused_in_the_name_of(said: &Value, guard: &Guard, home: &Home) {
     let keys = ["pid", "port", "startedAt"];
     let record = keys.map(|key| said["record"][key].clone());
     assert_eq!(record, [json!(std::process::id()), json!(PORT), json!(since)]);
-    let message = said["message"].as_str().expect("words");
+    let message = said["message"].as_str().expect("a message");
     assert!(message.contains(&format!("pid {}, started {since}", holder.pid)), "{message}");
 }
 
-// ---- the stage ----------------------------------------------------------------------------------
+// ---- set-up -------------------------------------------------------------------------------------
 
-/// A home directory of the test's own, with the JavaScript beside it.
+/// A temporary home directory, and one with the JavaScript.
 struct Home {
     home: tempfile::TempDir,
     scripts: tempfile::TempDir,
 }
 
 impl Home {
-    /// `None`, said loudly, where the JavaScript cannot be run.
+    /// `None`, reported as not checked, where the JavaScript cannot be run.
     fn new() -> Option<Self> {
         static LOCK: OnceLock<Result<Vec<u8>, String>> = OnceLock::new();
         let lock = match LOCK.get_or_init(published_lock) {
@@ -231,7 +231,7 @@ impl Home {
     }
 
     fn record(&self) -> Value {
-        let bytes = fs::read(self.lock_file()).expect("the lock file stands");
+        let bytes = fs::read(self.lock_file()).expect("the lock file exists");
         serde_json::from_slice(&bytes).expect("JSON")
     }
 
@@ -246,7 +246,7 @@ impl Home {
 
     fn agent_that_holds(&self) -> Agent {
         let mut agent = self.agent();
-        let said = agent.tell("acquire 5338");
+        let said = agent.request("acquire 5338");
         assert_eq!((&said["did"], &said["record"]), (&json!("held"), &self.record()), "{said}");
         assert_eq!(said["record"]["pid"], agent.pid());
         agent
@@ -262,7 +262,8 @@ impl Home {
         must_return("portlock ends", || self.command(arguments).output()).expect("portlock runs")
     }
 
-    /// `portlock run`, whose command holds the lock until its input is closed, and the command's pid.
+    /// `portlock run`, whose command holds the lock until its input is closed, and the command's
+    /// pid.
     fn running(&self) -> (Child, u32) {
         let script = ["run", "5338", "--", "sh", "-c", "echo $$; exec cat"];
         let mut running = self
@@ -301,8 +302,8 @@ impl Agent {
         self.process.id()
     }
 
-    fn tell(&mut self, order: &str) -> Value {
-        writeln!(self.orders, "{order}").expect("it lives");
+    fn request(&mut self, order: &str) -> Value {
+        writeln!(self.orders, "{order}").expect("it is alive");
         let mut line = String::new();
         must_return("the agent answers", || self.answers.read_line(&mut line)).expect("reads");
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"))

@@ -1,5 +1,5 @@
-//! Where a soak takes place: the directory of the locks, and beside it what its processes and the
-//! test tell each other. All of it is files, so that it outlives killed processes.
+//! The environment of a soak: the lock directory, and the files by which its processes and the test
+//! communicate, which outlive killed processes.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 
 use portlock::{Lock, LockDir};
 
-/// How many locks there are; exclusion is witnessed on each.
+/// The number of locks with a witness of exclusion.
 pub(crate) const LOCKS: usize = 3;
 
-/// One more, whose file is removed by hand, which breaks exclusion by design: it has no witness.
+/// One more lock, without a witness: its file is removed by hand, which breaks exclusion by design.
 pub(crate) const REMOVED: usize = LOCKS;
 
-/// What happens, each with its letter: a process that is killed has still counted, since one byte
-/// is appended at a time.
+/// The counted events, by letter. One byte is appended at a time, so that killed processes count.
 pub(crate) const EVENTS: [(u8, &str); 29] = [
     (b'a', "acquired"),
     (b'A', "acquired and reclaimed"),
@@ -28,31 +27,31 @@ pub(crate) const EVENTS: [(u8, &str); 29] = [
     (b'X', "killed itself with a guard"),
     (b'e', "executed itself with a guard"),
     (b'f', "forked with a guard"),
-    (b'h', "handed over to a command"),
+    (b'h', "passed to a command"),
     (b'n', "held a second lock"),
-    (b's', "asked for the status"),
+    (b's', "queried"),
     (b'l', "listed"),
     (b'c', "cleared, or tried to"),
     (b'w', "swept"),
-    (b'q', "commands that asked, cleared, swept"),
+    (b'q', "commands that queried, cleared, swept"),
     (b'C', "commands that ran"),
     (b'H', "commands that held"),
     (b'B', "commands that were refused"),
     (b'k', "commands that were killed"),
-    (b'g', "old agents that held"),
-    (b'G', "old agents that were refused"),
+    (b'g', "legacy agents that held"),
+    (b'G', "legacy agents that were refused"),
     (b'p', "files planted"),
     (b'm', "files removed by hand"),
-    (b'z', "old agents that stalled"),
+    (b'z', "legacy agents that stalled"),
     (b'.', "ended by themselves"),
 ];
 
-pub(crate) struct Arena {
+pub(crate) struct Env {
     root: PathBuf,
     events: File,
 }
 
-impl Arena {
+impl Env {
     pub(crate) fn new(root: &Path) -> Self {
         fs::create_dir_all(root.join("locks")).expect("made");
         let append = |path| File::options().create(true).append(true).open(path).expect("opens");
@@ -71,7 +70,7 @@ impl Arena {
         LockDir::at(self.locks())
     }
 
-    /// How the command calls the lock `n`.
+    /// The command's name for the lock `n`.
     pub(crate) fn name(n: usize) -> String {
         if n == REMOVED { "removed".to_owned() } else { (5001 + n).to_string() }
     }
@@ -91,10 +90,10 @@ impl Arena {
     }
 
     pub(crate) fn events(&self) -> Vec<u8> {
-        fs::read(self.root.join("events")).expect("it stands")
+        fs::read(self.root.join("events")).expect("it exists")
     }
 
-    /// Says that a promise was broken. The whole soak ends soon after.
+    /// Reports a broken promise. The whole soak ends soon after.
     pub(crate) fn violation(&self, what: &str) {
         let line = format!("pid {}: {what}\n", std::process::id());
         let path = self.root.join("violations");
@@ -106,7 +105,7 @@ impl Arena {
         fs::read_to_string(self.root.join("violations")).ok()
     }
 
-    /// Asks all processes to end, each as soon as it holds nothing.
+    /// Makes each process end as soon as it holds no lock.
     pub(crate) fn stop(&self) {
         fs::write(self.root.join("stop"), "").expect("written");
     }
@@ -115,7 +114,7 @@ impl Arena {
         self.root.join("stop").exists()
     }
 
-    /// For the next round.
+    /// Prepares the next round.
     pub(crate) fn reset(&self) {
         let _ = fs::remove_file(self.root.join("stop"));
         self.events.set_len(0).expect("truncated");

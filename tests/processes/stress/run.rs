@@ -1,4 +1,4 @@
-//! The processes of a storm, and the trials that they are sent through.
+//! The processes of a run, and their trials.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -10,11 +10,11 @@ use super::contender::{LOCK_PATH, NUMBER, WITNESS};
 use super::{Protocol, Seen, Start};
 use crate::participant::{Place, wait_until};
 
-/// Names the file of the board, for a contender.
-pub(super) const BOARD: &str = "PORTLOCK_TEST_STORM";
+/// Gives a contender the board's file.
+pub(super) const BOARD: &str = "PORTLOCK_TEST_STRESS";
 
-/// Some contenders, and what they share with the test.
-pub(super) struct Storm {
+/// Some contenders, and their memory shared with the test.
+pub(super) struct StressRun {
     place: Place,
     /// Where the board and the witness are.
     elsewhere: tempfile::TempDir,
@@ -23,13 +23,13 @@ pub(super) struct Storm {
     round: u32,
 }
 
-impl Storm {
+impl StressRun {
     pub(super) fn start(processes: usize) -> Self {
         let place = Place::new();
         let elsewhere = tempfile::tempdir().expect("a directory");
         let board_path = elsewhere.path().join("board");
         let board = Board::new(&board_path);
-        let entry = concat!("storms::", "exactly_one_of_simultaneous_processes_holds");
+        let entry = concat!("stress::", "exactly_one_of_simultaneous_processes_holds");
         let contenders = (0..processes).map(|number| {
             Command::new(std::env::current_exe().expect("the test binary has a path"))
                 .args([entry, "--exact", "--nocapture", "--test-threads=1"])
@@ -48,13 +48,13 @@ impl Storm {
         let began = Instant::now();
         let mut seen = self.seen(protocol, start.named(), trials);
         for _ in 0..trials {
-            self.all_are_ready();
+            self.wait_until_ready();
             start.put(self.place.path());
             self.go(Order::Try, protocol);
-            self.all(|slot| &slot.answered);
+            self.wait_until_all(|slot| &slot.answered);
             self.count(&mut seen, start);
             self.board.over.store(self.round, SeqCst);
-            self.all_are_ready();
+            self.wait_until_ready();
             seen.litter += u32::from(start.owner().is_none() && !self.place.is_empty());
             self.clean_up();
         }
@@ -63,22 +63,22 @@ impl Storm {
         seen
     }
 
-    /// All come and go until they have held so many times between them.
+    /// All acquire and release repeatedly, until `holds` holds in total.
     pub(super) fn churn(&mut self, protocol: Protocol, holds: u32) -> Seen {
         let began = Instant::now();
         let mut seen = self.seen(protocol, "churn, 200 us held", holds);
         seen.churn = true;
-        self.all_are_ready();
+        self.wait_until_ready();
         self.board.holds_left.store(holds, SeqCst);
         self.go(Order::Churn, protocol);
-        self.all(|slot| &slot.answered);
+        self.wait_until_all(|slot| &slot.answered);
         for slot in self.slots() {
             seen.holds += slot.held.load(SeqCst);
-            seen.named += slot.told_whom.load(SeqCst);
-            seen.unnamed += slot.not_told.load(SeqCst);
+            seen.named += slot.refused_named.load(SeqCst);
+            seen.unnamed += slot.refused_unnamed.load(SeqCst);
         }
         self.board.over.store(self.round, SeqCst);
-        self.all_are_ready();
+        self.wait_until_ready();
         seen.litter = u32::from(!self.place.is_empty());
         self.clean_up();
         seen.witnessed = self.board.witnessed.swap(0, SeqCst);
@@ -86,9 +86,9 @@ impl Storm {
         seen
     }
 
-    /// Has them leave, and sees that none of them had failed.
+    /// Ends the contenders, and checks that none of them failed.
     pub(super) fn end(mut self) {
-        self.all_are_ready();
+        self.wait_until_ready();
         self.go(Order::End, Protocol::Portlock);
         for contender in &mut self.contenders {
             assert!(contender.wait().expect("it can be reaped").success());
@@ -111,7 +111,7 @@ impl Storm {
             .collect();
         seen.holds += holders.len() as u32;
         seen.two_or_more += u32::from(holders.len() > 1);
-        seen.nobody += u32::from(holders.is_empty());
+        seen.unheld += u32::from(holders.is_empty());
         for (_, answer) in answers {
             match answer {
                 Answer::Held => {}
@@ -130,26 +130,26 @@ impl Storm {
         self.board.protocol.store(protocol as u32, SeqCst);
         self.board.found_stale.store(0, SeqCst);
         self.board.held.store(0, SeqCst);
-        // Last: it is what they wait for.
+        // Last, because the contenders wait for it.
         self.board.go.store(self.round, SeqCst);
     }
 
-    fn all_are_ready(&mut self) {
+    fn wait_until_ready(&mut self) {
         self.all_at(self.round + 1, |slot| &slot.ready);
     }
 
-    fn all(&mut self, what: fn(&Slot) -> &AtomicU32) {
+    fn wait_until_all(&mut self, what: fn(&Slot) -> &AtomicU32) {
         self.all_at(self.round, what);
     }
 
-    /// Returns when all are at this round; fails if one of them has ended.
+    /// Returns when all have reached `round`; fails if one has ended.
     fn all_at(&mut self, round: u32, what: fn(&Slot) -> &AtomicU32) {
-        let mut looks = 0_u32;
-        wait_until("every contender has come to this round", || {
-            looks += 1;
-            if looks % 1_000 == 0 {
+        let mut polls = 0_u32;
+        wait_until("every contender has reached this round", || {
+            polls += 1;
+            if polls % 1_000 == 0 {
                 for contender in &mut self.contenders {
-                    let ended = contender.try_wait().expect("it can be asked");
+                    let ended = contender.try_wait().expect("its status can be read");
                     assert_eq!(ended, None, "a contender has ended");
                 }
             }
@@ -161,14 +161,14 @@ impl Storm {
         self.board.slots[..self.contenders.len()].iter()
     }
 
-    /// What a wrong protocol left, or the trial had put there.
+    /// Removes what a wrong protocol left, or the trial had planted.
     fn clean_up(&self) {
         let _ = fs::remove_file(self.place.path());
         let _ = fs::remove_file(self.elsewhere.path().join(WITNESS));
     }
 }
 
-impl Drop for Storm {
+impl Drop for StressRun {
     fn drop(&mut self) {
         for contender in &mut self.contenders {
             let _ = contender.kill();

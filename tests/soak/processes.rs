@@ -1,4 +1,4 @@
-//! The processes of one round: started, killed, stopped, continued and waited for.
+//! The processes of one round: started, killed, stopped, resumed and waited for.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,18 +9,18 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::arena::Arena;
+use crate::env::Env;
 use crate::{Role, this_binary_as};
 
-/// After this long without an end the soak takes it for a hang. It judges no speed: all that the
-/// processes wait for at an end takes a few seconds, of which two are the grace.
+/// A process that takes longer to end counts as a hang. All waits at the end take a few seconds, of
+/// which two are the grace period.
 const HANGS: Duration = Duration::from_secs(180);
 
-pub(crate) struct Crew<'a> {
-    arena: &'a Arena,
-    /// The leader of the process group that all are in, also those that their parents left behind.
+pub(crate) struct Processes<'a> {
+    env: &'a Env,
+    /// The leader of the process group of all processes, including orphans.
     leader: Child,
-    /// All have ended, so that the group's number may be another's.
+    /// All have ended, so that the group's number may be reused.
     is_over: bool,
     members: BTreeMap<libc::pid_t, Member>,
     pub(crate) kills: u64,
@@ -33,14 +33,14 @@ struct Member {
     killed: bool,
 }
 
-impl<'a> Crew<'a> {
-    pub(crate) fn new(arena: &'a Arena) -> Self {
-        // Whoever loses its parent becomes ours to wait for.
+impl<'a> Processes<'a> {
+    pub(crate) fn new(env: &'a Env) -> Self {
+        // Orphans become children of this process, so that it can wait for them.
         // SAFETY: takes numbers.
         assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }, 0);
         let leader = Command::new("cat").stdin(Stdio::piped()).process_group(0).spawn();
         let leader = leader.expect("cat runs");
-        Self { arena, leader, is_over: false, members: BTreeMap::new(), kills: 0, stops: 0 }
+        Self { env, leader, is_over: false, members: BTreeMap::new(), kills: 0, stops: 0 }
     }
 
     fn group(&self) -> libc::pid_t {
@@ -48,9 +48,9 @@ impl<'a> Crew<'a> {
     }
 
     pub(crate) fn start(&mut self, role: Role, seed: u64) {
-        let mut command = this_binary_as(role, self.arena.root(), seed);
+        let mut command = this_binary_as(role, self.env.root(), seed);
         command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(self.group());
-        // Nothing of a soak outlives it.
+        // No process outlives the soak.
         // SAFETY: prctl with numbers is async-signal-safe.
         unsafe {
             command.pre_exec(|| {
@@ -63,7 +63,7 @@ impl<'a> Crew<'a> {
         self.members.insert(libc::pid_t::try_from(pid).expect("a pid"), member);
     }
 
-    /// A member at random that lives.
+    /// A random live member.
     pub(crate) fn pick(&self, rng: &mut fastrand::Rng) -> Option<libc::pid_t> {
         let living: Vec<_> =
             self.members.iter().filter(|(_, member)| !member.killed).map(|(pid, _)| *pid).collect();
@@ -76,7 +76,7 @@ impl<'a> Crew<'a> {
         self.kills += 1;
     }
 
-    /// Old agents are not stopped: between its create and its write one would be taken for dead.
+    /// Legacy agents are not stopped: one stopped between create and write would be taken for dead.
     pub(crate) fn stop(&mut self, pid: libc::pid_t, until: Instant) {
         let member = self.members.get_mut(&pid).expect("a member");
         if member.role == Role::Ours && member.stopped_until.is_none() {
@@ -86,8 +86,8 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Continues those whose time has come.
-    pub(crate) fn go_on(&mut self, now: Option<Instant>) {
+    /// Resumes those whose time is over, or all.
+    pub(crate) fn resume(&mut self, now: Option<Instant>) {
         for (pid, member) in &mut self.members {
             if member.stopped_until.is_some_and(|until| now.is_none_or(|now| now >= until)) {
                 send(*pid, libc::SIGCONT);
@@ -96,8 +96,8 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Waits for all that have ended by now; returns the roles of the members among them. One that
-    /// ended otherwise than it should is a violation.
+    /// Reaps all that have ended; returns the roles of the members among them. An unexpected exit
+    /// status is a violation.
     pub(crate) fn reap(&mut self) -> Vec<Role> {
         let mut ended = Vec::new();
         while let Reaped::One(pid, status) = self.reap_one() {
@@ -106,7 +106,7 @@ impl<'a> Crew<'a> {
             let killed = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL;
             if !killed && status != 0 {
                 let what = format!("a process of role {:?} ended with {status:#x}", member.role);
-                self.arena.violation(&what);
+                self.env.violation(&what);
             }
         }
         ended
@@ -122,10 +122,10 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Waits until all have ended by themselves, those too that nobody knows of. If they do not, it
-    /// says what they are at.
+    /// Waits until all have ended, including orphans. If one hangs, the error describes the
+    /// processes.
     pub(crate) fn wait_for_all(&mut self) -> Result<(), String> {
-        self.go_on(None);
+        self.resume(None);
         let hangs = Instant::now() + HANGS;
         self.reap();
         while !self.members.is_empty() {
@@ -135,13 +135,13 @@ impl<'a> Crew<'a> {
         // The leader ends when its input does.
         drop(self.leader.stdin.take());
         while !matches!(self.reap_one(), Reaped::NoneLeft) {
-            self.until_one_ends(hangs, "left somebody behind who does not end")?;
+            self.until_one_ends(hangs, "left a process behind that does not end")?;
         }
         self.is_over = true;
         Ok(())
     }
 
-    /// Kills all at once, as a machine that loses its power does.
+    /// Kills all at once, like a power failure.
     pub(crate) fn kill_all(&mut self) -> Result<(), String> {
         // SAFETY: kill only takes numbers.
         assert_eq!(unsafe { libc::kill(-self.group(), libc::SIGKILL) }, 0);
@@ -149,24 +149,25 @@ impl<'a> Crew<'a> {
         self.wait_for_all()
     }
 
-    /// Returns when one has ended that is not reaped, or when there is none left.
+    /// Returns when one has ended that is not reaped, or when none is left.
     fn until_one_ends(&self, hangs: Instant, what: &str) -> Result<(), String> {
-        let (group, (ended, told)) = (self.group().unsigned_abs(), mpsc::channel());
-        // No wait for a process has a limit, so a thread waits, and at the limit is left behind.
+        let (group, (ended, has_ended)) = (self.group().unsigned_abs(), mpsc::channel());
+        // `waitid` has no timeout, so a thread waits, and is left behind at the limit.
         std::thread::spawn(move || {
             let mut found = MaybeUninit::uninit();
             let which = libc::WEXITED | libc::WNOWAIT;
-            // SAFETY: `found` has room for the answer, which nobody reads.
+            // SAFETY: `found` has room for the answer, which is not read.
             unsafe { libc::waitid(libc::P_PGID, group, found.as_mut_ptr(), which) };
-            // Nobody may be listening any more.
+            // The receiver may be gone.
             let _ = ended.send(());
         });
         let left = hangs.saturating_duration_since(Instant::now());
-        told.recv_timeout(left)
+        has_ended
+            .recv_timeout(left)
             .map_err(|_| format!("a process {what}, for {HANGS:?}\n{}", self.describe()))
     }
 
-    /// The state of each process, for a person who looks for the reason.
+    /// The state of each process, to diagnose a failure.
     pub(crate) fn describe(&self) -> String {
         let mut text = String::new();
         for entry in std::fs::read_dir("/proc").expect("/proc is there").flatten() {
@@ -182,7 +183,7 @@ impl<'a> Crew<'a> {
                     .expect("a string");
             }
         }
-        text + &directory(&self.arena.locks()) + "/proc/locks:\n" + &all_locks()
+        text + &directory(&self.env.locks()) + "/proc/locks:\n" + &all_locks()
     }
 }
 
@@ -192,7 +193,7 @@ enum Reaped {
     NoneLeft,
 }
 
-impl Drop for Crew<'_> {
+impl Drop for Processes<'_> {
     fn drop(&mut self) {
         if self.is_over {
             return;
@@ -205,7 +206,7 @@ impl Drop for Crew<'_> {
     }
 }
 
-/// To a member, which is not reaped.
+/// Sends a signal to a member, which is not reaped.
 fn send(pid: libc::pid_t, signal: libc::c_int) {
     // SAFETY: kill only takes numbers.
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "{}", std::io::Error::last_os_error());
@@ -215,10 +216,10 @@ fn all_locks() -> String {
     std::fs::read_to_string("/proc/locks").unwrap_or_default()
 }
 
-/// Its files and what stands in them.
+/// The files and their content.
 pub(crate) fn directory(path: &Path) -> String {
     let mut text = format!("{}:\n", path.display());
-    for entry in std::fs::read_dir(path).expect("it stands").flatten() {
+    for entry in std::fs::read_dir(path).expect("it exists").flatten() {
         let bytes = std::fs::read(entry.path()).unwrap_or_default();
         let start = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
         writeln!(text, "  {:?} {} bytes {start:?}", entry.file_name(), bytes.len())

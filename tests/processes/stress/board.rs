@@ -1,11 +1,11 @@
-//! The memory that all processes of a storm share: what is asked of each, and what it answers.
+//! The memory that all processes of a run share: the order for each, and its answer.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-/// Shared by the test and its contenders. All zero at first.
+/// Shared by the test and its contenders. Initially zero.
 #[repr(C)]
 pub(super) struct Board {
     pub(super) order: AtomicU32,
@@ -14,25 +14,25 @@ pub(super) struct Board {
     pub(super) over: AtomicU32,
     pub(super) holds_left: AtomicU32,
     pub(super) witnessed: AtomicU32,
-    /// How many have found the file stale, and how many have held, in this trial.
+    /// In this trial: contenders that found the file stale, and contenders that held.
     pub(super) found_stale: AtomicU32,
     pub(super) held: AtomicU32,
     pub(super) slots: [Slot; 16],
 }
 
-/// One contender's. On a cache line of its own.
+/// One contender's, on its own cache line.
 #[repr(C, align(128))]
 pub(super) struct Slot {
-    /// The round that it waits for.
+    /// The round it waits for.
     pub(super) ready: AtomicU32,
-    /// The round that it has answered in.
+    /// The last round it answered.
     pub(super) answered: AtomicU32,
     answer: AtomicU32,
     named: AtomicU32,
     /// In a churn.
     pub(super) held: AtomicU32,
-    pub(super) told_whom: AtomicU32,
-    pub(super) not_told: AtomicU32,
+    pub(super) refused_named: AtomicU32,
+    pub(super) refused_unnamed: AtomicU32,
 }
 
 impl Board {
@@ -42,23 +42,23 @@ impl Board {
         Self::open(path)
     }
 
-    /// The double reclaim: the first goes on when a second has found the file stale, and the others
-    /// when somebody holds. Only for a while: they may have been alone.
+    /// The double reclaim: the first contender continues when a second has found the file stale,
+    /// the others when one holds. The wait is bounded because the contender may be alone.
     pub(super) fn reclaim_one_after_the_other(&self) {
         let first = self.found_stale.fetch_add(1, SeqCst) == 0;
-        let goes_on = || match first {
+        let may_continue = || match first {
             true => self.found_stale.load(SeqCst) > 1,
             false => self.held.load(SeqCst) > 0,
         };
         for _ in 0..10_000 {
-            if goes_on() {
+            if may_continue() {
                 return;
             }
             std::thread::yield_now();
         }
     }
 
-    /// Mapped for as long as the process lives.
+    /// Mapped until the process ends.
     pub(super) fn open(path: &Path) -> &'static Self {
         let file = File::options().read(true).write(true).open(path).expect("the board");
         let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -75,8 +75,8 @@ impl Board {
             )
         };
         assert_ne!(memory, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
-        // SAFETY: aligned to a page, of that size, never unmapped, and all of it atomic numbers,
-        // of which zero is one.
+        // SAFETY: page-aligned, of that size, never unmapped, and all fields are atomic numbers,
+        // for which zero is valid.
         unsafe { &*memory.cast::<Self>() }
     }
 }
