@@ -280,7 +280,10 @@ impl fmt::Display for Reclaimed {
 
 #[cfg(test)]
 mod tests {
-    use crate::Lock;
+    use std::error::Error;
+
+    use crate::protocol::Op;
+    use crate::{Lock, ReleaseError};
 
     #[test]
     fn guard_debug_shows_path_and_holder_only() {
@@ -291,5 +294,29 @@ mod tests {
         let start = format!("Guard {{ path: {path:?}, holder: {holder:?}, guarantee: KernelLock");
         assert!(shown.starts_with(&start), "{shown}");
         assert!(shown.ends_with("reclaimed: None, .. }"), "{shown}");
+    }
+
+    #[test]
+    fn guard_notices_that_its_file_was_removed() {
+        let home = tempfile::tempdir().expect("a directory");
+        let guard = Lock::at(home.path().join("x.lock")).try_acquire().expect("free");
+        assert!(guard.is_still_held().expect("its file can be examined"));
+        std::fs::remove_file(guard.path()).expect("it is there");
+        assert!(!guard.is_still_held().expect("its file can be examined"));
+        assert!(matches!(guard.release(), Err(ReleaseError::Lost { .. })));
+    }
+
+    #[test]
+    fn failed_release_returns_its_guard_and_cause() {
+        let home = tempfile::tempdir().expect("a directory");
+        let guard = Box::new(Lock::at(home.path().join("x.lock")).try_acquire().expect("free"));
+        let source = std::io::ErrorKind::PermissionDenied.into();
+        let error = ReleaseError::Failed { guard, op: Op::Unlink, source };
+        assert!(error.next_step().contains("release it again"), "{error:#}");
+        assert!(error.source().is_some_and(|cause| cause.to_string().contains("permission")));
+        let guard = error.into_guard().expect("the lock is still held");
+        guard.release().expect("it can be removed");
+        let lost = ReleaseError::Lost { path: "/h/x".into() };
+        assert!(lost.source().is_none() && lost.into_guard().is_none());
     }
 }

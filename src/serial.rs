@@ -163,6 +163,21 @@ mod tests {
     }
 
     #[test]
+    fn error_has_its_reason_and_its_causes() {
+        let io = |kind: ErrorKind| AcquireError::Io {
+            op: crate::protocol::Op::Open,
+            path: "/h/x".into(),
+            owner: None,
+            source: kind.into(),
+        };
+        assert_eq!(reason_of(&io(ErrorKind::PermissionDenied)), "not-permitted");
+        assert_eq!(reason_of(&io(ErrorKind::StorageFull)), "failed");
+        let error = io(ErrorKind::StorageFull);
+        let cause = std::io::Error::from(ErrorKind::StorageFull);
+        assert_eq!(chain(&error), format!("{error}: {cause}"));
+    }
+
+    #[test]
     fn list_entries_name_lock_or_error_reason() {
         let home = tempfile::tempdir().expect("a directory");
         let dir = LockDir::at(home.path());

@@ -271,11 +271,28 @@ mod tests {
     fn refusal_names_children_that_still_hold_the_lock() {
         let mut held = held(Refusal::Unknown(UnknownReason::HolderExited));
         assert!(held.to_string().contains("is gone, but its lock is still held by a child"));
+        assert!(held.next_step().contains("stop the command that the recorded process started"));
         held.locked_by = vec![20215];
         assert!(held.to_string().contains("is gone, but its lock is still held by pid 20215"));
         assert!(held.next_step().contains("pid 20215"), "{held}");
         held.locked_by = vec![1, 2, 3];
         assert!(held.to_string().contains("still held by pids 1, 2 and 3"), "{held}");
+    }
+
+    #[test]
+    fn refusal_has_the_port_or_the_name() {
+        let mut held = held(Refusal::Holder);
+        assert_eq!((held.port(), held.name()), (Some(5338), None));
+        held.subject = Subject::Name("build".to_owned());
+        assert_eq!((held.port(), held.name()), (None, Some("build")));
+    }
+
+    #[test]
+    fn machine_is_named_where_the_record_has_one() {
+        let mut holder = Holder::new(7);
+        assert_eq!(On(Some(&holder)).to_string(), "");
+        holder.host = Some("build-7".to_owned());
+        assert_eq!(On(Some(&holder)).to_string(), " on build-7");
     }
 
     #[test]

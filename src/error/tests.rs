@@ -96,6 +96,21 @@ fn chain_of_errors_has_each_text_once() {
 }
 
 #[test]
+fn only_a_refusal_says_held() {
+    assert!(AcquireError::Held(held()).is_held());
+    assert!(!io(Op::Open, denied()).is_held());
+}
+
+#[test]
+fn path_of_environment_is_explained() {
+    let text = |value: &str| {
+        LockDirError::Environment { variable: "HOME", value: value.into() }.to_string()
+    };
+    assert!(text("~/locks").contains("only a shell expands '~'"));
+    assert!(text("locks").contains("not a path from the root"));
+}
+
+#[test]
 fn advice_fits_the_cause() {
     let of = |op, source| io(op, source).next_step();
     assert!(of(Op::Open, denied()).contains("permissions of the lock file"));

@@ -249,6 +249,61 @@ mod tests {
     }
 
     #[test]
+    fn unreadable_directory_is_named_with_advice() {
+        let home = tempfile::tempdir().expect("a directory");
+        let file = home.path().join("file");
+        std::fs::write(&file, "").expect("written");
+        let error = LockDir::at(&file).list().expect_err("it is no directory");
+        assert!(error.to_string().starts_with("cannot list the directory /"), "{error}");
+        assert!(error.source().is_some() && !error.next_step().is_empty());
+        let source = io::ErrorKind::PermissionDenied.into();
+        let denied = ListError { path: file, source };
+        assert_eq!(denied.next_step(), "use a directory that you may read");
+    }
+
+    /// Five locks that are held.
+    fn held(dir: &LockDir) -> (VecDeque<Lock>, Vec<crate::Guard>) {
+        let locks: VecDeque<Lock> =
+            (5331..5336).map(|port| dir.port(port).expect("a port")).collect();
+        let guards = locks.iter().map(|lock| lock.try_acquire().expect("free")).collect();
+        (locks, guards)
+    }
+
+    #[test]
+    fn no_more_files_are_opened_than_allowed() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (mut locks, _guards) = held(&LockDir::at(home.path()));
+        let (opened, is_full) = open(&mut locks, 2, true);
+        assert_eq!((opened.len(), locks.len(), is_full), (2, 3, false));
+        let (opened, is_full) = open(&mut locks, 0, true);
+        assert_eq!((opened.len(), locks.len(), is_full), (1, 2, false), "one, if it is alone");
+        let (opened, _) = open(&mut locks, 9, false);
+        assert_eq!((opened.len(), locks.len()), (2, 0));
+    }
+
+    #[test]
+    fn every_lock_is_listed_at_any_width() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (locks, _guards) = held(&LockDir::at(home.path()));
+        for widest in [0, 1, 2, 5, 9] {
+            let locks = locks.clone();
+            let (listed, are_listed) = std::sync::mpsc::channel();
+            std::thread::spawn(move || listed.send(statuses(locks, widest)));
+            let listed = are_listed.recv_timeout(std::time::Duration::from_secs(60));
+            let listed = listed.expect("it ends");
+            let held = |entry: &LockEntry| matches!(entry.status, Ok(Status::Held { .. }));
+            assert!(listed.len() == 5 && listed.iter().all(held), "{widest}: {listed:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_lock_file_needs_a_look() {
+        let home = tempfile::tempdir().expect("a directory");
+        let lock = LockDir::at(home.path()).port(5338).expect("a port");
+        assert!(!Asked::new(lock).read().needs_look());
+    }
+
+    #[test]
     fn open_discards_the_previous_files_snapshot() {
         let dir = tempfile::tempdir().expect("a directory");
         let lock = LockDir::at(dir.path()).port(5338).expect("a port");

@@ -191,3 +191,75 @@ impl KernelLocks {
         Self(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_directory_has_no_names() {
+        let home = tempfile::tempdir().expect("a directory");
+        let file = home.path().join("file");
+        assert_eq!(names_in(&file).expect("none"), Vec::<OsString>::new());
+        std::fs::write(&file, "").expect("written");
+        names_in(&file).expect_err("it is no directory");
+        assert_eq!(names_in(home.path()).expect("one"), ["file"]);
+    }
+
+    #[test]
+    fn tilde_counts_at_the_beginning_only() {
+        for (path, has) in
+            [("~", true), ("~/x", true), ("~user/x", true), ("/~", false), ("", false)]
+        {
+            assert_eq!(has_tilde(Path::new(path)), has, "{path}");
+        }
+    }
+
+    #[test]
+    fn file_is_old_from_the_grace_on() {
+        let now = SystemTime::now();
+        let just_younger = GRACE - Duration::from_nanos(1);
+        for (apart, is) in
+            [(Duration::ZERO, Age::Young), (just_younger, Age::Young), (GRACE, Age::Old)]
+        {
+            assert_eq!(age(now, now - apart), is, "{apart:?} ago");
+            assert_eq!(age(now, now + apart), is, "in {apart:?}");
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd", windows))]
+    #[test]
+    fn clocks_may_differ_by_a_minute() {
+        let (written, minute) = (SystemTime::now(), Duration::from_secs(60));
+        assert!(!is_clearly_after(written + minute, written));
+        assert!(is_clearly_after(written + minute + Duration::from_millis(1), written));
+        assert!(!is_clearly_after(written, written + minute * 2));
+    }
+
+    #[test]
+    fn time_is_cut_to_milliseconds() {
+        let at = |nanoseconds| SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds);
+        assert_eq!(whole_milliseconds(at(5_001_999_900)), at(5_001_000_000));
+    }
+
+    #[test]
+    fn short_wait_ends_at_once_or_after_a_second() {
+        let mut asked = 0;
+        let mut found = |at| {
+            asked = 0;
+            wait_a_little_until(|| {
+                asked += 1;
+                (asked >= at).then_some(())
+            })
+        };
+        assert!(found(3).is_some());
+        assert!(found(u32::MAX).is_none());
+        // The pauses grow, so that the wait costs nothing.
+        assert!((10..1_000).contains(&asked), "{asked} times");
+        wait_a_little_until(|| {
+            asked = 1;
+            Some(())
+        });
+        assert_eq!(asked, 1);
+    }
+}
