@@ -296,7 +296,9 @@ mod tests {
         assert!(shown.ends_with("reclaimed: None, .. }"), "{shown}");
     }
 
+    #[cfg(unix)]
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a person removes the file")]
     fn guard_notices_that_its_file_was_removed() {
         let home = tempfile::tempdir().expect("a directory");
         let guard = Lock::at(home.path().join("x.lock")).try_acquire().expect("free");

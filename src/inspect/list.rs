@@ -249,6 +249,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "it makes a file that is no directory")]
     fn unreadable_directory_is_named_with_advice() {
         let home = tempfile::tempdir().expect("a directory");
         let file = home.path().join("file");

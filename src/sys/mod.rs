@@ -55,10 +55,13 @@ use crate::protocol::{Age, GRACE};
 /// The home directory: `$HOME`, or else what the system says, which is asked once. On Windows
 /// `%USERPROFILE%`, where Node looks and hence Percy.
 pub(crate) fn home() -> Option<PathBuf> {
+    // With the variable set this makes no system call, and a program may change the variable.
+    home_if_unnamed(std::env::var_os(HOME_VARIABLE))
+}
+
+fn home_if_unnamed(named: Option<OsString>) -> Option<PathBuf> {
     static ASKED: per_process::PerProcess<Option<PathBuf>> =
         per_process::PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
-    // With the variable set this makes no system call, and a program may change the variable.
-    let named = std::env::var_os(HOME_VARIABLE);
     if let Some(named) = named.filter(|named| !named.is_empty()) {
         return Some(named.into());
     }
@@ -197,12 +200,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn empty_home_is_unset() {
+        assert_eq!(home_if_unnamed(Some("/h".into())), Some("/h".into()));
+        assert_eq!(home_if_unnamed(Some(OsString::new())), home_if_unnamed(None));
+        assert_ne!(home_if_unnamed(None), Some(PathBuf::new()));
+    }
+
+    #[test]
     fn absent_directory_has_no_names() {
         let home = tempfile::tempdir().expect("a directory");
         let file = home.path().join("file");
         assert_eq!(names_in(&file).expect("none"), Vec::<OsString>::new());
         std::fs::write(&file, "").expect("written");
-        names_in(&file).expect_err("it is no directory");
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(names_in(&file)));
+        let listed = is_done.recv_timeout(Duration::from_secs(60)).expect("it ends");
+        listed.expect_err("it is no directory");
         assert_eq!(names_in(home.path()).expect("one"), ["file"]);
     }
 
@@ -218,7 +231,7 @@ mod tests {
     #[test]
     fn file_is_old_from_the_grace_on() {
         let now = SystemTime::now();
-        let just_younger = GRACE - Duration::from_nanos(1);
+        let just_younger = GRACE - Duration::from_micros(1);
         for (apart, is) in
             [(Duration::ZERO, Age::Young), (just_younger, Age::Young), (GRACE, Age::Old)]
         {

@@ -190,6 +190,22 @@ mod tests {
         assert!(!events.take().expect("reads"));
     }
 
+    #[test]
+    fn earlier_file_is_watched_no_longer() {
+        alone("earlier_file_is_watched_no_longer", || {
+            let (dir, path, file, mut events) = watched();
+            let next = dir.path().join("next");
+            let next_file = File::create(&next).expect("creates");
+            events.watch(&next, &next_file).expect("watches");
+            // That the earlier watch has ended is an event as well.
+            events.take().expect("reads");
+            std::fs::remove_file(path).expect("removes");
+            drop(file);
+            let left = (&**events.queue).read(&mut [0; 64]);
+            assert_eq!(left.expect_err("nothing").kind(), io::ErrorKind::WouldBlock);
+        });
+    }
+
     /// What was lost may have been an event of the present file.
     #[test]
     fn overflow_of_the_queue_is_an_event() {

@@ -147,3 +147,48 @@ pub(super) fn events_are_of_all(file: &File, device: u64) -> bool {
 pub(super) fn events_are_of_all(_: &File, _: u64) -> bool {
     true
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    fn opened(path: &str) -> (File, Metadata) {
+        let file = File::open(path).expect("it is there");
+        let found = file.metadata().expect("it can be examined");
+        (file, found)
+    }
+
+    #[test]
+    fn memory_is_local_and_proc_is_not() {
+        let (memory, found) = opened("/dev/shm");
+        assert_eq!(kind(&memory, found.dev()), Kind::Local);
+        // The second answer is the kept one.
+        for _ in 0..2 {
+            assert!(counts_names(&memory, &found) && has_coherent_attributes(&memory, &found));
+        }
+        let (proc, found) = opened("/proc/self/stat");
+        assert_eq!(kind(&proc, found.dev()), Kind::Other);
+        assert!(!counts_names(&proc, &found) && !has_coherent_attributes(&proc, &found));
+    }
+
+    #[test]
+    fn file_younger_than_its_record_is_a_copy() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = File::create(dir.path().join("x")).expect("creates");
+        let born = file.metadata().and_then(|found| found.created()).expect("a local filesystem");
+        let mut holder = Holder::new(7);
+        assert!(is_copy(&file, &holder), "not known");
+        for (since, expected) in [
+            (born - Duration::from_millis(1), true),
+            (born - Duration::from_micros(999), false),
+            (born, false),
+            (born + Duration::from_secs(1), false),
+            (SystemTime::UNIX_EPOCH, true),
+        ] {
+            holder.started_at = Some(since);
+            assert_eq!(is_copy(&file, &holder), expected, "{since:?}");
+        }
+    }
+}

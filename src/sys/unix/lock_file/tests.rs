@@ -152,12 +152,67 @@ fn record_over_4096_bytes_is_foreign() {
 #[test]
 fn new_file_with_more_names_is_looked_up() {
     let (dir, mut file) = in_a_new_directory();
-    assert_eq!(file.create(), Create::Created);
-    for name in ["second", "third"] {
-        std::fs::hard_link(file.path(), dir.path().join(name)).expect("links");
+    for is_removed in [false, true] {
+        assert_eq!(file.create(), Create::Created);
+        for name in ["second", "third"] {
+            let other = dir.path().join(format!("{name}-{is_removed}"));
+            std::fs::hard_link(file.path(), other).expect("links");
+        }
+        if is_removed {
+            std::fs::remove_file(file.path()).expect("removes");
+            assert_eq!(file.confirm(), Confirm::Changed);
+        } else {
+            assert_eq!(file.confirm(), Confirm::Same);
+            assert_eq!(file.unlink(), Unlink::Unlinked);
+        }
+        file.close();
     }
-    std::fs::remove_file(file.path()).expect("removes");
-    assert_eq!(file.confirm(), Confirm::Changed);
+}
+
+#[test]
+fn close_without_unlock_closes() {
+    let (_dir, mut file) = in_a_new_directory();
+    assert_eq!((file.create(), file.lock()), (Create::Created, LockReply::Ours));
+    let shared = file.another_descriptor().expect("a descriptor");
+    file.close_without_unlock();
+    assert_eq!(file.read(), ReadReply::Failed, "nothing is open");
+    let mut other = LockFile::new(file.path(), file.record().clone());
+    assert_eq!((other.open(), other.lock()), (OpenReply::Opened, LockReply::Busy));
+    drop(shared);
+    assert_eq!(other.lock(), LockReply::Ours);
+}
+
+#[test]
+fn failed_create_finds_no_existing_file() {
+    let (dir, mut file) = in_a_new_directory();
+    assert_eq!(file.open(), OpenReply::Absent);
+    std::fs::write(dir.path().join("file"), "").expect("writes");
+    let path = dir.path().join("file/x.lock");
+    let mut below = LockFile::new(path, process::current_process().into_owned());
+    assert_eq!(below.create(), Create::Failed);
+    assert_eq!(file.create(), Create::Created);
+    assert_eq!(LockFile::new(file.path(), file.record().clone()).create(), Create::Exists);
+}
+
+#[test]
+fn what_is_no_regular_file_is_named() {
+    let (dir, _) = in_a_new_directory();
+    let at = |name| dir.path().join(name);
+    std::os::unix::fs::symlink("nowhere", at("link")).expect("links");
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket")).expect("binds");
+    let fifo = std::process::Command::new("mkfifo").arg(at("fifo")).status().expect("starts");
+    assert!(fifo.success());
+    for (path, kind) in [
+        (dir.path().to_owned(), "a directory"),
+        (at("link"), "a symbolic link"),
+        (at("fifo"), "a FIFO"),
+        (at("socket"), "a socket"),
+        ("/dev/null".into(), "a device"),
+    ] {
+        let mut file = LockFile::new(path, process::current_process().into_owned());
+        assert_eq!(file.open(), OpenReply::Failed);
+        assert_eq!(file.not_a_lock_file(), Some(kind));
+    }
 }
 
 /// A child that is being forked shares the open file for a moment.
