@@ -94,7 +94,10 @@ pub(crate) fn describe(me: &mut Holder) -> View {
 
 /// What machine-id(5) says, where it says anything: a container may have none.
 fn machine() -> Option<String> {
-    let number = std::fs::read_to_string("/etc/machine-id").ok()?;
+    machine_of(&std::fs::read_to_string("/etc/machine-id").ok()?)
+}
+
+fn machine_of(number: &str) -> Option<String> {
     let number = number.trim();
     let is_one = number.len() == 32 && number.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_one.then(|| digest(number))
@@ -244,6 +247,41 @@ impl Stat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn machine_has_a_whole_number() {
+        let number = "b08dfa6083e7567a1921a715000001fb";
+        assert_eq!(machine_of(&format!("{number}\n")), Some(digest(number)));
+        for not_a_number in ["", "uninitialized", &number[1..], &number.replace('b', "g")] {
+            assert_eq!(machine_of(not_a_number), None, "{not_a_number}");
+        }
+        let named = std::fs::read_to_string("/etc/machine-id");
+        assert_eq!(machine(), named.ok().and_then(|number| machine_of(&number)));
+    }
+
+    #[test]
+    fn namespace_has_the_number_of_its_link() {
+        let link = std::fs::read_link("/proc/self/ns/pid").expect("/proc is there");
+        let number = namespace("pid").expect("/proc is there");
+        assert_eq!(link.to_str(), Some(format!("pid:[{number}]").as_str()));
+    }
+
+    #[test]
+    fn view_is_known_by_both_answers() {
+        let is_known = |is_of_our_namespace, shift| View { is_of_our_namespace, shift }.is_known();
+        assert!(is_known(Some(true), Some(0)) && is_known(Some(false), Some(-1)));
+        assert!(!is_known(None, Some(0)) && !is_known(Some(true), None) && !is_known(None, None));
+    }
+
+    #[test]
+    fn start_is_counted_in_ticks() {
+        let stat = std::fs::read("/proc/self/stat").expect("/proc is there");
+        let start = Stat::parse(&stat).expect("a process").start;
+        let now = SystemTime::now();
+        let day = Duration::from_secs(86_400);
+        assert!(started_after(start, now - day));
+        assert!(!started_after(start, now));
+    }
 
     /// An old agent started an hour after boot, and wrote its record then. It is probed seven
     /// hours later, by clocks to which this happened.

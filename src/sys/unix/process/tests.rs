@@ -178,3 +178,32 @@ fn forked_child_has_new_generation_and_identity() {
     }
     assert_eq!((generation(), current_process().pid), before);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn system_and_process_agree_on_names_and_limits() {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("/proc is there");
+    assert_eq!(host(), crate::record::printable(name.trim_end()));
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).expect("a small number"));
+    assert_eq!(descriptor_limit(), limit);
+    assert_eq!(reserve_descriptors(3).len(), 3);
+    assert_eq!(pid_namespace(), current_process().pid_namespace);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn process_is_asked_again_until_all_is_known() {
+    let whole = Myself::ask();
+    assert!(whole.is_complete(), "all is known here");
+    let forget: [fn(&mut Holder); 3] = [
+        |record| record.boot = None,
+        |record| record.pid_namespace = None,
+        |record| record.process_start = None,
+    ];
+    for forget in forget {
+        let mut partial = whole.clone();
+        forget(&mut partial.record);
+        assert!(!partial.is_complete(), "{:?}", partial.record);
+    }
+}
