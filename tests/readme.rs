@@ -90,9 +90,10 @@ fn readme_example_prints_what_is_shown() {
     };
     let mut first = Ended(start());
     let mut lines = BufReader::new(first.0.stdout.take().expect("a pipe")).lines();
-    let serves = lines
-        .find_map(|line| Some(line.expect("text")).filter(|line| line.contains(" serves port ")))
-        .expect("the first one serves");
+    let says_so = |line: std::io::Result<String>| {
+        Some(line.expect("text")).filter(|line| line.contains(" serves port "))
+    };
+    let serves = must_return("it serves", || lines.find_map(says_so)).expect("it serves");
     // The harness prints the test's name on the same line.
     let serves = &serves[serves.find("pid ").expect("its pid")..];
     let second = must_return("its end", || start().wait_with_output()).expect("it ends");
@@ -157,7 +158,8 @@ impl Session {
         let output = self.output(&command.replace(PID, &pid.to_string()));
         if command.starts_with("kill ") {
             // Its lock file is left. Waits until the kill has taken effect.
-            self.background.as_mut().expect("it ran").0.wait().expect("it has ended");
+            must_return("it ends", || self.background.as_mut().expect("it ran").0.wait())
+                .expect("it has ended");
         }
         let printed = [output.stderr, output.stdout].concat();
         as_shown(&String::from_utf8(printed).expect("text"), pid, &self.home)

@@ -114,7 +114,7 @@ impl Server {
         let stderr = self.child.stderr.as_mut().expect("its errors are a pipe");
         must_return("the server ends", || stderr.read_to_string(&mut errors))
             .expect("they are text");
-        (self.child.wait().expect("it can be reaped"), errors)
+        (must_return("it ends", || self.child.wait()).expect("it can be reaped"), errors)
     }
 }
 

@@ -8,7 +8,9 @@ use std::process::{ChildStdin, Stdio};
 use serde_json::Value;
 
 use super::recorder::STATUS;
-use super::{Finished, Home, PORT, Running, all_locks_are_seen, ended, finished, since};
+use super::{
+    Finished, Home, PORT, Running, all_locks_are_seen, ended, finished, must_return, since,
+};
 
 /// Waits until no process has the kernel lock on `file`.
 pub(crate) fn until_unlocked(file: &File) {
@@ -115,7 +117,7 @@ fn killing_the_recorded_process_frees_the_lock() {
     let mut holder = home.recorder();
     let pid = libc::pid_t::try_from(home.record()["pid"].as_i64().expect("a pid")).expect("a pid");
     super::send(pid, libc::SIGKILL);
-    let status = holder.portlock.wait().expect("ours");
+    let status = must_return("it ends", || holder.portlock.wait()).expect("ours");
     assert_eq!(status.signal(), Some(libc::SIGKILL));
     assert!(home.is_idle());
     assert_eq!(home.run(["true"]).err, "", "no file is left to take over");

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::recorder::STATUS;
-use super::{Home, PORT, finished, since, terminal};
+use super::{Home, PORT, finished, must_return, since, terminal};
 
 /// Plants a dead holder's lock, one of another container, and a directory.
 fn plant_three(home: &Home) -> (Value, Value) {
@@ -183,7 +183,7 @@ fn on_a_terminal(list: &mut Command) -> String {
     list.stdout(Stdio::from(terminal.try_clone().expect("a second descriptor")));
     let mut child = list.spawn().expect("portlock starts");
     // Kept open until the end, because output is lost when the last descriptor is closed.
-    assert_eq!(child.wait().expect("ours").code(), Some(0));
+    assert_eq!(must_return("it ends", || child.wait()).expect("ours").code(), Some(0));
     list.stdout(Stdio::null());
     drop::<OwnedFd>(terminal);
     let mut shown = Vec::new();

@@ -3,7 +3,7 @@
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 
 use super::recorder::{self, NAMES, STATUS};
-use super::{Home, PORT, Running};
+use super::{Home, PORT, Running, must_return};
 
 #[test]
 fn each_signal_is_forwarded_once() {
@@ -28,7 +28,7 @@ fn signal_ends_the_command_and_then_portlock() {
     // The shell sent it itself, so it is not forwarded back: the shell continues until its input
     // ends.
     drop(portlock.stdin.take());
-    assert_eq!(portlock.wait().expect("ours").code(), Some(0));
+    assert_eq!(must_return("it ends", || portlock.wait()).expect("ours").code(), Some(0));
     assert!(home.is_idle());
 
     for (signal, _) in NAMES {
@@ -45,7 +45,7 @@ fn signal_ends_the_command_and_then_portlock() {
         super::send(libc::pid_t::try_from(portlock.id()).expect("a pid"), signal);
         // A wait would close the input, which ends cat.
         let keep = portlock.stdin.take();
-        let status = portlock.wait().expect("ours");
+        let status = must_return("it ends", || portlock.wait()).expect("ours");
         drop(keep);
         assert_eq!(status.signal(), Some(signal));
         assert!(home.is_idle());
@@ -270,7 +270,7 @@ mod before_the_command {
         fn ends_by(mut self, injected: Injected, home: Option<&Home>, at: usize) {
             // A wait would close the input, which ends the command.
             let keep = self.portlock.stdin.take();
-            let status = self.portlock.wait().expect("ours");
+            let status = must_return("it ends", || self.portlock.wait()).expect("ours");
             drop(keep);
             assert_eq!(status.signal(), Some(injected.signal()), "stop {at}: {status}");
             assert!(home.is_none_or(Home::is_idle), "stop {at}");
@@ -279,7 +279,10 @@ mod before_the_command {
         /// The command ends with its input.
         fn ends(mut self) {
             drop(self.portlock.stdin.take());
-            assert_eq!(self.portlock.wait().expect("ours").code(), Some(0));
+            assert_eq!(
+                must_return("it ends", || self.portlock.wait()).expect("ours").code(),
+                Some(0)
+            );
         }
     }
 

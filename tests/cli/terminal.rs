@@ -90,7 +90,10 @@ fn ctrl_c_ends_the_loop_of_a_shell() {
         let mut rest = String::new();
         must_return("bash ends", || out.read_to_string(&mut rest)).expect("reads");
         assert_eq!(rest, "", "no second iteration, and no command after the loop");
-        assert_eq!(bash.wait().expect("ours").signal(), Some(libc::SIGINT));
+        assert_eq!(
+            must_return("it ends", || bash.wait()).expect("ours").signal(),
+            Some(libc::SIGINT)
+        );
         assert!(home.is_idle());
     }
 }

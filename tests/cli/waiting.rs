@@ -170,7 +170,7 @@ fn verbose_wait_names_each_holder_once() {
     }
     #[cfg(not(target_os = "linux"))]
     assert_eq!(holder.end().code(), STATUS);
-    assert!(waiter.wait().expect("ours").success());
+    assert!(must_return("it ends", || waiter.wait()).expect("ours").success());
     assert!(home.is_idle());
 }
 
@@ -186,7 +186,7 @@ fn wait_on_a_terminal_names_the_holder() {
         .expect("reads");
     assert_eq!(line.trim_end(), waits_for(&home.record()));
     assert_eq!(holder.end().code(), STATUS);
-    assert!(waiter.wait().expect("ours").success());
+    assert!(must_return("it ends", || waiter.wait()).expect("ours").success());
 }
 
 /// Its child ends too, and does not run the command later.

@@ -281,7 +281,7 @@ impl Harness {
     /// Ends it, and reads strace's output.
     pub(super) fn finish(mut self) -> Trace {
         drop(self.orders.take());
-        assert!(self.strace.wait().expect("ours").success());
+        assert!(must_return("it ends", || self.strace.wait()).expect("ours").success());
         let text = fs::read_to_string(self.dir.path().join("trace")).expect("strace wrote it");
         Trace::read(&text, self.dir.path())
     }

@@ -124,7 +124,7 @@ fn refused_legacy_agent_names_the_commands_pid() {
     assert_eq!(said["record"]["pid"], command);
     assert_eq!(said["record"]["port"], PORT);
     drop(portlock.stdin.take());
-    assert!(portlock.wait().expect("it ends").success());
+    assert!(must_return("it ends", || portlock.wait()).expect("it ends").success());
     assert!(home.is_idle());
 }
 

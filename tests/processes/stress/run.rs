@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::board::{Answer, Board, Order, Slot};
 use super::contender::{LOCK_PATH, NUMBER, WITNESS};
 use super::{Protocol, Seen, Start};
-use crate::participant::{Place, wait_until};
+use crate::participant::{Place, must_return, wait_until};
 
 /// Gives a contender the board's file.
 pub(super) const BOARD: &str = "PORTLOCK_TEST_STRESS";
@@ -91,7 +91,9 @@ impl StressRun {
         self.wait_until_ready();
         self.go(Order::End, Protocol::Portlock);
         for contender in &mut self.contenders {
-            assert!(contender.wait().expect("it can be reaped").success());
+            assert!(
+                must_return("it ends", || contender.wait()).expect("it can be reaped").success()
+            );
         }
     }
 
