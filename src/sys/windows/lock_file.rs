@@ -1,4 +1,7 @@
 //! What a participant has of one lock path.
+//!
+//! Its accessors and replies are those of the Unix adapter, written again, so that each adapter can be
+//! read as a whole.
 
 mod operations;
 #[cfg(test)]
