@@ -140,3 +140,22 @@ impl Held {
         Self::of(lock.subject.clone(), lock.path().to_owned(), holder, reason)
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "another user's file")]
+    fn owner_is_named_for_lack_of_permission_only() {
+        let home = tempfile::tempdir().expect("a directory");
+        let lock = Lock::at(home.path().join("x.lock"));
+        std::fs::write(lock.path(), "").expect("writes");
+        if std::os::unix::fs::chown(lock.path(), Some(4711), None).is_err() {
+            return println!("not checked as this user: a file of another one");
+        }
+        // Nothing has failed, so that the reason is not known.
+        let failed = lock.failed(LockFile::to_ask(lock.shared_path()), Op::Read);
+        assert!(matches!(failed, AcquireError::Io { owner: None, .. }), "{failed:?}");
+    }
+}

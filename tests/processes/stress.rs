@@ -28,7 +28,7 @@ use contender::contend;
 use run::{BOARD, StressRun};
 
 /// Default number of trials in each cell: a few seconds on an idle machine.
-const TRIALS: u32 = 100;
+const TRIALS: u32 = 50;
 
 /// The control fails within these.
 const MOST_CONTROL_TRIALS: u32 = 1_000;

@@ -110,3 +110,108 @@ fn our_id() -> u32 {
     // SAFETY: geteuid only returns a number.
     unsafe { libc::geteuid() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{Permissions, metadata, set_permissions};
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    use super::*;
+
+    fn with_mode(path: &Path, mode: u32) {
+        set_permissions(path, Permissions::from_mode(mode)).expect("it is ours");
+    }
+
+    /// Gives `path` to another user, which only root can do.
+    fn given_away(path: &Path) -> bool {
+        let is_given = chown(path, Some(4711), None).is_ok();
+        if !is_given {
+            println!("not checked as this user: a directory of another one");
+        }
+        is_given
+    }
+
+    #[test]
+    fn only_owner_replaces_entries_of_kept_directory() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let is_kept = || is_kept_by(&metadata(dir.path()).expect("it is there"));
+        for (mode, expected) in [
+            (0o700, true),
+            (0o755, true),
+            (0o775, false),
+            (0o757, false),
+            (0o777, false),
+            (0o1777, true),
+        ] {
+            with_mode(dir.path(), mode);
+            assert_eq!(is_kept(), expected, "{mode:o}");
+        }
+        if given_away(dir.path()) {
+            assert!(!is_kept(), "its owner replaces what it likes, sticky or not");
+        }
+        assert!(is_kept_by(&metadata("/").expect("it is there")), "root's");
+    }
+
+    #[test]
+    fn runtime_directory_must_be_ours_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (mode, expected) in [(0o700, true), (0o500, true), (0o710, false), (0o701, false)] {
+            with_mode(dir.path(), mode);
+            assert_eq!(is_ours_alone(dir.path()), expected, "{mode:o}");
+        }
+        with_mode(dir.path(), 0o700);
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").expect("writes");
+        with_mode(&file, 0o600);
+        assert!(!is_ours_alone(&file) && !is_ours_alone(&dir.path().join("absent")));
+        if given_away(dir.path()) {
+            assert!(!is_ours_alone(dir.path()));
+        }
+    }
+
+    #[test]
+    fn made_directory_is_ours_or_refused() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| parent.path().join(name);
+        let reason = |name: &str| match made_in(parent.path(), name) {
+            Ok(made) => {
+                assert_eq!(made, at(name));
+                None
+            }
+            Err(LockDirError::Unsafe { reason, .. }) => Some(reason),
+            Err(other) => panic!("{other}"),
+        };
+        assert_eq!([reason("new"), reason("new")], [None; 2], "made, and found");
+        assert_eq!(metadata(at("new")).expect("made").mode() & 0o777, 0o700);
+        symlink("new", at("link")).expect("links");
+        assert_eq!(reason("link"), Some("it is a symbolic link"));
+        std::fs::write(at("file"), "").expect("writes");
+        assert_eq!(reason("file"), Some("it is not a directory"));
+        with_mode(&at("new"), 0o720);
+        assert_eq!(reason("new"), Some("others may write to it"));
+        with_mode(&at("new"), 0o755);
+        assert_eq!(reason("new"), None);
+        if given_away(&at("new")) {
+            assert_eq!(reason("new"), Some("it belongs to another user"));
+        }
+        with_mode(parent.path(), 0o777);
+        assert_eq!(reason("new"), Some("others can replace it"));
+        let name = "n".repeat(300);
+        with_mode(parent.path(), 0o700);
+        let error = made_in(parent.path(), &name).expect_err("no name is so long");
+        assert!(matches!(error, LockDirError::NotWritable { .. }), "{error}");
+    }
+
+    #[test]
+    fn nearest_ancestor_decides_what_can_be_written() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let kind = |path: &Path| why_not_writable(path).map(|error| error.kind());
+        assert_eq!(kind(&dir.path().join("a/b")), None);
+        std::fs::write(dir.path().join("file"), "").expect("writes");
+        let not_a_directory = Some(ErrorKind::NotADirectory);
+        assert_eq!(kind(&dir.path().join("file/a")), not_a_directory);
+        symlink("nowhere", dir.path().join("link")).expect("links");
+        assert_eq!(kind(&dir.path().join("link")), not_a_directory);
+        assert!(kind(Path::new("/proc/self/a")).is_some(), "no directory can be made there");
+    }
+}

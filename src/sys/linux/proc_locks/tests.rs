@@ -44,6 +44,19 @@ fn search_ends_when_its_budget_is_spent() {
 }
 
 #[test]
+fn own_process_shares_its_own_lock() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let of = |recorded| pids_with_lock(file.path(), recorded).expect("/proc is there");
+    let mine = std::process::id();
+    assert!(!of(0).contains(&mine), "it is free");
+    fs4::FileExt::try_lock(file.as_file()).expect("it is free");
+    // From the recorded process on, and then from the first one.
+    for recorded in [0, mine - 1, mine, u32::MAX] {
+        assert!(of(recorded).contains(&mine), "{recorded}");
+    }
+}
+
+#[test]
 fn a_held_lock_is_seen_without_taking_it() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let other = file.reopen().expect("opens again");
