@@ -172,6 +172,36 @@ mod tests {
     const ANY: Filesystem = Filesystem::MayBeShared;
 
     #[test]
+    fn any_fact_of_ours_makes_no_old_format() {
+        assert!(is_old_format(&Holder::new(7)));
+        let facts: [fn(&mut Holder); 7] = [
+            |record| record.host = Some("here".into()),
+            |record| record.machine = Some("a machine".into()),
+            |record| record.boot = Some("a boot".into()),
+            |record| record.pid_namespace = Some(1),
+            |record| record.process_start = Some(100),
+            |record| record.kernel_lock = true,
+            |record| record.device = Some(42),
+        ];
+        for (number, add) in facts.into_iter().enumerate() {
+            let mut record = Holder::new(7);
+            add(&mut record);
+            assert!(!is_old_format(&record), "fact {number}");
+        }
+    }
+
+    #[test]
+    fn pid_counts_without_boots_in_one_namespace_only() {
+        let no_boot = changed(|record| (record.boot, record.machine) = (None, None));
+        assert_eq!(seen_by(&no_boot, &no_boot, ANY), Author::OldFormat(ALIVE));
+        let elsewhere = Holder { pid_namespace: Some(2), ..no_boot.clone() };
+        assert_eq!(seen_by(&no_boot, &elsewhere, ANY), Author::OtherNamespace(ProvesNothing));
+        let with_boot = changed(|record| record.machine = None);
+        assert_eq!(seen_by(&no_boot, &with_boot, ANY), Author::OtherNamespace(ProvesNothing));
+        assert_eq!(seen_by(&with_boot, &no_boot, ANY), Author::OtherNamespace(ProvesNothing));
+    }
+
+    #[test]
     fn own_boot_and_namespace_is_here() {
         assert_eq!(seen(&record(), ANY), Author::Here(ProvesDeath, ALIVE));
         let renamed = changed(|record| record.host = Some("renamed".into()));

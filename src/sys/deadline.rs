@@ -124,6 +124,23 @@ mod tests {
     use super::*;
     use crate::sys::forked::in_a_child;
 
+    #[test]
+    fn cancelled_wait_is_over_but_not_late() {
+        let token = Cancellation::new().expect("a token");
+        let deadline = Deadline { end: None, cancelled: Some(token.clone()) };
+        assert!(!deadline.is_over());
+        token.cancel();
+        assert!(deadline.is_cancelled() && deadline.is_over() && !deadline.is_late());
+        deadline.sleep(Duration::from_secs(86_400));
+    }
+
+    #[test]
+    fn pause_lasts() {
+        let (began, pause) = (Instant::now(), Duration::from_millis(5));
+        Deadline::default().sleep(pause);
+        assert!(began.elapsed() >= pause);
+    }
+
     /// Each from a child forked at the same moment in its parent's life.
     fn of_siblings(jitter: fn() -> u16) -> [Vec<u8>; 2] {
         [(); 2].map(|()| in_a_child(|| (0..8).flat_map(|_| jitter().to_ne_bytes()).collect()))
