@@ -102,6 +102,13 @@ fn only_a_refusal_says_held() {
 }
 
 #[test]
+fn unwritable_directory_has_a_cause() {
+    let error = LockDirError::NotWritable { path: "/h".into(), source: denied() };
+    assert!(error.source().is_some_and(|cause| cause.to_string() == denied().to_string()));
+    assert!(LockDirError::NoHome.source().is_none());
+}
+
+#[test]
 fn path_of_environment_is_explained() {
     let text = |value: &str| {
         LockDirError::Environment { variable: "HOME", value: value.into() }.to_string()
