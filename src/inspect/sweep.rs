@@ -129,3 +129,60 @@ impl Lock {
         }
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// A directory with a record that was cut short, a held lock, and the record of a process in
+    /// another pid namespace, which took no kernel lock.
+    #[expect(clippy::disallowed_methods, reason = "it plants what others have left")]
+    fn planted() -> (tempfile::TempDir, LockDir, crate::Guard, Holder) {
+        let home = tempfile::tempdir().expect("a directory");
+        let dir = LockDir::at(home.path());
+        let port = |port| dir.port(port).expect("a port");
+        std::fs::write(port(5331).path(), r#"{"pid":7"#).expect("writes");
+        let guard = port(5332).try_acquire().expect("free");
+        let mut holder = sys::process::current_process().into_owned();
+        (holder.pid_namespace, holder.kernel_lock) = (Some(1), false);
+        std::fs::write(port(5333).path(), holder.to_bytes()).expect("writes");
+        (home, dir, guard, holder)
+    }
+
+    #[test]
+    fn clear_removes_what_is_provably_stale() {
+        let (_home, dir, _guard, _) = planted();
+        let clear = |port| dir.port(port).expect("a port").clear();
+        assert!(clear(5331).expect("it is stale").is_some_and(|gone| gone.holder.is_none()));
+        assert!(clear(5331).expect("it is gone").is_none());
+        for port in [5332, 5333] {
+            assert!(clear(port).is_err_and(|error| error.is_held()), "{port}");
+        }
+    }
+
+    #[test]
+    fn force_removes_the_named_holders_file_alone() {
+        let (_home, dir, guard, holder) = planted();
+        let lock = dir.port(5333).expect("a port");
+        let mut another = holder.clone();
+        another.pid += 1;
+        assert!(lock.force_clear(&another).is_err_and(|error| error.is_held()));
+        let held = dir.port(5332).expect("a port").force_clear(guard.holder());
+        assert!(held.is_err_and(|error| error.is_held()), "its kernel lock is held");
+        let removed = lock.force_clear(&holder).expect("it is removed").expect("it was there");
+        assert_eq!(removed.holder, Some(holder));
+        assert!(matches!(lock.status(), Ok(Status::Free)));
+    }
+
+    #[test]
+    fn sweep_removes_stale_files_alone() {
+        let (_home, dir, guard, _) = planted();
+        let swept = dir.sweep().expect("lists");
+        let ports: Vec<_> =
+            swept.iter().map(|one| (one.lock.port(), one.removed.is_ok())).collect();
+        assert_eq!(ports, [(Some(5331), true)]);
+        assert!(guard.is_still_held().expect("it can be examined"));
+        let left = dir.port(5333).expect("a port").status();
+        assert!(matches!(left, Ok(Status::Unknown { .. } | Status::Held { .. })), "{left:?}");
+    }
+}

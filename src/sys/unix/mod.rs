@@ -135,3 +135,112 @@ pub(super) fn make_directory(dir: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs::{File, Permissions, metadata, set_permissions};
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn interrupted_call_is_made_again() {
+        let calls = Cell::new(0);
+        let returned = retried(|| {
+            calls.set(calls.get() + 1);
+            if calls.get() < 3 { Err(ErrorKind::Interrupted.into()) } else { Ok(calls.get()) }
+        });
+        assert_eq!(returned.expect("the third call"), 3);
+    }
+
+    #[test]
+    fn stale_handle_is_looked_up_twice() {
+        let stale = || io::Error::from_raw_os_error(libc::ESTALE);
+        assert!(is_stale(&stale()) && !is_stale(&ErrorKind::NotFound.into()));
+        for (error, expected) in [(stale(), 2), (ErrorKind::NotFound.into(), 1)] {
+            let (calls, error) = (Cell::new(0), Cell::new(Some(error)));
+            let returned = twice_if_stale(|| {
+                calls.set(calls.get() + 1);
+                error.take().map_or_else(|| Ok(()), Err)
+            });
+            assert_eq!((calls.get(), returned.is_ok()), (expected, expected == 2));
+        }
+    }
+
+    #[test]
+    fn only_another_users_file_has_a_foreign_owner() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(foreign_owner(dir.path()), None);
+        assert_eq!(foreign_owner(&dir.path().join("absent")), None);
+        if chown(dir.path(), Some(4711), None).is_err() {
+            return println!("not checked as this user: a directory of another one");
+        }
+        assert_eq!(foreign_owner(dir.path()), Some(4711));
+    }
+
+    #[test]
+    fn standard_descriptors_stay_free() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = File::create(dir.path().join("x")).expect("creates");
+        let before = file.as_raw_fd();
+        let file = above_standard(file);
+        assert_eq!(file.as_raw_fd(), before, "it is above");
+        let said = forked::in_a_child(|| {
+            let opened = |number| {
+                // SAFETY: closes a standard descriptor of a child that does not use it.
+                unsafe { libc::close(number) };
+                let file = File::open(dir.path()).expect("opens");
+                assert_eq!(file.as_raw_fd(), number);
+                let moved = above_standard(file);
+                let number = moved.as_raw_fd();
+                std::mem::forget(moved);
+                u8::try_from(number).unwrap_or(u8::MAX)
+            };
+            // With the last one closed first, the lower ones are free as well.
+            let last = opened(libc::STDERR_FILENO);
+            // SAFETY: as above.
+            unsafe { libc::close(libc::STDOUT_FILENO) };
+            vec![last, opened(libc::STDIN_FILENO)]
+        });
+        assert!(said.len() == 2 && said.iter().all(|&number| number > 2), "{said:?}");
+    }
+
+    #[test]
+    fn directory_is_the_owners_whatever_the_umask() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mode = |path: &Path| metadata(path).expect("made").mode() & 0o7777;
+        let path = dir.path().join("masked");
+        forked::in_a_child(|| {
+            // SAFETY: sets a number of this child.
+            unsafe { libc::umask(0o777) };
+            make_directory(&path).expect("makes it");
+            Vec::new()
+        });
+        assert_eq!(mode(&path), 0o700);
+        // What a directory inherits from its parent is left to it.
+        set_permissions(dir.path(), Permissions::from_mode(0o2755)).expect("it is ours");
+        let path = dir.path().join("group");
+        make_directory(&path).expect("makes it");
+        assert_eq!(mode(&path) & 0o777, 0o700);
+        if cfg!(target_os = "linux") {
+            assert_eq!(mode(&path), 0o2700);
+        }
+    }
+
+    #[test]
+    fn directories_are_made_unless_a_file_is_there() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name);
+        make_directories(&at("a/b/c")).expect("makes three");
+        make_directories(&at("a/b/c")).expect("they are there");
+        symlink("a", at("link")).expect("links");
+        make_directories(&at("link")).expect("it leads to a directory");
+        assert!(is_directory(&at("link")) && !is_directory(&at("absent")));
+        std::fs::write(at("file"), "").expect("writes");
+        assert!(!is_directory(&at("file")));
+        for path in ["file", "file/a"] {
+            make_directories(&at(path)).expect_err("a file is in the way");
+        }
+    }
+}
