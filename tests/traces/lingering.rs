@@ -1,4 +1,4 @@
-//! A kernel lock that outlives its holder is told apart from a lock that is refused for no reason.
+//! A kernel lock that outlives its holder is distinguished from one that is refused for no reason.
 
 use std::fs::File;
 use std::time::Duration;

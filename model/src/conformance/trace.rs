@@ -16,9 +16,9 @@
 //! - An event may come for nothing: the adapter looks again after a pause.
 //! - A process that ends has lost its files before the probe finds it dead. Until it has been
 //!   reaped, a probe may find it alive.
-//! - A kernel lock may outlive its holder, even after the holder has been reaped: whoever lists
-//!   `/proc/PID/fd` or reads `/proc/PID/fdinfo` has a reference to each open file for an instant, and
-//!   `flock` belongs to the open file. See [`explain_with_lingering_lock`].
+//! - A kernel lock may outlive its holder, even after the holder has been reaped: a process
+//!   that lists `/proc/PID/fd` or reads `/proc/PID/fdinfo` has a reference to each open file for an
+//!   instant, and `flock` belongs to the open file. See [`explain_with_lingering_lock`].
 
 mod recorder;
 
@@ -191,8 +191,8 @@ impl fmt::Display for Unexplained {
 /// for each event of the run; that there is none was seen after 70,000 at most.
 const PATIENCE: usize = 500_000;
 
-/// For how long a kernel lock may outlive its holder. Whoever lists the holder's open files has it for
-/// microseconds, unless the scheduler lets others run then.
+/// For how long a kernel lock may outlive its holder. A process that lists the holder's open files
+/// has it for microseconds, unless the scheduler preempts it then.
 const LINGERS: Duration = Duration::from_millis(100);
 
 /// Searches for an order in which the model does the same.

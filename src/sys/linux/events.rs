@@ -225,6 +225,17 @@ mod tests {
     }
 
     #[test]
+    fn queue_without_standard_input_is_moved() {
+        let said = crate::sys::forked::in_a_child(|| {
+            // SAFETY: closes the standard input of a child that does not use it.
+            unsafe { libc::close(libc::STDIN_FILENO) };
+            let queue = new_queue().expect("inotify");
+            vec![u8::from(queue.as_raw_fd() > libc::STDERR_FILENO)]
+        });
+        assert_eq!(said, [1]);
+    }
+
+    #[test]
     fn queues_are_pooled_up_to_a_limit() {
         alone("queues_are_pooled_up_to_a_limit", || {
             let queues: Vec<_> = (0..MOST_SPARE + 4).map_while(|_| Events::new().ok()).collect();
