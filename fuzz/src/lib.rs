@@ -42,3 +42,21 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     files.sort();
     files
 }
+
+/// That the committed corpus catches each control by its property.
+#[cfg(test)]
+fn assert_caught<F: Copy>(
+    target: &str,
+    controls: &[Control<F>],
+    check: fn(F, &[u8]) -> Result<(), record::Broken>,
+) {
+    let corpus = corpus(target);
+    for control in controls {
+        let caught: Vec<_> = corpus
+            .iter()
+            .filter_map(|(_, bytes)| check(control.broken, bytes).err())
+            .map(|broken| broken.property)
+            .collect();
+        assert!(caught.contains(&control.property), "{}: {caught:?}", control.name);
+    }
+}
