@@ -151,8 +151,8 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let lock = Lock::at(home.path().join("x.lock"));
         std::fs::write(lock.path(), "").expect("writes");
-        if std::os::unix::fs::chown(lock.path(), Some(4711), None).is_err() {
-            return println!("not checked as this user: a file of another one");
+        if !sys::given_away(lock.path()) {
+            return;
         }
         // Nothing has failed, so that the reason is not known.
         let failed = lock.failed(LockFile::to_ask(lock.shared_path()), Op::Read);

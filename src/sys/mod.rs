@@ -42,7 +42,7 @@ pub(crate) use imp::{LeftOpen, LockFile, cancel, fallback, foreign_owner, proces
 pub(crate) use linux::KernelLocks;
 pub(crate) use origin::Origin;
 #[cfg(all(test, unix))]
-pub(crate) use unix::forked;
+pub(crate) use unix::{forked, tests::given_away};
 
 use std::ffi::OsString;
 use std::io;
@@ -56,10 +56,10 @@ use crate::protocol::{Age, GRACE};
 /// `%USERPROFILE%`, where Node looks and hence Percy.
 pub(crate) fn home() -> Option<PathBuf> {
     // With the variable set this makes no system call, and a program may change the variable.
-    home_if_unnamed(std::env::var_os(HOME_VARIABLE))
+    home_or(std::env::var_os(HOME_VARIABLE))
 }
 
-fn home_if_unnamed(named: Option<OsString>) -> Option<PathBuf> {
+fn home_or(named: Option<OsString>) -> Option<PathBuf> {
     static ASKED: per_process::PerProcess<Option<PathBuf>> =
         per_process::PerProcess::new(AtomicPtr::new(std::ptr::null_mut()));
     if let Some(named) = named.filter(|named| !named.is_empty()) {
@@ -201,9 +201,9 @@ mod tests {
 
     #[test]
     fn empty_home_is_unset() {
-        assert_eq!(home_if_unnamed(Some("/h".into())), Some("/h".into()));
-        assert_eq!(home_if_unnamed(Some(OsString::new())), home_if_unnamed(None));
-        assert_ne!(home_if_unnamed(None), Some(PathBuf::new()));
+        assert_eq!(home_or(Some("/h".into())), Some("/h".into()));
+        assert_eq!(home_or(Some(OsString::new())), home_or(None));
+        assert_ne!(home_or(None), Some(PathBuf::new()));
     }
 
     #[test]

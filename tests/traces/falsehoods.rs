@@ -75,7 +75,7 @@ impl Place<'_> {
             }
             (Reply::Lock(_) | Reply::Watch(_), _) => self
                 .meanwhile(changes_locks)
-                .then_some("somebody took the lock or dropped it at the time of the call"),
+                .then_some("another took or dropped the lock at the time of the call"),
             (Reply::Create(_) | Reply::Open(_) | Reply::Confirm(_) | Reply::Unlink(_), _) => {
                 self.explanation_by(changes_names, "the name changed at the time of the call")
             }
@@ -106,9 +106,9 @@ impl Place<'_> {
             return Some("the call was made to fail, and then its process was killed");
         }
         match wrong {
-            Reply::Write(_) | Reply::Void(_) | Reply::Unlink(_) => Some(
-                "the call was made to fail, and nobody looked into the file before it was gone",
-            ),
+            Reply::Write(_) | Reply::Void(_) | Reply::Unlink(_) => {
+                Some("the call was made to fail, and no other read the file before it was gone")
+            }
             wrong if only_looks(wrong) => {
                 Some("the call was made to fail, and this is what it would have found")
             }
@@ -137,7 +137,7 @@ impl Place<'_> {
     ) -> Option<&'static str> {
         match self.last(changes) {
             Some(What::Calls(_, None)) => {
-                Some("the change before it was made, or not, by one who was killed in it")
+                Some("the change before it was made, or not, by a process that was killed in it")
             }
             _ => self.meanwhile(changes).then_some(meanwhile),
         }

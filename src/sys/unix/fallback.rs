@@ -114,21 +114,13 @@ fn our_id() -> u32 {
 #[cfg(test)]
 mod tests {
     use std::fs::{Permissions, metadata, set_permissions};
-    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+    use crate::sys::given_away;
 
     fn with_mode(path: &Path, mode: u32) {
         set_permissions(path, Permissions::from_mode(mode)).expect("it is ours");
-    }
-
-    /// Gives `path` to another user, which only root can do.
-    fn given_away(path: &Path) -> bool {
-        let is_given = chown(path, Some(4711), None).is_ok();
-        if !is_given {
-            println!("not checked as this user: a directory of another one");
-        }
-        is_given
     }
 
     #[test]
