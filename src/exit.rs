@@ -98,11 +98,7 @@ pub(crate) fn hold_off() -> Within {
 /// is dropped. For an `exec`, which ends all threads.
 #[cfg(unix)]
 pub(crate) fn shut() -> Shut {
-    let exit = this();
-    // No exit is undone.
-    let _ = exit.gate.compare_exchange(OPEN, SHUT, SeqCst, SeqCst);
-    exit.until_none_is_within();
-    Shut(exit)
+    this().shut()
 }
 
 /// A gate that is shut.
@@ -142,6 +138,14 @@ impl Exit {
                 _ => return None,
             }
         }
+    }
+
+    #[cfg(unix)]
+    fn shut(&'static self) -> Shut {
+        // No exit is undone.
+        let _ = self.gate.compare_exchange(OPEN, SHUT, SeqCst, SeqCst);
+        self.until_none_is_within();
+        Shut(self)
     }
 
     fn count(&'static self) -> Within {
@@ -214,12 +218,23 @@ mod tests {
     use super::*;
     use crate::Lock;
     use crate::sys::forked::in_a_child;
+    use crate::sys::in_time::in_time;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
     /// A gate that is not the process's own.
     fn gate() -> &'static Exit {
         Box::leak(Box::default())
+    }
+
+    #[test]
+    fn open_gate_is_entered_and_cleaned_up_at_once() {
+        let gate = gate();
+        assert!(in_time(|| gate.enter().is_some()));
+        in_time(|| gate.clean_up());
+        assert_eq!(gate.gate.load(SeqCst), LOCKED);
+        drop(Shut(gate));
+        assert_eq!(gate.gate.load(SeqCst), LOCKED, "no exit is undone");
     }
 
     #[test]
@@ -241,6 +256,10 @@ mod tests {
 
     #[test]
     fn gate_opens_when_what_shut_it_is_dropped() {
+        let shut = gate();
+        shut.gate.store(SHUT, SeqCst);
+        drop(Shut(shut));
+        assert_eq!(shut.gate.load(SeqCst), OPEN);
         for _ in 0..1_000 {
             let gate = gate();
             gate.gate.store(SHUT, SeqCst);
@@ -255,17 +274,18 @@ mod tests {
     #[test]
     fn a_shut_gate_waits_for_creators() {
         for _ in 0..100 {
-            let within = enter().expect("nothing exits");
+            let gate = gate();
+            let within = gate.enter().expect("it is open");
             let [has_left, is_over] = [(); 2].map(|()| AtomicBool::new(false));
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    while this().gate.load(SeqCst) != SHUT && !is_over.load(SeqCst) {
+                    while gate.gate.load(SeqCst) != SHUT && !is_over.load(SeqCst) {
                         std::thread::yield_now();
                     }
                     has_left.store(true, SeqCst);
                     drop(within);
                 });
-                let shut = shut();
+                let shut = gate.shut();
                 let was_empty = has_left.load(SeqCst);
                 is_over.store(true, SeqCst);
                 drop(shut);
@@ -277,11 +297,11 @@ mod tests {
     #[test]
     fn shut_gate_blocks_creators_until_it_opens() {
         let (done, is_done) = channel();
-        let is_open = AtomicBool::new(false);
+        let (gate, is_open) = (gate(), AtomicBool::new(false));
         std::thread::scope(|scope| {
-            let shut = shut();
+            let shut = gate.shut();
             scope.spawn(|| {
-                let within = enter();
+                let within = gate.enter();
                 done.send(within.is_some() && is_open.load(SeqCst)).expect("the test listens");
             });
             is_open.store(true, SeqCst);

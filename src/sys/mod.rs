@@ -17,6 +17,8 @@ compile_error!(
 
 pub(crate) mod author;
 mod deadline;
+#[cfg(test)]
+pub(crate) mod in_time;
 mod origin;
 pub(crate) mod per_process;
 
@@ -212,10 +214,7 @@ mod tests {
         let file = home.path().join("file");
         assert_eq!(names_in(&file).expect("none"), Vec::<OsString>::new());
         std::fs::write(&file, "").expect("written");
-        let (done, is_done) = std::sync::mpsc::channel();
-        std::thread::spawn(move || done.send(names_in(&file)));
-        let listed = is_done.recv_timeout(Duration::from_secs(60)).expect("it ends");
-        listed.expect_err("it is no directory");
+        in_time::in_time(move || names_in(&file)).expect_err("it is no directory");
         assert_eq!(names_in(home.path()).expect("one"), ["file"]);
     }
 
@@ -257,6 +256,10 @@ mod tests {
 
     #[test]
     fn short_wait_ends_at_once_or_after_a_second() {
+        in_time::in_time(short_waits);
+    }
+
+    fn short_waits() {
         let mut asked = 0;
         let mut found = |at| {
             asked = 0;

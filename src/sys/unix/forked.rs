@@ -44,6 +44,21 @@ fn raw_fork() -> libc::pid_t {
     libc::pid_t::try_from(pid).expect("a pid")
 }
 
+/// Has every call fail from here on that opens a file. For a child.
+pub(crate) fn no_more_descriptors() {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: sets a limit of this process.
+    let returned = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const none) };
+    assert_eq!(returned, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Has this process be a user that is not root, if it is root. For a child.
+pub(crate) fn not_as_root() {
+    // SAFETY: sets a number of this process.
+    let returned = unsafe { if libc::geteuid() == 0 { libc::seteuid(4711) } else { 0 } };
+    assert_eq!(returned, 0, "{}", std::io::Error::last_os_error());
+}
+
 /// A forked child, which lives until this is dropped, and what it said.
 pub(crate) struct Child {
     pid: libc::pid_t,
@@ -77,8 +92,7 @@ impl Child {
 
     /// Returns when it has answered.
     pub(crate) fn answer(mut self) -> Self {
-        let minute = Some(std::time::Duration::from_secs(60));
-        self.answers.set_read_timeout(minute).expect("a socket has one");
+        self.answers.set_read_timeout(Some(crate::sys::in_time::LIMIT)).expect("a socket has one");
         let mut length = [0; 2];
         self.answers.read_exact(&mut length).expect("the child answers");
         self.said = vec![0; usize::from(u16::from_ne_bytes(length))];

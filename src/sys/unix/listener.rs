@@ -143,6 +143,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::sys::in_time::in_time;
 
     /// A pause that an event is to end: then the next one is the shortest, and not `QUIET`.
     const MINUTE: Duration = Duration::from_secs(60);
@@ -159,54 +160,62 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn event_ends_the_pause_and_resets_backoff() {
-        let (_dir, path, _file, mut listener) = armed(Deadline::default());
-        assert!(listener.armed);
-        listener.backoff.next = MINUTE;
-        drop(File::open(&path).expect("it opens"));
-        assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
-        assert_eq!(listener.backoff.next, Backoff::FIRST);
-        assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
-        assert_eq!(listener.backoff.next, 2 * Backoff::FIRST);
+        in_time(|| {
+            let (_dir, path, _file, mut listener) = armed(Deadline::default());
+            assert!(listener.armed);
+            listener.backoff.next = MINUTE;
+            drop(File::open(&path).expect("it opens"));
+            assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
+            assert_eq!(listener.backoff.next, Backoff::FIRST);
+            assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
+            assert_eq!(listener.backoff.next, 2 * Backoff::FIRST);
 
-        listener.backoff.next = MINUTE;
-        std::fs::remove_file(&path).expect("the holder releases");
-        assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
-        assert_eq!(listener.backoff.next, Backoff::FIRST);
+            listener.backoff.next = MINUTE;
+            std::fs::remove_file(&path).expect("the holder releases");
+            assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
+            assert_eq!(listener.backoff.next, Backoff::FIRST);
+        });
     }
 
     #[test]
     fn unwatched_file_is_polled_at_growing_intervals() {
-        let (_dir, path, file, mut listener) = armed(Deadline::default());
-        std::fs::remove_file(&path).expect("removes");
-        listener.arm(&path, &file);
-        assert!(!listener.armed);
-        let mut pauses = Vec::new();
-        for _ in 0..12 {
-            pauses.push(listener.backoff.next);
-            assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
-        }
-        assert!(pauses.is_sorted());
-        assert_eq!((pauses[0], pauses[11]), (Backoff::FIRST, Backoff::LONGEST_POLL));
+        in_time(|| {
+            let (_dir, path, file, mut listener) = armed(Deadline::default());
+            std::fs::remove_file(&path).expect("removes");
+            listener.arm(&path, &file);
+            assert!(!listener.armed);
+            let mut pauses = Vec::new();
+            for _ in 0..12 {
+                pauses.push(listener.backoff.next);
+                assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
+            }
+            assert!(pauses.is_sorted());
+            assert_eq!((pauses[0], pauses[11]), (Backoff::FIRST, Backoff::LONGEST_POLL));
+        });
     }
 
     #[test]
     fn deadline_allows_exactly_one_more_check() {
-        let end = Some(Instant::now());
-        let (_dir, path, _file, mut listener) = armed(Deadline { end, cancelled: None });
-        assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
-        drop(File::open(&path).expect("it opens"));
-        assert_eq!(listener.wait_event().expect("listens"), Listen::Over);
+        in_time(|| {
+            let end = Some(Instant::now());
+            let (_dir, path, _file, mut listener) = armed(Deadline { end, cancelled: None });
+            assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
+            drop(File::open(&path).expect("it opens"));
+            assert_eq!(listener.wait_event().expect("listens"), Listen::Over);
+        });
     }
 
     #[test]
     fn cancelled_wait_ends_at_once() {
-        let cancelled = Cancellation::new().expect("two descriptors");
-        let deadline = Deadline { end: None, cancelled: Some(cancelled.clone()) };
-        let (_dir, _path, _file, mut listener) = armed(deadline);
-        listener.backoff.next = MINUTE;
-        let canceller = std::thread::spawn(move || cancelled.cancel());
-        assert_eq!(listener.wait_event().expect("listens"), Listen::Over);
-        canceller.join().expect("no panic");
+        in_time(|| {
+            let cancelled = Cancellation::new().expect("two descriptors");
+            let deadline = Deadline { end: None, cancelled: Some(cancelled.clone()) };
+            let (_dir, _path, _file, mut listener) = armed(deadline);
+            listener.backoff.next = MINUTE;
+            let canceller = std::thread::spawn(move || cancelled.cancel());
+            assert_eq!(listener.wait_event().expect("listens"), Listen::Over);
+            canceller.join().expect("no panic");
+        });
     }
 
     #[cfg(feature = "tokio")]
@@ -218,53 +227,59 @@ mod tests {
     #[test]
     #[cfg(all(target_os = "linux", feature = "tokio"))]
     fn events_and_timers_end_a_pause_in_task() {
-        let (_dir, path, _file, mut listener) = armed(Deadline::default());
-        listener.backoff.next = MINUTE;
-        drop(File::open(&path).expect("it opens"));
-        runtime().block_on(async {
-            assert_eq!(listener.listen_in_task().await.expect("listens"), Listen::Event);
-            assert_eq!(listener.backoff.next, Backoff::FIRST);
-            assert_eq!(listener.listen_in_task().await.expect("listens"), Listen::Event);
-            assert_eq!(listener.backoff.next, 2 * Backoff::FIRST);
-
+        in_time(|| {
+            let (_dir, path, _file, mut listener) = armed(Deadline::default());
             listener.backoff.next = MINUTE;
-            let released = async { std::fs::remove_file(&path).expect("the holder releases") };
-            let (heard, ()) = tokio::join!(listener.listen_in_task(), released);
-            assert_eq!(heard.expect("listens"), Listen::Event);
-            assert_eq!(listener.backoff.next, Backoff::FIRST);
+            drop(File::open(&path).expect("it opens"));
+            runtime().block_on(async {
+                assert_eq!(listener.listen_in_task().await.expect("listens"), Listen::Event);
+                assert_eq!(listener.backoff.next, Backoff::FIRST);
+                assert_eq!(listener.listen_in_task().await.expect("listens"), Listen::Event);
+                assert_eq!(listener.backoff.next, 2 * Backoff::FIRST);
+
+                listener.backoff.next = MINUTE;
+                let released = async { std::fs::remove_file(&path).expect("the holder releases") };
+                let (heard, ()) = tokio::join!(listener.listen_in_task(), released);
+                assert_eq!(heard.expect("listens"), Listen::Event);
+                assert_eq!(listener.backoff.next, Backoff::FIRST);
+            });
         });
     }
 
     #[test]
     #[cfg(all(target_os = "linux", feature = "tokio"))]
     fn queue_left_by_a_task_serves_next_wait() {
-        let (_dir, path, _file, mut listener) = armed(Deadline::default());
-        runtime().block_on(async {
-            listener.backoff.next = MINUTE;
-            let left = tokio::time::timeout(Duration::ZERO, listener.listen_in_task()).await;
-            assert!(left.is_err());
+        in_time(|| {
+            let (_dir, path, _file, mut listener) = armed(Deadline::default());
+            runtime().block_on(async {
+                listener.backoff.next = MINUTE;
+                let left = tokio::time::timeout(Duration::ZERO, listener.listen_in_task()).await;
+                assert!(left.is_err());
+                listener.backoff.next = MINUTE;
+                drop(File::open(&path).expect("it opens"));
+                assert_eq!(listener.listen_in_task().await.expect("listens"), Listen::Event);
+                assert_eq!(listener.backoff.next, Backoff::FIRST);
+            });
             listener.backoff.next = MINUTE;
             drop(File::open(&path).expect("it opens"));
-            assert_eq!(listener.listen_in_task().await.expect("listens"), Listen::Event);
+            assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
             assert_eq!(listener.backoff.next, Backoff::FIRST);
         });
-        listener.backoff.next = MINUTE;
-        drop(File::open(&path).expect("it opens"));
-        assert_eq!(listener.wait_event().expect("listens"), Listen::Event);
-        assert_eq!(listener.backoff.next, Backoff::FIRST);
     }
 
     #[test]
     #[cfg(feature = "tokio")]
     fn unwatched_task_polls_at_growing_intervals() {
-        let (_dir, path, file, mut listener) = armed(Deadline::default());
-        std::fs::remove_file(&path).expect("removes");
-        listener.arm(&path, &file);
-        runtime().block_on(async {
-            for _ in 0..12 {
-                assert_eq!(listener.listen_in_task().await.expect("listens"), Listen::Event);
-            }
+        in_time(|| {
+            let (_dir, path, file, mut listener) = armed(Deadline::default());
+            std::fs::remove_file(&path).expect("removes");
+            listener.arm(&path, &file);
+            runtime().block_on(async {
+                for _ in 0..12 {
+                    assert_eq!(listener.listen_in_task().await.expect("listens"), Listen::Event);
+                }
+            });
+            assert_eq!(listener.backoff.next, Backoff::LONGEST_POLL);
         });
-        assert_eq!(listener.backoff.next, Backoff::LONGEST_POLL);
     }
 }
