@@ -308,6 +308,53 @@ mod tests {
         assert!(matches!(guard.release(), Err(ReleaseError::Lost { .. })));
     }
 
+    /// Its creator died before it had written its record.
+    #[cfg(unix)]
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a dead creator's file")]
+    fn guard_tells_whom_it_recovered_from() {
+        let home = tempfile::tempdir().expect("a directory");
+        let lock = Lock::at(home.path().join("x.lock"));
+        let file = std::fs::File::create(lock.path()).expect("creates");
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("sets its time");
+        let guard = lock.try_acquire().expect("nobody holds it");
+        let from = guard.recovered_from().expect("a dead creator");
+        assert_eq!(from.to_string(), "a process that left no readable record");
+        assert_eq!(from.holder, None);
+        // Dropped, it is released: nobody is recovered from then.
+        drop(guard);
+        assert_eq!(lock.try_acquire().expect("free").recovered_from(), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn released_lock_is_passed_to_no_child() {
+        let home = tempfile::tempdir().expect("a directory");
+        let guard = Lock::at(home.path().join("x.lock")).try_acquire().expect("free");
+        let mut command = std::process::Command::new("true");
+        guard.pass_to_child(&mut command);
+        assert!(command.status().expect("it starts").success());
+        guard.release().expect("in order");
+        let refused = command.status().expect_err("there is nothing to inherit");
+        assert_eq!(refused.raw_os_error(), Some(libc::ENOLCK));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn guard_in_a_forked_child_is_a_copy() {
+        let home = tempfile::tempdir().expect("a directory");
+        let guard = Lock::at(home.path().join("x.lock")).try_acquire().expect("free");
+        let copy = std::cell::Cell::new(Some(guard));
+        let said = crate::sys::forked::in_a_child(|| {
+            let copy = copy.take().expect("it is here as well");
+            copy.exec(&mut std::process::Command::new("true")).to_string().into_bytes()
+        });
+        let said = String::from_utf8(said).expect("text");
+        assert!(said.contains("is locked by the process that this one was forked from"), "{said}");
+        let guard = copy.take().expect("the child has taken a copy");
+        assert!(guard.is_still_held().expect("its file can be examined"));
+    }
+
     #[test]
     fn failed_release_returns_its_guard_and_cause() {
         let home = tempfile::tempdir().expect("a directory");

@@ -145,6 +145,22 @@ impl Held {
 mod tests {
     use super::*;
 
+    /// They are looked for only where the recorded process is not one of them.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn only_an_orphaned_lock_names_who_has_it() {
+        let home = tempfile::tempdir().expect("a directory");
+        let lock = Lock::at(home.path().join("x.lock"));
+        let guard = lock.try_acquire().expect("free");
+        let file = LockFile::to_ask(lock.shared_path());
+        let locked_by = |reason| lock.held(&file, reason).locked_by;
+        assert!(locked_by(Refusal::Holder).is_empty());
+        assert!(locked_by(Refusal::Unknown(UnknownReason::CannotProbe)).is_empty());
+        let orphaned = locked_by(Refusal::Unknown(UnknownReason::HolderExited));
+        assert!(orphaned.contains(&sys::process::pid()), "{orphaned:?}");
+        drop(guard);
+    }
+
     #[test]
     #[expect(clippy::disallowed_methods, reason = "another user's file")]
     fn owner_is_named_for_lack_of_permission_only() {

@@ -192,6 +192,14 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "measures")]
+    fn pause_of_a_wait_lasts() {
+        let (begun, pause) = (Instant::now(), Duration::from_millis(5));
+        waiting(None).sleep(pause);
+        assert!(begun.elapsed() >= pause);
+    }
+
+    #[test]
     fn last_try_is_announced() {
         let mut policy = waiting(None);
         for _ in 1..TRIES {

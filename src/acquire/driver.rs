@@ -125,7 +125,7 @@ impl<'a> Driver<'a> {
     pub(crate) fn go_on(mut self) -> Step<'a> {
         loop {
             self.state = match self.state {
-                Acquire::Creating(_) if self.within.is_none() => match exit::enter() {
+                Acquire::Creating(_) => match exit::enter() {
                     Some(within) => {
                         self.within = Some(within);
                         self.after(self.state)

@@ -89,3 +89,33 @@ impl fmt::Debug for WaitOptions<'_> {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_keep_what_they_are_given() {
+        let nothing = WaitOptions::new();
+        assert!(nothing.limit.is_none() && nothing.cancel.is_none() && nothing.on_wait.is_none());
+        assert_eq!(
+            format!("{nothing:?}"),
+            "WaitOptions { limit: None, cancel: None, on_wait: None }"
+        );
+        let (minute, token) =
+            (Duration::from_secs(60), CancelToken::new().expect("two descriptors"));
+        let options = WaitOptions::new().timeout(minute).cancel_token(&token).on_wait(|_| ());
+        assert_eq!(options.limit, Some(minute));
+        let shown = format!("{options:?}");
+        assert!(shown.contains("limit: Some(60s), cancel: Some(CancelToken"), "{shown}");
+        assert!(shown.ends_with("on_wait: Some(\"..\") }"), "{shown}");
+        token.cancel();
+        assert!(options.deadline().expect("it waits").is_cancelled());
+    }
+
+    #[test]
+    fn zero_limit_is_no_wait() {
+        assert!(WaitOptions::new().timeout(Duration::ZERO).deadline().is_none());
+        assert!(WaitOptions::new().deadline().is_some_and(|deadline| deadline.end.is_none()));
+    }
+}

@@ -133,6 +133,7 @@ impl Lock {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+    use crate::protocol::{Refusal, UnknownReason};
 
     /// A directory with a record that was cut short, a held lock, and the record of a process in
     /// another pid namespace, which took no kernel lock.
@@ -158,6 +159,28 @@ mod tests {
         for port in [5332, 5333] {
             assert!(clear(port).is_err_and(|error| error.is_held()), "{port}");
         }
+    }
+
+    /// How often this thread has given up its processor by itself (proc_pid_status(5)).
+    #[expect(clippy::disallowed_methods, reason = "what the kernel counts")]
+    fn sleeps() -> u64 {
+        let status = std::fs::read_to_string("/proc/thread-self/status").expect("/proc is there");
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.and_then(|sleeps| sleeps.trim().parse().ok()).expect("the kernel counts them")
+    }
+
+    /// It has the time that its creator may need, and no more.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a creator's file, of now")]
+    fn file_being_created_is_tried_again_and_left() {
+        let home = tempfile::tempdir().expect("a directory");
+        let lock = LockDir::at(home.path()).port(5331).expect("a port");
+        std::fs::write(lock.path(), "").expect("writes");
+        let before = sleeps();
+        let Err(AcquireError::Held(held)) = lock.clear() else { panic!("it is removed") };
+        assert_eq!(held.reason, Refusal::Unknown(UnknownReason::BeingCreated));
+        assert!(sleeps() - before >= 10, "it is not tried again");
+        assert!(std::fs::exists(lock.path()).expect("it can be examined"));
     }
 
     #[test]

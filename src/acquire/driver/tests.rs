@@ -1,3 +1,4 @@
+#[cfg(feature = "tokio")]
 use std::cell::Cell;
 #[cfg(feature = "tokio")]
 use std::io::{Read, Write};
@@ -112,6 +113,16 @@ fn holder_without_kernel_lock_is_polled_with_backoff() {
     }
 }
 
+/// It passes by itself, but is not tried more often for that than a holder is.
+#[test]
+fn file_being_created_is_polled_with_backoff() {
+    let (_home, lock) = in_a_new_directory();
+    #[expect(clippy::disallowed_methods, reason = "a creator's file, of now")]
+    let _file = std::fs::File::create(lock.path()).expect("creates");
+    let looks = looks_in_a_second(in_a_thread(&lock, in_an_hour()));
+    assert!(looks <= 220 + crate::acquire::backoff::TRIES as usize, "{looks} looks");
+}
+
 #[test]
 fn waiters_behind_one_that_polls_are_parked() {
     let (_home, lock, _agent) = held_by_an_agent();
@@ -148,9 +159,13 @@ fn lock_released_since_is_not_reclaimed() {
     file.set_modified(SystemTime::UNIX_EPOCH).expect("sets its time");
     drop(file);
     let mut driver = Driver::waiting(&lock, in_an_hour(), Waiter::Thread);
-    while driver.state != Acquire::START || driver.reclaimed.is_none() {
+    while !matches!(driver.state, Acquire::Unlinking(_)) {
         driver.state = driver.after(driver.state);
     }
+    while driver.state != Acquire::START {
+        driver.state = driver.after(driver.state);
+    }
+    assert!(driver.reclaimed.is_some());
     let other = lock.try_acquire().expect("the dead one's file is gone");
     let step = driver.go_on();
     assert!(is_at_the_file(&step));
@@ -291,10 +306,27 @@ fn continued_copy_in_a_forked_child_waits() {
 #[cfg(feature = "tokio")]
 mod tasks {
     use std::future::poll_fn;
+    use std::pin::pin;
     use std::task::Poll;
 
     use super::*;
     use crate::acquire::async_acquire::driven;
+
+    #[test]
+    fn queued_task_is_pending_until_its_turn() {
+        let (_home, lock) = in_a_new_directory();
+        let _held = lock.try_acquire().expect("free");
+        let front = Ticket::join(lock.shared_path(), Waiter::Task);
+        let step = Driver::waiting(&lock, WaitOptions::new(), Waiter::Task).go_on();
+        let Step::Queue(mut queued) = step else { panic!("{step:?}") };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        runtime.expect("a runtime").block_on(async {
+            let mut turn = pin!(queued.queue_in_task());
+            assert!(poll_fn(|cx| Poll::Ready(turn.as_mut().poll(cx))).await.is_pending());
+            drop(front);
+            assert!(poll_fn(|cx| Poll::Ready(turn.as_mut().poll(cx))).await.is_ready());
+        });
+    }
 
     #[test]
     fn a_dropped_task_withdraws_the_file_it_created() {
