@@ -68,11 +68,10 @@ impl Events {
         if self.watch < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    fn forget(&mut self) {
+    fn forget(&self) {
         if self.watch >= 0 {
             // SAFETY: numbers alone. A watch that went with its file is none any more.
             unsafe { libc::inotify_rm_watch(self.as_fd().as_raw_fd(), self.watch) };
-            self.watch = -1;
         }
     }
 
@@ -231,6 +230,16 @@ mod tests {
             unsafe { libc::close(libc::STDIN_FILENO) };
             let queue = new_queue().expect("inotify");
             vec![u8::from(queue.as_raw_fd() > libc::STDERR_FILENO)]
+        });
+        assert_eq!(said, [1]);
+    }
+
+    #[test]
+    fn queue_without_a_descriptor_is_an_error() {
+        let said = crate::sys::forked::in_a_child(|| {
+            crate::sys::forked::no_more_descriptors();
+            let refused = new_queue().map(drop);
+            vec![u8::from(refused.is_err_and(|error| error.raw_os_error() == Some(libc::EMFILE)))]
         });
         assert_eq!(said, [1]);
     }

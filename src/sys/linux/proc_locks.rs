@@ -266,14 +266,20 @@ pub(crate) fn pids_with_lock(path: &Path, recorded: u32) -> io::Result<Vec<u32>>
         return Ok(Vec::new());
     };
     drop(file);
-    let mut pids: Vec<u32> = names_in("/proc")?.filter_map(|name| number(&name)).collect();
-    pids.sort_unstable();
-    let later = pids.partition_point(|&pid| pid <= recorded);
-    pids.rotate_left(later);
+    let pids = names_in("/proc")?.filter_map(|name| number(&name)).collect();
+    let mut pids = in_order_after(recorded, pids);
     let mut left = MOST_EXAMINED;
     pids.retain(|&pid| shares_lock(pid, name, wanted, &mut left));
     pids.sort_unstable();
     Ok(pids)
+}
+
+/// In ascending order from the first that is greater than `recorded` on, and then the others.
+fn in_order_after(recorded: u32, mut pids: Vec<u32>) -> Vec<u32> {
+    pids.sort_unstable();
+    let later = pids.partition_point(|&pid| pid <= recorded);
+    pids.rotate_left(later);
+    pids
 }
 
 /// Whether an open file of the process `pid` that is called `name` has the lock. `left` counts down.

@@ -46,16 +46,24 @@ impl View {
 /// By how many ticks starts are shifted here. `None` where the kernel does not say, or where it is
 /// no number of whole ticks and cannot be undone.
 fn shift() -> Option<i64> {
-    let offsets = match std::fs::read_to_string("/proc/self/timens_offsets") {
-        Ok(offsets) => offsets,
+    let offsets = std::fs::read_to_string("/proc/self/timens_offsets");
+    // The file is about the namespace for children, which is another one after an unshare.
+    let are_ours = || Some(namespace("time")? == namespace("time_for_children")?);
+    shift_by(offsets, hertz()?, are_ours)
+}
+
+fn shift_by(
+    offsets: io::Result<String>,
+    hertz: u64,
+    are_ours: impl FnOnce() -> Option<bool>,
+) -> Option<i64> {
+    let shift = match offsets {
+        Ok(offsets) => parse_shift(&offsets, hertz)?,
         // A kernel without time namespaces.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Some(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         Err(_) => return None,
     };
-    let shift = parse_shift(&offsets, hertz()?)?;
-    // The file is about the namespace for children, which is another one after an unshare.
-    let is_ours = shift == 0 || namespace("time")? == namespace("time_for_children")?;
-    is_ours.then_some(shift)
+    (shift == 0 || are_ours()?).then_some(shift)
 }
 
 /// The number of a namespace of this process (namespaces(7)).
@@ -247,6 +255,7 @@ impl Stat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::forked::{in_a_child, no_more_descriptors};
 
     #[test]
     fn machine_has_a_whole_number() {
@@ -267,6 +276,30 @@ mod tests {
     }
 
     #[test]
+    fn lack_of_descriptors_is_no_answer_about_a_process() {
+        let said = in_a_child(|| {
+            let mut room = [0; 64];
+            let is_read = proc_file("/proc/self/stat", &mut room).is_ok_and(|file| file.is_some());
+            let is_absent = proc_file("/proc/absent", &mut room).is_ok_and(|file| file.is_none());
+            no_more_descriptors();
+            let is_refused = proc_file("/proc/self/stat", &mut room).is_err();
+            [is_read, is_absent, is_refused].map(u8::from).to_vec()
+        });
+        assert_eq!(said, [1, 1, 1]);
+    }
+
+    #[test]
+    fn shift_is_what_the_kernel_says() {
+        let hertz = hertz().expect("a second has ticks");
+        assert!(hertz > 0);
+        let offsets = std::fs::read_to_string("/proc/self/timens_offsets");
+        let said = offsets.map_or(Some(0), |offsets| parse_shift(&offsets, hertz));
+        // Nothing in these tests makes a time namespace for children.
+        assert_eq!(shift(), said);
+        assert!(namespace("time").is_some_and(|number| Some(number) != namespace("pid")));
+    }
+
+    #[test]
     fn view_is_known_by_both_answers() {
         let is_known = |is_of_our_namespace, shift| View { is_of_our_namespace, shift }.is_known();
         assert!(is_known(Some(true), Some(0)) && is_known(Some(false), Some(-1)));
@@ -281,6 +314,11 @@ mod tests {
         let day = Duration::from_secs(86_400);
         assert!(started_after(start, now - day));
         assert!(!started_after(start, now));
+        // As if it had started just now, with a record of more than the slack ago.
+        let uptime = std::fs::read_to_string("/proc/uptime").expect("/proc is there");
+        let uptime = uptime.split('.').next().and_then(|seconds| seconds.parse::<u64>().ok());
+        let start = uptime.expect("whole seconds") * hertz().expect("a second has ticks");
+        assert!(started_after(start, now - Duration::from_secs(70)));
     }
 
     /// An old agent started an hour after boot, and wrote its record then. It is probed seven
@@ -311,6 +349,22 @@ mod tests {
         }
         let unknown = View { is_of_our_namespace: Some(true), shift: None };
         assert_eq!(unknown.unshifted(1_000), None);
+    }
+
+    #[test]
+    fn offset_of_another_namespace_is_not_known() {
+        let shift = |offsets: io::Result<&str>, are_ours| {
+            shift_by(offsets.map(str::to_owned), 100, || are_ours)
+        };
+        let day = "boottime 86400 0\n";
+        assert_eq!(shift(Ok(day), Some(true)), Some(8_640_000));
+        assert_eq!(shift(Ok(day), Some(false)), None);
+        assert_eq!(shift(Ok(day), None), None);
+        assert_eq!(shift(Ok(""), Some(true)), None);
+        // Without an offset it does not matter whose it is.
+        assert_eq!(shift(Ok("boottime 0 0\n"), None), Some(0));
+        assert_eq!(shift(Err(io::ErrorKind::NotFound.into()), None), Some(0));
+        assert_eq!(shift(Err(io::ErrorKind::PermissionDenied.into()), Some(true)), None);
     }
 
     #[test]

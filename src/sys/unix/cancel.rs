@@ -81,8 +81,7 @@ impl Cancellation {
         };
         while !self.is_cancelled() {
             match own.readable().await {
-                Ok(mut readable) if !self.is_cancelled() => readable.clear_ready(),
-                Ok(_) => {}
+                Ok(mut readable) => readable.clear_ready(),
                 Err(_) => return std::future::pending().await,
             }
         }
@@ -145,4 +144,145 @@ fn poll(files: &mut [libc::pollfd], limit: Option<Duration>) -> io::Result<()> {
         unsafe { libc::poll(files.as_mut_ptr(), count, limit) }
     };
     if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+    use crate::sys::forked::in_a_child;
+
+    /// SIGALRM, which interrupts once, `after` so much time.
+    fn interrupted(after: Duration) {
+        extern "C" fn nothing(_: libc::c_int) {}
+        let timer = libc::itimerval {
+            it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+            it_value: libc::timeval {
+                tv_sec: 0,
+                tv_usec: libc::suseconds_t::try_from(after.as_micros()).expect("short"),
+            },
+        };
+        let handler: extern "C" fn(libc::c_int) = nothing;
+        // SAFETY: the handler does nothing, and the time is valid.
+        unsafe {
+            libc::signal(libc::SIGALRM, handler as libc::sighandler_t);
+            libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut());
+        }
+    }
+
+    /// A token of a descriptor, and the other end.
+    fn of_a_descriptor() -> (Cancellation, UnixStream, UnixStream) {
+        let (readable, writable) = UnixStream::pair().expect("a pair");
+        let reader = readable.try_clone().expect("a second descriptor");
+        (Cancellation::from_fd(readable.into()), reader, writable)
+    }
+
+    fn written_to(mut writable: &UnixStream) {
+        writable.write_all(&[0]).expect("there is room");
+    }
+
+    /// Another reader takes it away.
+    fn drained(mut reader: &UnixStream) {
+        reader.read_exact(&mut [0]).expect("it is there");
+    }
+
+    #[test]
+    fn seen_cancellation_outlives_its_cause() {
+        let token = Cancellation::new().expect("a pair");
+        assert!(!token.is_cancelled());
+        token.clone().cancel();
+        assert!(token.is_cancelled());
+
+        let (token, reader, writable) = of_a_descriptor();
+        assert!(!token.is_cancelled());
+        written_to(&writable);
+        assert!(token.is_cancelled());
+        drained(&reader);
+        assert!(token.is_cancelled());
+    }
+
+    #[test]
+    fn interrupted_wait_lasts_until_its_end() {
+        let (after, limit) = (Duration::from_millis(1), Duration::from_millis(50));
+        let said = in_a_child(|| {
+            interrupted(after);
+            let begun = Instant::now();
+            let found = readable([None], Some(limit)).expect("poll(2) starts again");
+            vec![u8::from(!found[0] && begun.elapsed() >= limit)]
+        });
+        assert_eq!(said, [1]);
+    }
+
+    /// Not more files than may be open at a time (poll(2)); other systems have a limit of their own.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn refused_wait_is_an_error() {
+        let said = in_a_child(|| {
+            crate::sys::forked::no_more_descriptors();
+            let refused = readable([None], Some(Duration::from_secs(60)));
+            vec![u8::from(refused.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL)))]
+        });
+        assert_eq!(said, [1]);
+    }
+
+    #[cfg(feature = "tokio")]
+    mod tasks {
+        use std::pin::pin;
+        use std::sync::atomic::AtomicUsize;
+        use std::task::{Context, Wake, Waker};
+
+        use super::*;
+
+        /// Counts how often it is woken.
+        #[derive(Default)]
+        struct Woken(AtomicUsize);
+
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+
+        fn within_a_minute(part: impl Future<Output = ()>) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let part = async { tokio::time::timeout(Duration::from_secs(60), part).await };
+            runtime.expect("a runtime").block_on(part).expect("it is woken");
+        }
+
+        /// What another reader takes away before it is seen cancels nothing: the task waits again,
+        /// and not by asking all the time.
+        #[test]
+        fn drained_descriptor_is_awaited_again() {
+            let (token, reader, writable) = of_a_descriptor();
+            within_a_minute(async {
+                let woken = Arc::new(Woken::default());
+                let waker = Waker::from(Arc::clone(&woken));
+                let mut cx = Context::from_waker(&waker);
+                let mut cancelled = pin!(token.in_task());
+                assert!(cancelled.as_mut().poll(&mut cx).is_pending());
+                // The runtime hears of both at once, and this of the other.
+                let seen = awaited(reader.try_clone().expect("a third descriptor"));
+                let seen = seen.expect("the runtime takes it");
+                written_to(&writable);
+                seen.readable().await.expect("it is readable").clear_ready();
+                drained(&reader);
+                let before = woken.0.load(Ordering::SeqCst);
+                assert!(before > 0, "the runtime has told it");
+                assert!(cancelled.as_mut().poll(&mut cx).is_pending());
+                assert_eq!(woken.0.load(Ordering::SeqCst), before, "it asks again and again");
+
+                written_to(&writable);
+                cancelled.await;
+            });
+            assert!(token.is_cancelled());
+        }
+
+        #[test]
+        fn token_cancelled_before_is_ready_at_once() {
+            let token = Cancellation::new().expect("a pair");
+            token.cancel();
+            within_a_minute(token.in_task());
+        }
+    }
 }

@@ -117,6 +117,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+    use crate::sys::forked::{in_a_child, not_as_root};
     use crate::sys::given_away;
 
     fn with_mode(path: &Path, mode: u32) {
@@ -142,6 +143,13 @@ mod tests {
             assert!(!is_kept(), "its owner replaces what it likes, sticky or not");
         }
         assert!(is_kept_by(&metadata("/").expect("it is there")), "root's");
+        // The same for a user that is not root, if this is.
+        let said = in_a_child(|| {
+            not_as_root();
+            let is_kept = is_kept_by(&metadata("/").expect("it is there"));
+            vec![u8::from(is_kept), u8::from(our_id() != 0)]
+        });
+        assert_eq!(said, [1, 1]);
     }
 
     #[test]
@@ -192,6 +200,20 @@ mod tests {
         with_mode(parent.path(), 0o700);
         let error = made_in(parent.path(), &name).expect_err("no name is so long");
         assert!(matches!(error, LockDirError::NotWritable { .. }), "{error}");
+    }
+
+    /// It says why the directory cannot be made, and not that it is not there.
+    #[test]
+    fn refused_directory_has_the_reason_of_its_creation() {
+        let parent = tempfile::tempdir().expect("a directory");
+        with_mode(parent.path(), 0o555);
+        let said = in_a_child(|| {
+            not_as_root();
+            let error = made_in(parent.path(), "new").expect_err("it may not be written to");
+            let LockDirError::NotWritable { source, .. } = error else { panic!("{error}") };
+            source.kind().to_string().into_bytes()
+        });
+        assert_eq!(String::from_utf8(said).expect("text"), "permission denied");
     }
 
     #[test]

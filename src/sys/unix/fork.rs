@@ -71,6 +71,12 @@ fn become_child() {
     own_file::leave_all();
 }
 
+/// Begins a fork that does not end.
+#[cfg(test)]
+pub(super) fn begin() {
+    before_fork();
+}
+
 /// A moment in the life of this process, to find out whether a fork may have happened since.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment(usize);
@@ -84,5 +90,25 @@ impl Moment {
     /// Whether it is certain that no child was forked since then.
     pub(super) fn is_undivided(self) -> bool {
         BEGUN.load(SeqCst) == self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::forked::in_a_child;
+
+    /// In a process of its own: another test that forks would divide these moments.
+    #[test]
+    fn moment_is_divided_only_by_a_fork_since() {
+        let said = in_a_child(|| {
+            let before = Moment::now();
+            let was_undivided = before.is_undivided();
+            assert!(in_a_child(Vec::new).is_empty());
+            [was_undivided, before.is_undivided(), Moment::now().is_undivided()]
+                .map(u8::from)
+                .to_vec()
+        });
+        assert_eq!(said, [1, 0, 1]);
     }
 }

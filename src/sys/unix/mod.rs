@@ -163,9 +163,16 @@ pub(crate) mod tests {
         let calls = Cell::new(0);
         let returned = retried(|| {
             calls.set(calls.get() + 1);
+            assert!(calls.get() <= 3, "one more call");
             if calls.get() < 3 { Err(ErrorKind::Interrupted.into()) } else { Ok(calls.get()) }
         });
         assert_eq!(returned.expect("the third call"), 3);
+        let refused = retried(|| -> io::Result<()> {
+            calls.set(calls.get() + 1);
+            assert_eq!(calls.get(), 4, "one more call");
+            Err(ErrorKind::NotFound.into())
+        });
+        assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::NotFound));
     }
 
     #[test]
@@ -217,6 +224,28 @@ pub(crate) mod tests {
             vec![last, opened(libc::STDIN_FILENO)]
         });
         assert!(said.len() == 2 && said.iter().all(|&number| number > 2), "{said:?}");
+    }
+
+    #[test]
+    fn file_stays_where_no_number_above_is_free() {
+        let said = forked::in_a_child(|| {
+            let none = libc::rlimit { rlim_cur: 3, rlim_max: 3 };
+            // SAFETY: closes a standard descriptor of a child that does not use it, and sets a limit
+            // of that child.
+            unsafe {
+                libc::close(libc::STDIN_FILENO);
+                libc::setrlimit(libc::RLIMIT_NOFILE, &raw const none);
+            }
+            let file = above_standard(File::open("/").expect("opens"));
+            vec![u8::from(file.as_raw_fd() == libc::STDIN_FILENO && file.metadata().is_ok())]
+        });
+        assert_eq!(said, [1]);
+    }
+
+    #[test]
+    fn only_a_missing_entry_is_absent() {
+        assert!(is_absent(&ErrorKind::NotFound.into()));
+        assert!(!is_absent(&ErrorKind::PermissionDenied.into()));
     }
 
     #[test]

@@ -272,12 +272,14 @@ impl Drop for ClosedPipe {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::os::fd::FromRawFd;
     use std::os::unix::fs::FileTypeExt;
     use std::path::{Path, PathBuf};
     use std::process::Command;
 
     use super::*;
-    use crate::sys::forked::{Child, alone, in_a_child};
+    use crate::sys::forked::{Child, alone, in_a_child, no_more_descriptors};
+    use crate::sys::unix::fork;
 
     fn a_file() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().expect("a directory");
@@ -343,6 +345,23 @@ mod tests {
         });
     }
 
+    /// The thread that forks may wait for this one.
+    #[test]
+    fn fork_that_goes_on_delays_no_open_forever() {
+        let (_dir, path) = a_file();
+        let said = in_a_child(|| {
+            fork::begin();
+            let opens = std::cell::Cell::new(0);
+            let file = OwnFile::opened(|| {
+                opens.set(opens.get() + 1);
+                assert!(opens.get() <= OPENS, "one more");
+                File::open(&path)
+            });
+            vec![u8::from(file.is_ok_and(|file| file.is_ours()) && opens.get() == OPENS)]
+        });
+        assert_eq!(said, [1]);
+    }
+
     #[test]
     fn created_file_stays_if_reopening_fails() {
         let (dir, path) = a_file();
@@ -379,6 +398,55 @@ mod tests {
         assert_eq!(said, [1, 0, 1], "a pipe, not its own, closed");
         let file = file.take().expect("still there");
         assert!(file.is_ours() && file.metadata().expect("is open").is_file());
+    }
+
+    #[test]
+    fn unused_lines_are_no_files_of_a_child() {
+        let (_dir, path) = a_file();
+        drop(own(&path));
+        let before = identities(0..3);
+        assert_eq!(in_a_child(|| vec![u8::from(identities(0..3) == before)]), [1]);
+    }
+
+    /// What is at these numbers.
+    fn identities(numbers: std::ops::Range<RawFd>) -> Vec<Option<(u64, u64)>> {
+        let identity = |number| {
+            // SAFETY: it is a number, and nothing is closed here.
+            let file = ManuallyDrop::new(unsafe { File::from_raw_fd(number) });
+            file.metadata().ok().map(|found| (found.dev(), found.ino()))
+        };
+        numbers.map(identity).collect()
+    }
+
+    #[test]
+    fn file_left_without_descriptors_is_closed_once() {
+        let (_dir, path) = a_file();
+        let said = in_a_child(|| {
+            let file = own(&path);
+            let before = identities(0..3);
+            no_more_descriptors();
+            leave_all();
+            let is_closed = file.metadata().is_err();
+            leave_all();
+            vec![u8::from(is_closed), u8::from(identities(0..3) == before)]
+        });
+        assert_eq!(said, [1, 1]);
+    }
+
+    #[test]
+    fn leaving_files_takes_no_descriptors() {
+        let (_dir, path) = a_file();
+        let said = in_a_child(|| {
+            let files = [own(&path), own(&path)];
+            let is_open = || identities(0..1024).into_iter().map(|identity| identity.is_some());
+            let before: Vec<bool> = is_open().collect();
+            leave_all();
+            let are_pipes = files
+                .iter()
+                .all(|file| file.metadata().is_ok_and(|found| found.file_type().is_fifo()));
+            vec![u8::from(are_pipes), u8::from(is_open().eq(before))]
+        });
+        assert_eq!(said, [1, 1]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Write;
 use std::rc::Rc;
 
 use super::*;
+use crate::sys::in_time::in_time;
 
 #[test]
 fn waiters_and_other_lock_kinds_are_no_locks() {
@@ -38,9 +39,34 @@ fn search_ends_when_its_budget_is_spent() {
     };
     assert_eq!(found(0), (false, 0));
     assert_eq!(found(1), (false, 0), "one for the process, and none for its files");
+    let mut left = 9;
+    assert!(!shares_lock(0, name, wanted, &mut left), "there is no such process");
+    assert_eq!(left, 8);
     // Other tests of this process open files at the same time.
     let (has_lock, left) = found(open + 1000);
-    assert!(has_lock && left > 0, "{left}");
+    assert!(has_lock && (1..open + 999).contains(&left), "{left}");
+}
+
+#[test]
+fn processes_after_the_recorded_one_come_first() {
+    let pids = vec![9, 1, 5, 4, 7];
+    assert_eq!(in_order_after(4, pids.clone()), [5, 7, 9, 1, 4]);
+    assert_eq!(in_order_after(6, pids.clone()), [7, 9, 1, 4, 5]);
+    for recorded in [0, 9, u32::MAX] {
+        assert_eq!(in_order_after(recorded, pids.clone()), [1, 4, 5, 7, 9], "{recorded}");
+    }
+}
+
+#[test]
+fn link_is_not_followed_to_a_lock() {
+    let [mine, other] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let [path, link] = [&mine, &other].map(|dir| dir.path().join("x.lock"));
+    let file = File::create(&path).expect("creates");
+    fs4::FileExt::try_lock(&file).expect("it is free");
+    std::os::unix::fs::symlink(&path, &link).expect("links");
+    let pids = |path: &Path| pids_with_lock(path, 0).expect("/proc is there");
+    assert!(pids(&path).contains(&std::process::id()));
+    assert!(pids(&link).is_empty());
 }
 
 #[test]
@@ -72,8 +98,98 @@ fn a_held_lock_is_seen_without_taking_it() {
     assert_eq!(locks.watch(&other, Some(INITIAL_PID_NAMESPACE)), Watch::Unknown);
 }
 
+/// Gives out these pieces, one a read.
+struct Pieces<I>(I);
+
+impl<'a, I: Iterator<Item = &'a str>> Read for Pieces<I> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let piece = self.0.next().unwrap_or("").as_bytes();
+        into[..piece.len()].copy_from_slice(piece);
+        Ok(piece.len())
+    }
+}
+
+#[test]
+fn rest_of_a_cut_line_is_left_out() {
+    // Twice it ends within a line, whose rest looks like one, and once between two.
+    let pieces = ["1: a\n1", "2: b\n3: c\n1", "4: d\n", "", "5: e\n", "6: f", "", "7: g\n"];
+    let mut reader = Reader::of(Pieces(pieces.into_iter()));
+    let expected: [&[&str]; 8] = [&["a"], &["c"], &[], &[], &["e"], &[], &[], &["g"]];
+    let mut read = 0;
+    for (piece, expected) in pieces.iter().zip(expected) {
+        let given = reader.next(100).expect("reads");
+        assert_eq!(given.length, piece.len());
+        assert_eq!(given.entries, expected, "{piece:?}");
+        read += piece.len();
+        assert_eq!(reader.offset, read);
+    }
+}
+
+#[test]
+fn one_complete_reading_of_several_is_enough() {
+    let listed = |inodes: &[u64], is_complete| {
+        let flocks = inodes.iter().map(|&inode| ((0xfe, 0), inode)).collect();
+        Listed { flocks, is_complete }
+    };
+    for (first, later, both) in
+        [(false, false, false), (true, false, true), (false, true, true), (true, true, true)]
+    {
+        let all = listed(&[1, 2], first).and(listed(&[2, 3], later));
+        assert_eq!((all.flocks, all.is_complete), (listed(&[1, 2, 3], both).flocks, both));
+    }
+}
+
+/// How often the list was opened, the longest read, and what was found.
+fn readings(list: &[&[&str]], step: usize) -> (usize, usize, Listed) {
+    let (opens, longest) = (Cell::new(0), Cell::new(0));
+    let listed = Listed::read(step, || {
+        let pieces = list[opens.get().min(list.len() - 1)].iter().copied();
+        opens.set(opens.get() + 1);
+        Ok(Longest { list: Pieces(pieces), longest: &longest })
+    });
+    (opens.get(), longest.get(), listed.expect("reads"))
+}
+
+/// Notes for how many bytes it was asked, at most.
+struct Longest<'a, L> {
+    list: L,
+    longest: &'a Cell<usize>,
+}
+
+impl<L: Read> Read for Longest<'_, L> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.longest.set(self.longest.get().max(into.len()));
+        self.list.read(into)
+    }
+}
+
+const ONE: &str = "1: FLOCK  ADVISORY  WRITE 20211 fe:00:1 0 EOF\n";
+const TWO: &str = "2: FLOCK  ADVISORY  WRITE 20211 fe:00:2 0 EOF\n";
+
+#[test]
+fn short_list_takes_one_open() {
+    let inodes =
+        |listed: &Listed| -> Vec<u64> { listed.flocks.iter().map(|&(_, inode)| inode).collect() };
+    let (opens, _, listed) = readings(&[&[ONE]], 1000);
+    assert_eq!((opens, inodes(&listed), listed.is_complete), (1, vec![1], true));
+    // Another lock was taken in between. What was before it may have moved.
+    let (opens, _, listed) = readings(&[&[ONE, TWO]], 1000);
+    assert_eq!((opens, inodes(&listed), listed.is_complete), (1, vec![1, 2], false));
+}
+
+#[test]
+fn one_reader_goes_a_step_beyond_the_other() {
+    let step = ONE.len();
+    let (opens, longest, listed) = readings(&[&[ONE, TWO], &[ONE, TWO]], step);
+    assert_eq!((opens, longest, listed.flocks.len()), (2, 2 * step, 2));
+}
+
 #[test]
 fn complete_reading_contains_every_lock_held_throughout() {
+    in_time(complete_readings);
+}
+
+fn complete_readings() {
     let mut complete = 0;
     for seed in 0..400 {
         let kernel = Kernel::new(seed);

@@ -168,9 +168,11 @@ mod tests {
         for _ in 0..2 {
             assert!(counts_names(&memory, &found) && has_coherent_attributes(&memory, &found));
         }
+        assert!(events_are_of_all(&memory, found.dev()));
         let (proc, found) = opened("/proc/self/stat");
         assert_eq!(kind(&proc, found.dev()), Kind::Other);
         assert!(!counts_names(&proc, &found) && !has_coherent_attributes(&proc, &found));
+        assert!(!events_are_of_all(&proc, found.dev()));
     }
 
     #[test]

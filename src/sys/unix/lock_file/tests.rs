@@ -1,11 +1,13 @@
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::protocol::{
-    Age, Author, Confirm, Create, Dated, Done, FileSystem, FreeLock, OpenReply, Probe, Probed,
-    ReadReply, Unlink,
+    Age, Author, Confirm, Create, Dated, Done, FileSystem, FreeLock, Listen, OpenReply, Probe,
+    Probed, ReadReply, Unlink,
 };
+use crate::sys::forked::{in_a_child, no_more_descriptors, not_as_root};
+use crate::sys::in_time::in_time;
 
 fn in_a_new_directory() -> (tempfile::TempDir, LockFile) {
     let dir = tempfile::tempdir().expect("a directory");
@@ -33,7 +35,8 @@ fn written_record_is_read_back() {
         (file.create(), file.lock(), file.write()),
         (Create::Created, LockReply::Ours, Done::Done)
     );
-    assert_eq!(file.read(), ReadReply::Record);
+    let (read, mut file) = in_time(move || (file.read(), file));
+    assert_eq!(read, ReadReply::Record);
     assert_eq!(file.seen(), Some(file.record()));
     assert_eq!(file.truncate(), Done::Done);
     assert_eq!(file.read(), ReadReply::Unreadable, "cut to one byte");
@@ -63,6 +66,12 @@ fn server_confirm_compares_path_with_open_file() {
     assert!(!named());
     std::fs::write(file.path(), b"").expect("writes");
     assert!(!named());
+    let parent = file.path().parent().expect("a directory");
+    std::fs::remove_dir_all(parent).expect("removes");
+    std::fs::write(parent, b"").expect("writes");
+    file.is_named_by_the_server(ours).expect_err("the path leads through a file");
+    std::fs::remove_file(parent).expect("removes");
+    std::fs::create_dir(parent).expect("makes it again");
 }
 
 #[test]
@@ -107,6 +116,144 @@ fn unlimited_waiter_probes_holder_only_without_kernel_lock() {
     look(true, Probe::Unknown, LockReply::Busy);
     look(true, Probe::Ourselves, LockReply::Ours);
     look(false, Probe::Ourselves, LockReply::Ours);
+}
+
+#[test]
+fn query_opens_for_reading_alone() {
+    let (_dir, file) = in_a_new_directory();
+    std::fs::write(file.path(), "").expect("writes");
+    for (mut file, expected) in [(LockFile::to_ask(file.path()), false), (file, true)] {
+        assert_eq!(file.open(), OpenReply::Opened);
+        assert_eq!(file.open.as_ref().map(|opened| opened.is_writable), Some(expected));
+        let descriptor = file.another_descriptor().expect("it is open");
+        assert_eq!(std::io::Write::write(&mut &descriptor, b"x").is_ok(), expected);
+    }
+}
+
+#[test]
+fn file_that_may_only_be_read_is_opened() {
+    let (dir, mut file) = in_a_new_directory();
+    let permit = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+    };
+    std::fs::write(file.path(), "").expect("writes");
+    permit(dir.path(), 0o755);
+    let mut opened = |mode| {
+        permit(file.path(), mode);
+        let said = in_a_child(|| {
+            not_as_root();
+            let reply = file.open();
+            let is_writable = file.open.as_ref().map(|opened| opened.is_writable);
+            format!("{reply:?} {is_writable:?}").into_bytes()
+        });
+        String::from_utf8(said).expect("text")
+    };
+    assert_eq!(opened(0o444), "Opened Some(false)");
+    assert_eq!(opened(0), "Failed None");
+}
+
+#[test]
+fn listening_ends_at_its_deadline() {
+    let (_dir, mut file) = in_a_new_directory();
+    file.listen_until(Deadline { end: Some(std::time::Instant::now()), cancelled: None });
+    assert_eq!((file.wait_event(), file.wait_event()), (Listen::Event, Listen::Over));
+}
+
+#[test]
+fn open_file_belongs_to_its_process() {
+    let (_dir, mut file) = in_a_new_directory();
+    assert!(file.is_ours(), "nothing is open");
+    assert_eq!(file.create(), Create::Created);
+    let said = in_a_child(|| vec![u8::from(file.is_ours())]);
+    assert_eq!((said, file.is_ours()), (vec![0], true));
+}
+
+#[test]
+fn lack_of_descriptors_is_told_apart() {
+    let (dir, mut file) = in_a_new_directory();
+    std::fs::write(file.path(), "").expect("writes");
+    let said = in_a_child(|| {
+        no_more_descriptors();
+        let before = file.lacked_descriptors();
+        let failed = file.open() == OpenReply::Failed;
+        [before, failed, file.lacked_descriptors()].map(u8::from).to_vec()
+    });
+    assert_eq!(said, [0, 1, 1]);
+    let mut other = LockFile::new(dir.path(), file.record().clone());
+    assert_eq!((other.open(), other.lacked_descriptors()), (OpenReply::Failed, false));
+}
+
+#[test]
+fn path_that_cannot_be_followed_is_an_error() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let [before, after] = ["before", "after"].map(|name| dir.path().join(name));
+    let path = before.join("x.lock");
+    let mut file = LockFile::new(path, process::current_process().into_owned());
+    assert_eq!(file.create(), Create::Created);
+    assert!(file.is_named().expect("it can be known"));
+    std::fs::rename(&before, &after).expect("renames");
+    assert!(!file.is_named().expect("there is no such directory"));
+    std::fs::write(&before, "").expect("writes");
+    file.is_named().expect_err("the path leads through a file");
+    assert_eq!(file.unlink(), Unlink::Failed);
+}
+
+#[test]
+fn owner_may_read_the_record_whatever_the_umask() {
+    let mode = |file: &LockFile| {
+        std::fs::metadata(file.path()).expect("it is there").permissions().mode() & 0o777
+    };
+    let (_dir, mut file) = in_a_new_directory();
+    let said = in_a_child(|| {
+        // SAFETY: sets a number of this child.
+        unsafe { libc::umask(0o777) };
+        assert_eq!(file.create(), Create::Created);
+        let before = mode(&file);
+        vec![u8::from(before == 0), u8::from(file.write() == Done::Done)]
+    });
+    assert_eq!((said, mode(&file)), (vec![1, 1], 0o600));
+    // What the owner may do already is left as it is.
+    assert_eq!(file.open(), OpenReply::Opened);
+    let wider = std::fs::Permissions::from_mode(0o640);
+    std::fs::set_permissions(file.path(), wider).expect("it is ours");
+    assert_eq!((file.write(), mode(&file)), (Done::Done, 0o640));
+}
+
+/// A write beyond the limit would end the process by a signal.
+#[test]
+fn record_over_the_size_limit_is_refused() {
+    let written = |limit: u64| {
+        let (_dir, mut file) = in_a_new_directory();
+        assert_eq!(file.create(), Create::Created);
+        let said = in_a_child(|| {
+            #[allow(clippy::useless_conversion, reason = "signed on some systems")]
+            let limit = libc::rlim_t::try_from(limit).expect("a small number");
+            let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+            // SAFETY: sets a limit of this child.
+            unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) };
+            // What is open is the parent's.
+            file.close_without_unlock();
+            assert_eq!(file.open(), OpenReply::Opened);
+            vec![u8::from(file.write() == Done::Done)]
+        });
+        (said, std::fs::metadata(file.path()).expect("it is there").len())
+    };
+    let (said, length) = written(1 << 20);
+    assert!(said == [1] && length > 10, "{length}");
+    assert_eq!(written(length), (vec![1], length));
+    assert_eq!(written(length - 1), (vec![0], 0));
+}
+
+#[test]
+fn only_a_stale_open_file_is_gone() {
+    for (number, expected) in [(libc::ESTALE, Confirm::Changed), (libc::EIO, Confirm::Same)] {
+        let (_dir, mut file) = in_a_new_directory();
+        assert_eq!(file.create(), Create::Created);
+        let error = std::io::Error::from_raw_os_error(number);
+        let is_gone = file.failed_on_open(error, true, false);
+        assert_eq!((is_gone, file.confirm()), (expected == Confirm::Changed, expected));
+        assert_eq!(file.error.is_none(), is_gone);
+    }
 }
 
 #[test]
@@ -179,7 +326,9 @@ fn close_without_unlock_closes() {
     let mut other = LockFile::new(file.path(), file.record().clone());
     assert_eq!((other.open(), other.lock()), (OpenReply::Opened, LockReply::Busy));
     drop(shared);
-    assert_eq!(other.lock(), LockReply::Ours);
+    // A child of another test that is being forked has it for a moment.
+    let is_free = || (other.lock() == LockReply::Ours).then_some(());
+    assert!(crate::sys::wait_a_little_until(is_free).is_some());
 }
 
 #[test]

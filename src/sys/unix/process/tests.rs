@@ -24,6 +24,23 @@ fn own_process_needs_more_than_its_pid() {
     assert_eq!(by_number(&Holder::new(mine.pid), None), Probe::Ourselves);
 }
 
+/// Found by its number, it may be another one that has it now.
+#[test]
+#[cfg(target_os = "linux")]
+fn live_process_is_identified_by_its_start_alone() {
+    let child = crate::sys::forked::Child::running(|| {
+        let start = current_process().process_start.expect("/proc is there");
+        [u64::from(std::process::id()), start].map(u64::to_ne_bytes).concat()
+    });
+    let (pid, start) = child.said.split_first_chunk().expect("two numbers");
+    let pid = u32::try_from(u64::from_ne_bytes(*pid)).expect("a pid");
+    let mut holder = recorded(pid);
+    holder.process_start = Some(u64::from_ne_bytes(start.try_into().expect("a number")));
+    assert_eq!(by_start(&holder), Probe::Alive);
+    holder.process_start = None;
+    assert_eq!(by_start(&holder), Probe::Unknown);
+}
+
 #[test]
 fn process_is_alive_then_zombie_then_gone() {
     let mut child = std::process::Command::new("cat")
