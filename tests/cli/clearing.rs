@@ -104,6 +104,49 @@ fn unproved_file_stays_and_force_is_advised() {
     }
 }
 
+/// What is recorded, whether its kernel lock is held, and what is advised to one that wants to hold
+/// the lock and to one that wants to clear it.
+#[test]
+#[cfg(target_os = "linux")]
+fn advice_suits_what_cannot_be_proved() {
+    let home = Home::new();
+    let another_namespace = home.foreign_record();
+    let mut another_machine = another_namespace.clone();
+    another_machine.as_object_mut().expect("an object").remove("boot");
+    for (record, is_locked, to_hold, to_clear) in [
+        (
+            &another_machine,
+            false,
+            "if that machine no longer runs it, remove the lock with clear --force; or use a \
+             directory that is not shared",
+            "make sure that that machine no longer runs it",
+        ),
+        (
+            &another_namespace,
+            false,
+            "if that process no longer runs, remove the lock with clear --force; or use a \
+             directory on a local disk",
+            "make sure that that process no longer runs",
+        ),
+        (
+            &another_namespace,
+            true,
+            "stop that process where it runs, or use another port",
+            "stop that process where it runs",
+        ),
+    ] {
+        home.plant(record.to_string().as_bytes());
+        let _locked = is_locked.then(|| locked(&home.lock_file()));
+        let advised = |done: Finished, next_step: &str| {
+            assert_eq!((done.code(), &*done.out), (75, ""));
+            let next_step = format!("\n  next step: {next_step}\n");
+            assert!(done.err.contains(&next_step), "{next_step}: {}", done.err);
+        };
+        advised(home.run(["true"]), to_hold);
+        advised(clear(&home, &[]), to_clear);
+    }
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn force_never_removes_a_locked_file() {
@@ -163,6 +206,23 @@ fn asked(
     // Linux reports EIO at the end of a terminal.
     let _ = keyboard.read_to_end(&mut rest);
     (done, before, String::from_utf8(rest).expect("UTF-8"))
+}
+
+/// A question that nobody sees, or that nobody can answer, is not asked.
+#[test]
+fn force_asks_only_at_a_whole_terminal() {
+    let home = Home::new();
+    let record = live_old_record();
+    home.plant(record.to_string().as_bytes());
+    let (_keyboard, terminal) = terminal::open();
+    let at_it = || Stdio::from(terminal.try_clone().expect("a second descriptor"));
+    for (input, errors) in [(at_it(), Stdio::piped()), (Stdio::null(), at_it())] {
+        let mut clear = home.portlock(["clear", "--force", PORT]);
+        clear.stdin(input).stdout(Stdio::piped()).stderr(errors);
+        let done = ended(clear.spawn().expect("portlock starts"));
+        assert_eq!((done.code(), &*done.out), (64, ""));
+        assert_eq!(home.record(), record);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
+use super::recorder::STATUS;
 use super::skip_report::{strace_is_there, stride};
 use super::{Finished, Home, PORT, finished};
 
@@ -65,6 +66,8 @@ fn refused_launcher_calls_delay_nothing() {
         };
         assert!(refused("portlock: cannot watch for signals"), "{outcomes:?}");
         assert!(refused("portlock: cannot start a child process"), "{outcomes:?}");
+        // It is mounted, and nothing else is missing.
+        assert!(!outcomes.keys().any(|(_, said)| said.contains("/proc")), "{outcomes:?}");
     }
 }
 
@@ -80,12 +83,50 @@ fn lost_wakes_do_not_outlive_the_command() {
         return;
     }
     let arguments = ["run", PORT, "--", "sh", "-c", "kill -USR1 $PPID; exit 4"];
-    for call in ["sendto", "recvfrom", "waitid"] {
+    for (call, warning) in [("sendto", ""), ("recvfrom", NO_MORE_SIGNALS), ("waitid", "")] {
         let inject = format!("inject={call}:error=EPERM:when=1+");
         let done = finished(&mut strace(&home, &["-f", "-e", &inject], &arguments));
         assert_eq!(done.code(), 4, "{call}: {done:?}");
+        assert!(done.err.starts_with(warning) && done.err.is_empty() == warning.is_empty());
         assert!(home.is_idle(), "{call}");
     }
+}
+
+const NO_MORE_SIGNALS: &str = "portlock: warning: no more signals are handed on: ";
+
+#[test]
+fn interrupted_read_of_a_signal_is_repeated() {
+    let home = Home::new();
+    if !strace_is_there("interrupted system calls") {
+        return;
+    }
+    let arguments = ["run", PORT, "--", "sh", "-c", "kill -USR1 $PPID; exit 4"];
+    let options = ["-f", "-e", "inject=recvfrom:error=EINTR:when=1..3"];
+    let done = finished(&mut strace(&home, &options, &arguments));
+    assert_eq!((done.code(), &*done.err), (4, ""));
+    // The control: it was called.
+    let trace = std::fs::read_to_string(home.path().join("trace")).expect("strace wrote it");
+    assert!(trace.contains("EINTR (Interrupted system call) (INJECTED)"), "{trace}");
+}
+
+/// One look at a held lock fails, and the next ones do not.
+#[test]
+fn wait_survives_a_failed_look() {
+    let home = Home::new();
+    if !strace_is_there("refused system calls") {
+        return;
+    }
+    let holder = home.recorder();
+    let file = home.lock_file().display().to_string();
+    let options = ["-P", &file, "-e", "trace=openat", "-e", "inject=openat:error=EIO:when=1"];
+    let done = finished(&mut strace(&home, &options, &["wait", "-w", "0.3", PORT]));
+    assert_eq!(done.code(), 75, "{done:?}");
+    let trace = std::fs::read_to_string(home.path().join("trace")).expect("strace wrote it");
+    assert!(trace.contains("EIO (Input/output error) (INJECTED)"), "the control: {trace}");
+    // It sleeps between two looks, longer each time.
+    let looks = trace.lines().count();
+    assert!((2..50).contains(&looks), "{looks} looks");
+    assert_eq!(holder.end().code(), STATUS);
 }
 
 /// Without kernel locks a death cannot be proved, but portlock has seen its command end.
@@ -107,5 +148,17 @@ fn lock_file_is_removed_without_kernel_locks() {
         let arguments = ["run", "-F", PORT, "--", "sh", "-c", "exit 4"];
         let done = finished(&mut strace(&home, &options, &arguments));
         assert_eq!(done.code(), code, "{done:?}");
+    }
+    for (arguments, next_step) in [
+        (
+            &["run", PORT, "--", "true"][..],
+            "if that process no longer runs, remove the lock with clear --force; or use a \
+             directory on a filesystem with kernel locks",
+        ),
+        (&["clear", PORT], "make sure that that process no longer runs"),
+    ] {
+        let done = finished(&mut strace(&home, &options, arguments));
+        let next_step = format!("\n  next step: {next_step}\n");
+        assert!(done.err.contains(&next_step), "{next_step}: {done:?}");
     }
 }

@@ -50,6 +50,27 @@ fn portlock_dies_by_the_commands_signal() {
     }
 }
 
+/// It has one of its own, if it was to.
+#[test]
+#[cfg(target_os = "linux")]
+fn core_dump_is_left_to_the_command() {
+    let home = Home::new();
+    let killed = |portlock: &[&str]| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"ulimit -c unlimited && exec "$@""#, "sh"]).args(portlock);
+        shell.args(["sh", "-c", "kill -SEGV $$"]).current_dir(home.path());
+        let done = finished(shell.env("PORTLOCK_DIR", home.locks()));
+        (done.status.signal() == Some(libc::SIGSEGV)).then_some(done.status.core_dumped())
+    };
+    if killed(&[]) != Some(true) {
+        return not_checked("that portlock dumps no core: nothing does here");
+    }
+    let program = env!("CARGO_BIN_EXE_portlock");
+    for option in ["-n", "-o"] {
+        assert_eq!(killed(&[program, "run", option, PORT, "--"]), Some(false), "{option}");
+    }
+}
+
 /// A pid 1 cannot end itself by a signal.
 #[test]
 #[cfg(target_os = "linux")]

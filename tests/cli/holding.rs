@@ -1,6 +1,7 @@
 //! Several runs on one port: refusals, takeovers, and their messages.
 
 use std::fs::File;
+use std::io::BufRead;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ChildStdin, Stdio};
@@ -153,6 +154,26 @@ fn left_behind(home: &Home, options: &[&str]) -> (Finished, ChildStdin, libc::pi
     let done = ended(portlock);
     let pid = done.out.trim_end().parse().expect("a pid");
     (done, keep, pid)
+}
+
+/// Another process acquires it before the command has ended.
+#[test]
+fn new_holder_at_the_end_is_left_alone() {
+    let home = Home::new();
+    let script = r#"rm "$1"; echo removed; read line"#;
+    let mut portlock = home.portlock(["run", "-v", PORT, "--", "sh", "-c", script, "sh"]);
+    portlock.arg(home.lock_file()).stdin(Stdio::piped());
+    let mut portlock =
+        portlock.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("portlock starts");
+    let mut line = String::new();
+    let mut lines = std::io::BufReader::new(portlock.stdout.take().expect("a pipe"));
+    must_return("it has removed its file", || lines.read_line(&mut line)).expect("reads");
+    assert_eq!(line, "removed\n");
+    let guard = portlock::Lock::at(home.lock_file()).try_acquire().expect("its name is free");
+    drop(portlock.stdin.take());
+    let done = ended(portlock);
+    assert_eq!((done.status.code(), done.err.contains("stays")), (Some(1), false), "{done:?}");
+    assert!(guard.is_still_held().expect("its file can be examined"));
 }
 
 #[test]

@@ -197,6 +197,8 @@ fn on_a_terminal(list: &mut Command) -> String {
 fn states_are_coloured_on_a_terminal() {
     let home = Home::new();
     plant_three(&home);
+    let held = portlock::LockDir::at(home.locks()).name("held").expect("a name");
+    let guard = held.try_acquire().expect("free");
     let plain = finished(&mut home.portlock(["list"])).out;
     assert!(!plain.contains('\x1b'));
     let on_terminal = |variable: &str, value: &str| {
@@ -205,14 +207,16 @@ fn states_are_coloured_on_a_terminal() {
         on_a_terminal(&mut list).replace("\r\n", "\n")
     };
     let coloured = on_terminal("TERM", "xterm");
+    assert!(coloured.contains("\x1b[31mheld   \x1b[0m"), "{coloured:?}");
     assert!(coloured.contains("\x1b[33mstale  \x1b[0m"), "{coloured:?}");
     assert!(coloured.contains("\x1b[35munknown\x1b[0m"), "{coloured:?}");
     let mut stripped = coloured.clone();
-    for escape in ["\x1b[33m", "\x1b[35m", "\x1b[0m"] {
+    for escape in ["\x1b[31m", "\x1b[33m", "\x1b[35m", "\x1b[0m"] {
         stripped = stripped.replace(escape, "");
     }
     assert_eq!(stripped, plain, "only colours are added");
     assert_eq!(on_terminal("NO_COLOR", "1"), plain);
     assert_eq!(on_terminal("TERM", "dumb"), plain);
     assert_eq!(on_terminal("NO_COLOR", ""), coloured, "empty is unset");
+    drop(guard);
 }

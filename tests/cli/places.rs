@@ -138,7 +138,7 @@ fn fall_back_replaces_an_unwritable_home() {
     let home = Home::new();
     let file = home.path().join("file");
     std::fs::write(&file, "").expect("writes");
-    let runtime = home.path().join("runtime");
+    let runtime = home.path().join("run\ntime");
     std::fs::create_dir(&runtime).expect("makes the directory");
     std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o700)).expect("changes");
     let lock = runtime.join(format!("portlock/agent-{PORT}.lock"));
@@ -154,13 +154,15 @@ fn fall_back_replaces_an_unwritable_home() {
         let done = portlock(&["run", "--fall-back", PORT, "--", "test", "-f"]);
         assert_eq!(done.code(), 0, "{}", done.err);
         let used = runtime.join("portlock");
-        let said = format!("portlock: warning: the lock files are in {} instead: ", used.display());
+        let used_in_words = used.display().to_string().replace('\n', "\\n");
+        let said = format!("portlock: warning: the lock files are in {used_in_words} instead: ");
         assert!(done.err.starts_with(&said) && done.err.lines().count() == 1, "{}", done.err);
 
         std::fs::set_permissions(&used, std::fs::Permissions::from_mode(0o777)).expect("changes");
         let done = portlock(&["run", "--fall-back", PORT, "--", "test", "-f"]);
         assert_eq!(done.code(), 73);
         assert!(done.err.contains("others may write to it"), "{}", done.err);
+        assert!(done.err.contains(&used_in_words), "{}", done.err);
     }
 }
 

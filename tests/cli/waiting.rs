@@ -174,6 +174,20 @@ fn verbose_wait_names_each_holder_once() {
     assert!(home.is_idle());
 }
 
+/// It runs as /proc/self/exe, and would be listed as "exe".
+#[test]
+#[cfg(target_os = "linux")]
+fn waiting_child_is_listed_as_portlock() {
+    let home = Home::new();
+    let holder = home.recorder();
+    let waiter = start(&mut home.portlock(["run", "--wait", PORT, "--", "true"]));
+    until_waiting(&waiter);
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", child_of(waiter.id())));
+    assert_eq!(name.expect("it waits"), "portlock\n");
+    assert_eq!(holder.end().code(), STATUS);
+    assert_eq!(ended(waiter).code(), 0);
+}
+
 #[test]
 fn wait_on_a_terminal_names_the_holder() {
     let home = Home::new();

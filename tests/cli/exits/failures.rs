@@ -98,10 +98,14 @@ fn command_that_cannot_run_is_69() {
 fn signals_that_cannot_be_watched_are_71() {
     let home = Home::new();
     let mut portlock = home.portlock(["run", PORT, "--", "true"]);
-    // SAFETY: setrlimit is async-signal-safe. One more file than the standard three is enough for
-    // the loader, and not for the pair of sockets that a signal handler writes to.
+    // SAFETY: both calls are async-signal-safe. One more file than the standard three is enough for
+    // the loader, and not for the pair of sockets that a signal handler writes to; none of them may
+    // be a terminal that another test opens at this moment.
     unsafe {
         portlock.pre_exec(|| {
+            for number in 3..256 {
+                libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC);
+            }
             let limit = libc::rlimit { rlim_cur: 4, rlim_max: 4 };
             match libc::setrlimit(libc::RLIMIT_NOFILE, &limit) {
                 0 => Ok(()),
@@ -235,6 +239,32 @@ fn directory_without_permission_is_77() {
         )
     );
     assert!(home.is_idle());
+    let closed = std::fs::Permissions::from_mode(0o300);
+    std::fs::set_permissions(home.locks(), closed).expect("changes the mode");
+    let done = finished(&mut unprivileged(&home, &["list"]));
+    assert_eq!((done.code(), &*done.out), (77, ""), "{done:?}");
+    let open = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(home.locks(), open).expect("changes the mode");
+}
+
+#[test]
+fn fall_back_status_follows_the_reason() {
+    let home = Home::new();
+    let [denied, file] = ["denied", "file"].map(|name| home.path().join(name));
+    std::fs::write(&file, "").expect("writes");
+    for directory in [&denied, &home.locks()] {
+        std::fs::create_dir(directory).expect("makes the directory");
+        let read_only = std::fs::Permissions::from_mode(0o555);
+        std::fs::set_permissions(directory, read_only).expect("changes the mode");
+    }
+    for (temporary, code, reason) in
+        [(&denied, 77, "Permission denied"), (&file, 73, "Not a directory")]
+    {
+        let mut portlock = unprivileged(&home, &["run", "--fall-back", PORT, "--", "true"]);
+        let done = finished(portlock.env("TMPDIR", temporary).env_remove("XDG_RUNTIME_DIR"));
+        assert_eq!((done.code(), &*done.out), (code, ""), "{done:?}");
+        assert!(done.err.contains(reason), "{}", done.err);
+    }
 }
 
 #[test]
