@@ -171,7 +171,7 @@ impl Listed {
             }
         }
         let is_complete = pieces.windows(2).all(|pair| pair[1].overlaps(&pair[0]))
-            && pieces.last().is_some_and(|last| last.length <= SURELY_LAST);
+            && pieces.last().is_some_and(Piece::ends_the_list);
         let flocks =
             pieces.iter().flat_map(|piece| &piece.entries).filter_map(|entry| flock(entry));
         Ok(Self { flocks: flocks.collect(), is_complete })
@@ -190,6 +190,9 @@ struct Reader<R> {
 /// What one read gave out: a part of the list as it was at one instant.
 struct Piece {
     length: usize,
+    /// As much as was asked for. There may be more, although the next read gives out nothing: by
+    /// then enough entries before it may be gone.
+    is_full: bool,
     /// Its whole lines, without number, and without waiters.
     entries: Vec<String>,
 }
@@ -202,6 +205,7 @@ impl<R: Read> Reader<R> {
     /// One read of at most `length` bytes; of none at the end of the list.
     fn next(&mut self, length: usize) -> io::Result<Piece> {
         let mut bytes = vec![0; length];
+        let asked = length;
         let length = retried(|| self.list.read(&mut bytes))?;
         let text = String::from_utf8_lossy(&bytes[..length]);
         self.offset += length;
@@ -213,11 +217,16 @@ impl<R: Read> Reader<R> {
         self.is_cut = length > 0 && !text.ends_with('\n');
         let whole = whole.rsplit_once('\n').map_or("", |(whole, _)| whole);
         let entries = whole.lines().filter_map(entry).map(str::to_owned).collect();
-        Ok(Piece { length, entries })
+        Ok(Piece { length, is_full: length == asked, entries })
     }
 }
 
 impl Piece {
+    /// Whether the list ended with it, at that instant.
+    fn ends_the_list(&self) -> bool {
+        !self.is_full && self.length <= SURELY_LAST
+    }
+
     fn overlaps(&self, before: &Self) -> bool {
         let before: BTreeSet<&String> = before.entries.iter().collect();
         let shared = self.entries.iter().filter(|entry| before.contains(entry)).count();

@@ -184,6 +184,22 @@ fn one_reader_goes_a_step_beyond_the_other() {
     assert_eq!((opens, longest, listed.flocks.len()), (2, 2 * step, 2));
 }
 
+/// After it the list has become shorter than what was read of it, so that neither reader sees
+/// what is behind.
+#[test]
+fn piece_that_we_cut_ends_no_list() {
+    let lines = |numbers: std::ops::RangeInclusive<u32>| -> String {
+        let line = |n| format!("{n}: FLOCK  ADVISORY  WRITE 20211 fe:00:{} 0 EOF\n", 100 + n);
+        numbers.map(line).collect()
+    };
+    let [ahead, both, again] = [lines(10..=17), lines(10..=25), lines(18..=25)];
+    let (_, _, listed) = readings(&[&[&ahead], &[&both, &again]], ahead.len());
+    assert!(!listed.is_complete);
+    // The control: with a piece that is shorter than asked for.
+    let (_, _, listed) = readings(&[&[&ahead], &[&both, &lines(18..=24)]], ahead.len());
+    assert!(listed.is_complete);
+}
+
 #[test]
 fn complete_reading_contains_every_lock_held_throughout() {
     in_time(complete_readings);
