@@ -308,15 +308,12 @@ mod tests {
         assert!(matches!(guard.release(), Err(ReleaseError::Lost { .. })));
     }
 
-    /// Its creator died before it had written its record.
     #[cfg(unix)]
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a dead creator's file")]
     fn guard_tells_whom_it_recovered_from() {
         let home = tempfile::tempdir().expect("a directory");
         let lock = Lock::at(home.path().join("x.lock"));
-        let file = std::fs::File::create(lock.path()).expect("creates");
-        file.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("sets its time");
+        crate::sys::left_by_a_dead_creator(lock.path());
         let guard = lock.try_acquire().expect("nobody holds it");
         let from = guard.recovered_from().expect("a dead creator");
         assert_eq!(from.to_string(), "a process that left no readable record");

@@ -150,9 +150,10 @@ fn queues() -> MutexGuard<'static, Queues> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
+    #[cfg(unix)]
+    use crate::sys::in_time::in_time;
+    use crate::sys::wakes::Wakes;
 
     fn path(name: &str) -> Arc<Path> {
         Path::new("/turns").join(name).into()
@@ -162,22 +163,6 @@ mod tests {
         queues().contains_key(&(Arc::clone(path), Waiter::Thread))
     }
 
-    /// Counts how often it is woken.
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    impl Count {
-        fn woken(&self) -> usize {
-            self.0.load(Ordering::SeqCst)
-        }
-    }
-
     #[test]
     fn waiters_come_to_the_front_in_order() {
         let line = path("of-one");
@@ -185,8 +170,8 @@ mod tests {
         let [first, second, third, fourth] = [(); 4].map(|()| join());
         assert!(Ticket::join(path("of-another"), Waiter::Thread).is_in_front());
         assert!(Ticket::join(Arc::clone(&line), Waiter::Task).is_in_front());
-        let counts = [(); 3].map(|()| Arc::new(Count::default()));
-        let woken = || counts.each_ref().map(|count| count.woken());
+        let counts = [(); 3].map(|()| Arc::new(Wakes::default()));
+        let woken = || counts.each_ref().map(|count| count.so_far());
         for (place, count) in [&second, &third, &fourth].into_iter().zip(&counts) {
             assert!(place.poll(&Waker::from(Arc::clone(count))).is_pending());
         }
@@ -281,8 +266,7 @@ mod tests {
         // If not, they stay locked.
         let name = "acquire::wait_queue::tests::wakers_run_while_the_queues_are_unlocked";
         crate::sys::forked::alone(name, || {
-            let (done, is_done) = std::sync::mpsc::channel();
-            thread::spawn(move || {
+            in_time(|| {
                 let queue = path("of-wakers");
                 let join = || Ticket::join(Arc::clone(&queue), Waiter::Task);
                 let [front, behind, other] = [(); 3].map(|()| join());
@@ -294,9 +278,7 @@ mod tests {
                 // Revalidating by the waiter in front that leaves.
                 assert!(other.poll(&waker()).is_pending());
                 drop(front);
-                done.send(()).expect("the test listens");
             });
-            is_done.recv_timeout(Duration::from_secs(60)).expect("nothing waits for itself");
         });
     }
 }

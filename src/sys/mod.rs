@@ -21,6 +21,8 @@ mod deadline;
 pub(crate) mod in_time;
 mod origin;
 pub(crate) mod per_process;
+#[cfg(test)]
+pub(crate) mod wakes;
 
 #[cfg(target_vendor = "apple")]
 mod apple;
@@ -44,7 +46,10 @@ pub(crate) use imp::{LeftOpen, LockFile, cancel, fallback, foreign_owner, proces
 pub(crate) use linux::KernelLocks;
 pub(crate) use origin::Origin;
 #[cfg(all(test, unix))]
-pub(crate) use unix::{forked, tests::given_away};
+pub(crate) use unix::{
+    forked,
+    tests::{given_away, left_by_a_dead_creator},
+};
 
 use std::ffi::OsString;
 use std::io;

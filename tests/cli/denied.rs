@@ -16,10 +16,15 @@ fn strace(home: &Home, options: &[&str], arguments: &[&str]) -> Command {
     strace
 }
 
+/// What the last one of these wrote.
+fn trace(home: &Home) -> String {
+    std::fs::read_to_string(home.path().join("trace")).expect("strace wrote it")
+}
+
 /// The number of calls of each name by portlock's first thread, except its start by the loader.
 fn calls(home: &Home, arguments: &[&str]) -> BTreeMap<String, usize> {
     assert_eq!(finished(&mut strace(home, &[], arguments)).code(), 4);
-    let trace = std::fs::read_to_string(home.path().join("trace")).expect("strace wrote it");
+    let trace = trace(home);
     let mut calls = BTreeMap::new();
     for line in trace.lines() {
         if let Some((call, _)) = line.split_once('(') {
@@ -105,7 +110,7 @@ fn interrupted_read_of_a_signal_is_repeated() {
     let done = finished(&mut strace(&home, &options, &arguments));
     assert_eq!((done.code(), &*done.err), (4, ""));
     // The control: it was called.
-    let trace = std::fs::read_to_string(home.path().join("trace")).expect("strace wrote it");
+    let trace = trace(&home);
     assert!(trace.contains("EINTR (Interrupted system call) (INJECTED)"), "{trace}");
 }
 
@@ -121,7 +126,7 @@ fn wait_survives_a_failed_look() {
     let options = ["-P", &file, "-e", "trace=openat", "-e", "inject=openat:error=EIO:when=1"];
     let done = finished(&mut strace(&home, &options, &["wait", "-w", "0.3", PORT]));
     assert_eq!(done.code(), 75, "{done:?}");
-    let trace = std::fs::read_to_string(home.path().join("trace")).expect("strace wrote it");
+    let trace = trace(&home);
     assert!(trace.contains("EIO (Input/output error) (INJECTED)"), "the control: {trace}");
     // It sleeps between two looks, longer each time.
     let looks = trace.lines().count();

@@ -150,18 +150,20 @@ fn waiters_behind_an_orphaned_lock_are_parked() {
     assert!(!is_at_the_file(&second));
 }
 
-#[test]
-fn lock_released_since_is_not_reclaimed() {
-    let (_home, lock) = in_a_new_directory();
-    // An old, empty file: its creator died.
-    #[expect(clippy::disallowed_methods, reason = "a dead creator's file")]
-    let file = std::fs::File::create(lock.path()).expect("creates");
-    file.set_modified(SystemTime::UNIX_EPOCH).expect("sets its time");
-    drop(file);
-    let mut driver = Driver::waiting(&lock, in_an_hour(), Waiter::Thread);
+/// A driver that is about to unlink the file of a dead creator.
+fn before_the_unlink(lock: &Lock) -> Driver<'_> {
+    crate::sys::left_by_a_dead_creator(lock.path());
+    let mut driver = Driver::waiting(lock, in_an_hour(), Waiter::Thread);
     while !matches!(driver.state, Acquire::Unlinking(_)) {
         driver.state = driver.after(driver.state);
     }
+    driver
+}
+
+#[test]
+fn lock_released_since_is_not_reclaimed() {
+    let (_home, lock) = in_a_new_directory();
+    let mut driver = before_the_unlink(&lock);
     while driver.state != Acquire::START {
         driver.state = driver.after(driver.state);
     }
@@ -179,13 +181,7 @@ fn lock_released_since_is_not_reclaimed() {
 #[test]
 fn unlink_that_found_nothing_recovers_from_no_holder() {
     let (_home, lock) = in_a_new_directory();
-    #[expect(clippy::disallowed_methods, reason = "a dead creator's file")]
-    let file = std::fs::File::create(lock.path()).expect("creates");
-    file.set_modified(SystemTime::UNIX_EPOCH).expect("sets its time");
-    let mut driver = Driver::waiting(&lock, in_an_hour(), Waiter::Thread);
-    while !matches!(driver.state, Acquire::Unlinking(_)) {
-        driver.state = driver.after(driver.state);
-    }
+    let mut driver = before_the_unlink(&lock);
     #[expect(clippy::disallowed_methods, reason = "as another participant does")]
     std::fs::remove_file(lock.path()).expect("removes");
     driver.state = driver.after(driver.state);

@@ -22,8 +22,8 @@
 //! before an entry which is also in piece *n* - 1, hence not behind the end of that one, and so
 //! on down to the first, which begins the list.
 //!
-//! Where the pieces do not overlap even at the fourth reading, what was seen is seen, and absence
-//! proves nothing.
+//! Where the pieces do not overlap even at the fourth reading, or where it is not known that the list
+//! ended with the last of them, what was seen is seen, and absence proves nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -202,10 +202,9 @@ impl<R: Read> Reader<R> {
         Self { list, offset: 0, is_cut: false }
     }
 
-    /// One read of at most `length` bytes; of none at the end of the list.
-    fn next(&mut self, length: usize) -> io::Result<Piece> {
-        let mut bytes = vec![0; length];
-        let asked = length;
+    /// One read of at most `asked` bytes; of none at the end of the list.
+    fn next(&mut self, asked: usize) -> io::Result<Piece> {
+        let mut bytes = vec![0; asked];
         let length = retried(|| self.list.read(&mut bytes))?;
         let text = String::from_utf8_lossy(&bytes[..length]);
         self.offset += length;

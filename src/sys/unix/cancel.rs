@@ -229,20 +229,10 @@ mod tests {
     #[cfg(feature = "tokio")]
     mod tasks {
         use std::pin::pin;
-        use std::sync::atomic::AtomicUsize;
-        use std::task::{Context, Wake, Waker};
+        use std::task::{Context, Waker};
 
         use super::*;
-
-        /// Counts how often it is woken.
-        #[derive(Default)]
-        struct Woken(AtomicUsize);
-
-        impl Wake for Woken {
-            fn wake(self: Arc<Self>) {
-                self.0.fetch_add(1, Ordering::SeqCst);
-            }
-        }
+        use crate::sys::wakes::Wakes;
 
         fn within_a_minute(part: impl Future<Output = ()>) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -256,8 +246,8 @@ mod tests {
         fn drained_descriptor_is_awaited_again() {
             let (token, reader, writable) = of_a_descriptor();
             within_a_minute(async {
-                let woken = Arc::new(Woken::default());
-                let waker = Waker::from(Arc::clone(&woken));
+                let wakes = Arc::new(Wakes::default());
+                let waker = Waker::from(Arc::clone(&wakes));
                 let mut cx = Context::from_waker(&waker);
                 let mut cancelled = pin!(token.in_task());
                 assert!(cancelled.as_mut().poll(&mut cx).is_pending());
@@ -267,10 +257,10 @@ mod tests {
                 written_to(&writable);
                 seen.readable().await.expect("it is readable").clear_ready();
                 drained(&reader);
-                let before = woken.0.load(Ordering::SeqCst);
+                let before = wakes.so_far();
                 assert!(before > 0, "the runtime has told it");
                 assert!(cancelled.as_mut().poll(&mut cx).is_pending());
-                assert_eq!(woken.0.load(Ordering::SeqCst), before, "it asks again and again");
+                assert_eq!(wakes.so_far(), before, "it asks again and again");
 
                 written_to(&writable);
                 cancelled.await;

@@ -5,6 +5,8 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
+use super::tests::ANOTHER;
+
 /// What `part` returns in a forked child, which then ends.
 pub(crate) fn in_a_child(part: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
     Child::running(part).said.clone()
@@ -46,16 +48,21 @@ fn raw_fork() -> libc::pid_t {
 
 /// Has every call fail from here on that opens a file. For a child.
 pub(crate) fn no_more_descriptors() {
-    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    descriptors_below(0);
+}
+
+/// Has every call fail from here on that needs this number for a file, or a greater one. For a child.
+pub(crate) fn descriptors_below(number: libc::rlim_t) {
+    let limit = libc::rlimit { rlim_cur: number, rlim_max: number };
     // SAFETY: sets a limit of this process.
-    let returned = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const none) };
+    let returned = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
     assert_eq!(returned, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// Has this process be a user that is not root, if it is root. For a child.
 pub(crate) fn not_as_root() {
     // SAFETY: sets a number of this process.
-    let returned = unsafe { if libc::geteuid() == 0 { libc::seteuid(4711) } else { 0 } };
+    let returned = unsafe { if libc::geteuid() == 0 { libc::seteuid(ANOTHER) } else { 0 } };
     assert_eq!(returned, 0, "{}", std::io::Error::last_os_error());
 }
 

@@ -144,8 +144,14 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// The user that a file is given to.
-    const ANOTHER: u32 = 4711;
+    /// Another user than that of the tests.
+    pub(crate) const ANOTHER: u32 = 4711;
+
+    /// Makes an empty file at `path` that is old: its creator died before it had written its record.
+    pub(crate) fn left_by_a_dead_creator(path: &Path) {
+        let file = File::create(path).expect("creates");
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("sets its time");
+    }
 
     /// Gives `path` to another user, which only root can do. Reports past the harness what is not
     /// checked without.
@@ -229,13 +235,9 @@ pub(crate) mod tests {
     #[test]
     fn file_stays_where_no_number_above_is_free() {
         let said = forked::in_a_child(|| {
-            let none = libc::rlimit { rlim_cur: 3, rlim_max: 3 };
-            // SAFETY: closes a standard descriptor of a child that does not use it, and sets a limit
-            // of that child.
-            unsafe {
-                libc::close(libc::STDIN_FILENO);
-                libc::setrlimit(libc::RLIMIT_NOFILE, &raw const none);
-            }
+            // SAFETY: closes a standard descriptor of a child that does not use it.
+            unsafe { libc::close(libc::STDIN_FILENO) };
+            forked::descriptors_below(3);
             let file = above_standard(File::open("/").expect("opens"));
             vec![u8::from(file.as_raw_fd() == libc::STDIN_FILENO && file.metadata().is_ok())]
         });

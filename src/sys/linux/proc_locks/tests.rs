@@ -1,5 +1,4 @@
 use std::cell::{Cell, RefCell};
-use std::fmt::Write;
 use std::rc::Rc;
 
 use super::*;
@@ -163,24 +162,28 @@ impl<L: Read> Read for Longest<'_, L> {
     }
 }
 
-const ONE: &str = "1: FLOCK  ADVISORY  WRITE 20211 fe:00:1 0 EOF\n";
-const TWO: &str = "2: FLOCK  ADVISORY  WRITE 20211 fe:00:2 0 EOF\n";
+/// An entry of the list, with its number.
+fn line(number: usize, inode: u64) -> String {
+    format!("{number}: FLOCK  ADVISORY  WRITE 20211 fe:00:{inode} 0 EOF\n")
+}
 
 #[test]
 fn short_list_takes_one_open() {
     let inodes =
         |listed: &Listed| -> Vec<u64> { listed.flocks.iter().map(|&(_, inode)| inode).collect() };
-    let (opens, _, listed) = readings(&[&[ONE]], 1000);
+    let [one, two] = [line(1, 1), line(2, 2)];
+    let (opens, _, listed) = readings(&[&[&one]], 1000);
     assert_eq!((opens, inodes(&listed), listed.is_complete), (1, vec![1], true));
     // Another lock was taken in between. What was before it may have moved.
-    let (opens, _, listed) = readings(&[&[ONE, TWO]], 1000);
+    let (opens, _, listed) = readings(&[&[&one, &two]], 1000);
     assert_eq!((opens, inodes(&listed), listed.is_complete), (1, vec![1, 2], false));
 }
 
 #[test]
 fn one_reader_goes_a_step_beyond_the_other() {
-    let step = ONE.len();
-    let (opens, longest, listed) = readings(&[&[ONE, TWO], &[ONE, TWO]], step);
+    let [one, two] = [line(1, 1), line(2, 2)];
+    let step = one.len();
+    let (opens, longest, listed) = readings(&[&[&one, &two], &[&one, &two]], step);
     assert_eq!((opens, longest, listed.flocks.len()), (2, 2 * step, 2));
 }
 
@@ -188,9 +191,8 @@ fn one_reader_goes_a_step_beyond_the_other() {
 /// what is behind.
 #[test]
 fn piece_that_we_cut_ends_no_list() {
-    let lines = |numbers: std::ops::RangeInclusive<u32>| -> String {
-        let line = |n| format!("{n}: FLOCK  ADVISORY  WRITE 20211 fe:00:{} 0 EOF\n", 100 + n);
-        numbers.map(line).collect()
+    let lines = |numbers: std::ops::RangeInclusive<usize>| -> String {
+        numbers.map(|number| line(number, 100 + number as u64)).collect()
     };
     let [ahead, both, again] = [lines(10..=17), lines(10..=25), lines(18..=25)];
     let (_, _, listed) = readings(&[&[&ahead], &[&both, &again]], ahead.len());
@@ -322,9 +324,7 @@ impl Read for ListFile {
             if self.rest.len() + before >= into.len() {
                 break;
             }
-            let number = self.next + 1;
-            writeln!(text, "{number}: FLOCK  ADVISORY  WRITE 20211 fe:00:{inode} 0 EOF")
-                .expect("writes");
+            text += &line(self.next + 1, *inode);
             if text.len() > PAGE {
                 text.truncate(before);
                 break;
